@@ -1,0 +1,149 @@
+"""Which broker a queue lives on, and publishing to it: the only place that speaks to a broker."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+from uuid import UUID, uuid4
+
+import redis
+from django.conf import settings
+from kombu.exceptions import LimitExceeded, OperationalError
+from kombu.pools import producers
+
+from jobsite.celery import app
+from jobsite.logs import get_logger
+
+log = get_logger(__name__)
+
+EPOCH_KEY = "jobsite:epoch"
+
+
+class BrokerUnavailable(Exception):
+    """A queue's broker cannot be reached now; the job rows wait in the database."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message to a queue: task, arguments, and a hard limit in seconds that ends a child that overstays."""
+
+    task: str
+    queue: str
+    args: tuple[object, ...]
+    time_limit: float | None = None
+
+
+def url_of(queue: str) -> str:
+    """The broker URL of a queue; KeyError for a queue that JOBSITE_QUEUES does not name."""
+    return cast(str, settings.JOBSITE_BROKER_URLS[queue])
+
+
+def masked_url_of(queue: str) -> str:
+    """The broker URL without its password, fit for people's eyes."""
+    return masked(url_of(queue))
+
+
+def masked(url: str) -> str:
+    """A URL with its password replaced by dots."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    netloc = parts.netloc.replace(f":{parts.password}@", ":••••@")
+    return urlunsplit(parts._replace(netloc=netloc))
+
+
+def queues_by_url() -> dict[str, list[str]]:
+    """The brokers of this installation, each with its queues in the order of JOBSITE_QUEUES."""
+    found: dict[str, list[str]] = {}
+    for queue, url in settings.JOBSITE_BROKER_URLS.items():
+        found.setdefault(url, []).append(queue)
+    return found
+
+
+def engine_of(queue: str) -> str:
+    """The kind of engine that carries a queue's messages, as job rows name it."""
+    return "redis" if urlsplit(url_of(queue)).scheme.startswith("redis") else urlsplit(url_of(queue)).scheme
+
+
+def publish(messages: Iterable[Message]) -> None:
+    """Send the messages; one producer for each broker, reused.
+
+    Raises BrokerUnavailable when a broker refused, after having tried the others; what was sent stays sent.
+    """
+    by_url: dict[str, list[Message]] = {}
+    for message in messages:
+        by_url.setdefault(url_of(message.queue), []).append(message)
+    failures = [failure for url, batch in by_url.items() if (failure := _publish_to(url, batch))]
+    if failures:
+        raise BrokerUnavailable("; ".join(failures))
+
+
+def _publish_to(url: str, batch: Sequence[Message]) -> str | None:
+    try:
+        with _producers(url).acquire(block=True, timeout=5) as producer:
+            for message in batch:
+                app.send_task(
+                    message.task,
+                    args=message.args,
+                    queue=message.queue,
+                    producer=producer,
+                    task_id=str(uuid4()),
+                    time_limit=message.time_limit,
+                    ignore_result=True,
+                    retry=False,
+                )
+    except (OperationalError, LimitExceeded, redis.RedisError, OSError) as error:
+        log.warning("publish_failed", broker=masked(url), messages=len(batch), error=str(error))
+        return f"{masked(url)}: {error}"
+    return None
+
+
+@cache
+def _producers(url: str) -> Any:
+    # A submission must not wait for a dead broker: one quick second try, then the sweeps take over.
+    options = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "connect_retries_timeout": 3}
+    return producers[app.connection_for_write(url=url, connect_timeout=2, transport_options=options)]
+
+
+@dataclass(frozen=True)
+class BrokerState:
+    """What a broker holds for its queues: `epoch` changes when the broker lost its memory."""
+
+    epoch: UUID
+    waiting: dict[str, int]
+
+
+def state(url: str, queues: Sequence[str]) -> BrokerState:
+    """Look at a broker: its epoch (made when missing) and the number of messages waiting in each queue.
+
+    Raises BrokerUnavailable when it cannot be reached.
+    """
+    prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
+    try:
+        pipe = _client(url).pipeline(transaction=False)
+        pipe.set(prefix + EPOCH_KEY, str(uuid4()), nx=True)
+        pipe.get(prefix + EPOCH_KEY)
+        for queue in queues:
+            pipe.llen(prefix + queue)
+        _, epoch, *lengths = pipe.execute()
+    except redis.RedisError as error:
+        raise BrokerUnavailable(f"{masked(url)}: {error}") from error
+    return BrokerState(UUID(epoch.decode()), dict(zip(queues, lengths, strict=True)))
+
+
+@cache
+def _client(url: str) -> redis.Redis:
+    if url.startswith("redis+socket://"):
+        parts = urlsplit(url)
+        url = f"unix://{parts.path}?db={parse_qs(parts.query).get('virtual_host', ['0'])[0]}"
+    return redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+
+
+def _forget_connections() -> None:
+    _producers.cache_clear()
+    _client.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget_connections)

@@ -1,0 +1,23 @@
+"""The Celery application and its configuration, nothing else; `celery -A jobsite` finds it.
+
+What happens when a worker boots (choice of the broker, registration, renewal) is programs/worker_boot.py,
+reached through `include`; which broker a queue lives on is jobsite/brokers.py.
+"""
+
+import os
+
+from celery import Celery
+from celery.signals import setup_logging
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
+
+app = Celery("jobsite", include=["programs.tasks", "programs.worker_boot"])
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+# Users' own tasks may use the ORM: keep its connection over a thousand tasks instead of reconnecting for each.
+app.conf["CELERY_DB_REUSE_MAX"] = 1000
+
+
+@setup_logging.connect(weak=False)
+def keep_our_logging(**_: object) -> None:
+    """Celery configures logging only while nobody listens here; Django's LOGGING stays in force."""

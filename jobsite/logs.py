@@ -1,0 +1,64 @@
+"""How jobsite logs: structlog over standard logging; key=value on a terminal, JSON lines elsewhere."""
+
+import logging
+import sys
+
+import structlog
+
+
+def logging_configuration() -> dict[str, object]:
+    """A dictConfig for every jobsite process: one line for each event on stderr, with the time in UTC."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "events": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": [*shared, structlog.stdlib.PositionalArgumentsFormatter()],
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering()],
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
+        "root": {"handlers": ["stderr"], "level": "INFO"},
+        "loggers": {"celery.app.trace": {"level": "WARNING"}, "celery.worker.strategy": {"level": "WARNING"}},
+    }
+
+
+def configure() -> None:
+    """Make structlog loggers end in standard logging; called once by Django's set-up."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _rendering() -> list[structlog.typing.Processor]:
+    if sys.stderr.isatty():
+        return [structlog.dev.ConsoleRenderer(colors=True)]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of one module; events are verbs with key=value, never formatted sentences."""
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
+    return logger
+
+
+def quiet() -> None:
+    """Only warnings and worse on stderr: for commands whose output a person reads."""
+    logging.getLogger().setLevel(logging.WARNING)

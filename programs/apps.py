@@ -1,0 +1,18 @@
+"""The application that holds the life of a job."""
+
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+
+class ProgramsConfig(AppConfig):
+    """Programs, jobs, queues, workers."""
+
+    name = "programs"
+    label = "jobsite_programs"
+    verbose_name = "Programs and jobs"
+
+    def ready(self) -> None:
+        """Let every migration end with the rows that jobsite counts on."""
+        from programs.queues import register_after_migrate  # noqa: PLC0415 - models must be loaded first
+
+        post_migrate.connect(register_after_migrate, sender=self)

@@ -1,0 +1,159 @@
+"""What a job says, on its way to the database: batched, in order, bounded, and never failing the job."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from jobsite.database import Cursor
+from programs import storable
+
+LINE_BYTES = 8 * 1024
+JOB_BYTES = 64 * 1024 * 1024
+SEVERITIES = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+FLUSH_LINES = 1_000
+
+
+@dataclass(frozen=True)
+class Line:
+    """One log entry before it is numbered."""
+
+    at: datetime
+    severity: str
+    message: str
+    step: str
+    stream: str
+
+
+INSERT = """
+INSERT INTO jobsite_joblogentry (at, tenant_id, job_number, sequence, attempt, step, stream, severity, message)
+SELECT at, %(tenant)s, %(number)s, %(after)s + ordinality, %(attempt)s, step, stream, severity, message
+FROM unnest(%(at)s::timestamptz[], %(step)s::text[], %(stream)s::text[], %(severity)s::text[], %(message)s::text[])
+     WITH ORDINALITY AS line (at, step, stream, severity, message, ordinality)
+"""
+
+
+class JobLog:
+    """The log of one run. Any thread may write; whoever has a cursor flushes."""
+
+    def __init__(self, *, tenant_id: int, number: int, attempt: int, is_first_run: bool) -> None:
+        self.step = ""
+        self._tenant_id, self._number, self._attempt = tenant_id, number, attempt
+        self._sequence: int | None = 0 if is_first_run else None
+        self._lines: list[Line] = []
+        self._bytes = 0
+        self._dropped = 0
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()
+
+    def debug(self, message: str, *args: object) -> None:
+        """Log at DEBUG; `%`-style arguments as in `logging`."""
+        self.write("DEBUG", message, *args)
+
+    def info(self, message: str, *args: object) -> None:
+        """Log at INFO."""
+        self.write("INFO", message, *args)
+
+    def warning(self, message: str, *args: object) -> None:
+        """Log at WARNING; the job's outcome is not touched, `context.warn` does that."""
+        self.write("WARNING", message, *args)
+
+    def error(self, message: str, *args: object) -> None:
+        """Log at ERROR."""
+        self.write("ERROR", message, *args)
+
+    def critical(self, message: str, *args: object) -> None:
+        """Log at CRITICAL."""
+        self.write("CRITICAL", message, *args)
+
+    def write(self, severity: str, message: object, *args: object, stream: str = "log") -> None:
+        """Add one line; beyond 64 MiB a job's lines are counted and dropped, which the log's end says."""
+        text = str(message)
+        if args:
+            try:
+                text = text % args
+            except (TypeError, ValueError):
+                text = f"{text} {args!r}"
+        text = storable.text(text, limit=LINE_BYTES)
+        with self._lock:
+            size = len(text.encode()) + 1
+            if self._bytes + size > JOB_BYTES:
+                self._dropped += 1
+                return
+            self._bytes += size
+            self._lines.append(Line(datetime.now(UTC), severity, text, self.step[:100], stream))
+
+    @property
+    def wants_flush(self) -> bool:
+        """Whether so many lines wait that they should be written now."""
+        return len(self._lines) >= FLUSH_LINES
+
+    def flush(self, cursor: Cursor) -> None:
+        """Write what waits, in order. What the database refused stays, and the error is the caller's."""
+        with self._flushing:
+            with self._lock:
+                lines = list(self._lines)
+            if not lines:
+                return
+            if self._sequence is None:
+                self._sequence = _last_sequence(cursor, self._number)
+            self._insert(cursor, lines)
+            self._sequence += len(lines)
+            with self._lock:
+                del self._lines[: len(lines)]
+
+    def close(self, cursor: Cursor) -> None:
+        """Flush for the last time, saying how many lines were dropped."""
+        if self._dropped:
+            text = f"{self._dropped} more lines were dropped: a job's log holds {JOB_BYTES // 2**20} MiB"
+            with self._lock:
+                self._lines.append(Line(datetime.now(UTC), "WARNING", text, self.step[:100], "log"))
+        self.flush(cursor)
+
+    def _insert(self, cursor: Cursor, lines: Sequence[Line]) -> None:
+        cursor.execute(
+            INSERT,
+            {
+                "tenant": self._tenant_id,
+                "number": self._number,
+                "after": self._sequence,
+                "attempt": self._attempt,
+                "at": [line.at for line in lines],
+                "step": [line.step for line in lines],
+                "stream": [line.stream for line in lines],
+                "severity": [line.severity for line in lines],
+                "message": [line.message for line in lines],
+            },
+        )
+
+
+def _last_sequence(cursor: Cursor, number: int) -> int:
+    cursor.execute("SELECT coalesce(max(sequence), 0) FROM jobsite_joblogentry WHERE job_number = %s", [number])
+    return int(cursor.fetchone()[0])
+
+
+current: ContextVar[JobLog | None] = ContextVar("job_log", default=None)
+
+
+class ActionLogHandler(logging.Handler):
+    """Standard `logging` inside an action lands in the job's log as well."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add the record to the log of the job that runs in this context, if one does."""
+        job_log = current.get()
+        if job_log is None:
+            return
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
+        severity = record.levelname if record.levelname in SEVERITIES else "INFO"
+        job_log.write(severity, text)
+
+
+def capture_logging() -> None:
+    """Install the handler once, on the root logger of a process that runs jobs."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, ActionLogHandler) for handler in root.handlers):
+        root.addHandler(ActionLogHandler())

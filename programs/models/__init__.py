@@ -1,0 +1,25 @@
+"""The data: every table of programs and jobs."""
+
+from programs.models.attempt import JobAttempt
+from programs.models.audit import AuditEntry
+from programs.models.job import CapturedContext, Job
+from programs.models.log import JobLogEntry
+from programs.models.program import Action, Program
+from programs.models.queue import Lane, Queue
+from programs.models.sweep import Sweep
+from programs.models.worker import Worker, WorkerManager
+
+__all__ = [
+    "Action",
+    "AuditEntry",
+    "CapturedContext",
+    "Job",
+    "JobAttempt",
+    "JobLogEntry",
+    "Lane",
+    "Program",
+    "Queue",
+    "Sweep",
+    "Worker",
+    "WorkerManager",
+]

@@ -1,0 +1,41 @@
+"""One execution of a job by a worker; inserted once, when it ended."""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from jobsite.tenants.models import Tenant
+from programs.lifecycle import AttemptResult
+from programs.models.job import Job
+
+
+class JobAttempt(models.Model):
+    """How one run of a job went. The running attempt is the job's own lock fields."""
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
+    job = models.ForeignKey(Job, models.CASCADE, related_name="attempt_rows", db_constraint=False, db_index=False)
+    fence = models.PositiveBigIntegerField()
+    token = models.UUIDField()
+    worker = models.CharField(max_length=255)
+    external_id = models.UUIDField(null=True)
+    claimed_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField()
+    result = models.CharField(max_length=9)
+    error = models.JSONField(null=True)
+    traceback = models.TextField(db_default="")
+
+    class Meta:
+        db_table = "jobsite_jobattempt"
+        ordering: ClassVar = ["fence"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["job", "fence"], name="attempt_fence_once_per_job"),
+            models.UniqueConstraint(
+                fields=["job"], condition=Q(result="SUCCESS"), name="attempt_succeeds_once_per_job"
+            ),
+            models.CheckConstraint(condition=Q(result__in=list(AttemptResult)), name="attempt_result_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.result} of #{self.job_id} at fence {self.fence}"

@@ -1,0 +1,192 @@
+"""Who asks and who a job runs as: captured at submission, restricted at the run to what is still true (SPEC 2)."""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractUser, Permission
+
+from jobsite.errors import Forbidden, NotFound
+from jobsite.tenants.models import ALL_SCOPES, SCOPES, Membership, Role, Tenant
+
+CACHE_SECONDS = 5.0
+
+
+class Kind(StrEnum):
+    """USER is checked again at the run; LOCAL (the command line) and SYSTEM are the installation itself."""
+
+    USER = "USER"
+    LOCAL = "LOCAL"
+    SYSTEM = "SYSTEM"
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Somebody acting in one tenant, with what he may do there."""
+
+    kind: Kind
+    tenant: Tenant
+    name: str
+    scopes: frozenset[str]
+    user_id: int | None = None
+    is_superuser: bool = False
+    roles: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+    language: str = "en"
+    door: str = field(default="python", compare=False)
+
+    @property
+    def is_platform(self) -> bool:
+        """Whether he stands on the platform's floor: superusers, the local command line, the system."""
+        return self.is_superuser or self.kind is not Kind.USER
+
+    def require(self, scope: str) -> None:
+        """Raise Forbidden, naming the scope, unless it is held."""
+        if scope not in self.scopes:
+            raise Forbidden(f"{self.name} lacks {scope} in tenant {self.tenant.code}", code="missing_scope", scope=scope)
+
+    @cached_property
+    def captured(self) -> "Captured":
+        """The context that jobs of this principal carry; the superuser bit is not part of it."""
+        content: dict[str, object] = {
+            "kind": str(self.kind),
+            "user_id": self.user_id,
+            "submitted_by": self.name,
+            "tenant": self.tenant.code,
+            "is_member": bool(self.roles),
+            "roles": list(self.roles),
+            "scopes": sorted(self.scopes),
+            "permissions": list(self.permissions),
+            "language": self.language,
+            "time_zone": self.tenant.time_zone,
+        }
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return Captured(UUID(bytes=hashlib.sha256(text.encode()).digest()[:16]), text)
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A context as it is stored: its key, and its canonical JSON."""
+
+    key: UUID
+    content: str
+
+
+def system(tenant: Tenant) -> Principal:
+    """The platform's own code acting in a tenant."""
+    return Principal(Kind.SYSTEM, tenant, "system", frozenset(ALL_SCOPES), language=tenant.language)
+
+
+def local(tenant: Tenant, *, login: str, door: str = "cli") -> Principal:
+    """Whoever can run commands on this machine: all permissions of the tenant."""
+    return Principal(
+        Kind.LOCAL, tenant, f"local:{login}", frozenset(ALL_SCOPES), language=tenant.language, door=door
+    )
+
+
+def of_user(user: AbstractUser, tenant: Tenant, *, door: str = "python") -> Principal:
+    """A user acting in a tenant: by his membership, or as a superuser.
+
+    Raises NotFound for a stranger or a deactivated user: to him the tenant does not exist.
+    """
+    membership = Membership.objects.filter(user=user, tenant=tenant).first() if user.is_active else None
+    if not user.is_active or (membership is None and not user.is_superuser):
+        raise NotFound(f"no tenant {tenant.code}")
+    scopes = ALL_SCOPES if user.is_superuser else SCOPES[membership.role if membership else Role.VIEWER]
+    return Principal(
+        Kind.USER,
+        tenant,
+        user.get_username(),
+        frozenset(scopes),
+        user_id=user.pk,
+        is_superuser=user.is_superuser,
+        roles=(membership.role,) if membership else (),
+        permissions=tuple(sorted(_permissions_of(user))),
+        language=tenant.language,
+        door=door,
+    )
+
+
+def _permissions_of(user: AbstractUser) -> set[str]:
+    # Not get_all_permissions(): to a superuser that gives every permission, and the bit must not be carried.
+    granted = Permission.objects.filter(user=user) | Permission.objects.filter(group__user=user)
+    rows = granted.values_list("content_type__app_label", "codename").distinct()
+    return {f"{label}.{codename}" for label, codename in rows}
+
+
+class PermissionRefused(Exception):
+    """The job's principal may not do this (any more); permanent, kind REFUSED."""
+
+
+@dataclass(frozen=True)
+class RunningAs:
+    """The principal of a run: the user as he is now, and what of the captured permissions is still true."""
+
+    user: AbstractUser | None
+    permissions: frozenset[str]
+    everything: bool
+
+    def require(self, permission: str) -> None:
+        """Raise PermissionRefused, naming the permission, unless the job has it."""
+        if not self.everything and permission not in self.permissions:
+            name = self.user.get_username() if self.user else "the job"
+            raise PermissionRefused(f"{name} lacks the permission {permission}")
+
+
+_cache: dict[tuple[int, int], tuple[float, "_Current | str"]] = {}
+_cache_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class _Current:
+    user: AbstractUser
+    permissions: frozenset[str]
+
+
+def running_as(context: Mapping[str, Any], *, tenant_id: int) -> RunningAs:
+    """Restrict a captured context to what its user still has; looked up at most every five seconds.
+
+    Raises PermissionRefused with the reason when the user was deactivated, deleted or removed from the tenant.
+    """
+    if context["kind"] != Kind.USER:
+        return RunningAs(None, frozenset(), everything=True)
+    current = _current(context["user_id"], tenant_id)
+    if isinstance(current, str):
+        raise PermissionRefused(current.format(name=context["submitted_by"], tenant=context["tenant"]))
+    held = frozenset(context["permissions"]) | frozenset(context["scopes"])
+    return RunningAs(current.user, held & current.permissions, everything=False)
+
+
+def _current(user_id: int, tenant_id: int) -> _Current | str:
+    key = (user_id, tenant_id)
+    with _cache_lock:
+        known = _cache.get(key)
+    if known and known[0] > time.monotonic():
+        return known[1]
+    found = _look_up(user_id, tenant_id)
+    with _cache_lock:
+        if len(_cache) > 10_000:
+            _cache.clear()
+        _cache[key] = (time.monotonic() + CACHE_SECONDS, found)
+    return found
+
+
+def _look_up(user_id: int, tenant_id: int) -> _Current | str:
+    user = get_user_model().objects.filter(pk=user_id).first()
+    if user is None:
+        return "user {name} no longer exists"
+    if not user.is_active:
+        return "user {name} is deactivated"
+    membership = Membership.objects.filter(user=user, tenant_id=tenant_id).first()
+    if membership is None and not user.is_superuser:
+        return "user {name} is no longer a member of tenant {tenant}"
+    scopes = ALL_SCOPES if membership is None else SCOPES[membership.role]
+    return _Current(user, frozenset(_permissions_of(user)) | frozenset(scopes))

@@ -1,0 +1,223 @@
+"""Accept a job: permitted, valid, captured, inserted; dispatched once the caller's transaction commits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from django.contrib.auth.models import AbstractUser
+from django.db import connection, transaction
+from django.utils import timezone
+
+from jobsite import brokers
+from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from jobsite.tenants.models import Tenant
+from programs import dispatch, parameters, principals, secrets, times
+from programs.lifecycle import OPEN, Overlap, Trigger
+from programs.models import Job, Program
+from programs.principals import Principal
+from programs.transitions.submit import Inserted, NewJob, insert
+
+MAX_REASON = 1_000
+MAX_IDEMPOTENCY_KEY = 200
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a submission differs from the program's defaults."""
+
+    scheduled_at: datetime | str | None = None
+    priority: int | None = None
+    hold: bool = False
+    hold_reason: str = ""
+    notify: bool = False
+    idempotency_key: str | None = None
+    trigger: Trigger = Trigger.MANUAL
+
+
+def submit(
+    *,
+    tenant: Tenant,
+    program: str,
+    parameters: Mapping[str, Any] | None = None,
+    user: AbstractUser | None = None,
+    **options: Any,
+) -> Job:
+    """Submit a job of a program of this tenant, as `user`, or as the platform itself when there is none.
+
+    The row is written in the caller's transaction and lives or dies with it; workers hear of it after the
+    commit. `options` are the fields of Options.
+
+    Returns the job; with an idempotency key that was used for the same request, the job of then.
+
+    Raises:
+        NotFound: no such program, or the user is no member.
+        Forbidden: the user lacks jobs:write.
+        Invalid: parameters (code invalid_parameters, with pointers), time, priority.
+        Conflict: duplicate_job with the number of the job that holds the overlap key;
+            idempotency_key_reused when the key was used for another request.
+    """
+    principal = principals.of_user(user, tenant) if user is not None else principals.system(tenant)
+    return submit_as(principal, program, parameters or {}, Options(**options))
+
+
+def submit_as(
+    principal: Principal, code: str, given: Mapping[str, Any], options: Options | None = None
+) -> Job:
+    """`submit` for a principal that an entry point has made already."""
+    options = options or Options()
+    principal.require("jobs:write")
+    program = find_program(principal, code)
+    new, request = _prepare(principal, program, given, options)
+    for _ in range(TRIES):
+        with connection.cursor() as cursor:
+            inserted = insert(cursor, [new])
+        if inserted:
+            return _accepted(inserted[0], principal, program)
+        if existing := _earlier(new, request):
+            return existing
+    # The job in our way ended between our insert and our look, three times in a row.
+    raise Conflict(f"program {code} is contended; submit again", code="contended")
+
+
+def find_program(principal: Principal, code: str) -> Program:
+    """The program of this code in the principal's tenant; NotFound names it."""
+    program = (
+        Program.objects.select_related("queue")
+        .filter(tenant=principal.tenant, code=code, deleted_at__isnull=True)
+        .first()
+    )
+    if program is None:
+        raise NotFound(f"no program {code} in tenant {principal.tenant.code}")
+    return program
+
+
+def _prepare(
+    principal: Principal, program: Program, given: Mapping[str, Any], options: Options
+) -> tuple[NewJob, list[str]]:
+    if program.status == Program.Status.TERMINATED and options.trigger is Trigger.AUTOMATIC:
+        raise Forbidden(f"program {program.code} is terminated", code="program_terminated")
+    values = _validated(program, given)
+    scheduled_at = _scheduled_at(options.scheduled_at)
+    _check(options)
+    request: list[str] = []
+    if options.idempotency_key is not None:
+        canonical = {
+            "program": program.code,
+            "parameters": dict(given),
+            "scheduled_at": times.format_time(scheduled_at) if scheduled_at else None,
+            "priority": options.priority,
+            "hold": options.hold,
+            "notify": options.notify,
+        }
+        request = secrets.fingerprints(parameters.canonical(canonical))
+    overlap = Overlap(program.overlap_policy)
+    new = NewJob(
+        tenant_id=principal.tenant.pk,
+        program_id=program.pk,
+        parameters=parameters.canonical(values).decode(),
+        context=principal.captured,
+        engine=brokers.engine_of(program.queue.name),
+        trigger=options.trigger,
+        priority=options.priority,
+        scheduled_at=scheduled_at,
+        hold_by=principal.name if options.hold else None,
+        hold_reason=options.hold_reason,
+        overlap_policy=overlap,
+        overlap_key=None if overlap is Overlap.ALLOW else overlap_key(program, values),
+        idempotency_key=options.idempotency_key,
+        fingerprint=request[0] if request else "",
+        notify=options.notify,
+    )
+    return new, request
+
+
+def _validated(program: Program, given: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return parameters.validate(program.parameters_schema, dict(given))
+    except parameters.ParametersError as error:
+        raise Invalid(
+            f"parameters of {program.code}: {error}",
+            code="invalid_parameters",
+            errors=[{"pointer": one.pointer, "message": one.message} for one in error.errors],
+        ) from error
+
+
+def _scheduled_at(given: datetime | str | None) -> datetime | None:
+    if given is None:
+        return None
+    try:
+        return times.parse_scheduled_at(given, now=timezone.now())
+    except times.TimeError as error:
+        raise Invalid(f"scheduled_at: {error}", code="invalid_time") from error
+
+
+def _check(options: Options) -> None:
+    priority, key = options.priority, options.idempotency_key
+    if priority is not None and (
+        isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100
+    ):
+        raise Invalid(f"priority must be a whole number from -100 to 100, not {priority!r}", code="invalid_priority")
+    if key is not None and not (0 < len(key) <= MAX_IDEMPOTENCY_KEY and key.isprintable()):
+        raise Invalid(
+            f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} printable characters", code="invalid_idempotency_key"
+        )
+    if len(options.hold_reason) > MAX_REASON:
+        raise Invalid(f"a reason has at most {MAX_REASON} characters", code="invalid_reason")
+
+
+def overlap_key(program: Program, values: Mapping[str, Any]) -> str:
+    """What two jobs of a program must share to overlap: the named parameters' values, or the program itself."""
+    return parameters.canonical({name: values.get(name) for name in program.overlap_keys}).decode()
+
+
+
+
+def _accepted(row: Inserted, principal: Principal, program: Program) -> Job:
+    values = {
+        "number": row.number,
+        "tenant_id": principal.tenant.pk,
+        "program_id": program.pk,
+        "queue_id": row.queue_id,
+        "status": "PENDING",
+        "priority": row.priority,
+        "blocked": row.blocked,
+        "scheduled_at": row.scheduled_at,
+        "created_at": row.created_at,
+    }
+    # The rest is read when somebody asks for it: a submission costs one statement.
+    job = Job.from_db(None, list(values), list(values.values()))
+    job.program = program
+    if row.blocked is None:
+        transaction.on_commit(partial(dispatch.after_submission, row.number, row.queue_id), robust=True)
+    return job
+
+
+def _earlier(new: NewJob, request: list[str]) -> Job | None:
+    """The job that a unique key made us meet; raises Conflict unless it is our own earlier one."""
+    if new.idempotency_key is not None:
+        earlier = Job.objects.filter(tenant_id=new.tenant_id, idempotency_key=new.idempotency_key).first()
+        if earlier is not None:
+            if earlier.fingerprint in request:
+                return earlier
+            raise Conflict(
+                f"idempotency key {new.idempotency_key!r} was used for job {earlier.number} with another request",
+                code="idempotency_key_reused",
+                existing_job=earlier.number,
+            )
+    if new.overlap_policy is Overlap.REJECT:
+        holder = Job.objects.filter(
+            program_id=new.program_id,
+            overlap_policy=Overlap.REJECT,
+            overlap_key=new.overlap_key,
+            status__in=sorted(OPEN),
+        ).first()
+        if holder is not None:
+            raise Conflict(
+                f"duplicate of job {holder.number}, which is {holder.status}",
+                code="duplicate_job",
+                existing_job=holder.number,
+            )
+    return None

@@ -1,0 +1,15 @@
+"""The Celery task that carries job numbers; published by name, imported by nobody."""
+
+from typing import Any
+from uuid import UUID
+
+from celery import shared_task
+
+from programs import execution
+from programs.dispatch import TASK
+
+
+@shared_task(name=TASK, bind=True, ignore_result=True, acks_late=False)
+def run_jobs(self: Any, numbers: list[int]) -> int:
+    """Run the jobs with these numbers, as far as they are this worker's to run; returns how many were."""
+    return execution.run(numbers, message=UUID(self.request.id))

@@ -1,0 +1,5 @@
+"""Every statement that sets Job.status, one module for each move (PROTOCOL "Moves"); nothing else does.
+
+Each function takes a cursor first, psycopg's or Django's, uses the database's clock only, and leaves the
+transaction to its caller.
+"""

@@ -1,0 +1,198 @@
+"""PENDING -> QUEUED: choose which jobs get a message now, and put back those whose message was lost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobsite.database import Cursor
+
+ADVISORY_CLASS = 0x6A6F62  # "job": our advisory locks' first key
+MESSAGES_PER_CHILD = 20
+HORIZON_SECONDS = 0.1
+WINDOW_WITHOUT_WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Dispatched:
+    """A job that became QUEUED and wants a message."""
+
+    number: int
+    queue: str
+    timeout_seconds: float
+
+
+# What one run of program p is expected to take; a mean of fewer than twenty runs is not believed.
+EXPECTED = "coalesce(CASE WHEN p.measured_runs >= 20 THEN p.mean_seconds END, %(horizon)s)"
+
+# How many more messages a queue may hold (PROTOCOL "window"): one for each idle child of its living workers
+# whose manager has room, plus one; beyond that only what the children are expected to finish within the
+# horizon, by the programs' known means, which the caller adds up row by row (a program without a known mean
+# fills the horizon alone). No worker known: two.
+ROOM = f"""
+    SELECT coalesce(sum(w.children), 0) AS children,
+           CASE WHEN count(w.id) = 0 THEN %(unattended)s
+                ELSE coalesce(sum(w.idle), 0) + 1 END AS slots,
+           (SELECT count(*) FROM jobsite_job WHERE queue_id = gate.id AND status = 'QUEUED') AS queued,
+           (SELECT coalesce(sum({EXPECTED}), 0)
+            FROM jobsite_job j JOIN jobsite_program p ON p.id = j.program_id
+            WHERE j.queue_id = gate.id AND j.status = 'QUEUED') AS queued_seconds
+    FROM gate
+    LEFT JOIN LATERAL (
+        SELECT w.id, w.children,
+               CASE WHEN m.max_running IS NULL THEN greatest(w.children - own.running, 0)
+                    ELSE least(greatest(w.children - own.running, 0),
+                               greatest(m.max_running - (
+                                   SELECT count(*) FROM jobsite_job j
+                                   JOIN jobsite_worker o ON o.incarnation = j.lock_owner
+                                   WHERE j.status = 'RUNNING' AND o.manager_id = m.id), 0)) END AS idle
+        FROM jobsite_worker w
+        JOIN jobsite_workermanager m ON m.id = w.manager_id
+        CROSS JOIN LATERAL (SELECT count(*) AS running FROM jobsite_job
+                            WHERE lock_owner = w.incarnation AND status = 'RUNNING') own
+        WHERE w.status = 'ACTIVE' AND gate.name = ANY(w.queues)
+              AND w.last_seen_at > clock_timestamp() - %(lock)s * interval '1 second'
+    ) w ON true
+    GROUP BY gate.id
+"""
+
+# One statement, one dispatcher a queue at a time: who misses the advisory lock goes home, since every finish
+# and the sweep dispatch again. Only waiting lanes are read, the least served first, and of each only its top
+# rows through the index job_ready_in_lane: the cost does not grow with what is finished, future, held or
+# paused, nor with tenants that have nothing waiting. MATERIALIZED fences keep the planner from evaluating a
+# limit twice. Lanes and the queue's virtual time are written only when lanes compete.
+DISPATCH = f"""
+WITH gate AS MATERIALIZED (
+    SELECT id, name, virtual_time FROM jobsite_queue
+    WHERE id = %(queue)s AND paused_at IS NULL AND pg_try_advisory_xact_lock({ADVISORY_CLASS}, id::integer)
+), room AS MATERIALIZED (
+    {ROOM}
+), bound AS MATERIALIZED (
+    SELECT greatest(slots, children * {MESSAGES_PER_CHILD}) - queued AS most, slots - queued AS certain,
+           children * %(horizon)s - queued_seconds AS seconds FROM room
+), lanes AS MATERIALIZED (
+    SELECT l.id, l.queue_id, l.tenant_id, l.wakes, greatest(l.served, gate.virtual_time) AS start_tag,
+           t.weight, bound.most
+    FROM gate CROSS JOIN bound
+    JOIN jobsite_lane l ON l.queue_id = gate.id AND l.is_waiting AND l.paused_at IS NULL
+    JOIN jobsite_tenant t ON t.id = l.tenant_id AND t.status = 'ACTIVE'
+    WHERE bound.most > 0
+    ORDER BY greatest(l.served, gate.virtual_time), l.id LIMIT (SELECT greatest(most, 0) FROM bound)
+), candidates AS MATERIALIZED (
+    SELECT c.number, c.seconds, lanes.id AS lane_id,
+           lanes.start_tag + (c.place - 1)::float / lanes.weight AS tag, lanes.weight, c.rank
+    FROM lanes CROSS JOIN LATERAL (
+        SELECT j.number, j.rank, {EXPECTED} AS seconds,
+               row_number() OVER (ORDER BY j.rank, j.number) AS place
+        FROM (SELECT number, rank, program_id FROM jobsite_job
+              WHERE queue_id = lanes.queue_id AND tenant_id = lanes.tenant_id
+                    AND status = 'PENDING' AND blocked IS NULL
+              ORDER BY rank, number LIMIT lanes.most) j
+        JOIN jobsite_program p ON p.id = j.program_id
+    ) c
+), ordered AS MATERIALIZED (
+    SELECT *, row_number() OVER served_order AS place, sum(seconds) OVER served_order AS total_seconds
+    FROM candidates WINDOW served_order AS (ORDER BY tag, rank, number)
+), locked AS MATERIALIZED (
+    SELECT j.number, o.lane_id, o.tag, o.weight
+    FROM ordered o CROSS JOIN bound JOIN jobsite_job j ON j.number = o.number
+    WHERE o.place <= bound.most AND (o.place <= bound.certain OR o.total_seconds <= bound.seconds)
+          AND j.status = 'PENDING' AND j.blocked IS NULL
+    ORDER BY j.number FOR NO KEY UPDATE OF j SKIP LOCKED
+), moved AS (
+    UPDATE jobsite_job j SET status = 'QUEUED', queued_at = clock_timestamp()
+    FROM locked WHERE j.number = locked.number
+    RETURNING j.number, j.program_id
+), emptied AS (
+    -- Not where the lane was waked since this statement's snapshot: the row that waked it is not in sight.
+    UPDATE jobsite_lane l SET is_waiting = false
+    FROM lanes WHERE l.id = lanes.id AND l.wakes = lanes.wakes
+          AND NOT EXISTS (SELECT 1 FROM candidates c WHERE c.lane_id = lanes.id)
+), served AS (
+    UPDATE jobsite_lane l SET served = s.tag + 1.0 / s.weight
+    FROM (SELECT lane_id, max(tag) AS tag, max(weight) AS weight FROM locked GROUP BY lane_id) s
+    WHERE l.id = s.lane_id AND (SELECT count(*) FROM lanes) > 1
+), clock AS (
+    UPDATE jobsite_queue q SET virtual_time = s.tag
+    FROM (SELECT max(tag) AS tag FROM locked) s
+    WHERE q.id = %(queue)s AND s.tag > q.virtual_time AND (SELECT count(*) FROM lanes) > 1
+)
+SELECT moved.number, gate.name, p.timeout_seconds
+FROM moved JOIN locked USING (number) JOIN jobsite_program p ON p.id = moved.program_id CROSS JOIN gate
+ORDER BY locked.tag, moved.number
+"""
+
+# The fast path of a submission: its own row, if the window has room and its lane has no better row.
+DISPATCH_ONE = f"""
+WITH gate AS MATERIALIZED (
+    SELECT q.id, q.name FROM jobsite_queue q
+    JOIN jobsite_job j ON j.queue_id = q.id
+    WHERE j.number = %(number)s AND q.paused_at IS NULL
+), room AS MATERIALIZED (
+    {ROOM}
+)
+UPDATE jobsite_job j SET status = 'QUEUED', queued_at = clock_timestamp()
+FROM room, gate, jobsite_program p, jobsite_tenant t
+WHERE j.number = %(number)s AND j.status = 'PENDING' AND j.blocked IS NULL AND room.queued < room.slots
+      AND p.id = j.program_id AND t.id = j.tenant_id AND t.status = 'ACTIVE'
+      AND NOT EXISTS (SELECT 1 FROM jobsite_lane l
+                      WHERE l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id AND l.paused_at IS NOT NULL)
+      AND NOT EXISTS (SELECT 1 FROM jobsite_job b
+                      WHERE b.queue_id = j.queue_id AND b.tenant_id = j.tenant_id
+                            AND b.status = 'PENDING' AND b.blocked IS NULL
+                            AND (b.rank, b.number) < (j.rank, j.number))
+RETURNING j.number, gate.name, p.timeout_seconds
+"""
+
+# A lane is waked after a commit, never inside a caller's transaction, which might hold its row for long.
+WAKE = """
+INSERT INTO jobsite_lane (queue_id, tenant_id, is_waiting)
+SELECT DISTINCT queue_id, tenant_id, true FROM jobsite_job
+WHERE number = ANY(%s) AND status = 'PENDING' AND blocked IS NULL
+ORDER BY 1, 2
+ON CONFLICT (queue_id, tenant_id) DO UPDATE SET is_waiting = true, wakes = jobsite_lane.wakes + 1
+"""
+
+# QUEUED -> PENDING, for rows whose message is known or feared to be lost.
+REQUEUE = """
+WITH lost AS MATERIALIZED (
+    SELECT number FROM jobsite_job
+    WHERE queue_id = %(queue)s AND status = 'QUEUED'
+          AND queued_at <= clock_timestamp() - %(older_than)s * interval '1 second'
+    ORDER BY number LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE jobsite_job j SET status = 'PENDING', queued_at = NULL FROM lost WHERE j.number = lost.number
+RETURNING j.number
+"""
+
+
+def dispatch(cursor: Cursor, *, queue_id: int, lock_seconds: float) -> list[Dispatched]:
+    """Move the best ready jobs of a queue to QUEUED, as many as its window has room for."""
+    cursor.execute(DISPATCH, _parameters(lock_seconds) | {"queue": queue_id})
+    return [Dispatched(*row) for row in cursor.fetchall()]
+
+
+def dispatch_one(cursor: Cursor, *, number: int, lock_seconds: float) -> Dispatched | None:
+    """Move one ready job to QUEUED if nothing better waits in its lane and the window has room."""
+    cursor.execute(DISPATCH_ONE, _parameters(lock_seconds) | {"number": number})
+    row = cursor.fetchone()
+    return Dispatched(*row) if row else None
+
+
+def _parameters(lock_seconds: float) -> dict[str, object]:
+    return {"lock": lock_seconds, "horizon": HORIZON_SECONDS, "unattended": WINDOW_WITHOUT_WORKERS}
+
+
+def wake(cursor: Cursor, numbers: Sequence[int]) -> None:
+    """Let dispatch look at the lanes of these jobs."""
+    cursor.execute(WAKE, [list(numbers)])
+
+
+def requeue(cursor: Cursor, *, queue_id: int, older_than: float) -> list[int]:
+    """Put QUEUED jobs of a queue whose message is lost back to PENDING, and wake their lanes.
+
+    `older_than` in seconds spares the messages that were published a moment ago.
+    """
+    cursor.execute(REQUEUE, {"queue": queue_id, "older_than": older_than})
+    numbers = [row[0] for row in cursor.fetchall()]
+    if numbers:
+        wake(cursor, numbers)
+    return numbers

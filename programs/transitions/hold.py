@@ -1,0 +1,89 @@
+"""Hold and release: PENDING or QUEUED jobs out of dispatch's sight, and back."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from jobsite.database import Cursor
+
+HOLD = """
+UPDATE jobsite_job SET status = 'PENDING', queued_at = NULL, blocked = 'HELD', hold_at = clock_timestamp(),
+                       hold_by = %(by)s, hold_reason = %(reason)s, hold_until = %(until)s
+WHERE number = %(number)s AND tenant_id = %(tenant)s AND status IN ('PENDING', 'QUEUED')
+      AND trigger <> 'AUTOMATIC' AND hold_at IS NULL
+RETURNING number
+"""
+
+# What the row waits for once it is no longer held is decided as at submission.
+_UNHOLD = """
+    hold_at = NULL, hold_by = '', hold_reason = '', hold_until = NULL,
+    blocked = CASE WHEN j.due_at > clock_timestamp() THEN 'SCHEDULED'
+                   WHEN p.status = 'PAUSED' THEN 'PAUSED' END
+"""
+RELEASE = f"""
+UPDATE jobsite_job j SET {_UNHOLD}
+FROM jobsite_program p
+WHERE j.number = %(number)s AND j.tenant_id = %(tenant)s AND j.blocked = 'HELD' AND p.id = j.program_id
+RETURNING j.number
+"""
+END_HOLDS = f"""
+WITH ended AS MATERIALIZED (
+    SELECT number FROM jobsite_job
+    WHERE status = 'PENDING' AND blocked = 'HELD' AND hold_until <= clock_timestamp()
+    ORDER BY number LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE jobsite_job j SET {_UNHOLD}
+FROM ended, jobsite_program p
+WHERE j.number = ended.number AND p.id = j.program_id
+RETURNING j.number
+"""
+# PENDING rows whose reason to wait has gone: due, or their program goes on. A batch at a time, by the
+# partial indexes job_due_later and job_waits_for_its_program.
+UNBLOCK = """
+WITH due AS MATERIALIZED (
+    SELECT j.number, p.status AS program_status FROM jobsite_job j JOIN jobsite_program p ON p.id = j.program_id
+    WHERE j.status = 'PENDING' AND j.blocked = 'SCHEDULED' AND j.due_at <= clock_timestamp()
+    ORDER BY j.due_at LIMIT 1000 FOR NO KEY UPDATE OF j SKIP LOCKED
+)
+UPDATE jobsite_job j SET blocked = CASE WHEN due.program_status = 'PAUSED' THEN 'PAUSED' END
+FROM due WHERE j.number = due.number
+RETURNING j.number, j.queue_id, j.blocked IS NULL
+"""
+UNPAUSE = """
+WITH going_on AS MATERIALIZED (
+    SELECT j.number FROM jobsite_program p JOIN jobsite_job j ON j.program_id = p.id
+    WHERE p.status <> 'PAUSED' AND j.status = 'PENDING' AND j.blocked = 'PAUSED'
+    LIMIT 1000 FOR NO KEY UPDATE OF j SKIP LOCKED
+)
+UPDATE jobsite_job j SET blocked = NULL FROM going_on WHERE j.number = going_on.number
+RETURNING j.number, j.queue_id, true
+"""
+
+
+def hold(
+    cursor: Cursor, *, number: int, tenant_id: int, by: str, reason: str, until: datetime | None
+) -> bool:
+    """Hold a PENDING or QUEUED job; False when it is none, already held, or a schedule's."""
+    cursor.execute(HOLD, {"number": number, "tenant": tenant_id, "by": by, "reason": reason, "until": until})
+    return cursor.fetchone() is not None
+
+
+def release(cursor: Cursor, *, number: int, tenant_id: int) -> bool:
+    """Let a held job go on; False when it is not held."""
+    cursor.execute(RELEASE, {"number": number, "tenant": tenant_id})
+    return cursor.fetchone() is not None
+
+
+def end_holds(cursor: Cursor) -> list[int]:
+    """Release the jobs whose hold has reached its end; their numbers."""
+    cursor.execute(END_HOLDS)
+    return [row[0] for row in cursor.fetchall()]
+
+
+def unblock(cursor: Cursor) -> list[tuple[int, int]]:
+    """Bring PENDING jobs that became due, or whose program goes on, into their lanes: (number, queue id)."""
+    moved: list[tuple[int, int]] = []
+    for statement in (UNBLOCK, UNPAUSE):
+        cursor.execute(statement)
+        rows: Sequence[tuple[int, int, bool]] = cursor.fetchall()
+        moved += [(number, queue_id) for number, queue_id, is_ready in rows if is_ready]
+    return moved

@@ -1,0 +1,166 @@
+"""RUNNING -> PENDING, FAILED or CANCELED by somebody other than the holder: lost, stuck and cleared runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from jobsite.database import Cursor
+from programs.lifecycle import Status
+
+
+@dataclass(frozen=True)
+class Reaped:
+    """A run that was taken from its worker, and where its job went."""
+
+    number: int
+    status: Status
+    queue_id: int
+    tenant_id: int
+
+
+# The whole condition stands twice, in the choice and in the UPDATE together with the token seen, so that a
+# job that was finished or renewed in between is left alone (river#1302 shows what happens otherwise).
+# A run that was lost is tried again, alone, until the program's max_worker_losses.
+_REAP = """
+WITH seen AS MATERIALIZED (
+    SELECT j.number, j.lock_token, j.lock_owner,
+           {decision} AS target
+    FROM jobsite_job j JOIN jobsite_program p ON p.id = j.program_id
+    WHERE j.status = 'RUNNING' AND {condition}
+    ORDER BY j.number LIMIT 500 FOR NO KEY UPDATE OF j SKIP LOCKED
+), moved AS (
+    UPDATE jobsite_job j SET
+        status = seen.target,
+        outcome = CASE WHEN seen.target = 'FAILED' THEN 'ERROR' ELSE 'NORMAL' END,
+        failure_kind = CASE WHEN seen.target = 'FAILED' THEN '{failure_kind}' END,
+        error = CASE WHEN seen.target = 'FAILED'
+                     THEN jsonb_build_object('type', '{error_type}', 'message', %(message)s::text, 'step', NULL) END,
+        needs_review = seen.target = 'FAILED',
+        finished_at = CASE WHEN seen.target <> 'PENDING' THEN clock_timestamp() END,
+        queued_at = CASE WHEN seen.target = 'PENDING' THEN NULL ELSE j.queued_at END,
+        attempts = j.attempts + 1, losses = j.losses + {losses}, alone = true,
+        lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
+    FROM seen
+    WHERE j.number = seen.number AND j.status = 'RUNNING' AND j.lock_token = seen.lock_token AND {condition}
+    RETURNING j.number, j.tenant_id, j.queue_id, j.program_id, j.fence, seen.lock_token, seen.lock_owner,
+              j.external_id, j.claimed_at, j.started_at, seen.target
+), attempt AS (
+    INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at, started_at,
+                                    ended_at, result, error)
+    SELECT m.tenant_id, m.number, m.fence, m.lock_token, coalesce(w.name, ''), m.external_id, m.claimed_at,
+           m.started_at, clock_timestamp(), %(result)s,
+           jsonb_build_object('type', '{error_type}', 'message', %(message)s::text, 'step', NULL)
+    FROM moved m LEFT JOIN jobsite_worker w ON w.incarnation = m.lock_owner
+), counted AS (
+    UPDATE jobsite_program p SET consecutive_failures = p.consecutive_failures + c.failures
+    FROM (SELECT program_id, count(*) AS failures FROM moved WHERE target = 'FAILED' GROUP BY program_id) c
+    WHERE p.id = c.program_id AND p.max_consecutive_failures IS NOT NULL
+)
+SELECT number, target, queue_id, tenant_id FROM moved
+"""
+
+_LOST_DECISION = """
+CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
+     WHEN p.on_worker_lost = 'FAIL' OR j.losses + 1 >= p.max_worker_losses THEN 'FAILED'
+     ELSE 'PENDING' END"""
+_STUCK_DECISION = """
+CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
+     WHEN %(policy)s = 'FAIL' THEN 'FAILED'
+     WHEN %(policy)s = 'RETRY' THEN 'PENDING'
+     WHEN p.retry_on_timeout AND j.attempts + 1 - j.losses < p.max_attempts THEN 'PENDING'
+     ELSE 'FAILED' END"""
+
+
+def _lost(condition: str) -> str:
+    return _REAP.format(
+        decision=_LOST_DECISION, condition=condition, failure_kind="WORKER_LOST", error_type="WorkerLost", losses=1
+    )
+
+
+def _timed_out(condition: str) -> str:
+    return _REAP.format(
+        decision=_STUCK_DECISION, condition=condition, failure_kind="TIMEOUT", error_type="Timeout", losses=0
+    )
+
+
+_OF_MESSAGE = "j.lock_owner = %(owner)s AND j.external_id = %(external_id)s"
+EXPIRED = _lost("j.lock_expires_at < clock_timestamp()")
+CHILD = _lost(_OF_MESSAGE)
+CHILD_TIMED_OUT = _timed_out(_OF_MESSAGE)
+TOKENS = _lost("(j.number, j.lock_token) IN (SELECT * FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]))")
+OWNERS = _lost("j.lock_owner = ANY(%(owners)s::uuid[])")
+CLEARED = _lost(
+    "j.number = %(number)s AND j.lock_token = %(token)s"
+    " AND (%(force)s OR j.lock_expires_at < clock_timestamp()"
+    " OR EXISTS (SELECT 1 FROM jobsite_worker o WHERE o.incarnation = j.lock_owner AND o.status IN ('STOPPED', 'LOST')))"
+)
+STUCK = _timed_out(
+    "j.stuck_at < clock_timestamp() AND (%(numbers)s::bigint[] IS NULL OR j.number = ANY(%(numbers)s))"
+    " AND (%(tenant)s::bigint IS NULL OR j.tenant_id = %(tenant)s)"
+)
+LOST_MESSAGE = "Worker lost during execution"
+
+
+def reap_expired(cursor: Cursor) -> list[Reaped]:
+    """Take the runs whose lock ran out, at most 500."""
+    return _run(cursor, EXPIRED, {"message": f"{LOST_MESSAGE}: its lock ran out"})
+
+
+def reap_child(cursor: Cursor, *, owner: UUID, message: UUID, timed_out: bool = False) -> list[Reaped]:
+    """Take what a dead child of this worker held: all jobs of its message.
+
+    `timed_out` says that the worker itself ended the child because an action overstayed its limit.
+    """
+    held = {"owner": owner, "external_id": message}
+    if timed_out:
+        words = "Stopped by force after its time limit"
+        return _run(cursor, CHILD_TIMED_OUT, held | {"policy": "", "message": words}, result="TIMEOUT")
+    return _run(cursor, CHILD, held | {"message": f"{LOST_MESSAGE}: the child process died"})
+
+
+def reap_tokens(cursor: Cursor, held: Sequence[tuple[int, UUID]], *, message: str) -> list[Reaped]:
+    """Take these runs, each only while its token still holds the job."""
+    numbers, tokens = [number for number, _ in held], [token for _, token in held]
+    return _run(cursor, TOKENS, {"numbers": numbers, "tokens": tokens, "message": f"{LOST_MESSAGE}: {message}"})
+
+
+def reap_owners(cursor: Cursor, owners: Sequence[UUID]) -> list[Reaped]:
+    """Take what worker incarnations hold whose process is known to be gone."""
+    return _run(
+        cursor, OWNERS, {"owners": list(owners), "message": f"{LOST_MESSAGE}: the worker process is gone"}
+    )
+
+
+def clear(cursor: Cursor, *, number: int, token: UUID, force: bool, by: str) -> list[Reaped]:
+    """Take one run from a holder that is gone; with `force` from a live one, but only under the token shown."""
+    return _run(
+        cursor,
+        CLEARED,
+        {"number": number, "token": token, "force": force, "message": f"Lock cleared by {by}"},
+        result="CLEARED",
+    )
+
+
+def expire_stuck(
+    cursor: Cursor, *, numbers: Sequence[int] | None = None, tenant_id: int | None = None, policy: str = ""
+) -> list[Reaped]:
+    """End runs past their program's timeout and ten seconds, even if renewed, as `policy` (RETRY, FAIL) says.
+
+    Without a policy the program decides: retried only where it retries time-outs.
+    """
+    return _run(
+        cursor,
+        STUCK,
+        {
+            "numbers": None if numbers is None else list(numbers),
+            "tenant": tenant_id,
+            "policy": policy,
+            "message": "Still running ten seconds after its time limit",
+        },
+        result="TIMEOUT",
+    )
+
+
+def _run(cursor: Cursor, statement: str, values: dict[str, object], *, result: str = "LOST") -> list[Reaped]:
+    cursor.execute(statement, values | {"result": result})
+    return [Reaped(row[0], Status(row[1]), row[2], row[3]) for row in cursor.fetchall()]

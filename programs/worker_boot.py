@@ -1,0 +1,253 @@
+"""What happens when a Celery worker boots: broker of its queues, registration, renewal, return of the lost.
+
+Reached by Celery's `include`, so that `celery -A jobsite worker -Q content` typed by hand gets all of it.
+"""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from celery import signals
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.worker import state
+from django.conf import settings
+
+from jobsite import brokers, embedded
+from jobsite.database import Connection
+from jobsite.env import ConfigurationError
+from jobsite.logs import get_logger
+from programs import dispatch, queues, sweeps, workers
+from programs.transitions import give_back, reap, renew
+
+log = get_logger(__name__)
+
+MANAGER_VARIABLE = "JOBSITE_MANAGER"
+ABANDONED_SECONDS = 5.0
+
+
+@signals.celeryd_init.connect(weak=False)
+def choose_broker(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
+    """Connect the worker to the broker of its queues; without -Q, to all queues that share the default one."""
+    names = _names(options.get("queues")) or _names_without_q(conf)
+    conf.broker_url = conf.broker_read_url = conf.broker_write_url = broker_of(names)
+    options["queues"] = names
+    instance.jobsite_queues = names
+
+
+def broker_of(names: Sequence[str]) -> str:
+    """The one broker that all these queues live on; ConfigurationError says which do not."""
+    urls: dict[str, list[str]] = {}
+    for name in names:
+        # A queue that is none of jobsite's is a user's own and lives on the default broker.
+        urls.setdefault(settings.JOBSITE_BROKER_URLS.get(name, settings.CELERY_BROKER_URL), []).append(name)
+    if len(urls) > 1:
+        groups = " and ".join(f"{', '.join(group)} ({brokers.masked(url)})" for url, group in urls.items())
+        raise ConfigurationError(f"these queues live on different brokers, start a worker for each: {groups}")
+    return next(iter(urls))
+
+
+def _names(given: str | Sequence[str] | None) -> list[str]:
+    if not given:
+        return []
+    return [name.strip() for name in (given.split(",") if isinstance(given, str) else given) if name.strip()]
+
+
+def _names_without_q(conf: Any) -> list[str]:
+    return brokers.queues_by_url().get(conf.broker_url) or list(settings.JOBSITE_QUEUES)
+
+
+@signals.worker_init.connect(weak=False)
+def register(sender: Any, **_: Any) -> None:
+    """Enter this worker before its children are forked, so that they know who they are."""
+    if settings.JOBSITE_EMBEDDED_DATABASE or settings.JOBSITE_EMBEDDED_BROKER:
+        embedded.ensure(
+            settings.JOBSITE_HOME,
+            postgres=settings.JOBSITE_EMBEDDED_DATABASE,
+            redis=settings.JOBSITE_EMBEDDED_BROKER,
+        )
+    names = [name for name in _names(list(sender.app.amqp.queues.consume_from)) if name in settings.JOBSITE_QUEUES]
+    connection = workers.open_connection()
+    try:
+        with connection.cursor() as cursor:
+            queues.register(cursor)
+            sweeps.send_on(cursor, workers.bury(cursor, silent_seconds=settings.JOBSITE_LOCK_SECONDS))
+            worker = workers.register(
+                cursor,
+                name=sender.hostname,
+                manager=os.environ.get(MANAGER_VARIABLE) or "default",
+                queues=names,
+                pool=_pool_name(sender),
+                children=_children(sender),
+            )
+    finally:
+        # Nothing of the parent's connections may be inherited by the children.
+        connection.close()
+    workers.become(worker)
+    log.info("worker_registered", worker=worker.name, queues=names, incarnation=str(worker.incarnation))
+
+
+def _pool_name(controller: Any) -> str:
+    module = controller.pool_cls if isinstance(controller.pool_cls, str) else controller.pool_cls.__module__
+    return str(module).rpartition(".")[2].strip("_").split(":")[0]
+
+
+def _children(controller: Any) -> int:
+    pool = getattr(controller, "pool", None)
+    count = getattr(pool, "num_processes", None) if pool is not None else None
+    return 1 if _pool_name(controller) == "solo" else int(count or controller.concurrency)
+
+
+@signals.worker_process_init.connect(weak=False)
+def become_child(**_: Any) -> None:
+    """A pool child may be killed to stop what it runs."""
+    workers.mark_expendable()
+
+
+class MainThread(threading.Thread):
+    """Keeps this worker's locks, away from Celery's event loop, on a connection of its own."""
+
+    def __init__(self, controller: Any) -> None:
+        super().__init__(name="jobsite-renewer", daemon=True)
+        self.dead: queue.SimpleQueue[tuple[UUID, bool] | None] = queue.SimpleQueue()
+        self._controller = controller
+        self._worker = workers.current()
+        self._connection: Connection | None = None
+        self._abandoned: dict[UUID, float] = {}
+
+    def run(self) -> None:
+        """Renew every JOBSITE_RENEW_SECONDS, and take back a dead child's jobs the moment it is known."""
+        next_renewal = 0.0
+        while True:
+            try:
+                told = self.dead.get(timeout=max(0.0, next_renewal - time.monotonic()))
+            except queue.Empty:
+                next_renewal = time.monotonic() + settings.JOBSITE_RENEW_SECONDS
+                self._guarded(self._renew)
+                continue
+            if told is None:
+                self._guarded(self._give_back)
+                return
+            self._guarded(partial(self._take_back, *told))
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except psycopg.Error as error:
+            log.warning("renewer_failed", error=str(error))
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+        except Exception:
+            # The thread that keeps the locks must outlive whatever it meets.
+            log.exception("renewer_failed")
+
+    def _cursor(self) -> Any:
+        if self._connection is None or self._connection.closed:
+            self._connection = workers.open_connection()
+        return self._connection.cursor()
+
+    def _renew(self) -> None:
+        messages = [UUID(task_id) for task_id in list(state.requests) if _is_uuid(task_id)]
+        with self._cursor() as cursor:
+            renew.renew(
+                cursor,
+                owner=self._worker.incarnation,
+                messages=messages,
+                lock_seconds=settings.JOBSITE_LOCK_SECONDS,
+            )
+            workers.heartbeat(
+                cursor, incarnation=self._worker.incarnation, children=_children(self._controller)
+            )
+            gone = renew.abandoned(cursor, owner=self._worker.incarnation, messages=messages)
+            now = time.monotonic()
+            self._abandoned = {token: self._abandoned.get(token, now) for _, token in gone}
+            lost = [(number, token) for number, token in gone if now - self._abandoned[token] >= ABANDONED_SECONDS]
+            if lost:
+                sweeps.send_on(cursor, reap.reap_tokens(cursor, lost, message="abandoned, its message is gone"))
+
+    def _take_back(self, message: UUID, timed_out: bool) -> None:
+        owner = self._worker.incarnation
+        with self._cursor() as cursor:
+            sweeps.send_on(
+                cursor, reap.reap_child(cursor, owner=owner, message=message, timed_out=timed_out)
+            )
+
+    def _give_back(self) -> None:
+        with self._cursor() as cursor:
+            numbers = give_back.give_back_all(cursor, owner=self._worker.incarnation, worker=self._worker.name)
+            workers.set_status(cursor, incarnation=self._worker.incarnation, status="STOPPED")
+        if numbers:
+            log.info("gave_back", jobs=numbers)
+
+
+class Sweeper(threading.Thread):
+    """Drives the sweeps from this worker too, so that an installation whose beat is dead goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(name="jobsite-sweeper", daemon=True)
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Run what is due at the pace of the sweeps until the worker stops."""
+        while not self.stopping.wait(settings.JOBSITE_SWEEP_SECONDS):
+            sweeps.run_due()
+
+
+def _is_uuid(task_id: str) -> bool:
+    try:
+        UUID(task_id)
+    except ValueError:
+        return False
+    return True
+
+
+_renewer: MainThread | None = None
+_sweeper: Sweeper | None = None
+
+
+@signals.worker_ready.connect(weak=False)
+def start_threads(sender: Any, **_: Any) -> None:
+    """Begin to renew and to sweep, once the pool stands."""
+    global _renewer, _sweeper
+    _renewer, _sweeper = MainThread(sender.controller), Sweeper()
+    _renewer.start()
+    _sweeper.start()
+
+
+@signals.task_failure.connect(weak=False)
+def return_dead_childs_jobs(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
+    """In the main process: a child died, or was ended by the hard limit, with the jobs of this message."""
+    is_ours = _renewer is not None and sender.name == dispatch.TASK
+    if is_ours and isinstance(exception, (WorkerLostError, TimeLimitExceeded)):
+        _renewer.dead.put((UUID(task_id), isinstance(exception, TimeLimitExceeded)))
+
+
+@signals.worker_shutting_down.connect(weak=False)
+def announce_stop(**_: Any) -> None:
+    """Count for no window any more."""
+    if _renewer is None:
+        return
+    connection = workers.open_connection()
+    try:
+        with connection.cursor() as cursor:
+            workers.set_status(cursor, incarnation=workers.current().incarnation, status="STOPPING")
+    except psycopg.Error as error:
+        log.warning("stop_not_announced", error=str(error))
+    finally:
+        connection.close()
+
+
+@signals.worker_shutdown.connect(weak=False)
+def give_back_and_leave(**_: Any) -> None:
+    """The pool has stopped: what it still held goes back, uncounted."""
+    if _sweeper is not None:
+        _sweeper.stopping.set()
+    if _renewer is not None:
+        _renewer.dead.put(None)
+        _renewer.join(timeout=10)

@@ -1,0 +1,202 @@
+"""Which worker this process belongs to: registration of an incarnation, its heartbeat, its connections."""
+
+import os
+import platform
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from jobsite.database import Connection, Cursor, connect
+from jobsite.errors import NotFound
+from programs.transitions import reap
+from programs.transitions.reap import Reaped
+
+
+@dataclass(frozen=True)
+class Registered:
+    """This worker as the database knows it. Made in the main process, inherited by its children."""
+
+    incarnation: UUID
+    name: str
+    manager_id: int
+    queues: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Process:
+    """What identifies a process beyond its pid, which is used again: boot, pid namespace, start time."""
+
+    host: str
+    boot_id: str
+    pid_namespace: str
+    pid: int
+    started: int
+
+    @classmethod
+    def current(cls) -> "Process":
+        """This process."""
+        return cls(
+            socket.gethostname(), _boot_id(), _pid_namespace(), os.getpid(), _started(os.getpid()) or 0
+        )
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it certainly lives no more, as seen from here; False where this cannot be known."""
+        return (
+            self.boot_id != ""
+            and (self.boot_id, self.pid_namespace) == (_boot_id(), _pid_namespace())
+            and _started(self.pid) != self.started
+        )
+
+
+def _boot_id() -> str:
+    return _read("/proc/sys/kernel/random/boot_id")
+
+
+def _pid_namespace() -> str:
+    path = Path("/proc/self/ns/pid")
+    return str(path.readlink()) if platform.system() == "Linux" else ""
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""  # not Linux: nothing is then concluded from it
+
+
+def _started(pid: int) -> int | None:
+    """The start time of a process in clock ticks since boot; None when there is none, or only its corpse."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return int(fields[19]) if fields and fields[0] not in ("Z", "X") else None
+
+
+def manager_id(cursor: Cursor, name: str) -> int:
+    """The key of a worker manager; NotFound says how to make one."""
+    cursor.execute("SELECT id FROM jobsite_workermanager WHERE name = %s", [name])
+    row = cursor.fetchone()
+    if row is None:
+        raise NotFound(f"no worker manager {name}; make it in the admin under Worker managers")
+    return int(row[0])
+
+
+def register(
+    cursor: Cursor, *, name: str, manager: str, queues: Sequence[str], pool: str, children: int
+) -> Registered:
+    """Enter a new incarnation; a second living worker of one name gets a suffix (name-2).
+
+    Raises NotFound when there is no such manager.
+    """
+    process, incarnation, manager_key = Process.current(), uuid4(), manager_id(cursor, manager)
+    for candidate in (name, *(f"{name}-{number}" for number in range(2, 1000))):
+        cursor.execute(
+            """
+            INSERT INTO jobsite_worker (name, incarnation, manager_id, host, boot_id, pid_namespace, pid,
+                                        process_started, queues, pool, children)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            ON CONFLICT DO NOTHING RETURNING name
+            """,
+            [candidate, incarnation, manager_key, process.host, process.boot_id, process.pid_namespace]
+            + [process.pid, process.started, list(queues), pool, children],
+        )
+        if cursor.fetchone() is not None:
+            return Registered(incarnation, candidate, manager_key, tuple(queues))
+    raise RuntimeError(f"a thousand living workers are called {name}")
+
+
+def bury(cursor: Cursor, *, silent_seconds: float) -> list[Reaped]:
+    """Mark dead workers LOST, and take back at once the jobs of those whose process is known to be gone.
+
+    A worker of another machine is LOST after `silent_seconds` without a heartbeat; its jobs come back when
+    their locks expire.
+    """
+    cursor.execute(
+        """
+        SELECT incarnation, host, boot_id, pid_namespace, pid, process_started,
+               last_seen_at < clock_timestamp() - %s * interval '1 second'
+        FROM jobsite_worker WHERE status IN ('ACTIVE', 'STOPPING')
+        """,
+        [silent_seconds],
+    )
+    rows = cursor.fetchall()
+    gone = [row[0] for row in rows if Process(*row[1:6]).is_gone]
+    silent = [row[0] for row in rows if row[6]]
+    cursor.execute(
+        "UPDATE jobsite_worker SET status = 'LOST' WHERE incarnation = ANY(%s) AND status IN ('ACTIVE', 'STOPPING')",
+        [gone + silent],
+    )
+    return reap.reap_owners(cursor, gone) if gone else []
+
+
+def heartbeat(cursor: Cursor, *, incarnation: UUID, children: int) -> None:
+    """Say that the worker lives, and with how many children; one that was called LOST by mistake is back."""
+    cursor.execute(
+        """
+        UPDATE jobsite_worker SET last_seen_at = clock_timestamp(), children = %s,
+               status = CASE WHEN status = 'STOPPING' THEN status ELSE 'ACTIVE' END
+        WHERE incarnation = %s
+        """,
+        [children, incarnation],
+    )
+
+
+def set_status(cursor: Cursor, *, incarnation: UUID, status: str) -> None:
+    """Record that the worker is STOPPING or STOPPED."""
+    cursor.execute(
+        "UPDATE jobsite_worker SET status = %s, last_seen_at = clock_timestamp() WHERE incarnation = %s",
+        [status, incarnation],
+    )
+
+
+_registered: Registered | None = None
+_is_expendable = False
+_local = threading.local()
+
+
+def become(worker: Registered) -> None:
+    """Make this process, and the children it forks from now on, part of the worker."""
+    global _registered
+    _registered = worker
+
+
+def current() -> Registered:
+    """The worker of this process; RuntimeError outside a worker."""
+    if _registered is None:
+        raise RuntimeError("this process is no registered worker; start one with `jobsite worker`")
+    return _registered
+
+
+def mark_expendable() -> None:
+    """Say that this process is a pool child, which may kill itself to stop an action."""
+    global _is_expendable
+    _is_expendable = True
+
+
+def is_expendable() -> bool:
+    """Whether this process may be killed to stop the action that it runs."""
+    return _is_expendable
+
+
+def open_connection() -> Connection:
+    """A new connection of a worker's."""
+    return connect(application_name="jobsite worker")
+
+
+def connection() -> Connection:
+    """This thread's own connection, opened when first asked for and again after `drop_connection`."""
+    known: Connection | None = getattr(_local, "connection", None)
+    if known is None or known.closed or _local.pid != os.getpid():
+        known = _local.connection = open_connection()
+        _local.pid = os.getpid()
+    return known
+
+
+def drop_connection() -> None:
+    """Close this thread's connection, whatever state it is in."""
+    known: Connection | None = getattr(_local, "connection", None)
+    _local.connection = None
+    if known is not None:
+        known.close()
