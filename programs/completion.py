@@ -49,7 +49,9 @@ def succeeded(context: Context, result: object) -> Ending:
     )
 
 
-def raised(error: BaseException, job: Claimed, program: RunnableProgram, context: Context | None) -> Ending | None:
+def raised(
+    error: BaseException, job: Claimed, program: RunnableProgram, context: Context | None
+) -> Ending | None:
     """What an action's exception means for the job; None when the job is not ours to end any more."""
     step = context.log.step if context else ""
     progress = context.progress_now[1] if context else None
@@ -73,7 +75,11 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
                 progress=progress,
             )
     if isinstance(error, JobTimeout):
-        described = {"type": "Timeout", "message": f"still running after {program.timeout:g} s", "step": step or None}
+        described = {
+            "type": "Timeout",
+            "message": f"still running after {program.timeout:g} s",
+            "step": step or None,
+        }
         result, kind, transient = AttemptResult.TIMEOUT, FailureKind.TIMEOUT, program.retry_on_timeout
     else:
         described = _described(error, step)
@@ -90,7 +96,12 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
     trace = storable.text("".join(traceback.format_exception(error)), limit=MAX_TRACEBACK)
     if isinstance(decision, retries.RetryAfter):
         return Ending(
-            Status.PENDING, result, error=described, traceback=trace, delay=decision.seconds, progress=progress
+            Status.PENDING,
+            result,
+            error=described,
+            traceback=trace,
+            delay=decision.seconds,
+            progress=progress,
         )
     return Ending(
         Status.FAILED,
@@ -150,5 +161,9 @@ def _without_data(ending: Ending, error: Exception) -> Ending:
         AttemptResult.PERMANENT,
         outcome=Outcome.ERROR,
         failure_kind=FailureKind.PERMANENT,
-        error={"type": type(error).__name__, "message": storable.text(message, limit=MAX_MESSAGE), "step": None},
+        error={
+            "type": type(error).__name__,
+            "message": storable.text(message, limit=MAX_MESSAGE),
+            "step": None,
+        },
     )

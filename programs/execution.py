@@ -52,7 +52,9 @@ def _claim(numbers: Sequence[int], message: UUID) -> list[Claimed]:
                 return claimed
         # Nothing: perhaps because our manager has a limit, which takes its row's lock to count exactly.
         with connection.transaction(), connection.cursor() as cursor:
-            return claim(cursor, tokens, exact=True, **values) if lock_manager(cursor, worker.manager_id) else []
+            return (
+                claim(cursor, tokens, exact=True, **values) if lock_manager(cursor, worker.manager_id) else []
+            )
     except (psycopg.OperationalError, psycopg.InterfaceError):
         workers.drop_connection()
         raise
@@ -66,9 +68,7 @@ def _run_one(job: Claimed) -> None:
     context: Context | None = None
     try:
         principal = principals.running_as(job.context, tenant_id=job.tenant_id)
-        context = Context(
-            job, principal, deadline=began + program.timeout, cancel_grace=program.cancel_grace
-        )
+        context = Context(job, principal, deadline=began + program.timeout, cancel_grace=program.cancel_grace)
         with watcher().watching(context, held):
             ending: Ending | None = completion.succeeded(context, _act(context, program))
     except BaseException as error:  # an action may raise anything; what ends the process itself goes on below

@@ -104,9 +104,7 @@ class Transition:
 S = Status
 DISPATCH = Transition("dispatch", (S.PENDING,), (S.QUEUED,))
 CLAIM = Transition("claim", (S.QUEUED,), (S.RUNNING, S.PENDING))
-FINISH = Transition(
-    "finish", (S.RUNNING,), (S.COMPLETED, S.WAITING, S.FAILED, S.CANCELED, S.PENDING)
-)
+FINISH = Transition("finish", (S.RUNNING,), (S.COMPLETED, S.WAITING, S.FAILED, S.CANCELED, S.PENDING))
 GIVE_BACK = Transition("give back", (S.RUNNING,), (S.PENDING, S.FAILED))
 REAP = Transition("reap", (S.RUNNING,), (S.PENDING, S.FAILED, S.CANCELED))
 EXPIRE = Transition("expire", (S.RUNNING,), (S.FAILED, S.PENDING))

@@ -51,7 +51,9 @@ class Principal:
     def require(self, scope: str) -> None:
         """Raise Forbidden, naming the scope, unless it is held."""
         if scope not in self.scopes:
-            raise Forbidden(f"{self.name} lacks {scope} in tenant {self.tenant.code}", code="missing_scope", scope=scope)
+            raise Forbidden(
+                f"{self.name} lacks {scope} in tenant {self.tenant.code}", code="missing_scope", scope=scope
+            )
 
     @cached_property
     def captured(self) -> "Captured":

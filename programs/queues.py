@@ -19,7 +19,8 @@ def register(cursor: Cursor) -> None:
     _insert_names(cursor, "jobsite_sweep", [sweep.name for sweep in all_sweeps()])
     _insert_names(cursor, "jobsite_workermanager", [DEFAULT_MANAGER])
     cursor.execute(
-        "INSERT INTO jobsite_tenant (code, name) VALUES (%s, 'System') ON CONFLICT (code) DO NOTHING", [SYSTEM]
+        "INSERT INTO jobsite_tenant (code, name) VALUES (%s, 'System') ON CONFLICT (code) DO NOTHING",
+        [SYSTEM],
     )
 
 

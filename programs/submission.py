@@ -159,10 +159,13 @@ def _check(options: Options) -> None:
     if priority is not None and (
         isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100
     ):
-        raise Invalid(f"priority must be a whole number from -100 to 100, not {priority!r}", code="invalid_priority")
+        raise Invalid(
+            f"priority must be a whole number from -100 to 100, not {priority!r}", code="invalid_priority"
+        )
     if key is not None and not (0 < len(key) <= MAX_IDEMPOTENCY_KEY and key.isprintable()):
         raise Invalid(
-            f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} printable characters", code="invalid_idempotency_key"
+            f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} printable characters",
+            code="invalid_idempotency_key",
         )
     if len(options.hold_reason) > MAX_REASON:
         raise Invalid(f"a reason has at most {MAX_REASON} characters", code="invalid_reason")
@@ -171,8 +174,6 @@ def _check(options: Options) -> None:
 def overlap_key(program: Program, values: Mapping[str, Any]) -> str:
     """What two jobs of a program must share to overlap: the named parameters' values, or the program itself."""
     return parameters.canonical({name: values.get(name) for name in program.overlap_keys}).decode()
-
-
 
 
 def _accepted(row: Inserted, principal: Principal, program: Program) -> Job:

@@ -116,7 +116,9 @@ class Watcher(threading.Thread):
         with self._connected().cursor() as cursor:
             if version != watched.stored_progress:
                 cursor.execute(
-                    REPORT, [json.dumps(progress), context.log.step[:100], held.number, held.token], prepare=True
+                    REPORT,
+                    [json.dumps(progress), context.log.step[:100], held.number, held.token],
+                    prepare=True,
                 )
             else:
                 cursor.execute(LOOK, [held.number, held.token], prepare=True)

@@ -17,10 +17,12 @@ from celery import signals
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 from django.conf import settings
+from django.db.utils import OperationalError
 
-from jobsite import brokers, embedded
+from jobsite import boot, brokers, embedded
 from jobsite.database import Connection
 from jobsite.env import ConfigurationError
+from jobsite.errors import Refusal
 from jobsite.logs import get_logger
 from programs import dispatch, queues, sweeps, workers
 from programs.transitions import give_back, reap, renew
@@ -32,12 +34,14 @@ ABANDONED_SECONDS = 5.0
 
 
 @signals.celeryd_init.connect(weak=False)
-def choose_broker(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
+def choose_broker(conf: Any, options: dict[str, Any], **_: Any) -> None:
     """Connect the worker to the broker of its queues; without -Q, to all queues that share the default one."""
     names = _names(options.get("queues")) or _names_without_q(conf)
-    conf.broker_url = conf.broker_read_url = conf.broker_write_url = broker_of(names)
+    try:
+        conf.broker_url = conf.broker_read_url = conf.broker_write_url = broker_of(names)
+    except ConfigurationError as error:
+        raise SystemExit(f"jobsite: {error}") from error
     options["queues"] = names
-    instance.jobsite_queues = names
 
 
 def broker_of(names: Sequence[str]) -> str:
@@ -65,13 +69,18 @@ def _names_without_q(conf: Any) -> list[str]:
 @signals.worker_init.connect(weak=False)
 def register(sender: Any, **_: Any) -> None:
     """Enter this worker before its children are forked, so that they know who they are."""
-    if settings.JOBSITE_EMBEDDED_DATABASE or settings.JOBSITE_EMBEDDED_BROKER:
-        embedded.ensure(
-            settings.JOBSITE_HOME,
-            postgres=settings.JOBSITE_EMBEDDED_DATABASE,
-            redis=settings.JOBSITE_EMBEDDED_BROKER,
-        )
-    names = [name for name in _names(list(sender.app.amqp.queues.consume_from)) if name in settings.JOBSITE_QUEUES]
+    try:
+        _register(sender)
+    except (psycopg.Error, OperationalError, Refusal, embedded.EmbeddedError) as error:
+        # Celery would log an exception and go on without; a worker that is not registered must not run.
+        raise SystemExit(f"jobsite: this worker cannot start: {str(error).strip()}") from error
+
+
+def _register(sender: Any) -> None:
+    boot.prepare()
+    names = [
+        name for name in _names(list(sender.app.amqp.queues.consume_from)) if name in settings.JOBSITE_QUEUES
+    ]
     connection = workers.open_connection()
     try:
         with connection.cursor() as cursor:
@@ -167,20 +176,24 @@ class MainThread(threading.Thread):
             gone = renew.abandoned(cursor, owner=self._worker.incarnation, messages=messages)
             now = time.monotonic()
             self._abandoned = {token: self._abandoned.get(token, now) for _, token in gone}
-            lost = [(number, token) for number, token in gone if now - self._abandoned[token] >= ABANDONED_SECONDS]
+            lost = [
+                (number, token) for number, token in gone if now - self._abandoned[token] >= ABANDONED_SECONDS
+            ]
             if lost:
-                sweeps.send_on(cursor, reap.reap_tokens(cursor, lost, message="abandoned, its message is gone"))
+                sweeps.send_on(
+                    cursor, reap.reap_tokens(cursor, lost, message="abandoned, its message is gone")
+                )
 
     def _take_back(self, message: UUID, timed_out: bool) -> None:
         owner = self._worker.incarnation
         with self._cursor() as cursor:
-            sweeps.send_on(
-                cursor, reap.reap_child(cursor, owner=owner, message=message, timed_out=timed_out)
-            )
+            sweeps.send_on(cursor, reap.reap_child(cursor, owner=owner, message=message, timed_out=timed_out))
 
     def _give_back(self) -> None:
         with self._cursor() as cursor:
-            numbers = give_back.give_back_all(cursor, owner=self._worker.incarnation, worker=self._worker.name)
+            numbers = give_back.give_back_all(
+                cursor, owner=self._worker.incarnation, worker=self._worker.name
+            )
             workers.set_status(cursor, incarnation=self._worker.incarnation, status="STOPPED")
         if numbers:
             log.info("gave_back", jobs=numbers)

@@ -50,10 +50,13 @@ class Tenant(Pausable):
         db_table = "jobsite_tenant"
         ordering: ClassVar = ["code"]
         constraints: ClassVar = [
-            models.CheckConstraint(condition=models.Q(status__in=["ACTIVE", "SUSPENDED"]), name="tenant_status_known"),
+            models.CheckConstraint(
+                condition=models.Q(status__in=["ACTIVE", "SUSPENDED"]), name="tenant_status_known"
+            ),
             models.CheckConstraint(condition=models.Q(weight__gte=1), name="tenant_weight_positive"),
             models.CheckConstraint(
-                condition=~models.Q(code=SYSTEM) | models.Q(status="ACTIVE"), name="tenant_system_never_suspended"
+                condition=~models.Q(code=SYSTEM) | models.Q(status="ACTIVE"),
+                name="tenant_system_never_suspended",
             ),
         ]
 

@@ -9,453 +9,1101 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('jobsite_tenants', '0001_initial'),
+        ("jobsite_tenants", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='JobLogEntry',
+            name="JobLogEntry",
             fields=[
-                ('pk', models.CompositePrimaryKey('id', 'at', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('id', models.BigIntegerField()),
-                ('at', models.DateTimeField()),
-                ('tenant_id', models.BigIntegerField()),
-                ('job_number', models.BigIntegerField()),
-                ('sequence', models.BigIntegerField()),
-                ('attempt', models.PositiveIntegerField()),
-                ('step', models.CharField(max_length=100)),
-                ('stream', models.CharField(max_length=6)),
-                ('severity', models.CharField(max_length=8)),
-                ('message', models.TextField()),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "id", "at", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("id", models.BigIntegerField()),
+                ("at", models.DateTimeField()),
+                ("tenant_id", models.BigIntegerField()),
+                ("job_number", models.BigIntegerField()),
+                ("sequence", models.BigIntegerField()),
+                ("attempt", models.PositiveIntegerField()),
+                ("step", models.CharField(max_length=100)),
+                ("stream", models.CharField(max_length=6)),
+                ("severity", models.CharField(max_length=8)),
+                ("message", models.TextField()),
             ],
             options={
-                'db_table': 'jobsite_joblogentry',
-                'ordering': ['sequence'],
-                'managed': False,
+                "db_table": "jobsite_joblogentry",
+                "ordering": ["sequence"],
+                "managed": False,
             },
         ),
         migrations.CreateModel(
-            name='CapturedContext',
+            name="CapturedContext",
             fields=[
-                ('key', models.UUIDField(primary_key=True, serialize=False)),
-                ('content', models.JSONField()),
+                ("key", models.UUIDField(primary_key=True, serialize=False)),
+                ("content", models.JSONField()),
             ],
             options={
-                'db_table': 'jobsite_capturedcontext',
+                "db_table": "jobsite_capturedcontext",
             },
         ),
         migrations.CreateModel(
-            name='Queue',
+            name="Queue",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('paused_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('paused_by', models.CharField(blank=True, db_default='', editable=False, max_length=150)),
-                ('paused_reason', models.TextField(blank=True, db_default='', editable=False)),
-                ('paused_until', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('name', models.CharField(max_length=63, unique=True)),
-                ('virtual_time', models.FloatField(db_default=0.0, editable=False)),
-                ('broker_epoch', models.UUIDField(editable=False, null=True)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("paused_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("paused_by", models.CharField(blank=True, db_default="", editable=False, max_length=150)),
+                ("paused_reason", models.TextField(blank=True, db_default="", editable=False)),
+                ("paused_until", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("name", models.CharField(max_length=63, unique=True)),
+                ("virtual_time", models.FloatField(db_default=0.0, editable=False)),
+                ("broker_epoch", models.UUIDField(editable=False, null=True)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
             ],
             options={
-                'db_table': 'jobsite_queue',
-                'ordering': ['id'],
+                "db_table": "jobsite_queue",
+                "ordering": ["id"],
             },
         ),
         migrations.CreateModel(
-            name='Sweep',
+            name="Sweep",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=40, unique=True)),
-                ('started_at', models.DateTimeField(null=True)),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('error', models.TextField(db_default='')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=40, unique=True)),
+                ("started_at", models.DateTimeField(null=True)),
+                ("finished_at", models.DateTimeField(null=True)),
+                ("error", models.TextField(db_default="")),
             ],
             options={
-                'db_table': 'jobsite_sweep',
-                'ordering': ['name'],
+                "db_table": "jobsite_sweep",
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='WorkerManager',
+            name="WorkerManager",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9_.-]{0,99}$', 'A code is up to 100 lower-case letters, digits, and _ . - inside.')])),
-                ('max_running', models.PositiveIntegerField(blank=True, help_text='Empty: no limit.', null=True)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "name",
+                    models.CharField(
+                        max_length=100,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z0-9][a-z0-9_.-]{0,99}$",
+                                "A code is up to 100 lower-case letters, digits, and _ . - inside.",
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "max_running",
+                    models.PositiveIntegerField(blank=True, help_text="Empty: no limit.", null=True),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
             ],
             options={
-                'db_table': 'jobsite_workermanager',
-                'ordering': ['name'],
+                "db_table": "jobsite_workermanager",
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='Program',
+            name="Program",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('paused_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('paused_by', models.CharField(blank=True, db_default='', editable=False, max_length=150)),
-                ('paused_reason', models.TextField(blank=True, db_default='', editable=False)),
-                ('paused_until', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('code', models.CharField(max_length=100, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9_.-]{0,99}$', 'A code is up to 100 lower-case letters, digits, and _ . - inside.')])),
-                ('names', models.JSONField(db_default=models.Value({}, models.JSONField()), default=dict)),
-                ('description', models.TextField(blank=True, db_default='', default='')),
-                ('scope', models.CharField(choices=[('TENANT', 'Tenant'), ('SYSTEM', 'System')], db_default='TENANT', default='TENANT', max_length=6)),
-                ('status', models.CharField(choices=[('ACTIVE', 'Active'), ('PAUSED', 'Paused'), ('TERMINATED', 'Terminated')], db_default='ACTIVE', default='ACTIVE', max_length=10)),
-                ('priority', models.SmallIntegerField(db_default=0, default=0)),
-                ('parameters_schema', models.JSONField()),
-                ('timeout_seconds', models.FloatField()),
-                ('max_attempts', models.PositiveSmallIntegerField(db_default=3, default=3)),
-                ('initial_interval', models.FloatField(db_default=1.0, default=1.0)),
-                ('coefficient', models.FloatField(db_default=2.0, default=2.0)),
-                ('maximum_interval', models.FloatField(db_default=30.0, default=30.0)),
-                ('jitter', models.FloatField(db_default=0.1, default=0.1)),
-                ('retry_on_timeout', models.BooleanField(db_default=False, default=False)),
-                ('transient', django.contrib.postgres.fields.ArrayField(base_field=models.TextField(), blank=True, db_default=[], default=list, size=None)),
-                ('permanent', django.contrib.postgres.fields.ArrayField(base_field=models.TextField(), blank=True, db_default=[], default=list, size=None)),
-                ('max_worker_losses', models.PositiveSmallIntegerField(db_default=3, default=3)),
-                ('on_worker_lost', models.CharField(choices=[('RETRY', 'Retry'), ('FAIL', 'Fail')], db_default='RETRY', default='RETRY', max_length=5)),
-                ('cancel_grace_seconds', models.FloatField(db_default=10.0, default=10.0)),
-                ('overlap_policy', models.CharField(db_default=programs.lifecycle.Overlap['ALLOW'], default=programs.lifecycle.Overlap['ALLOW'], max_length=6)),
-                ('overlap_keys', django.contrib.postgres.fields.ArrayField(base_field=models.TextField(), blank=True, db_default=[], default=list, size=None)),
-                ('max_consecutive_failures', models.PositiveSmallIntegerField(blank=True, null=True)),
-                ('consecutive_failures', models.PositiveIntegerField(db_default=0, default=0, editable=False)),
-                ('travels_in_groups', models.BooleanField(db_default=True, default=True)),
-                ('mean_seconds', models.FloatField(blank=True, editable=False, null=True)),
-                ('measured_runs', models.PositiveBigIntegerField(db_default=0, default=0, editable=False)),
-                ('version', models.PositiveIntegerField(db_default=1, default=1, editable=False)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('updated_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('deleted_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='programs', to='jobsite_tenants.tenant')),
-                ('queue', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='programs', to='jobsite_programs.queue')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("paused_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("paused_by", models.CharField(blank=True, db_default="", editable=False, max_length=150)),
+                ("paused_reason", models.TextField(blank=True, db_default="", editable=False)),
+                ("paused_until", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "code",
+                    models.CharField(
+                        max_length=100,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z0-9][a-z0-9_.-]{0,99}$",
+                                "A code is up to 100 lower-case letters, digits, and _ . - inside.",
+                            )
+                        ],
+                    ),
+                ),
+                ("names", models.JSONField(db_default=models.Value({}, models.JSONField()), default=dict)),
+                ("description", models.TextField(blank=True, db_default="", default="")),
+                (
+                    "scope",
+                    models.CharField(
+                        choices=[("TENANT", "Tenant"), ("SYSTEM", "System")],
+                        db_default="TENANT",
+                        default="TENANT",
+                        max_length=6,
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("ACTIVE", "Active"), ("PAUSED", "Paused"), ("TERMINATED", "Terminated")],
+                        db_default="ACTIVE",
+                        default="ACTIVE",
+                        max_length=10,
+                    ),
+                ),
+                ("priority", models.SmallIntegerField(db_default=0, default=0)),
+                ("parameters_schema", models.JSONField()),
+                ("timeout_seconds", models.FloatField()),
+                ("max_attempts", models.PositiveSmallIntegerField(db_default=3, default=3)),
+                ("initial_interval", models.FloatField(db_default=1.0, default=1.0)),
+                ("coefficient", models.FloatField(db_default=2.0, default=2.0)),
+                ("maximum_interval", models.FloatField(db_default=30.0, default=30.0)),
+                ("jitter", models.FloatField(db_default=0.1, default=0.1)),
+                ("retry_on_timeout", models.BooleanField(db_default=False, default=False)),
+                (
+                    "transient",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.TextField(), blank=True, db_default=[], default=list, size=None
+                    ),
+                ),
+                (
+                    "permanent",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.TextField(), blank=True, db_default=[], default=list, size=None
+                    ),
+                ),
+                ("max_worker_losses", models.PositiveSmallIntegerField(db_default=3, default=3)),
+                (
+                    "on_worker_lost",
+                    models.CharField(
+                        choices=[("RETRY", "Retry"), ("FAIL", "Fail")],
+                        db_default="RETRY",
+                        default="RETRY",
+                        max_length=5,
+                    ),
+                ),
+                ("cancel_grace_seconds", models.FloatField(db_default=10.0, default=10.0)),
+                (
+                    "overlap_policy",
+                    models.CharField(
+                        db_default=programs.lifecycle.Overlap["ALLOW"],
+                        default=programs.lifecycle.Overlap["ALLOW"],
+                        max_length=6,
+                    ),
+                ),
+                (
+                    "overlap_keys",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.TextField(), blank=True, db_default=[], default=list, size=None
+                    ),
+                ),
+                ("max_consecutive_failures", models.PositiveSmallIntegerField(blank=True, null=True)),
+                (
+                    "consecutive_failures",
+                    models.PositiveIntegerField(db_default=0, default=0, editable=False),
+                ),
+                ("travels_in_groups", models.BooleanField(db_default=True, default=True)),
+                ("mean_seconds", models.FloatField(blank=True, editable=False, null=True)),
+                ("measured_runs", models.PositiveBigIntegerField(db_default=0, default=0, editable=False)),
+                ("version", models.PositiveIntegerField(db_default=1, default=1, editable=False)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                (
+                    "updated_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("deleted_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="programs",
+                        to="jobsite_tenants.tenant",
+                    ),
+                ),
+                (
+                    "queue",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="programs",
+                        to="jobsite_programs.queue",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'jobsite_program',
-                'ordering': ['code'],
+                "db_table": "jobsite_program",
+                "ordering": ["code"],
             },
         ),
         migrations.CreateModel(
-            name='Lane',
+            name="Lane",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('paused_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('paused_by', models.CharField(blank=True, db_default='', editable=False, max_length=150)),
-                ('paused_reason', models.TextField(blank=True, db_default='', editable=False)),
-                ('paused_until', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('served', models.FloatField(db_default=0.0, editable=False)),
-                ('is_waiting', models.BooleanField(db_default=False, editable=False)),
-                ('wakes', models.PositiveBigIntegerField(db_default=0, editable=False)),
-                ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='lanes', to='jobsite_tenants.tenant')),
-                ('queue', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='lanes', to='jobsite_programs.queue')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("paused_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("paused_by", models.CharField(blank=True, db_default="", editable=False, max_length=150)),
+                ("paused_reason", models.TextField(blank=True, db_default="", editable=False)),
+                ("paused_until", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("served", models.FloatField(db_default=0.0, editable=False)),
+                ("is_waiting", models.BooleanField(db_default=False, editable=False)),
+                ("wakes", models.PositiveBigIntegerField(db_default=0, editable=False)),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="lanes",
+                        to="jobsite_tenants.tenant",
+                    ),
+                ),
+                (
+                    "queue",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="lanes",
+                        to="jobsite_programs.queue",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'jobsite_lane',
+                "db_table": "jobsite_lane",
             },
         ),
         migrations.CreateModel(
-            name='Job',
+            name="Job",
             fields=[
-                ('number', models.BigAutoField(primary_key=True, serialize=False)),
-                ('status', models.CharField(choices=[(programs.lifecycle.Status['PENDING'], programs.lifecycle.Status['PENDING']), (programs.lifecycle.Status['QUEUED'], programs.lifecycle.Status['QUEUED']), (programs.lifecycle.Status['RUNNING'], programs.lifecycle.Status['RUNNING']), (programs.lifecycle.Status['WAITING'], programs.lifecycle.Status['WAITING']), (programs.lifecycle.Status['COMPLETED'], programs.lifecycle.Status['COMPLETED']), (programs.lifecycle.Status['FAILED'], programs.lifecycle.Status['FAILED']), (programs.lifecycle.Status['CANCELED'], programs.lifecycle.Status['CANCELED'])], db_default=programs.lifecycle.Status['PENDING'], max_length=9)),
-                ('outcome', models.CharField(choices=[(programs.lifecycle.Outcome['NORMAL'], programs.lifecycle.Outcome['NORMAL']), (programs.lifecycle.Outcome['WARNING'], programs.lifecycle.Outcome['WARNING']), (programs.lifecycle.Outcome['ERROR'], programs.lifecycle.Outcome['ERROR'])], db_default=programs.lifecycle.Outcome['NORMAL'], max_length=7)),
-                ('trigger', models.CharField(choices=[(programs.lifecycle.Trigger['AUTOMATIC'], programs.lifecycle.Trigger['AUTOMATIC']), (programs.lifecycle.Trigger['MANUAL'], programs.lifecycle.Trigger['MANUAL']), (programs.lifecycle.Trigger['CHILD'], programs.lifecycle.Trigger['CHILD'])], db_default=programs.lifecycle.Trigger['MANUAL'], max_length=9)),
-                ('priority', models.SmallIntegerField(db_default=0)),
-                ('parameters', models.JSONField()),
-                ('notify', models.BooleanField(db_default=False)),
-                ('scheduled_at', models.DateTimeField()),
-                ('due_at', models.DateTimeField()),
-                ('rank', models.DateTimeField()),
-                ('blocked', models.CharField(max_length=9, null=True)),
-                ('hold_at', models.DateTimeField(null=True)),
-                ('hold_by', models.CharField(db_default='', max_length=150)),
-                ('hold_reason', models.TextField(db_default='')),
-                ('hold_until', models.DateTimeField(null=True)),
-                ('cancel_requested_at', models.DateTimeField(null=True)),
-                ('cancel_requested_by', models.CharField(db_default='', max_length=150)),
-                ('cancel_reason', models.TextField(db_default='')),
-                ('attempts', models.PositiveIntegerField(db_default=0)),
-                ('losses', models.PositiveIntegerField(db_default=0)),
-                ('returns', models.PositiveIntegerField(db_default=0)),
-                ('fence', models.PositiveBigIntegerField(db_default=0)),
-                ('lock_token', models.UUIDField(null=True)),
-                ('lock_owner', models.UUIDField(null=True)),
-                ('lock_expires_at', models.DateTimeField(null=True)),
-                ('stuck_at', models.DateTimeField(null=True)),
-                ('external_id', models.UUIDField(null=True)),
-                ('engine', models.CharField(db_default='redis', max_length=10)),
-                ('alone', models.BooleanField(db_default=False)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('queued_at', models.DateTimeField(null=True)),
-                ('claimed_at', models.DateTimeField(null=True)),
-                ('started_at', models.DateTimeField(null=True)),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('child_key', models.CharField(max_length=200, null=True)),
-                ('overlap_policy', models.CharField(db_default='ALLOW', max_length=6)),
-                ('overlap_key', models.TextField(null=True)),
-                ('idempotency_key', models.CharField(max_length=200, null=True)),
-                ('fingerprint', models.CharField(db_default='', max_length=64)),
-                ('progress', models.JSONField(null=True)),
-                ('current_step', models.CharField(db_default='', max_length=100)),
-                ('result', models.JSONField(null=True)),
-                ('error', models.JSONField(null=True)),
-                ('failure_kind', models.CharField(max_length=11, null=True)),
-                ('needs_review', models.BooleanField(db_default=False)),
-                ('reviewed_at', models.DateTimeField(null=True)),
-                ('reviewed_by', models.CharField(db_default='', max_length=150)),
-                ('context', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='jobsite_programs.capturedcontext')),
-                ('parent', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='children', to='jobsite_programs.job')),
-                ('retry_of', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='retries', to='jobsite_programs.job')),
-                ('tenant', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='jobs', to='jobsite_tenants.tenant')),
-                ('program', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='jobs', to='jobsite_programs.program')),
-                ('queue', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='jobs', to='jobsite_programs.queue')),
+                ("number", models.BigAutoField(primary_key=True, serialize=False)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            (programs.lifecycle.Status["PENDING"], programs.lifecycle.Status["PENDING"]),
+                            (programs.lifecycle.Status["QUEUED"], programs.lifecycle.Status["QUEUED"]),
+                            (programs.lifecycle.Status["RUNNING"], programs.lifecycle.Status["RUNNING"]),
+                            (programs.lifecycle.Status["WAITING"], programs.lifecycle.Status["WAITING"]),
+                            (programs.lifecycle.Status["COMPLETED"], programs.lifecycle.Status["COMPLETED"]),
+                            (programs.lifecycle.Status["FAILED"], programs.lifecycle.Status["FAILED"]),
+                            (programs.lifecycle.Status["CANCELED"], programs.lifecycle.Status["CANCELED"]),
+                        ],
+                        db_default=programs.lifecycle.Status["PENDING"],
+                        max_length=9,
+                    ),
+                ),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[
+                            (programs.lifecycle.Outcome["NORMAL"], programs.lifecycle.Outcome["NORMAL"]),
+                            (programs.lifecycle.Outcome["WARNING"], programs.lifecycle.Outcome["WARNING"]),
+                            (programs.lifecycle.Outcome["ERROR"], programs.lifecycle.Outcome["ERROR"]),
+                        ],
+                        db_default=programs.lifecycle.Outcome["NORMAL"],
+                        max_length=7,
+                    ),
+                ),
+                (
+                    "trigger",
+                    models.CharField(
+                        choices=[
+                            (
+                                programs.lifecycle.Trigger["AUTOMATIC"],
+                                programs.lifecycle.Trigger["AUTOMATIC"],
+                            ),
+                            (programs.lifecycle.Trigger["MANUAL"], programs.lifecycle.Trigger["MANUAL"]),
+                            (programs.lifecycle.Trigger["CHILD"], programs.lifecycle.Trigger["CHILD"]),
+                        ],
+                        db_default=programs.lifecycle.Trigger["MANUAL"],
+                        max_length=9,
+                    ),
+                ),
+                ("priority", models.SmallIntegerField(db_default=0)),
+                ("parameters", models.JSONField()),
+                ("notify", models.BooleanField(db_default=False)),
+                ("scheduled_at", models.DateTimeField()),
+                ("due_at", models.DateTimeField()),
+                ("rank", models.DateTimeField()),
+                ("blocked", models.CharField(max_length=9, null=True)),
+                ("hold_at", models.DateTimeField(null=True)),
+                ("hold_by", models.CharField(db_default="", max_length=150)),
+                ("hold_reason", models.TextField(db_default="")),
+                ("hold_until", models.DateTimeField(null=True)),
+                ("cancel_requested_at", models.DateTimeField(null=True)),
+                ("cancel_requested_by", models.CharField(db_default="", max_length=150)),
+                ("cancel_reason", models.TextField(db_default="")),
+                ("attempts", models.PositiveIntegerField(db_default=0)),
+                ("losses", models.PositiveIntegerField(db_default=0)),
+                ("returns", models.PositiveIntegerField(db_default=0)),
+                ("fence", models.PositiveBigIntegerField(db_default=0)),
+                ("lock_token", models.UUIDField(null=True)),
+                ("lock_owner", models.UUIDField(null=True)),
+                ("lock_expires_at", models.DateTimeField(null=True)),
+                ("stuck_at", models.DateTimeField(null=True)),
+                ("external_id", models.UUIDField(null=True)),
+                ("engine", models.CharField(db_default="redis", max_length=10)),
+                ("alone", models.BooleanField(db_default=False)),
+                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("queued_at", models.DateTimeField(null=True)),
+                ("claimed_at", models.DateTimeField(null=True)),
+                ("started_at", models.DateTimeField(null=True)),
+                ("finished_at", models.DateTimeField(null=True)),
+                ("child_key", models.CharField(max_length=200, null=True)),
+                ("overlap_policy", models.CharField(db_default="ALLOW", max_length=6)),
+                ("overlap_key", models.TextField(null=True)),
+                ("idempotency_key", models.CharField(max_length=200, null=True)),
+                ("fingerprint", models.CharField(db_default="", max_length=64)),
+                ("progress", models.JSONField(null=True)),
+                ("current_step", models.CharField(db_default="", max_length=100)),
+                ("result", models.JSONField(null=True)),
+                ("error", models.JSONField(null=True)),
+                ("failure_kind", models.CharField(max_length=11, null=True)),
+                ("needs_review", models.BooleanField(db_default=False)),
+                ("reviewed_at", models.DateTimeField(null=True)),
+                ("reviewed_by", models.CharField(db_default="", max_length=150)),
+                (
+                    "context",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="jobsite_programs.capturedcontext",
+                    ),
+                ),
+                (
+                    "parent",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="children",
+                        to="jobsite_programs.job",
+                    ),
+                ),
+                (
+                    "retry_of",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="retries",
+                        to="jobsite_programs.job",
+                    ),
+                ),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="jobs",
+                        to="jobsite_tenants.tenant",
+                    ),
+                ),
+                (
+                    "program",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="jobs",
+                        to="jobsite_programs.program",
+                    ),
+                ),
+                (
+                    "queue",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="jobs",
+                        to="jobsite_programs.queue",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'jobsite_job',
-                'ordering': ['-number'],
+                "db_table": "jobsite_job",
+                "ordering": ["-number"],
             },
         ),
         migrations.CreateModel(
-            name='Worker',
+            name="Worker",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=255)),
-                ('incarnation', models.UUIDField(unique=True)),
-                ('status', models.CharField(choices=[('ACTIVE', 'Active'), ('STOPPING', 'Stopping'), ('STOPPED', 'Stopped'), ('LOST', 'Lost')], db_default='ACTIVE', max_length=8)),
-                ('host', models.CharField(max_length=255)),
-                ('boot_id', models.CharField(max_length=64)),
-                ('pid_namespace', models.CharField(max_length=64)),
-                ('pid', models.IntegerField()),
-                ('process_started', models.BigIntegerField()),
-                ('queues', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=63), size=None)),
-                ('pool', models.CharField(max_length=20)),
-                ('children', models.PositiveIntegerField()),
-                ('started_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('last_seen_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('manager', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='workers', to='jobsite_programs.workermanager')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=255)),
+                ("incarnation", models.UUIDField(unique=True)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("ACTIVE", "Active"),
+                            ("STOPPING", "Stopping"),
+                            ("STOPPED", "Stopped"),
+                            ("LOST", "Lost"),
+                        ],
+                        db_default="ACTIVE",
+                        max_length=8,
+                    ),
+                ),
+                ("host", models.CharField(max_length=255)),
+                ("boot_id", models.CharField(max_length=64)),
+                ("pid_namespace", models.CharField(max_length=64)),
+                ("pid", models.IntegerField()),
+                ("process_started", models.BigIntegerField()),
+                (
+                    "queues",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=63), size=None
+                    ),
+                ),
+                ("pool", models.CharField(max_length=20)),
+                ("children", models.PositiveIntegerField()),
+                ("started_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("last_seen_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                (
+                    "manager",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="workers",
+                        to="jobsite_programs.workermanager",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'jobsite_worker',
-                'ordering': ['-id'],
+                "db_table": "jobsite_worker",
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='AuditEntry',
+            name="AuditEntry",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('actor', models.CharField(max_length=150)),
-                ('door', models.CharField(max_length=10)),
-                ('action', models.CharField(max_length=50)),
-                ('target_type', models.CharField(max_length=30)),
-                ('target', models.CharField(max_length=200)),
-                ('reason', models.TextField(db_default='')),
-                ('before', models.JSONField(null=True)),
-                ('after', models.JSONField(null=True)),
-                ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='jobsite_tenants.tenant')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("actor", models.CharField(max_length=150)),
+                ("door", models.CharField(max_length=10)),
+                ("action", models.CharField(max_length=50)),
+                ("target_type", models.CharField(max_length=30)),
+                ("target", models.CharField(max_length=200)),
+                ("reason", models.TextField(db_default="")),
+                ("before", models.JSONField(null=True)),
+                ("after", models.JSONField(null=True)),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="jobsite_tenants.tenant",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'audit entries',
-                'db_table': 'jobsite_auditentry',
-                'ordering': ['-id'],
-                'indexes': [models.Index(fields=['tenant', 'target_type', 'target', 'id'], name='audit_of_target')],
+                "verbose_name_plural": "audit entries",
+                "db_table": "jobsite_auditentry",
+                "ordering": ["-id"],
+                "indexes": [
+                    models.Index(fields=["tenant", "target_type", "target", "id"], name="audit_of_target")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='JobAttempt',
+            name="JobAttempt",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('fence', models.PositiveBigIntegerField()),
-                ('token', models.UUIDField()),
-                ('worker', models.CharField(max_length=255)),
-                ('external_id', models.UUIDField(null=True)),
-                ('claimed_at', models.DateTimeField()),
-                ('started_at', models.DateTimeField(null=True)),
-                ('ended_at', models.DateTimeField()),
-                ('result', models.CharField(max_length=9)),
-                ('error', models.JSONField(null=True)),
-                ('traceback', models.TextField(db_default='')),
-                ('job', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='attempt_rows', to='jobsite_programs.job')),
-                ('tenant', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='jobsite_tenants.tenant')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("fence", models.PositiveBigIntegerField()),
+                ("token", models.UUIDField()),
+                ("worker", models.CharField(max_length=255)),
+                ("external_id", models.UUIDField(null=True)),
+                ("claimed_at", models.DateTimeField()),
+                ("started_at", models.DateTimeField(null=True)),
+                ("ended_at", models.DateTimeField()),
+                ("result", models.CharField(max_length=9)),
+                ("error", models.JSONField(null=True)),
+                ("traceback", models.TextField(db_default="")),
+                (
+                    "job",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="attempt_rows",
+                        to="jobsite_programs.job",
+                    ),
+                ),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="jobsite_tenants.tenant",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'jobsite_jobattempt',
-                'ordering': ['fence'],
-                'constraints': [models.UniqueConstraint(fields=('job', 'fence'), name='attempt_fence_once_per_job'), models.UniqueConstraint(condition=models.Q(('result', 'SUCCESS')), fields=('job',), name='attempt_succeeds_once_per_job'), models.CheckConstraint(condition=models.Q(('result__in', [programs.lifecycle.AttemptResult['SUCCESS'], programs.lifecycle.AttemptResult['PARKED'], programs.lifecycle.AttemptResult['TRANSIENT'], programs.lifecycle.AttemptResult['PERMANENT'], programs.lifecycle.AttemptResult['TIMEOUT'], programs.lifecycle.AttemptResult['LOST'], programs.lifecycle.AttemptResult['CANCELED'], programs.lifecycle.AttemptResult['RETURNED'], programs.lifecycle.AttemptResult['CLEARED']])), name='attempt_result_known')],
+                "db_table": "jobsite_jobattempt",
+                "ordering": ["fence"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("job", "fence"), name="attempt_fence_once_per_job"),
+                    models.UniqueConstraint(
+                        condition=models.Q(("result", "SUCCESS")),
+                        fields=("job",),
+                        name="attempt_succeeds_once_per_job",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "result__in",
+                                [
+                                    programs.lifecycle.AttemptResult["SUCCESS"],
+                                    programs.lifecycle.AttemptResult["PARKED"],
+                                    programs.lifecycle.AttemptResult["TRANSIENT"],
+                                    programs.lifecycle.AttemptResult["PERMANENT"],
+                                    programs.lifecycle.AttemptResult["TIMEOUT"],
+                                    programs.lifecycle.AttemptResult["LOST"],
+                                    programs.lifecycle.AttemptResult["CANCELED"],
+                                    programs.lifecycle.AttemptResult["RETURNED"],
+                                    programs.lifecycle.AttemptResult["CLEARED"],
+                                ],
+                            )
+                        ),
+                        name="attempt_result_known",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Action',
+            name="Action",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('position', models.PositiveSmallIntegerField()),
-                ('name', models.CharField(blank=True, db_default='', max_length=100)),
-                ('kind', models.CharField(max_length=20)),
-                ('configuration', models.JSONField()),
-                ('timeout_seconds', models.FloatField(blank=True, null=True)),
-                ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='jobsite_tenants.tenant')),
-                ('program', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='actions', to='jobsite_programs.program')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("position", models.PositiveSmallIntegerField()),
+                ("name", models.CharField(blank=True, db_default="", max_length=100)),
+                ("kind", models.CharField(max_length=20)),
+                ("configuration", models.JSONField()),
+                ("timeout_seconds", models.FloatField(blank=True, null=True)),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="jobsite_tenants.tenant",
+                    ),
+                ),
+                (
+                    "program",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="actions",
+                        to="jobsite_programs.program",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'jobsite_action',
-                'ordering': ['program', 'position'],
-                'constraints': [models.UniqueConstraint(fields=('program', 'position'), name='action_position_once_per_program')],
+                "db_table": "jobsite_action",
+                "ordering": ["program", "position"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("program", "position"), name="action_position_once_per_program"
+                    )
+                ],
             },
         ),
         migrations.AddConstraint(
-            model_name='program',
-            constraint=models.UniqueConstraint(condition=models.Q(('deleted_at__isnull', True)), fields=('tenant', 'code'), name='program_code_once_per_tenant'),
+            model_name="program",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("deleted_at__isnull", True)),
+                fields=("tenant", "code"),
+                name="program_code_once_per_tenant",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='program',
-            constraint=models.UniqueConstraint(fields=('tenant', 'id'), name='program_tenant_and_id'),
+            model_name="program",
+            constraint=models.UniqueConstraint(fields=("tenant", "id"), name="program_tenant_and_id"),
         ),
         migrations.AddConstraint(
-            model_name='program',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['ACTIVE', 'PAUSED', 'TERMINATED'])), name='program_status_known'),
+            model_name="program",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("status__in", ["ACTIVE", "PAUSED", "TERMINATED"])),
+                name="program_status_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='program',
-            constraint=models.CheckConstraint(condition=models.Q(('overlap_policy__in', [programs.lifecycle.Overlap['ALLOW'], programs.lifecycle.Overlap['REJECT'], programs.lifecycle.Overlap['QUEUE']])), name='program_overlap_policy_known'),
+            model_name="program",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "overlap_policy__in",
+                        [
+                            programs.lifecycle.Overlap["ALLOW"],
+                            programs.lifecycle.Overlap["REJECT"],
+                            programs.lifecycle.Overlap["QUEUE"],
+                        ],
+                    )
+                ),
+                name="program_overlap_policy_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='program',
-            constraint=models.CheckConstraint(condition=models.Q(('priority__gte', -100), ('priority__lte', 100)), name='program_priority_in_range'),
+            model_name="program",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("priority__gte", -100), ("priority__lte", 100)),
+                name="program_priority_in_range",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='program',
-            constraint=models.CheckConstraint(condition=models.Q(('timeout_seconds__gt', 0), ('timeout_seconds__lte', 86400)), name='program_timeout_at_most_a_day'),
+            model_name="program",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("timeout_seconds__gt", 0), ("timeout_seconds__lte", 86400)),
+                name="program_timeout_at_most_a_day",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='program',
-            constraint=models.CheckConstraint(condition=models.Q(('max_attempts__gte', 1), ('max_worker_losses__gte', 1)), name='program_runs_at_least_once'),
+            model_name="program",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("max_attempts__gte", 1), ("max_worker_losses__gte", 1)),
+                name="program_runs_at_least_once",
+            ),
         ),
         migrations.AddIndex(
-            model_name='lane',
-            index=models.Index(condition=models.Q(('is_waiting', True)), fields=['queue', 'served'], name='lane_waiting_least_served'),
+            model_name="lane",
+            index=models.Index(
+                condition=models.Q(("is_waiting", True)),
+                fields=["queue", "served"],
+                name="lane_waiting_least_served",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='lane',
-            constraint=models.UniqueConstraint(fields=('queue', 'tenant'), name='lane_once_per_queue_and_tenant'),
+            model_name="lane",
+            constraint=models.UniqueConstraint(
+                fields=("queue", "tenant"), name="lane_once_per_queue_and_tenant"
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('blocked__isnull', True), ('status', 'PENDING')), fields=['queue', 'tenant', 'rank', 'number'], name='job_ready_in_lane'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("blocked__isnull", True), ("status", "PENDING")),
+                fields=["queue", "tenant", "rank", "number"],
+                name="job_ready_in_lane",
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('blocked', 'SCHEDULED'), ('status', 'PENDING')), fields=['due_at'], name='job_due_later'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("blocked", "SCHEDULED"), ("status", "PENDING")),
+                fields=["due_at"],
+                name="job_due_later",
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('blocked', 'HELD'), ('hold_until__isnull', False), ('status', 'PENDING')), fields=['hold_until'], name='job_hold_ends'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("blocked", "HELD"), ("hold_until__isnull", False), ("status", "PENDING")),
+                fields=["hold_until"],
+                name="job_hold_ends",
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('blocked__in', ['PAUSED', 'OVERLAP']), ('status', 'PENDING')), fields=['program', 'number'], name='job_waits_for_its_program'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("blocked__in", ["PAUSED", "OVERLAP"]), ("status", "PENDING")),
+                fields=["program", "number"],
+                name="job_waits_for_its_program",
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('status', 'QUEUED')), fields=['queue', 'queued_at'], name='job_queued'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("status", "QUEUED")), fields=["queue", "queued_at"], name="job_queued"
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('status', 'RUNNING')), fields=['lock_owner'], name='job_running_by_owner'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("status", "RUNNING")), fields=["lock_owner"], name="job_running_by_owner"
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('status', 'RUNNING')), fields=['tenant'], name='job_running_by_tenant'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("status", "RUNNING")), fields=["tenant"], name="job_running_by_tenant"
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('status__in', [programs.lifecycle.Status['PENDING'], programs.lifecycle.Status['QUEUED'], programs.lifecycle.Status['RUNNING'], programs.lifecycle.Status['WAITING']])), fields=['tenant', 'number'], name='job_open'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(
+                    (
+                        "status__in",
+                        [
+                            programs.lifecycle.Status["PENDING"],
+                            programs.lifecycle.Status["QUEUED"],
+                            programs.lifecycle.Status["RUNNING"],
+                            programs.lifecycle.Status["WAITING"],
+                        ],
+                    )
+                ),
+                fields=["tenant", "number"],
+                name="job_open",
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('status', 'FAILED')), fields=['tenant', 'number'], name='job_failed'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("status", "FAILED")), fields=["tenant", "number"], name="job_failed"
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(fields=['program', 'number'], name='job_of_program'),
+            model_name="job",
+            index=models.Index(fields=["program", "number"], name="job_of_program"),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('parent__isnull', False)), fields=['parent'], name='job_of_parent'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("parent__isnull", False)), fields=["parent"], name="job_of_parent"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.UniqueConstraint(fields=('tenant', 'number'), name='job_tenant_and_number'),
+            model_name="job",
+            constraint=models.UniqueConstraint(fields=("tenant", "number"), name="job_tenant_and_number"),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.UniqueConstraint(condition=models.Q(('idempotency_key__isnull', False)), fields=('tenant', 'idempotency_key'), name='job_idempotency_key_once_per_tenant'),
+            model_name="job",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("idempotency_key__isnull", False)),
+                fields=("tenant", "idempotency_key"),
+                name="job_idempotency_key_once_per_tenant",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.UniqueConstraint(condition=models.Q(('parent__isnull', False)), fields=('parent', 'child_key'), name='job_child_key_once_per_parent'),
+            model_name="job",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("parent__isnull", False)),
+                fields=("parent", "child_key"),
+                name="job_child_key_once_per_parent",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.UniqueConstraint(condition=models.Q(('overlap_policy', 'REJECT'), ('status__in', [programs.lifecycle.Status['PENDING'], programs.lifecycle.Status['QUEUED'], programs.lifecycle.Status['RUNNING'], programs.lifecycle.Status['WAITING']])), fields=('program', 'overlap_key'), name='job_reject_key_once_among_open'),
+            model_name="job",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(
+                    ("overlap_policy", "REJECT"),
+                    (
+                        "status__in",
+                        [
+                            programs.lifecycle.Status["PENDING"],
+                            programs.lifecycle.Status["QUEUED"],
+                            programs.lifecycle.Status["RUNNING"],
+                            programs.lifecycle.Status["WAITING"],
+                        ],
+                    ),
+                ),
+                fields=("program", "overlap_key"),
+                name="job_reject_key_once_among_open",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.UniqueConstraint(condition=models.Q(('overlap_policy', 'QUEUE'), models.Q(('status__in', ['QUEUED', 'RUNNING', 'WAITING']), models.Q(('attempts__gt', 0), ('status', 'PENDING')), _connector='OR')), fields=('program', 'overlap_key'), name='job_queue_key_once_among_active'),
+            model_name="job",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(
+                    ("overlap_policy", "QUEUE"),
+                    models.Q(
+                        ("status__in", ["QUEUED", "RUNNING", "WAITING"]),
+                        models.Q(("attempts__gt", 0), ("status", "PENDING")),
+                        _connector="OR",
+                    ),
+                ),
+                fields=("program", "overlap_key"),
+                name="job_queue_key_once_among_active",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.UniqueConstraint(condition=models.Q(('retry_of__isnull', False), ('status__in', [programs.lifecycle.Status['PENDING'], programs.lifecycle.Status['QUEUED'], programs.lifecycle.Status['RUNNING'], programs.lifecycle.Status['WAITING']])), fields=('retry_of',), name='job_retried_once_at_a_time'),
+            model_name="job",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(
+                    ("retry_of__isnull", False),
+                    (
+                        "status__in",
+                        [
+                            programs.lifecycle.Status["PENDING"],
+                            programs.lifecycle.Status["QUEUED"],
+                            programs.lifecycle.Status["RUNNING"],
+                            programs.lifecycle.Status["WAITING"],
+                        ],
+                    ),
+                ),
+                fields=("retry_of",),
+                name="job_retried_once_at_a_time",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', [programs.lifecycle.Status['PENDING'], programs.lifecycle.Status['QUEUED'], programs.lifecycle.Status['RUNNING'], programs.lifecycle.Status['WAITING'], programs.lifecycle.Status['COMPLETED'], programs.lifecycle.Status['FAILED'], programs.lifecycle.Status['CANCELED']])), name='job_status_known'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "status__in",
+                        [
+                            programs.lifecycle.Status["PENDING"],
+                            programs.lifecycle.Status["QUEUED"],
+                            programs.lifecycle.Status["RUNNING"],
+                            programs.lifecycle.Status["WAITING"],
+                            programs.lifecycle.Status["COMPLETED"],
+                            programs.lifecycle.Status["FAILED"],
+                            programs.lifecycle.Status["CANCELED"],
+                        ],
+                    )
+                ),
+                name="job_status_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(('trigger__in', [programs.lifecycle.Trigger['AUTOMATIC'], programs.lifecycle.Trigger['MANUAL'], programs.lifecycle.Trigger['CHILD']])), name='job_trigger_known'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "trigger__in",
+                        [
+                            programs.lifecycle.Trigger["AUTOMATIC"],
+                            programs.lifecycle.Trigger["MANUAL"],
+                            programs.lifecycle.Trigger["CHILD"],
+                        ],
+                    )
+                ),
+                name="job_trigger_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(('priority__gte', -100), ('priority__lte', 100)), name='job_priority_in_range'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("priority__gte", -100), ("priority__lte", 100)),
+                name="job_priority_in_range",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('claimed_at__isnull', False), ('lock_expires_at__isnull', False), ('lock_owner__isnull', False), ('lock_token__isnull', False), ('status', 'RUNNING')), models.Q(models.Q(('status', 'RUNNING'), _negated=True), ('lock_expires_at__isnull', True), ('lock_owner__isnull', True), ('lock_token__isnull', True)), _connector='OR'), name='job_locked_only_while_running'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        ("claimed_at__isnull", False),
+                        ("lock_expires_at__isnull", False),
+                        ("lock_owner__isnull", False),
+                        ("lock_token__isnull", False),
+                        ("status", "RUNNING"),
+                    ),
+                    models.Q(
+                        models.Q(("status", "RUNNING"), _negated=True),
+                        ("lock_expires_at__isnull", True),
+                        ("lock_owner__isnull", True),
+                        ("lock_token__isnull", True),
+                    ),
+                    _connector="OR",
+                ),
+                name="job_locked_only_while_running",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status__in', [programs.lifecycle.Status['CANCELED'], programs.lifecycle.Status['COMPLETED'], programs.lifecycle.Status['FAILED']]), ('finished_at__isnull', False)), models.Q(models.Q(('status__in', [programs.lifecycle.Status['CANCELED'], programs.lifecycle.Status['COMPLETED'], programs.lifecycle.Status['FAILED']]), _negated=True), ('finished_at__isnull', True)), _connector='OR'), name='job_finished_at_only_when_terminal'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        (
+                            "status__in",
+                            [
+                                programs.lifecycle.Status["CANCELED"],
+                                programs.lifecycle.Status["COMPLETED"],
+                                programs.lifecycle.Status["FAILED"],
+                            ],
+                        ),
+                        ("finished_at__isnull", False),
+                    ),
+                    models.Q(
+                        models.Q(
+                            (
+                                "status__in",
+                                [
+                                    programs.lifecycle.Status["CANCELED"],
+                                    programs.lifecycle.Status["COMPLETED"],
+                                    programs.lifecycle.Status["FAILED"],
+                                ],
+                            ),
+                            _negated=True,
+                        ),
+                        ("finished_at__isnull", True),
+                    ),
+                    _connector="OR",
+                ),
+                name="job_finished_at_only_when_terminal",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('failure_kind__in', [programs.lifecycle.FailureKind['PERMANENT'], programs.lifecycle.FailureKind['TRANSIENT'], programs.lifecycle.FailureKind['TIMEOUT'], programs.lifecycle.FailureKind['WORKER_LOST'], programs.lifecycle.FailureKind['REFUSED']]), ('outcome', 'ERROR'), ('status', 'FAILED')), models.Q(('failure_kind__isnull', True), ('outcome__in', ['NORMAL', 'WARNING']), ('status', 'COMPLETED')), models.Q(models.Q(('status__in', ['FAILED', 'COMPLETED']), _negated=True), ('failure_kind__isnull', True), ('outcome', 'NORMAL')), _connector='OR'), name='job_outcome_follows_status'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        (
+                            "failure_kind__in",
+                            [
+                                programs.lifecycle.FailureKind["PERMANENT"],
+                                programs.lifecycle.FailureKind["TRANSIENT"],
+                                programs.lifecycle.FailureKind["TIMEOUT"],
+                                programs.lifecycle.FailureKind["WORKER_LOST"],
+                                programs.lifecycle.FailureKind["REFUSED"],
+                            ],
+                        ),
+                        ("outcome", "ERROR"),
+                        ("status", "FAILED"),
+                    ),
+                    models.Q(
+                        ("failure_kind__isnull", True),
+                        ("outcome__in", ["NORMAL", "WARNING"]),
+                        ("status", "COMPLETED"),
+                    ),
+                    models.Q(
+                        models.Q(("status__in", ["FAILED", "COMPLETED"]), _negated=True),
+                        ("failure_kind__isnull", True),
+                        ("outcome", "NORMAL"),
+                    ),
+                    _connector="OR",
+                ),
+                name="job_outcome_follows_status",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(('blocked__isnull', True), models.Q(('blocked__in', [programs.lifecycle.Blocked['SCHEDULED'], programs.lifecycle.Blocked['HELD'], programs.lifecycle.Blocked['PAUSED'], programs.lifecycle.Blocked['OVERLAP']]), ('status', 'PENDING')), _connector='OR'), name='job_blocked_only_while_pending'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("blocked__isnull", True),
+                    models.Q(
+                        (
+                            "blocked__in",
+                            [
+                                programs.lifecycle.Blocked["SCHEDULED"],
+                                programs.lifecycle.Blocked["HELD"],
+                                programs.lifecycle.Blocked["PAUSED"],
+                                programs.lifecycle.Blocked["OVERLAP"],
+                            ],
+                        ),
+                        ("status", "PENDING"),
+                    ),
+                    _connector="OR",
+                ),
+                name="job_blocked_only_while_pending",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('blocked', 'HELD'), ('hold_at__isnull', False)), models.Q(('hold_at__isnull', True), models.Q(('blocked__isnull', True), models.Q(('blocked', 'HELD'), _negated=True), _connector='OR')), _connector='OR'), name='job_held_with_a_moment'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("blocked", "HELD"), ("hold_at__isnull", False)),
+                    models.Q(
+                        ("hold_at__isnull", True),
+                        models.Q(
+                            ("blocked__isnull", True),
+                            models.Q(("blocked", "HELD"), _negated=True),
+                            _connector="OR",
+                        ),
+                    ),
+                    _connector="OR",
+                ),
+                name="job_held_with_a_moment",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('overlap_key__isnull', True), ('overlap_policy', 'ALLOW')), models.Q(('overlap_key__isnull', False), ('overlap_policy__in', ['REJECT', 'QUEUE'])), _connector='OR'), name='job_overlap_key_with_its_policy'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("overlap_key__isnull", True), ("overlap_policy", "ALLOW")),
+                    models.Q(("overlap_key__isnull", False), ("overlap_policy__in", ["REJECT", "QUEUE"])),
+                    _connector="OR",
+                ),
+                name="job_overlap_key_with_its_policy",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('child_key__isnull', True), ('parent__isnull', True)), models.Q(('child_key__isnull', False), ('parent__isnull', False), ('trigger', 'CHILD')), _connector='OR'), name='job_child_has_a_key'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("child_key__isnull", True), ("parent__isnull", True)),
+                    models.Q(("child_key__isnull", False), ("parent__isnull", False), ("trigger", "CHILD")),
+                    _connector="OR",
+                ),
+                name="job_child_has_a_key",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(('attempts__lte', models.F('fence')), ('losses__lte', models.F('attempts'))), name='job_counters_add_up'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("attempts__lte", models.F("fence")), ("losses__lte", models.F("attempts"))
+                ),
+                name="job_counters_add_up",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='worker',
-            constraint=models.UniqueConstraint(condition=models.Q(('status__in', ['ACTIVE', 'STOPPING'])), fields=('name',), name='worker_name_once_among_the_living'),
+            model_name="worker",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status__in", ["ACTIVE", "STOPPING"])),
+                fields=("name",),
+                name="worker_name_once_among_the_living",
+            ),
         ),
     ]

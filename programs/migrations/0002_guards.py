@@ -84,7 +84,11 @@ REFERENCES = {
 
 
 def _add_reference(name: str, reference: str) -> str:
-    table, columns, target = reference.split(" ", 1)[0], reference.split("(")[1].split(")")[0], reference.split(") ")[1]
+    table, columns, target = (
+        reference.split(" ", 1)[0],
+        reference.split("(")[1].split(")")[0],
+        reference.split(") ")[1],
+    )
     cascade = " ON DELETE CASCADE" if table in ("jobsite_jobattempt", "jobsite_action") else ""
     return f"ALTER TABLE {table} ADD CONSTRAINT {name} FOREIGN KEY ({columns}) REFERENCES {target}{cascade};"
 

@@ -38,7 +38,9 @@ class Job(models.Model):
     """A job; its number is its key. Terminal rows are final: the database refuses to change them."""
 
     number = models.BigAutoField(primary_key=True)
-    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="jobs", db_constraint=False, db_index=False)
+    tenant = models.ForeignKey(
+        Tenant, models.PROTECT, related_name="jobs", db_constraint=False, db_index=False
+    )
     program = models.ForeignKey(
         Program, models.PROTECT, related_name="jobs", db_constraint=False, db_index=False
     )
@@ -139,7 +141,9 @@ class Job(models.Model):
             ),
             models.CheckConstraint(condition=Q(status__in=list(Status)), name="job_status_known"),
             models.CheckConstraint(condition=Q(trigger__in=list(Trigger)), name="job_trigger_known"),
-            models.CheckConstraint(condition=Q(priority__gte=-100, priority__lte=100), name="job_priority_in_range"),
+            models.CheckConstraint(
+                condition=Q(priority__gte=-100, priority__lte=100), name="job_priority_in_range"
+            ),
             models.CheckConstraint(
                 condition=Q(
                     status="RUNNING",
@@ -155,7 +159,8 @@ class Job(models.Model):
                 name="job_locked_only_while_running",
             ),
             models.CheckConstraint(
-                condition=(_terminal & Q(finished_at__isnull=False)) | (~_terminal & Q(finished_at__isnull=True)),
+                condition=(_terminal & Q(finished_at__isnull=False))
+                | (~_terminal & Q(finished_at__isnull=True)),
                 name="job_finished_at_only_when_terminal",
             ),
             models.CheckConstraint(

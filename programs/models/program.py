@@ -88,7 +88,8 @@ class Program(Pausable):
                 name="program_timeout_at_most_a_day",
             ),
             models.CheckConstraint(
-                condition=models.Q(max_attempts__gte=1, max_worker_losses__gte=1), name="program_runs_at_least_once"
+                condition=models.Q(max_attempts__gte=1, max_worker_losses__gte=1),
+                name="program_runs_at_least_once",
             ),
         ]
 

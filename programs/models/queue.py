@@ -43,7 +43,9 @@ class Lane(Pausable):
         ]
         indexes: ClassVar = [
             models.Index(
-                fields=["queue", "served"], condition=models.Q(is_waiting=True), name="lane_waiting_least_served"
+                fields=["queue", "served"],
+                condition=models.Q(is_waiting=True),
+                name="lane_waiting_least_served",
             )
         ]
 

@@ -73,7 +73,11 @@ CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
 
 def _lost(condition: str) -> str:
     return _REAP.format(
-        decision=_LOST_DECISION, condition=condition, failure_kind="WORKER_LOST", error_type="WorkerLost", losses=1
+        decision=_LOST_DECISION,
+        condition=condition,
+        failure_kind="WORKER_LOST",
+        error_type="WorkerLost",
+        losses=1,
     )
 
 
@@ -87,7 +91,9 @@ _OF_MESSAGE = "j.lock_owner = %(owner)s AND j.external_id = %(external_id)s"
 EXPIRED = _lost("j.lock_expires_at < clock_timestamp()")
 CHILD = _lost(_OF_MESSAGE)
 CHILD_TIMED_OUT = _timed_out(_OF_MESSAGE)
-TOKENS = _lost("(j.number, j.lock_token) IN (SELECT * FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]))")
+TOKENS = _lost(
+    "(j.number, j.lock_token) IN (SELECT * FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]))"
+)
 OWNERS = _lost("j.lock_owner = ANY(%(owners)s::uuid[])")
 CLEARED = _lost(
     "j.number = %(number)s AND j.lock_token = %(token)s"
@@ -121,7 +127,9 @@ def reap_child(cursor: Cursor, *, owner: UUID, message: UUID, timed_out: bool = 
 def reap_tokens(cursor: Cursor, held: Sequence[tuple[int, UUID]], *, message: str) -> list[Reaped]:
     """Take these runs, each only while its token still holds the job."""
     numbers, tokens = [number for number, _ in held], [token for _, token in held]
-    return _run(cursor, TOKENS, {"numbers": numbers, "tokens": tokens, "message": f"{LOST_MESSAGE}: {message}"})
+    return _run(
+        cursor, TOKENS, {"numbers": numbers, "tokens": tokens, "message": f"{LOST_MESSAGE}: {message}"}
+    )
 
 
 def reap_owners(cursor: Cursor, owners: Sequence[UUID]) -> list[Reaped]:

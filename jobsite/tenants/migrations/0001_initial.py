@@ -8,7 +8,6 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -17,64 +16,187 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Tenant',
+            name="Tenant",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('paused_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('paused_by', models.CharField(blank=True, db_default='', editable=False, max_length=150)),
-                ('paused_reason', models.TextField(blank=True, db_default='', editable=False)),
-                ('paused_until', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('code', models.CharField(max_length=100, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9_.-]{0,99}$', 'A code is up to 100 lower-case letters, digits, and _ . - inside.')])),
-                ('name', models.CharField(max_length=200)),
-                ('language', models.CharField(db_default='en', default='en', max_length=16)),
-                ('time_zone', models.CharField(db_default='UTC', default='UTC', max_length=64)),
-                ('status', models.CharField(choices=[('ACTIVE', 'Active'), ('SUSPENDED', 'Suspended')], db_default='ACTIVE', default='ACTIVE', max_length=9)),
-                ('weight', models.PositiveSmallIntegerField(db_default=1, default=1, help_text='Its share of each queue.', validators=[django.core.validators.MinValueValidator(1)])),
-                ('pending_quota', models.PositiveIntegerField(blank=True, null=True)),
-                ('running_quota', models.PositiveIntegerField(blank=True, null=True)),
-                ('submissions_per_minute', models.PositiveIntegerField(blank=True, null=True)),
-                ('retention_days', models.PositiveIntegerField(db_default=90, default=90, validators=[django.core.validators.MinValueValidator(1)])),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("paused_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("paused_by", models.CharField(blank=True, db_default="", editable=False, max_length=150)),
+                ("paused_reason", models.TextField(blank=True, db_default="", editable=False)),
+                ("paused_until", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "code",
+                    models.CharField(
+                        max_length=100,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z0-9][a-z0-9_.-]{0,99}$",
+                                "A code is up to 100 lower-case letters, digits, and _ . - inside.",
+                            )
+                        ],
+                    ),
+                ),
+                ("name", models.CharField(max_length=200)),
+                ("language", models.CharField(db_default="en", default="en", max_length=16)),
+                ("time_zone", models.CharField(db_default="UTC", default="UTC", max_length=64)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("ACTIVE", "Active"), ("SUSPENDED", "Suspended")],
+                        db_default="ACTIVE",
+                        default="ACTIVE",
+                        max_length=9,
+                    ),
+                ),
+                (
+                    "weight",
+                    models.PositiveSmallIntegerField(
+                        db_default=1,
+                        default=1,
+                        help_text="Its share of each queue.",
+                        validators=[django.core.validators.MinValueValidator(1)],
+                    ),
+                ),
+                ("pending_quota", models.PositiveIntegerField(blank=True, null=True)),
+                ("running_quota", models.PositiveIntegerField(blank=True, null=True)),
+                ("submissions_per_minute", models.PositiveIntegerField(blank=True, null=True)),
+                (
+                    "retention_days",
+                    models.PositiveIntegerField(
+                        db_default=90, default=90, validators=[django.core.validators.MinValueValidator(1)]
+                    ),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
             ],
             options={
-                'db_table': 'jobsite_tenant',
-                'ordering': ['code'],
-                'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['ACTIVE', 'SUSPENDED'])), name='tenant_status_known'), models.CheckConstraint(condition=models.Q(('weight__gte', 1)), name='tenant_weight_positive'), models.CheckConstraint(condition=models.Q(models.Q(('code', 'system'), _negated=True), ('status', 'ACTIVE'), _connector='OR'), name='tenant_system_never_suspended')],
+                "db_table": "jobsite_tenant",
+                "ordering": ["code"],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("status__in", ["ACTIVE", "SUSPENDED"])),
+                        name="tenant_status_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("weight__gte", 1)), name="tenant_weight_positive"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("code", "system"), _negated=True), ("status", "ACTIVE"), _connector="OR"
+                        ),
+                        name="tenant_system_never_suspended",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Membership',
+            name="Membership",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('role', models.CharField(choices=[('VIEWER', 'Viewer'), ('OPERATOR', 'Operator'), ('ADMIN', 'Admin')], default='VIEWER', max_length=8)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to=settings.AUTH_USER_MODEL)),
-                ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='memberships', to='jobsite_tenants.tenant')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "role",
+                    models.CharField(
+                        choices=[("VIEWER", "Viewer"), ("OPERATOR", "Operator"), ("ADMIN", "Admin")],
+                        default="VIEWER",
+                        max_length=8,
+                    ),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="memberships",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="memberships",
+                        to="jobsite_tenants.tenant",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'jobsite_membership',
-                'constraints': [models.UniqueConstraint(fields=('tenant', 'user'), name='membership_once_per_tenant'), models.CheckConstraint(condition=models.Q(('role__in', ['VIEWER', 'OPERATOR', 'ADMIN'])), name='membership_role_known')],
+                "db_table": "jobsite_membership",
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "user"), name="membership_once_per_tenant"),
+                    models.CheckConstraint(
+                        condition=models.Q(("role__in", ["VIEWER", "OPERATOR", "ADMIN"])),
+                        name="membership_role_known",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='ApiKey',
+            name="ApiKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100)),
-                ('prefix', models.CharField(editable=False, max_length=12, unique=True)),
-                ('digest', models.CharField(editable=False, max_length=64)),
-                ('scopes', models.JSONField()),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('expires_at', models.DateTimeField(blank=True, null=True)),
-                ('last_used_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('revoked_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='api_keys', to=settings.AUTH_USER_MODEL)),
-                ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='api_keys', to='jobsite_tenants.tenant')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=100)),
+                ("prefix", models.CharField(editable=False, max_length=12, unique=True)),
+                ("digest", models.CharField(editable=False, max_length=64)),
+                ("scopes", models.JSONField()),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("expires_at", models.DateTimeField(blank=True, null=True)),
+                ("last_used_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("revoked_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="api_keys",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="api_keys",
+                        to="jobsite_tenants.tenant",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'API key',
-                'db_table': 'jobsite_apikey',
-                'constraints': [models.CheckConstraint(condition=models.Q(('digest__regex', '^[0-9a-f]{64}$')), name='apikey_digest_is_sha256')],
+                "verbose_name": "API key",
+                "db_table": "jobsite_apikey",
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("digest__regex", "^[0-9a-f]{64}$")),
+                        name="apikey_digest_is_sha256",
+                    )
+                ],
             },
         ),
     ]

@@ -1,0 +1,191 @@
+"""Jobs, attempts, logs, queues, workers and locks as the plain values that every door shows (INTERFACES)."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+
+from jobsite import brokers
+from programs import times
+from programs.models import Job, JobAttempt, JobLogEntry, Worker
+from programs.principals import Principal
+
+COUNT_LIMIT = 100_000
+"""Counts of waiting jobs stop here: no page counts a large table exactly."""
+
+
+def moment(value: datetime | None) -> str | None:
+    """A moment as the API writes it, or None."""
+    return None if value is None else times.format_time(value)
+
+
+def job(row: Job, *, worker: str | None = None) -> dict[str, Any]:
+    """A job as under REST; `row` with program, queue and context at hand."""
+    return {
+        "number": row.number,
+        "program": row.program.code,
+        "status": row.status,
+        "phase": str(row.phase),
+        "outcome": row.outcome,
+        "trigger": row.trigger,
+        "priority": row.priority,
+        "queue": row.queue.name,
+        "parameters": row.parameters,
+        "scheduled_at": moment(row.scheduled_at),
+        "due_at": moment(row.due_at),
+        "created_at": moment(row.created_at),
+        "queued_at": moment(row.queued_at),
+        "started_at": moment(row.started_at),
+        "finished_at": moment(row.finished_at),
+        "attempts": row.attempts,
+        "losses": row.losses,
+        "hold": _hold(row),
+        "cancel": _cancel(row),
+        "progress": row.progress,
+        "current_step": row.current_step or None,
+        "worker": worker,
+        "result": row.result,
+        "error": row.error,
+        "failure_kind": row.failure_kind,
+        "parent": row.parent_id,
+        "retry_of": row.retry_of_id,
+        "submitted_by": row.context.content["submitted_by"],
+        "needs_review": row.needs_review,
+        "engine": row.engine,
+        "external_id": str(row.external_id) if row.external_id else None,
+    }
+
+
+def _hold(row: Job) -> dict[str, Any] | None:
+    if row.hold_at is None:
+        return None
+    return {
+        "at": moment(row.hold_at),
+        "by": row.hold_by,
+        "reason": row.hold_reason,
+        "until": moment(row.hold_until),
+    }
+
+
+def _cancel(row: Job) -> dict[str, Any] | None:
+    if row.cancel_requested_at is None:
+        return None
+    return {
+        "at": moment(row.cancel_requested_at),
+        "by": row.cancel_requested_by,
+        "reason": row.cancel_reason,
+    }
+
+
+def jobs(rows: Iterable[Job]) -> list[dict[str, Any]]:
+    """Several jobs, their workers found by one query."""
+    rows = list(rows)
+    owners = {row.lock_owner for row in rows if row.lock_owner}
+    names = (
+        dict(Worker.objects.filter(incarnation__in=owners).values_list("incarnation", "name"))
+        if owners
+        else {}
+    )
+    return [job(row, worker=names.get(row.lock_owner) if row.lock_owner else None) for row in rows]
+
+
+def attempt(row: JobAttempt) -> dict[str, Any]:
+    """One attempt."""
+    return {
+        "fence": row.fence,
+        "worker": row.worker,
+        "claimed_at": moment(row.claimed_at),
+        "started_at": moment(row.started_at),
+        "ended_at": moment(row.ended_at),
+        "result": row.result,
+        "error": row.error,
+        "traceback": row.traceback or None,
+    }
+
+
+def log_entry(row: JobLogEntry) -> dict[str, Any]:
+    """One line of a job's log."""
+    return {
+        "sequence": row.sequence,
+        "at": moment(row.at),
+        "severity": row.severity,
+        "message": row.message,
+        "attempt": row.attempt,
+        "step": row.step or None,
+        "stream": row.stream,
+    }
+
+
+# What waits is counted through the partial indexes, and no further than the limit.
+QUEUES = """
+SELECT q.name,
+       (SELECT count(*) FROM (SELECT 1 FROM jobsite_job j
+                              WHERE j.queue_id = q.id AND j.tenant_id = %(tenant)s AND j.status = 'PENDING'
+                                    AND j.blocked IS NULL LIMIT %(limit)s) ready)
+     + (SELECT count(*) FROM jobsite_job j
+        WHERE j.queue_id = q.id AND j.tenant_id = %(tenant)s AND j.status = 'QUEUED') AS depth,
+       (SELECT extract(epoch FROM clock_timestamp() - min(due_at))::float FROM (
+            (SELECT j.due_at FROM jobsite_job j
+             WHERE j.queue_id = q.id AND j.tenant_id = %(tenant)s AND j.status = 'PENDING' AND j.blocked IS NULL
+             ORDER BY j.rank, j.number LIMIT 1)
+            UNION ALL
+            (SELECT min(j.due_at) FROM jobsite_job j
+             WHERE j.queue_id = q.id AND j.tenant_id = %(tenant)s AND j.status = 'QUEUED')) waiting) AS oldest,
+       (SELECT count(*) FROM jobsite_job j
+        WHERE j.queue_id = q.id AND j.tenant_id = %(tenant)s AND j.status = 'RUNNING') AS running,
+       (SELECT count(*) FROM jobsite_worker w
+        WHERE w.status = 'ACTIVE' AND q.name = ANY(w.queues)
+              AND w.last_seen_at > clock_timestamp() - interval '60 seconds') AS workers,
+       q.paused_at IS NOT NULL OR coalesce(l.paused_at IS NOT NULL, false) AS paused
+FROM jobsite_queue q LEFT JOIN jobsite_lane l ON l.queue_id = q.id AND l.tenant_id = %(tenant)s
+WHERE q.name = ANY(%(names)s)
+ORDER BY q.id
+"""
+
+
+def queues(principal: Principal, names: Iterable[str]) -> list[dict[str, Any]]:
+    """The queues as the principal's tenant sees them: its own depth, age and running."""
+    principal.require("jobs:read")
+    with connection.cursor() as cursor:
+        cursor.execute(QUEUES, {"tenant": principal.tenant.pk, "names": list(names), "limit": COUNT_LIMIT})
+        rows = cursor.fetchall()
+    return [
+        {
+            "queue": name,
+            "depth": depth,
+            "oldest_seconds": None if oldest is None else max(0.0, round(oldest, 3)),
+            "running": running,
+            "workers": workers if principal.is_platform else min(workers, 1),
+            "broker": brokers.masked_url_of(name) if principal.is_platform else None,
+            "paused": paused,
+        }
+        for name, depth, oldest, running, workers, paused in rows
+    ]
+
+
+WORKERS = """
+SELECT w.name, m.name, w.queues, w.status, w.last_seen_at,
+       (SELECT count(*) FROM jobsite_job j WHERE j.lock_owner = w.incarnation AND j.status = 'RUNNING')
+FROM jobsite_worker w JOIN jobsite_workermanager m ON m.id = w.manager_id
+WHERE w.status IN ('ACTIVE', 'STOPPING') OR w.last_seen_at > clock_timestamp() - interval '1 day'
+ORDER BY w.status IN ('STOPPED', 'LOST'), w.name, w.id DESC LIMIT 500
+"""
+
+
+def workers() -> list[dict[str, Any]]:
+    """The registered workers, the living first; those that left within the last day too."""
+    with connection.cursor() as cursor:
+        cursor.execute(WORKERS)
+        rows = cursor.fetchall()
+    return [
+        {
+            "worker": name,
+            "manager": manager,
+            "queues": queues,
+            "status": status,
+            "last_seen_at": moment(last_seen_at),
+            "running": running,
+        }
+        for name, manager, queues, status, last_seen_at, running in rows
+    ]

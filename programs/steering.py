@@ -1,0 +1,221 @@
+"""The operator's hand on jobs: hold, release, cancel, expire, clear; permitted, audited, for every door."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from jobsite.database import Cursor
+from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from programs import audit, dispatch, times
+from programs.lifecycle import TERMINAL, Status, Trigger
+from programs.models import Job
+from programs.principals import Principal
+from programs.transitions import cancel as cancel_transition
+from programs.transitions import hold as hold_transition
+from programs.transitions import reap
+from programs.transitions.reap import Reaped
+
+MAX_REASON = 1_000
+
+
+def find_job(principal: Principal, number: int) -> Job:
+    """A job of the principal's tenant; NotFound for any other, there or not."""
+    principal.require("jobs:read")
+    job = (
+        Job.objects.select_related("program", "queue", "context")
+        .filter(tenant=principal.tenant, number=number)
+        .first()
+    )
+    if job is None:
+        raise NotFound(f"no job {number}")
+    return job
+
+
+def cancel(principal: Principal, number: int, *, reason: str = "") -> Status:
+    """Cancel a waiting job at once, ask a running one to stop; the status after that.
+
+    Raises Conflict (invalid_transition) when the job has ended.
+    """
+    principal.require("jobs:write")
+    _check_reason(reason)
+    with transaction.atomic(), connection.cursor() as cursor:
+        job = find_job(principal, number)
+        done = cancel_transition.cancel(
+            cursor, number=number, tenant_id=principal.tenant.pk, by=principal.name, reason=reason
+        )
+        if done is None:
+            job.refresh_from_db(fields=["status"])
+            raise Conflict(f'Cannot cancel a job with status "{job.status}"', code="invalid_transition")
+        audit.record(
+            cursor,
+            principal,
+            "cancel",
+            "job",
+            str(number),
+            reason,
+            {"status": job.status},
+            {"status": done.status},
+        )
+    return done.status
+
+
+def hold(principal: Principal, number: int, *, reason: str = "", until: datetime | str | None = None) -> None:
+    """Keep a waiting job from being dispatched, until released or until a moment.
+
+    Raises Conflict (invalid_transition) for a job that runs, waits for children, has ended, is held already
+    or belongs to a schedule.
+    """
+    principal.require("jobs:write")
+    _check_reason(reason)
+    end = _until(until)
+    with transaction.atomic(), connection.cursor() as cursor:
+        job = find_job(principal, number)
+        held = hold_transition.hold(
+            cursor, number=number, tenant_id=principal.tenant.pk, by=principal.name, reason=reason, until=end
+        )
+        if not held:
+            job.refresh_from_db(fields=["status", "hold_at"])
+            raise Conflict(_why_not_held(job), code="invalid_transition")
+        after = {"status": "PENDING", "until": times.format_time(end) if end else None}
+        audit.record(cursor, principal, "hold", "job", str(number), reason, {"status": job.status}, after)
+
+
+def _why_not_held(job: Job) -> str:
+    if job.hold_at is not None:
+        return f"job {job.number} is held already"
+    if job.trigger == Trigger.AUTOMATIC and job.status in ("PENDING", "QUEUED"):
+        return f"job {job.number} belongs to a schedule; pause the schedule instead"
+    return f'Cannot hold a job with status "{job.status}"'
+
+
+def release(principal: Principal, number: int, *, reason: str = "") -> None:
+    """Let a held job go on; Conflict (invalid_transition) when it is not held."""
+    principal.require("jobs:write")
+    _check_reason(reason)
+    with transaction.atomic(), connection.cursor() as cursor:
+        job = find_job(principal, number)
+        if not hold_transition.release(cursor, number=number, tenant_id=principal.tenant.pk):
+            raise Conflict(f"job {number} is not held", code="invalid_transition")
+        audit.record(
+            cursor, principal, "release", "job", str(number), reason, {"hold_reason": job.hold_reason}, None
+        )
+        transaction.on_commit(partial(dispatch.after_submission, number, job.queue_id), robust=True)
+
+
+def expire_stuck(
+    principal: Principal, numbers: Sequence[int] | None = None, *, policy: str = "", reason: str = ""
+) -> list[Reaped]:
+    """End the jobs of the tenant that run past their time limit, all or these; healthy ones are not touched.
+
+    `policy` RETRY or FAIL says what becomes of them, else their program does.
+    """
+    principal.require("jobs:admin")
+    _check_reason(reason)
+    if policy not in ("", "RETRY", "FAIL"):
+        raise Invalid(f"policy must be RETRY or FAIL, not {policy!r}")
+    with transaction.atomic(), connection.cursor() as cursor:
+        reaped = reap.expire_stuck(cursor, numbers=numbers, tenant_id=principal.tenant.pk, policy=policy)
+        _record_reaped(cursor, principal, "expire", reaped, reason)
+    return reaped
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A worker's right to a job, as an operator sees it; `is_stale` when its holder is gone."""
+
+    job: int
+    worker: str
+    token: UUID
+    acquired_at: datetime
+    expires_at: datetime
+    age_seconds: float
+    is_stale: bool
+
+
+LOCKS = """
+SELECT j.number, coalesce(w.name, ''), j.lock_token, j.claimed_at, j.lock_expires_at,
+       extract(epoch FROM clock_timestamp() - j.claimed_at)::float,
+       j.lock_expires_at < clock_timestamp() OR coalesce(w.status IN ('STOPPED', 'LOST'), false)
+FROM jobsite_job j LEFT JOIN jobsite_worker w ON w.incarnation = j.lock_owner
+WHERE j.status = 'RUNNING' AND j.tenant_id = %s AND (%s::bigint[] IS NULL OR j.number = ANY(%s))
+ORDER BY j.claimed_at LIMIT 1000
+"""
+
+
+def locks(principal: Principal, numbers: Sequence[int] | None = None) -> list[Lock]:
+    """The locks on the tenant's running jobs, the oldest first, at most 1,000."""
+    principal.require("jobs:read")
+    wanted = None if numbers is None else list(numbers)
+    with connection.cursor() as cursor:
+        cursor.execute(LOCKS, [principal.tenant.pk, wanted, wanted])
+        return [Lock(*row) for row in cursor.fetchall()]
+
+
+def clear_locks(
+    principal: Principal,
+    shown: Sequence[Lock],
+    *,
+    force: bool = False,
+    reason: str = "",
+) -> list[Reaped]:
+    """Clear these locks, as they were shown: the stale ones, or with `force` a live one too.
+
+    A lock that was taken anew since it was shown is left alone.
+    """
+    principal.require("jobs:admin")
+    _check_reason(reason)
+    if force and not reason:
+        raise Invalid("clearing a live lock needs a reason", code="reason_required")
+    cleared: list[Reaped] = []
+    with transaction.atomic(), connection.cursor() as cursor:
+        for lock in sorted(shown, key=lambda lock: lock.job):
+            find_job(principal, lock.job)
+            cleared += reap.clear(cursor, number=lock.job, token=lock.token, force=force, by=principal.name)
+        _record_reaped(cursor, principal, "force clear lock" if force else "clear lock", cleared, reason)
+    return cleared
+
+
+def _record_reaped(
+    cursor: Cursor, principal: Principal, action: str, reaped: Sequence[Reaped], reason: str
+) -> None:
+    for one in reaped:
+        audit.record(
+            cursor,
+            principal,
+            action,
+            "job",
+            str(one.number),
+            reason,
+            {"status": "RUNNING"},
+            {"status": one.status},
+        )
+        if one.status not in TERMINAL:
+            transaction.on_commit(partial(dispatch.after_submission, one.number, one.queue_id), robust=True)
+
+
+def _check_reason(reason: str) -> None:
+    if len(reason) > MAX_REASON or "\x00" in reason:
+        raise Invalid(f"a reason has at most {MAX_REASON} characters and no NUL", code="invalid_reason")
+
+
+def _until(until: datetime | str | None) -> datetime | None:
+    if until is None:
+        return None
+    try:
+        end = times.parse_scheduled_at(until, now=timezone.now())
+    except times.TimeError as error:
+        raise Invalid(f"until: {error}", code="invalid_time") from error
+    if end <= timezone.now():
+        raise Invalid("until lies in the past", code="invalid_time")
+    return end
+
+
+def require_platform(principal: Principal, what: str) -> None:
+    """Raise Forbidden unless the principal stands on the platform's floor."""
+    if not principal.is_platform:
+        raise Forbidden(f"{what} belongs to the platform; ask its operator", code="platform_only")

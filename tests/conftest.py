@@ -1,0 +1,81 @@
+"""What all tests share: the embedded servers in a folder of the tests, and the people.
+
+Alice owns the tenant, Bob is her colleague, Charlie is a stranger with a tenant of his own.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+
+from jobsite import embedded
+from jobsite.tenants.models import Membership, Role, Tenant
+from programs import principals
+from programs.definitions import from_mapping
+from programs.models import Program
+from programs.principals import Principal
+from programs.registration import load
+
+
+@pytest.fixture(scope="session")
+def servers() -> embedded.Servers:
+    """PostgreSQL and Redis of the tests, started or joined."""
+    return embedded.ensure(settings.JOBSITE_HOME, durable=False)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(servers: embedded.Servers) -> None:
+    """pytest-django makes its database once the servers run."""
+
+
+def _member(name: str, tenant: Tenant, role: Role) -> User:
+    user = User.objects.create_user(name, f"{name}@example.org", f"{name}-password")
+    Membership.objects.create(tenant=tenant, user=user, role=role)
+    return user
+
+
+@pytest.fixture
+def tenant(db: None) -> Tenant:
+    return Tenant.objects.create(code="acme", name="Acme")
+
+
+@pytest.fixture
+def other_tenant(db: None) -> Tenant:
+    return Tenant.objects.create(code="umbrella", name="Umbrella")
+
+
+@pytest.fixture
+def alice(tenant: Tenant) -> User:
+    return _member("alice", tenant, Role.ADMIN)
+
+
+@pytest.fixture
+def bob(tenant: Tenant) -> User:
+    return _member("bob", tenant, Role.OPERATOR)
+
+
+@pytest.fixture
+def charlie(other_tenant: Tenant) -> User:
+    return _member("charlie", other_tenant, Role.ADMIN)
+
+
+@pytest.fixture
+def operator(tenant: Tenant) -> Principal:
+    """The local command line in Alice's tenant."""
+    return principals.local(tenant, login="root")
+
+
+@pytest.fixture
+def define(operator: Principal) -> Callable[..., Program]:
+    """Load a program: `define(target="tests.sample_actions:succeed", timeout="5s", …)`; keys as in a program file."""
+
+    def make(code: str = "sample", *, target: str = "tests.sample_actions:succeed", **keys: Any) -> Program:
+        keys.setdefault("action", [{"kind": "python", "target": target}])
+        keys.setdefault("parameters", {"type": "object"})
+        definition = from_mapping({"code": code, **keys}, where="test", queues=settings.JOBSITE_QUEUES)
+        load(operator, [definition])
+        return Program.objects.get(tenant=operator.tenant, code=code)
+
+    return make
