@@ -161,6 +161,7 @@ JOBSITE_SWEEP_SECONDS = ENVIRONMENT.sweep_seconds
 JOBSITE_SECRET_KEYS = ENVIRONMENT.secret_keys or (_keys.secret_keys if _keys else ())
 JOBSITE_ACTIONS = ENVIRONMENT.actions
 JOBSITE_TENANT = ENVIRONMENT.tenant
+JOBSITE_TENANT_SETUP: list[str] = []  # dotted functions that get each new tenant
 
 # ---- Celery (the reasons: programs/README.md, "Settings of Celery") -------------------------------------
 

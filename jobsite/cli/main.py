@@ -1,0 +1,82 @@
+"""The console script `jobsite`: what `python manage.py` does, with one clear line where that fails."""
+
+import os
+import sys
+
+WITHOUT_SERVERS = {
+    "down",
+    "check",
+    "makemigrations",
+    "collectstatic",
+    "help",
+    "--help",
+    "-h",
+    "version",
+    "--version",
+}
+QUIET = {
+    "submit",
+    "jobs",
+    "locks",
+    "queues",
+    "workers",
+    "programs",
+    "tenants",
+    "members",
+    "doctor",
+    "demo",
+    "down",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns its exit status: 2 for what makes no sense, 3 for what is refused."""
+    arguments = sys.argv[1:] if argv is None else argv
+    # `./manage.py` and the console script may be called from anywhere.
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
+    import django  # noqa: PLC0415 - the settings module must be chosen first
+    from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415
+    from django.db.utils import OperationalError  # noqa: PLC0415
+
+    from jobsite.embedded import EmbeddedError  # noqa: PLC0415
+
+    try:
+        django.setup()
+        return _run(arguments)
+    except (ImproperlyConfigured, EmbeddedError) as error:
+        return _fail(str(error), 2)
+    except OperationalError as error:
+        return _fail(f"the database cannot be reached: {' '.join(str(error).split())}", 2)
+    except BrokenPipeError:
+        # The reader has gone (`jobsite jobs list | head`): nothing to say to anybody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
+    from django.core.management import execute_from_command_line  # noqa: PLC0415
+
+    from jobsite import boot, logs  # noqa: PLC0415
+    from jobsite.cli import overview  # noqa: PLC0415
+    from jobsite.errors import Refusal  # noqa: PLC0415
+
+    command = arguments[0] if arguments else "help"
+    if command in ("help", "--help", "-h") and len(arguments) < 2:
+        overview.show()
+        return 0
+    if command in QUIET:
+        logs.quiet()
+    try:
+        if command not in WITHOUT_SERVERS and not {"--help", "-h"} & set(arguments):
+            boot.prepare()
+        execute_from_command_line(["jobsite", *arguments])
+    except Refusal as refusal:
+        return _fail(str(refusal), refusal.exit_status)
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    sys.stderr.write(f"jobsite: {' '.join(message.split())}\n")
+    return status

@@ -1,0 +1,280 @@
+"""jobsite jobs: look at jobs and steer them."""
+
+import json
+import sys
+import time
+from typing import Any
+
+from django.utils import timezone
+from rich.text import Text
+
+from jobsite.cli import printing
+from jobsite.cli.base import GroupCommand, principal_of
+from jobsite.errors import Invalid
+from programs import presentation, queries, steering, times
+from programs.models import Job
+from programs.queries import JobFilter
+
+COLUMNS = {
+    "number": "#",
+    "program": "program",
+    "status": "status",
+    "outcome": "outcome",
+    "queue": "queue",
+    "attempts": "runs",
+    "progress": "progress",
+    "took": "took",
+    "created": "submitted",
+    "submitted_by": "by",
+}
+POLL_SECONDS = 0.3
+SEVERITY_STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
+
+
+class Command(GroupCommand):
+    """Entry point."""
+
+    help = "Look at jobs and steer them."
+
+    def add_commands(self) -> None:
+        """The sub-commands of INTERFACES that exist so far."""
+        listing = self.sub("list", list_jobs, "Jobs, the newest first.", json=True)
+        listing.add_argument(
+            "--status", metavar="S", help="PENDING, QUEUED, RUNNING, COMPLETED, FAILED, CANCELED"
+        )
+        listing.add_argument("--trigger", metavar="T", help="MANUAL, AUTOMATIC or CHILD")
+        listing.add_argument("--program", metavar="P")
+        listing.add_argument("--since", metavar="1h", help="submitted since: an age (30m, 1h, 2d) or a time")
+        listing.add_argument("--until", metavar="TIME", help="submitted before: an age or a time")
+        listing.add_argument("--limit", type=int, default=queries.DEFAULT_LIMIT, metavar="N")
+        listing.add_argument("--cursor", metavar="C", help="next_cursor of the page before")
+        self._one("show", show_job, "One job with its attempts.", json=True)
+        logs = self._one("logs", show_logs, "What a job said.", json=True)
+        logs.add_argument("--follow", action="store_true", help="go on until the job ends")
+        self._one("cancel", cancel, "Cancel a waiting job, ask a running one to stop.").add_argument(
+            "--reason", default=""
+        )
+        hold = self._one("hold", hold_job, "Keep a waiting job from running.")
+        hold.add_argument("--reason", default="")
+        hold.add_argument("--until", metavar="TIME", help="release it by itself then")
+        self._one("release", release, "Let a held job go on.").add_argument("--reason", default="")
+        expire = self.sub(
+            "expire", expire_jobs, "End jobs that run past their time limit; others are not touched."
+        )
+        expire.add_argument(
+            "numbers", nargs="*", type=int, metavar="N", help="only these (default: all that are stuck)"
+        )
+        choice = expire.add_mutually_exclusive_group()
+        choice.add_argument("--retry", action="store_const", const="RETRY", dest="policy", default="")
+        choice.add_argument("--fail", action="store_const", const="FAIL", dest="policy")
+        expire.add_argument("--reason", default="")
+
+    def _one(self, name: str, run: Any, help: str, *, json: bool = False) -> Any:
+        parser = self.sub(name, run, help, json=json)
+        parser.add_argument("number", type=int, metavar="N", help="the job's number")
+        return parser
+
+
+def list_jobs(options: dict[str, Any]) -> None:
+    """Print a page of jobs."""
+    wanted = JobFilter(
+        status=options["status"],
+        trigger=options["trigger"],
+        program=options["program"],
+        since=_moment(options["since"], "--since"),
+        until=_moment(options["until"], "--until"),
+    )
+    page = queries.jobs(principal_of(options), wanted, limit=options["limit"], cursor=options["cursor"])
+    items = presentation.jobs(page.items)
+    if options["json"]:
+        printing.print_json({"items": items, "next_cursor": page.next_cursor})
+        return
+    rows = [item | _columns(item) for item in items]
+    empty = (
+        "No such jobs."
+        if any((wanted != JobFilter(), options["cursor"]))
+        else ("No jobs yet. Submit one with: jobsite submit PROGRAM")
+    )
+    printing.print_table(rows, COLUMNS, empty=empty, right=["number", "attempts", "took"])
+    if page.next_cursor:
+        printing.console().print(f"[dim]more: --cursor {page.next_cursor}[/]")
+
+
+def _columns(item: dict[str, Any]) -> dict[str, Any]:
+    progress = item["progress"]
+    shown = None
+    if progress and progress["total"]:
+        shown = f"{100 * progress['processed'] // progress['total']} %"
+    elif progress:
+        shown = str(progress["processed"])
+    return {
+        "progress": shown,
+        "took": printing.span(printing.duration(item)),
+        "created": printing.ago(item["created_at"]),
+        "outcome": item["outcome"] if item["phase"] == "COMPLETED" else None,
+    }
+
+
+def _moment(text: str | None, option: str) -> Any:
+    if text is None:
+        return None
+    try:
+        return times.parse_since(text, now=timezone.now())
+    except times.TimeError as error:
+        raise Invalid(f"{option}: {error}") from error
+
+
+def show_job(options: dict[str, Any]) -> None:
+    """Print all about one job."""
+    job = steering.find_job(principal_of(options), options["number"])
+    item = presentation.jobs([job])[0]
+    attempts = [presentation.attempt(one) for one in queries.attempts(job)]
+    if options["json"]:
+        printing.print_json(item | {"attempts_list": attempts, "steps": [], "children": []})
+        return
+    out = printing.console()
+    out.print(_headline(item))
+    for label, value in _facts(item):
+        out.print(
+            Text(f"  {label:<14}", style="dim") + (value if isinstance(value, Text) else Text(str(value)))
+        )
+    if attempts:
+        out.print()
+        rows = [one | {"took": _took(one), "said": (one["error"] or {}).get("message")} for one in attempts]
+        columns = {"fence": "run", "result": "result", "worker": "worker", "took": "took", "said": "error"}
+        printing.print_table(rows, columns, empty="", right=["fence", "took"])
+    trace = next((one["traceback"] for one in reversed(attempts) if one["traceback"]), None)
+    if trace and item["status"] == "FAILED":
+        out.print()
+        out.print(Text(trace.rstrip(), style="dim"))
+
+
+def _headline(item: dict[str, Any]) -> Text:
+    text = Text(f"#{item['number']} {item['program']}  ", style="bold")
+    text.append(item["status"], style=printing.STATUS_STYLES[item["status"]])
+    if item["phase"] == "COMPLETED":
+        text.append(f"  {item['outcome']}", style="yellow" if item["outcome"] == "WARNING" else "")
+    return text
+
+
+def _facts(item: dict[str, Any]) -> list[tuple[str, Any]]:
+    progress = item["progress"]
+    cancel, hold = item["cancel"], item["hold"]
+    facts = {
+        "queue": f"{item['queue']}, priority {item['priority']}",
+        "submitted": f"{printing.ago(item['created_at'])} by {item['submitted_by']} ({item['trigger'].lower()})",
+        "due": printing.ago(item["due_at"]) if item["phase"] == "PENDING" else None,
+        "started": printing.ago(item["started_at"]),
+        "finished": printing.ago(item["finished_at"]),
+        "took": printing.span(printing.duration(item)),
+        "runs": f"{item['attempts']}, {item['losses']} lost" if item["losses"] else item["attempts"] or None,
+        "worker": item["worker"],
+        "progress": f"{progress['processed']}/{progress['total'] or '?'} {progress['message']}"
+        if progress
+        else None,
+        "held": f"{printing.ago(hold['at'])} by {hold['by']}: {hold['reason'] or 'no reason given'}"
+        if hold
+        else None,
+        "cancel": f"asked {printing.ago(cancel['at'])} by {cancel['by']}: {cancel['reason'] or 'no reason given'}"
+        if cancel
+        else None,
+        "parameters": json.dumps(item["parameters"], ensure_ascii=False) if item["parameters"] else None,
+        "result": json.dumps(item["result"], ensure_ascii=False) if item["result"] is not None else None,
+        "error": Text(f"{item['error']['type']}: {item['error']['message']}", style="red")
+        if item["error"]
+        else None,
+        "failure": item["failure_kind"],
+    }
+    return [(label, value) for label, value in facts.items() if value is not None]
+
+
+def _took(attempt: dict[str, Any]) -> str | None:
+    return printing.span(
+        printing.duration({"started_at": attempt["started_at"], "finished_at": attempt["ended_at"]})
+    )
+
+
+def show_logs(options: dict[str, Any]) -> None:
+    """Print a job's log, with --follow until the job has ended."""
+    principal, number = principal_of(options), options["number"]
+    job = steering.find_job(principal, number)
+    if not options["follow"]:
+        entries = _entries(job, 0)
+        if options["json"]:
+            printing.print_json(entries)
+        elif not entries:
+            printing.console().print("[dim]This job has said nothing.[/]")
+        for entry in [] if options["json"] else entries:
+            _print_entry(entry)
+        return
+    after = 0
+    while True:
+        is_over = steering.find_job(principal, number).is_terminal
+        for entry in _entries(job, after):
+            after = entry["sequence"]
+            if options["json"]:
+                sys.stdout.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            else:
+                _print_entry(entry)
+        sys.stdout.flush()
+        if is_over:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _entries(job: Job, after: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        batch = [presentation.log_entry(row) for row in queries.log_entries(job, after=after)]
+        if not batch:
+            return found
+        found += batch
+        after = batch[-1]["sequence"]
+
+
+def _print_entry(entry: dict[str, Any]) -> None:
+    text = Text(entry["at"][11:23] + " ", style="dim")
+    if entry["stream"] == "log":
+        text.append(f"{entry['severity']:<8}", style=SEVERITY_STYLES.get(entry["severity"], ""))
+    else:
+        text.append(f"{entry['stream']:<8}", style="dim")
+    text.append(
+        entry["message"], style=SEVERITY_STYLES.get(entry["severity"], "") if entry["stream"] == "log" else ""
+    )
+    printing.console().print(text, soft_wrap=True)
+
+
+def cancel(options: dict[str, Any]) -> None:
+    """Cancel one job."""
+    status = steering.cancel(principal_of(options), options["number"], reason=options["reason"])
+    _say(f"#{options['number']} " + ("is canceled" if status == "CANCELED" else "is asked to stop"))
+
+
+def hold_job(options: dict[str, Any]) -> None:
+    """Hold one job."""
+    steering.hold(principal_of(options), options["number"], reason=options["reason"], until=options["until"])
+    _say(f"#{options['number']} is held")
+
+
+def release(options: dict[str, Any]) -> None:
+    """Release one job."""
+    steering.release(principal_of(options), options["number"], reason=options["reason"])
+    _say(f"#{options['number']} is released")
+
+
+def expire_jobs(options: dict[str, Any]) -> None:
+    """Expire what is stuck."""
+    expired = steering.expire_stuck(
+        principal_of(options), options["numbers"] or None, policy=options["policy"], reason=options["reason"]
+    )
+    for one in expired:
+        _say(f"#{one.number} was stuck and is {one.status} now")
+    untouched = sorted(set(options["numbers"]) - {one.number for one in expired})
+    for number in untouched:
+        _say(f"#{number} is not stuck; left alone")
+    if not expired and not untouched:
+        _say("No job is stuck.")
+
+
+def _say(text: str) -> None:
+    printing.console().print(text)

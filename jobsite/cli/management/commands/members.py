@@ -1,0 +1,45 @@
+"""jobsite members: who may do what in a tenant."""
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+
+from jobsite.cli import printing
+from jobsite.cli.base import GroupCommand
+from jobsite.errors import NotFound
+from jobsite.tenants import scope
+from jobsite.tenants.models import Membership, Role
+
+
+class Command(GroupCommand):
+    """Entry point."""
+
+    help = "The members of a tenant."
+
+    def add_commands(self) -> None:
+        """add and list."""
+        add = self.sub("add", add_member, "Give a user a role in the tenant, or change it.")
+        add.add_argument("user", metavar="USER", help="the user name")
+        add.add_argument("--role", type=str.upper, choices=list(Role), default=Role.VIEWER)
+        self.sub("list", list_members, "The members of the tenant.", json=True)
+
+
+def add_member(options: dict[str, Any]) -> None:
+    """Add one, or change the role."""
+    user = get_user_model().objects.filter(username=options["user"]).first()
+    if user is None:
+        raise NotFound(f"no user {options['user']}; make one with: jobsite createsuperuser, or in the admin")
+    tenant = scope.choose(options["tenant"])
+    Membership.objects.update_or_create(tenant=tenant, user=user, defaults={"role": options["role"]})
+    printing.console().print(f"{user.get_username()} is {options['role']} in {tenant.code}")
+
+
+def list_members(options: dict[str, Any]) -> None:
+    """Print them."""
+    rows = Membership.objects.filter(tenant=scope.choose(options["tenant"])).select_related("user")
+    items = [{"user": row.user.get_username(), "role": row.role} for row in rows.order_by("user__username")]
+    if options["json"]:
+        printing.print_json(items)
+        return
+    empty = "No members yet. Add one with: jobsite members add USER --role OPERATOR"
+    printing.print_table(items, {"user": "user", "role": "role"}, empty=empty)

@@ -1,0 +1,128 @@
+"""jobsite programs: load them from a file, look at them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from rich.text import Text
+
+from jobsite.cli import printing
+from jobsite.cli.base import GroupCommand, principal_of
+from jobsite.errors import Invalid
+from programs import definitions, registration, submission
+from programs.durations import format_duration
+from programs.models import Program
+
+COLUMNS = {
+    "code": "program",
+    "name": "name",
+    "status": "status",
+    "queue": "queue",
+    "priority": "priority",
+    "timeout": "timeout",
+    "overlap": "overlap",
+    "actions": "actions",
+}
+
+
+class Command(GroupCommand):
+    """Entry point."""
+
+    help = "The programs of a tenant."
+
+    def add_commands(self) -> None:
+        """load, list and show."""
+        load = self.sub(
+            "load", load_file, "Make the programs be as a TOML file says; the same again changes nothing."
+        )
+        load.add_argument("file", metavar="FILE")
+        self.sub("list", list_programs, "The programs of the tenant.", json=True)
+        self.sub("show", show_program, "One program with its schema and actions.", json=True).add_argument(
+            "code", metavar="CODE"
+        )
+
+
+def load_file(options: dict[str, Any]) -> None:
+    """Load a program file."""
+    path = Path(options["file"])
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"cannot read {path}: {error}") from error
+    try:
+        found = definitions.parse(text, source=str(path), queues=settings.JOBSITE_QUEUES)
+    except definitions.DefinitionError as error:
+        raise Invalid(str(error)) from error
+    for loaded in registration.load(principal_of(options), found):
+        printing.console().print(f"{loaded.code} is {loaded.change}")
+
+
+def list_programs(options: dict[str, Any]) -> None:
+    """Print the programs."""
+    principal = principal_of(options)
+    rows = Program.objects.filter(tenant=principal.tenant, deleted_at__isnull=True)
+    items = [
+        _shape(row, principal.language)
+        for row in rows.select_related("queue", "tenant").prefetch_related("actions")
+    ]
+    if options["json"]:
+        printing.print_json(items)
+        return
+    shown = [
+        item
+        | {"timeout": format_duration(item["timeout"]), "actions": [one["kind"] for one in item["actions"]]}
+        for item in items
+    ]
+    empty = "No programs yet. Load some with: jobsite programs load FILE"
+    printing.print_table(shown, COLUMNS, empty=empty, right=["priority"])
+
+
+def show_program(options: dict[str, Any]) -> None:
+    """Print one program."""
+    principal = principal_of(options)
+    item = _shape(submission.find_program(principal, options["code"]), principal.language)
+    if options["json"]:
+        printing.print_json(item)
+        return
+    out = printing.console()
+    out.print(Text(f"{item['code']}  {item['name']}", style="bold"))
+    for key, value in item.items():
+        if key in ("code", "name", "parameters", "actions") or value in (None, "", []):
+            continue
+        shown = format_duration(value) if key in ("timeout", "cancel_grace") else value
+        out.print(Text(f"  {key.replace('_', ' '):<22}", style="dim") + printing.cell(shown))
+    out.print(Text("  parameters", style="dim"))
+    out.print(Text(json.dumps(item["parameters"], indent=2, ensure_ascii=False)))
+    for position, action in enumerate(item["actions"], start=1):
+        out.print(
+            Text(f"  action {position}  ", style="dim")
+            + Text(f"{action['kind']} {json.dumps(action['configuration'], ensure_ascii=False)}")
+        )
+
+
+def _shape(row: Program, language: str) -> dict[str, Any]:
+    return {
+        "code": row.code,
+        "name": row.name_in(language),
+        "description": row.description,
+        "status": row.status,
+        "queue": row.queue.name,
+        "priority": row.priority,
+        "timeout": row.timeout_seconds,
+        "max_attempts": row.max_attempts,
+        "retry_on_timeout": row.retry_on_timeout,
+        "overlap": row.overlap_policy,
+        "overlap_keys": row.overlap_keys,
+        "max_worker_losses": row.max_worker_losses,
+        "on_worker_lost": row.on_worker_lost,
+        "cancel_grace": row.cancel_grace_seconds,
+        "max_consecutive_failures": row.max_consecutive_failures,
+        "consecutive_failures": row.consecutive_failures,
+        "mean_seconds": row.mean_seconds,
+        "parameters": row.parameters_schema,
+        "actions": [
+            {"kind": action.kind, "name": action.name, "configuration": action.configuration}
+            for action in row.actions.all()
+        ],
+    }

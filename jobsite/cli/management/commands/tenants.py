@@ -1,0 +1,51 @@
+"""jobsite tenants: make them, list them."""
+
+from typing import Any
+
+from jobsite.cli import printing
+from jobsite.cli.base import GroupCommand
+from jobsite.tenants import setup
+from jobsite.tenants.models import SYSTEM, Tenant
+
+COLUMNS = {
+    "code": "tenant",
+    "name": "name",
+    "status": "status",
+    "language": "language",
+    "time_zone": "time zone",
+    "weight": "weight",
+}
+
+
+class Command(GroupCommand):
+    """Entry point."""
+
+    help = "The tenants of this installation."
+
+    def add_commands(self) -> None:
+        """create and list."""
+        create = self.sub("create", create_tenant, "Make a tenant.", tenant=False)
+        create.add_argument("code", metavar="CODE")
+        create.add_argument("--name", default="")
+        create.add_argument("--language", default="en")
+        create.add_argument("--time-zone", default="UTC", metavar="ZONE")
+        self.sub("list", list_tenants, "The tenants.", tenant=False, json=True)
+
+
+def create_tenant(options: dict[str, Any]) -> None:
+    """Make one."""
+    tenant = setup.create(
+        options["code"], name=options["name"], language=options["language"], time_zone=options["time_zone"]
+    )
+    printing.console().print(f"tenant {tenant.code} is created")
+
+
+def list_tenants(options: dict[str, Any]) -> None:
+    """Print them all."""
+    items = list(Tenant.objects.exclude(code=SYSTEM).values(*COLUMNS))
+    if options["json"]:
+        printing.print_json(items)
+        return
+    printing.print_table(
+        items, COLUMNS, empty="No tenant yet. Make one with: jobsite tenants create CODE", right=["weight"]
+    )

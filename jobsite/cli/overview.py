@@ -1,0 +1,45 @@
+"""What `jobsite` alone or with --help prints."""
+
+from rich.table import Table
+
+from jobsite.cli.printing import console
+
+COMMANDS = {
+    "Run": {
+        "up": "everything on this machine: web, beat, workers, Flower",
+        "demo": "run real jobs to their end and watch them",
+        "down": "stop the embedded servers",
+        "worker": "a Celery worker for some queues",
+        "beat": "the scheduler and the sweeps",
+        "flower": "Celery's monitor for a queue's broker",
+    },
+    "Jobs": {
+        "submit": "ask for a job, and wait for it with --wait",
+        "jobs": "list, show, logs, cancel, hold, release, expire",
+        "locks": "list, clear",
+        "queues": "list",
+        "workers": "list",
+    },
+    "Set up": {
+        "programs": "load, list, show",
+        "tenants": "create, list",
+        "members": "add, list",
+        "sweep": "look for what was lost, once or for ever",
+        "doctor": "what is wrong with this installation, and how to mend it",
+    },
+}
+
+
+def show() -> None:
+    """The commands in three groups; all of Django's work as well."""
+    out = console()
+    out.print("[bold]jobsite[/] COMMAND …    [dim]each command has --help[/]\n")
+    for title, commands in COMMANDS.items():
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), title=title, title_justify="left")
+        table.add_column(style="cyan", min_width=10)
+        table.add_column()
+        for name, what in commands.items():
+            table.add_row(name, what)
+        out.print(table)
+        out.print()
+    out.print("[dim]Django's commands (migrate, shell, createsuperuser, …) work too.[/]")

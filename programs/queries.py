@@ -1,0 +1,102 @@
+"""Lists that people page through: jobs by filter, newest first, without counting anything."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from programs.lifecycle import Status, Trigger
+from programs.models import Job, JobAttempt, JobLogEntry
+from programs.principals import Principal
+from jobsite.errors import Invalid
+
+MAX_LIMIT = 200
+DEFAULT_LIMIT = 50
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs are meant; all that is given must hold."""
+
+    status: str | None = None
+    trigger: str | None = None
+    program: str | None = None
+    queue: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some rows, and where the next page begins; None when there is none."""
+
+    items: Sequence[Job]
+    next_cursor: str | None
+
+
+def jobs(
+    principal: Principal, wanted: JobFilter, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+) -> Page:
+    """A page of the tenant's jobs, the newest first; stable while jobs are added.
+
+    Raises Invalid for an unknown status or trigger (the allowed ones are named), limit or cursor.
+    """
+    principal.require("jobs:read")
+    if not 1 <= limit <= MAX_LIMIT:
+        raise Invalid(f"limit must be from 1 to {MAX_LIMIT}, not {limit}", code="invalid_limit")
+    rows = Job.objects.select_related("program", "queue", "context").filter(tenant=principal.tenant)
+    if wanted.status is not None:
+        rows = rows.filter(status=status_named(wanted.status))
+    if wanted.trigger is not None:
+        rows = rows.filter(trigger=_named(wanted.trigger.upper(), [str(one) for one in Trigger], "trigger"))
+    if wanted.program is not None:
+        rows = rows.filter(program__code=wanted.program)
+    if wanted.queue is not None:
+        rows = rows.filter(queue__name=wanted.queue)
+    if wanted.since is not None:
+        rows = rows.filter(created_at__gte=wanted.since)
+    if wanted.until is not None:
+        rows = rows.filter(created_at__lt=wanted.until)
+    if cursor is not None:
+        rows = rows.filter(number__lt=_decoded(cursor))
+    found = list(rows.order_by("-number")[: limit + 1])
+    more = len(found) > limit
+    return Page(found[:limit], _encoded(found[limit - 1].number) if more else None)
+
+
+def status_named(text: str) -> str:
+    """A status in any case, CANCELLED taken for CANCELED; Invalid names the allowed ones."""
+    name = text.upper()
+    return _named("CANCELED" if name == "CANCELLED" else name, [str(one) for one in Status], "status")
+
+
+def _named(name: str, allowed: Sequence[str], what: str) -> str:
+    if name not in allowed:
+        raise Invalid(f"unknown {what} {name}; allowed are {', '.join(allowed)}", code=f"unknown_{what}")
+    return name
+
+
+def _encoded(number: int) -> str:
+    return base64.urlsafe_b64encode(f"n{number}".encode()).decode().rstrip("=")
+
+
+def _decoded(cursor: str) -> int:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        if text.startswith("n") and text[1:].isascii() and text[1:].isdigit():
+            return int(text[1:19])
+    except (binascii.Error, UnicodeError, ValueError):
+        pass
+    raise Invalid("the cursor is malformed; take next_cursor of the page before", code="malformed_cursor")
+
+
+def attempts(job: Job) -> list[JobAttempt]:
+    """The ended attempts of a job, in order."""
+    return list(JobAttempt.objects.filter(job=job).order_by("fence"))
+
+
+def log_entries(job: Job, *, after: int = 0, limit: int = 10_000) -> list[JobLogEntry]:
+    """The log of a job from behind a sequence number on, in order, at most `limit` lines."""
+    rows = JobLogEntry.objects.filter(job_number=job.number, tenant_id=job.tenant_id, sequence__gt=after)
+    return list(rows.order_by("sequence", "id")[:limit])
