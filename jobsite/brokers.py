@@ -133,6 +133,16 @@ def state(url: str, queues: Sequence[str]) -> BrokerState:
     return BrokerState(UUID(epoch.decode()), dict(zip(queues, lengths, strict=True)))
 
 
+def eviction_policy(url: str) -> str | None:
+    """Redis's maxmemory-policy; None where it is not told. Raises BrokerUnavailable."""
+    try:
+        return cast("str | None", _client(url).config_get("maxmemory-policy").get("maxmemory-policy"))
+    except redis.ResponseError:
+        return None  # managed servers often forbid CONFIG
+    except redis.RedisError as error:
+        raise BrokerUnavailable(f"{masked(url)}: {error}") from error
+
+
 @cache
 def _client(url: str) -> redis.Redis:
     if url.startswith("redis+socket://"):

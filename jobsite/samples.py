@@ -1,7 +1,86 @@
-"""Actions to try jobsite with."""
+"""Actions to try jobsite with, on real input: the IANA time-zone tables that the package tzdata carries.
 
+They are also the examples of how an action is written: the context first, the job's parameters by name.
+"""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from programs.actions import PermanentError, TransientError
 from programs.context import Context
+
+FIRST_YEAR, LAST_YEAR = 1970, 2037  # what the compiled zone files describe day by day
 
 
 def noop(context: Context) -> None:
-    """Do nothing."""
+    """Do nothing: what is left is the cost of running a job."""
+
+
+def import_zones(context: Context, path: str) -> dict[str, object]:
+    """Import the zone table into a JSON file: zone, countries, coordinates; warn of zones that countries share."""
+    lines = [line for line in _table("zone1970.tab").splitlines() if line and not line.startswith("#")]
+    zones, shared = [], 0
+    for done, line in enumerate(lines, start=1):
+        countries, coordinates, name, *comment = line.split("\t")
+        codes = countries.split(",")
+        shared += len(codes) > 1
+        zones.append(
+            {"zone": name, "countries": codes, "coordinates": coordinates, "comment": "".join(comment)}
+        )
+        context.progress(done, len(lines), f"Imported {name}")
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(zones, indent=1), encoding="utf-8")
+    context.log.info("wrote %d zones to %s", len(zones), path)
+    if shared:
+        context.warn("%d zones are shared by several countries", shared)
+    return {"zones": len(zones), "countries": len({code for zone in zones for code in zone["countries"]})}
+
+
+def recalculate_scores(context: Context, cohort: str) -> dict[str, object]:
+    """Score each zone by its days of daylight saving in the year `cohort`; raises for what is no such year."""
+    if not cohort.isdigit() or not FIRST_YEAR <= int(cohort) <= LAST_YEAR:
+        raise PermanentError(f"cohort {cohort!r} is not a year from {FIRST_YEAR} to {LAST_YEAR}")
+    names = sorted(set(_table("zones").split()) - {"Factory"})
+    scores: Counter[str] = Counter()
+    for done, name in enumerate(names, start=1):
+        scores[name] = _days_of_daylight_saving(name, int(cohort))
+        context.progress(done, len(names), f"Scored {name}")
+    observing = sum(1 for days in scores.values() if days)
+    context.log.info("%d of %d zones observe daylight saving in %s", observing, len(names), cohort)
+    return {"scored": len(names), "observing": observing, "most": scores.most_common(1)[0][0]}
+
+
+def _days_of_daylight_saving(name: str, year: int) -> int:
+    zone = ZoneInfo(name)
+    noon = datetime(year, 1, 1, 12, tzinfo=UTC)
+    days = (noon + timedelta(days=day) for day in range(365))
+    return sum(1 for moment in days if moment.astimezone(zone).dst())
+
+
+def local_times(context: Context, moment: str, zones: list[str]) -> dict[str, str]:
+    """One moment in several zones; an unknown zone ends the job for good, since a new try would not find it."""
+    at = datetime.fromisoformat(moment)
+    found = {}
+    for done, name in enumerate(zones, start=1):
+        found[name] = at.astimezone(ZoneInfo(name)).isoformat()
+        context.progress(done, len(zones), name)
+    return found
+
+
+def check_version(context: Context, successes_from: int = 3) -> dict[str, object]:
+    """The version of the tables, from a source that answers only at the given attempt: what retries are for."""
+    if context.attempt < successes_from:
+        raise TransientError(f"the source did not answer attempt {context.attempt}")
+    version = _table("tzdata.zi").split("\n", 1)[0].removeprefix("# version ").strip()
+    return {"version": version, "attempt": context.attempt}
+
+
+def _table(name: str) -> str:
+    package = resources.files("tzdata")
+    source = package / "zones" if name == "zones" else package / "zoneinfo" / name
+    return source.read_text(encoding="utf-8")

@@ -63,6 +63,8 @@ def print_table(
 
 def cell(value: object) -> Text:
     """One value as a person reads it."""
+    if isinstance(value, Text):
+        return value
     if value is None or value == "":
         return Text("–", style="dim")
     if isinstance(value, bool):

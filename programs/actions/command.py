@@ -4,12 +4,10 @@ Its output becomes the job's log line by line. At the time limit or a cancel it 
 then its whole group is killed.
 """
 
-import ctypes
 import os
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
@@ -17,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
+from jobsite.processes import dying_with_parent
 from programs import workers
 from programs.actions.base import PermanentError, Step
 from programs.actions.templates import render
@@ -31,7 +30,6 @@ CHUNK = 64 * 1024
 KEPT_LINES = 5
 # Nothing of the worker's environment (database URL, keys) reaches a command but this.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
-PR_SET_PDEATHSIG = 1
 
 
 class CommandFailed(PermanentError):
@@ -76,18 +74,11 @@ def _start(argv: list[str], environment: Mapping[str, str], directory: str) -> s
             env=dict(environment),
             cwd=directory,
             start_new_session=True,
-            preexec_fn=_die_with_worker if sys.platform == "linux" else None,
+            # A worker that is killed takes its command with it; it cannot do so itself any more.
+            preexec_fn=dying_with_parent(signal.SIGKILL),  # noqa: PLW1509 - it calls prctl and nothing else
         )
     except (OSError, ValueError) as error:
         raise PermanentError(f"cannot start {argv[0]!r}: {error}") from error
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _die_with_worker() -> None:
-    # A worker that is killed takes its command with it; it cannot do so itself any more.
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

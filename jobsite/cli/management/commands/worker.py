@@ -47,6 +47,7 @@ class Command(BaseCommand):
             raise Invalid(f"--concurrency must be at least 1, not {options['concurrency']}")
         name = options["name"] or ("-".join(queues) if len(queues) < len(settings.JOBSITE_QUEUES) else "all")
         argv = ["-Q", ",".join(queues), "-n", f"{name}@%h", "-P", options["pool"], "-l", "INFO"]
+        argv += ["--without-mingle", "--without-gossip"]  # they share revocations, which decide nothing here
         if options["concurrency"]:
             argv += ["-c", str(options["concurrency"])]
         exec_celery("worker", *argv, environment={"JOBSITE_MANAGER": options["manager"]})

@@ -1,0 +1,245 @@
+"""jobsite demo: run real jobs to their end, show them live, and judge whether each ended as it should."""
+
+import shutil
+import signal
+import time
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from jobsite.cli import fleet, printing
+from jobsite.cli.base import Command as BaseCommand
+from jobsite.cli.base import principal_of
+from jobsite.cli.supervisor import Supervisor
+from jobsite.tenants import setup
+from jobsite.tenants.models import Tenant
+from programs import definitions, presentation, registration, submission
+from programs.lifecycle import OPEN
+from programs.models import Job
+from programs.principals import Principal
+from programs.submission import Options
+
+TENANT = "acme"
+PATIENCE_SECONDS = 120.0
+REFRESH_SECONDS = 0.15
+
+
+@dataclass(frozen=True)
+class Story:
+    """One job of the demo, and how it should end."""
+
+    program: str
+    parameters: dict[str, Any]
+    what: str
+    status: str = "COMPLETED"
+    outcome: str = "NORMAL"
+    attempts: int = 1
+    delay: float = 0.0
+
+
+class Command(BaseCommand):
+    """Entry point."""
+
+    help = "Run real jobs to their end: imports, scores with progress, a command, retries, failures."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """--keep."""
+        parser.add_argument("--keep", action="store_true", help="keep the workers running until Ctrl-C")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Set up the tenant, run the stories, print the table; exit 0 when all ended as they should."""
+        began = time.monotonic()
+        principal = _set_up()
+        out = printing.console()
+        missing = set(settings.JOBSITE_QUEUES) - fleet.served_queues()
+        supervisor = Supervisor(fleet.workers(queues=missing) if missing else [], is_quiet=True)
+        # A stop ends the workers too, whichever signal brings it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        supervisor.start()
+        try:
+            numbers = _submit(principal, _stories())
+            out.print(
+                f"[bold]{len(numbers)} jobs[/] of tenant [bold]{TENANT}[/] on {len(settings.JOBSITE_QUEUES)} queues, "
+                f"on the IANA time-zone tables; {'starting a worker' if missing else 'your workers run them'}\n"
+            )
+            is_over = _watch(numbers, supervisor)
+            good = _judge(numbers, _stories()) and is_over
+            out.print(
+                f"\n[dim]{time.monotonic() - began:.1f} s; look closer with: jobsite jobs show N, jobsite jobs logs N[/]"
+            )
+            if options["keep"]:
+                _keep(supervisor)
+        finally:
+            supervisor.stop()
+        self.finish(0 if good else 1)
+
+
+def _set_up() -> Principal:
+    if not Tenant.objects.filter(code=TENANT).exists():
+        setup.create(TENANT, name="Acme")
+    principal = principal_of({"tenant": TENANT})
+    text = (resources.files("jobsite.cli") / "demo.toml").read_text(encoding="utf-8")
+    registration.load(principal, definitions.parse(text, source="demo.toml", queues=settings.JOBSITE_QUEUES))
+    return principal
+
+
+def _stories() -> list[Story]:
+    folder = Path(settings.JOBSITE_HOME) / "demo"
+    table = str(resources.files("tzdata") / "zoneinfo" / "zone1970.tab")
+    moment = "2026-07-01T12:00:00Z"
+    cities = ["Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Auckland"]
+    return [
+        Story(
+            "zones.import",
+            {"path": str(folder / "zones.json")},
+            "import a table, with a warning",
+            outcome="WARNING",
+        ),
+        Story("scores.recalculate", {"cohort": "1986"}, "score 598 zones, with progress"),
+        Story("scores.recalculate", {"cohort": "2006"}, "the same for another year"),
+        Story("scores.recalculate", {"cohort": "2026"}, "and another, side by side"),
+        Story("zones.checksum", {"path": table}, "run a command"),
+        Story("zones.version", {}, "fail twice, then succeed", attempts=3),
+        Story("zones.local-times", {"moment": moment, "zones": cities}, "one moment in four cities"),
+        Story(
+            "zones.local-times",
+            {"moment": moment, "zones": ["Europe/Atlantis"]},
+            "fail for good",
+            "FAILED",
+            "ERROR",
+        ),
+        Story("noop", {}, "start two seconds later", delay=2.0),
+    ]
+
+
+def _submit(principal: Principal, stories: Sequence[Story]) -> list[int]:
+    # What an interrupted demo left must not refuse this one.
+    numbers = []
+    shutil.rmtree(Path(settings.JOBSITE_HOME) / "demo", ignore_errors=True)
+    for story in stories:
+        at = datetime.now(UTC) + timedelta(seconds=story.delay) if story.delay else None
+        numbers.append(
+            submission.submit_as(principal, story.program, story.parameters, Options(scheduled_at=at)).number
+        )
+    return numbers
+
+
+def _jobs(numbers: Sequence[int]) -> list[dict[str, Any]]:
+    rows = Job.objects.filter(number__in=numbers).select_related("program", "queue", "context")
+    return presentation.jobs(rows.order_by("number"))
+
+
+def _watch(numbers: Sequence[int], supervisor: Supervisor) -> bool:
+    """Show the jobs until all have ended; False when they did not in time."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    out = printing.console()
+    seen: dict[int, str] = {}
+    with Live(console=out, auto_refresh=False, transient=True) as live:
+        while True:
+            supervisor.attend(REFRESH_SECONDS)
+            jobs = _jobs(numbers)
+            if out.is_terminal:
+                live.update(_picture(jobs), refresh=True)
+            else:
+                _report_changes(jobs, seen)
+            if not any(job["status"] in OPEN for job in jobs):
+                return True
+            if time.monotonic() > deadline:
+                for name, lines in supervisor.last_lines.items():
+                    out.print(f"[red]{name} said last:[/]\n" + "\n".join(lines[-10:]))
+                return False
+
+
+def _picture(jobs: Sequence[dict[str, Any]]) -> RenderableType:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("#", "program", "queue", "status", "progress", ""):
+        table.add_column(heading, justify="right" if heading == "#" else "left", no_wrap=True)
+    for job in jobs:
+        progress = job["progress"] or {"processed": 0, "total": None, "message": ""}
+        bar: RenderableType = Text("")
+        if progress["total"]:
+            bar = ProgressBar(total=progress["total"], completed=progress["processed"], width=24)
+        note = progress["message"] if job["status"] == "RUNNING" else _note(job)
+        table.add_row(
+            str(job["number"]),
+            job["program"],
+            job["queue"],
+            printing.cell(job["status"]),
+            bar,
+            Text(note, style="dim"),
+        )
+    return Group(table)
+
+
+def _note(job: dict[str, Any]) -> str:
+    if job["status"] == "PENDING" and job["attempts"]:
+        return f"attempt {job['attempts']} failed, the next {printing.ago(job['due_at'])}"
+    if job["status"] == "PENDING" and job["due_at"] > presentation.moment(datetime.now(UTC)):
+        return f"starts {printing.ago(job['due_at'])}"
+    return (job["error"] or {}).get("message", "")
+
+
+def _report_changes(jobs: Sequence[dict[str, Any]], seen: dict[int, str]) -> None:
+    for job in jobs:
+        state = f"{job['status']} {job['attempts']}"
+        if seen.get(job["number"]) != state:
+            seen[job["number"]] = state
+            printing.console().print(
+                f"#{job['number']} {job['program']} {job['status']}  {_note(job)}".rstrip()
+            )
+
+
+def _judge(numbers: Sequence[int], stories: Sequence[Story]) -> bool:
+    """Print how each job ended beside how it should have; whether all are as they should be."""
+    rows = []
+    good = True
+    for job, story in zip(_jobs(numbers), stories, strict=True):
+        wanted = (story.status, story.outcome, story.attempts)
+        is_right = (job["status"], job["outcome"], job["attempts"]) == wanted
+        good = good and is_right
+        rows.append(
+            {
+                "": Text("✓", style="green") if is_right else Text("✗", style="red"),
+                "number": job["number"],
+                "program": job["program"],
+                "queue": job["queue"],
+                "what": story.what,
+                "status": job["status"],
+                "outcome": job["outcome"],
+                "runs": job["attempts"],
+                "took": printing.span(printing.duration(job)),
+            }
+        )
+    columns = {
+        "": "",
+        "number": "#",
+        "program": "program",
+        "queue": "queue",
+        "what": "story",
+        "status": "status",
+    }
+    columns |= {"outcome": "outcome", "runs": "runs", "took": "took"}
+    printing.print_table(rows, columns, empty="", right=["number", "runs", "took"])
+    if not good:
+        printing.console().print("\n[red]Not every job ended as it should.[/]")
+    return good
+
+
+def _keep(supervisor: Supervisor) -> None:
+    printing.console().print("\nThe workers go on until Ctrl-C.")
+    try:
+        while True:
+            supervisor.attend(1.0)
+    except KeyboardInterrupt:
+        return
