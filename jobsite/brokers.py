@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
@@ -37,7 +37,7 @@ class Message:
 
 def url_of(queue: str) -> str:
     """The broker URL of a queue; KeyError for a queue that JOBSITE_QUEUES does not name."""
-    return cast(str, settings.JOBSITE_BROKER_URLS[queue])
+    return settings.JOBSITE_BROKER_URLS[queue]
 
 
 def masked_url_of(queue: str) -> str:
@@ -120,7 +120,7 @@ def state(url: str, queues: Sequence[str]) -> BrokerState:
 
     Raises BrokerUnavailable when it cannot be reached.
     """
-    prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
+    prefix = str(settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"])
     try:
         pipe = _client(url).pipeline(transaction=False)
         pipe.set(prefix + EPOCH_KEY, str(uuid4()), nx=True)
@@ -136,7 +136,8 @@ def state(url: str, queues: Sequence[str]) -> BrokerState:
 def eviction_policy(url: str) -> str | None:
     """Redis's maxmemory-policy; None where it is not told. Raises BrokerUnavailable."""
     try:
-        return cast("str | None", _client(url).config_get("maxmemory-policy").get("maxmemory-policy"))
+        policy: str | None = _client(url).config_get("maxmemory-policy").get("maxmemory-policy")
+        return policy
     except redis.ResponseError:
         return None  # managed servers often forbid CONFIG
     except redis.RedisError as error:

@@ -124,9 +124,7 @@ def _broker_url(environ: Mapping[str, str], name: str) -> str | None:
         return None
     scheme = urlsplit(url).scheme
     if scheme == "pgmq":
-        raise ConfigurationError(
-            f"{name} names a pgmq:// broker, which this version of jobsite does not support"
-        )
+        raise ConfigurationError(f"{name} names a pgmq:// broker, which this version of jobsite does not support")
     if scheme not in BROKER_SCHEMES:
         raise ConfigurationError(
             f"{name} must be a Redis URL such as redis://localhost:6379/0 ({', '.join(BROKER_SCHEMES)}), "
@@ -147,9 +145,7 @@ def _database_url(environ: Mapping[str, str]) -> str | None:
     if not url:
         return None
     if urlsplit(url).scheme not in ("postgresql", "postgres"):
-        raise ConfigurationError(
-            "DATABASE_URL must be a PostgreSQL URL such as postgresql://user:password@host/name"
-        )
+        raise ConfigurationError("DATABASE_URL must be a PostgreSQL URL such as postgresql://user:password@host/name")
     return url
 
 
@@ -163,9 +159,7 @@ def _email_url(environ: Mapping[str, str]) -> str | None:
 def _secret_key(environ: Mapping[str, str], *, demanded: bool) -> str | None:
     key = environ.get("DJANGO_SECRET_KEY") or None
     if key is None and demanded:
-        raise ConfigurationError(
-            "DJANGO_SECRET_KEY is not set, and production (DATABASE_URL is set) demands it"
-        )
+        raise ConfigurationError("DJANGO_SECRET_KEY is not set, and production (DATABASE_URL is set) demands it")
     if key is not None and len(key) < MINIMUM_SECRET_KEY_LENGTH:
         raise ConfigurationError(
             f"DJANGO_SECRET_KEY has {len(key)} characters but needs at least {MINIMUM_SECRET_KEY_LENGTH}"

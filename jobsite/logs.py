@@ -1,9 +1,12 @@
 """How jobsite logs: structlog over standard logging; key=value on a terminal, JSON lines elsewhere."""
 
 import logging
+import os
 import sys
 
 import structlog
+
+FORMAT_VARIABLE = "JOBSITE_LOG_FORMAT"  # `lines` for people; JSON where stderr is no terminal, else
 
 
 def logging_configuration() -> dict[str, object]:
@@ -48,8 +51,8 @@ def configure() -> None:
 
 
 def _rendering() -> list[structlog.typing.Processor]:
-    if sys.stderr.isatty():
-        return [structlog.dev.ConsoleRenderer(colors=True)]
+    if sys.stderr.isatty() or os.environ.get(FORMAT_VARIABLE) == "lines":
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
 
 

@@ -28,9 +28,7 @@ def import_zones(context: Context, path: str) -> dict[str, object]:
         countries, coordinates, name, *comment = line.split("\t")
         codes = countries.split(",")
         shared += len(codes) > 1
-        zones.append(
-            {"zone": name, "countries": codes, "coordinates": coordinates, "comment": "".join(comment)}
-        )
+        zones.append({"zone": name, "countries": codes, "coordinates": coordinates, "comment": "".join(comment)})
         context.progress(done, len(lines), f"Imported {name}")
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

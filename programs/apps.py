@@ -13,6 +13,6 @@ class ProgramsConfig(AppConfig):
 
     def ready(self) -> None:
         """Let every migration end with the rows that jobsite counts on."""
-        from programs.queues import register_after_migrate  # noqa: PLC0415 - models must be loaded first
+        from programs.queues import register_after_migrate
 
         post_migrate.connect(register_after_migrate, sender=self)

@@ -49,9 +49,7 @@ def succeeded(context: Context, result: object) -> Ending:
     )
 
 
-def raised(
-    error: BaseException, job: Claimed, program: RunnableProgram, context: Context | None
-) -> Ending | None:
+def raised(error: BaseException, job: Claimed, program: RunnableProgram, context: Context | None) -> Ending | None:
     """What an action's exception means for the job; None when the job is not ours to end any more."""
     step = context.log.step if context else ""
     progress = context.progress_now[1] if context else None

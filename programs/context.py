@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import User
 
 from jobsite.tenants.models import Tenant
 from programs import storable
@@ -77,7 +77,7 @@ class Context:
         return Tenant.objects.get(pk=self.claimed.tenant_id)
 
     @property
-    def user(self) -> AbstractUser | None:
+    def user(self) -> User | None:
         """Who the job runs as; None for jobs of the local command line and of the system."""
         return self._principal.user
 

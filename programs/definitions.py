@@ -46,9 +46,7 @@ class ProgramDefinition:
     description: str = ""
     queue: str = "default"
     priority: int = 0
-    parameters: dict[str, Any] = field(
-        default_factory=lambda: {"type": "object", "additionalProperties": False}
-    )
+    parameters: dict[str, Any] = field(default_factory=lambda: {"type": "object", "additionalProperties": False})
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     overlap: Overlap = Overlap.ALLOW
     overlap_keys: tuple[str, ...] = ()

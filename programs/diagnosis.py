@@ -42,7 +42,7 @@ def _guarded(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
         yield Finding(look.__name__.strip("_"), False, said, "mend what is named above, then look again")
 
 
-def _one(statement: str, *values: object) -> tuple[object, ...]:
+def _one(statement: str, *values: float) -> tuple[object, ...]:
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         row: tuple[object, ...] = cursor.fetchone()
@@ -50,8 +50,8 @@ def _one(statement: str, *values: object) -> tuple[object, ...]:
 
 
 def _database() -> Iterator[Finding]:
-    connection.ensure_connection()
-    version = int(connection.pg_version)
+    (number,) = _one("SELECT current_setting('server_version_num')::integer")
+    version = int(str(number))
     yield Finding(
         "database",
         version >= OLDEST_POSTGRESQL,
@@ -127,9 +127,7 @@ def _messages() -> Iterator[Finding]:
 
 
 def _partitions() -> Iterator[Finding]:
-    (ahead,) = _one(
-        "SELECT to_regclass('jobsite_joblogentry_' || to_char(now() + interval '1 month', 'YYYY_MM'))"
-    )
+    (ahead,) = _one("SELECT to_regclass('jobsite_joblogentry_' || to_char(now() + interval '1 month', 'YYYY_MM'))")
     said = "next month's is there" if ahead else "next month's is missing"
     yield Finding(
         "log partitions",
@@ -142,6 +140,4 @@ def _partitions() -> Iterator[Finding]:
 def _tenants() -> Iterator[Finding]:
     count = Tenant.objects.exclude(code=SYSTEM)[:1].count()
     said = "at least one" if count else "none"
-    yield Finding(
-        "tenants", bool(count), said, "make one: jobsite tenants create CODE, or look at jobsite demo"
-    )
+    yield Finding("tenants", bool(count), said, "make one: jobsite tenants create CODE, or look at jobsite demo")

@@ -48,8 +48,7 @@ def _publish(moved: Sequence[Dispatched]) -> None:
         return
     try:
         brokers.publish(
-            brokers.Message(TASK, job.queue, ([job.number],), job.timeout_seconds + HARD_LIMIT_MARGIN)
-            for job in moved
+            brokers.Message(TASK, job.queue, ([job.number],), job.timeout_seconds + HARD_LIMIT_MARGIN) for job in moved
         )
     except brokers.BrokerUnavailable as error:
         log.warning("dispatched_without_message", jobs=len(moved), error=str(error))

@@ -130,9 +130,7 @@ class JobLog:
 
 
 def _last_sequence(cursor: Cursor, number: int) -> int:
-    cursor.execute(
-        "SELECT coalesce(max(sequence), 0) FROM jobsite_joblogentry WHERE job_number = %s", [number]
-    )
+    cursor.execute("SELECT coalesce(max(sequence), 0) FROM jobsite_joblogentry WHERE job_number = %s", [number])
     return int(cursor.fetchone()[0])
 
 

@@ -51,9 +51,7 @@ class ParametersError(ValueError):
 
 def canonical(parameters: object) -> bytes:
     """The one JSON text of a value, for fingerprints: sorted keys, no spaces, UTF-8. `1` and `1.0` differ."""
-    return json.dumps(
-        parameters, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return json.dumps(parameters, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def check_schema(schema: object) -> None:
@@ -416,9 +414,7 @@ def _required(checker: Any, names: list[str], value: Any, schema: Any) -> Iterat
         yield from (ValidationError("is required", path=[name]) for name in names if name not in value)
 
 
-def _properties(
-    checker: Any, members: dict[str, Schema], value: Any, schema: Any
-) -> Iterator[ValidationError]:
+def _properties(checker: Any, members: dict[str, Schema], value: Any, schema: Any) -> Iterator[ValidationError]:
     for name, member in members.items() if isinstance(value, dict) else ():
         if name in value and member is False:
             yield ValidationError("is not allowed", path=[name])

@@ -82,11 +82,7 @@ def jobs(rows: Iterable[Job]) -> list[dict[str, Any]]:
     """Several jobs, their workers found by one query."""
     rows = list(rows)
     owners = {row.lock_owner for row in rows if row.lock_owner}
-    names = (
-        dict(Worker.objects.filter(incarnation__in=owners).values_list("incarnation", "name"))
-        if owners
-        else {}
-    )
+    names = dict(Worker.objects.filter(incarnation__in=owners).values_list("incarnation", "name")) if owners else {}
     return [job(row, worker=names.get(row.lock_owner) if row.lock_owner else None) for row in rows]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AbstractUser, Permission
+from django.contrib.auth.models import Permission, User
 
 from jobsite.errors import Forbidden, NotFound
 from jobsite.tenants.models import ALL_SCOPES, SCOPES, Membership, Role, Tenant
@@ -89,12 +89,10 @@ def system(tenant: Tenant) -> Principal:
 
 def local(tenant: Tenant, *, login: str, door: str = "cli") -> Principal:
     """Whoever can run commands on this machine: all permissions of the tenant."""
-    return Principal(
-        Kind.LOCAL, tenant, f"local:{login}", frozenset(ALL_SCOPES), language=tenant.language, door=door
-    )
+    return Principal(Kind.LOCAL, tenant, f"local:{login}", frozenset(ALL_SCOPES), language=tenant.language, door=door)
 
 
-def of_user(user: AbstractUser, tenant: Tenant, *, door: str = "python") -> Principal:
+def of_user(user: User, tenant: Tenant, *, door: str = "python") -> Principal:
     """A user acting in a tenant: by his membership, or as a superuser.
 
     Raises NotFound for a stranger or a deactivated user: to him the tenant does not exist.
@@ -117,7 +115,7 @@ def of_user(user: AbstractUser, tenant: Tenant, *, door: str = "python") -> Prin
     )
 
 
-def _permissions_of(user: AbstractUser) -> set[str]:
+def _permissions_of(user: User) -> set[str]:
     # Not get_all_permissions(): to a superuser that gives every permission, and the bit must not be carried.
     granted = Permission.objects.filter(user=user) | Permission.objects.filter(group__user=user)
     rows = granted.values_list("content_type__app_label", "codename").distinct()
@@ -132,7 +130,7 @@ class PermissionRefused(Exception):
 class RunningAs:
     """The principal of a run: the user as he is now, and what of the captured permissions is still true."""
 
-    user: AbstractUser | None
+    user: User | None
     permissions: frozenset[str]
     everything: bool
 
@@ -149,7 +147,7 @@ _cache_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class _Current:
-    user: AbstractUser
+    user: User
     permissions: frozenset[str]
 
 

@@ -3,6 +3,7 @@
 import json
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 from jobsite.database import Cursor
 from programs.actions.base import Step
@@ -68,7 +69,6 @@ def _read(cursor: Cursor, program_id: int) -> RunnableProgram:
     )
 
 
-def _loaded(configuration: object) -> dict[str, object]:
+def _loaded(configuration: Any) -> dict[str, Any]:
     # psycopg gives jsonb as a dict, a cursor of Django's as text.
-    loaded: dict[str, object] = json.loads(configuration) if isinstance(configuration, str) else configuration
-    return loaded
+    return dict(json.loads(configuration) if isinstance(configuration, str) else configuration)

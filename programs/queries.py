@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from jobsite.errors import Invalid
 from programs.lifecycle import Status, Trigger
 from programs.models import Job, JobAttempt, JobLogEntry
 from programs.principals import Principal
-from jobsite.errors import Invalid
 
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
@@ -35,9 +35,7 @@ class Page:
     next_cursor: str | None
 
 
-def jobs(
-    principal: Principal, wanted: JobFilter, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None
-) -> Page:
+def jobs(principal: Principal, wanted: JobFilter, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page:
     """A page of the tenant's jobs, the newest first; stable while jobs are added.
 
     Raises Invalid for an unknown status or trigger (the allowed ones are named), limit or cursor.

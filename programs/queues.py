@@ -13,7 +13,7 @@ from programs.models.worker import DEFAULT_MANAGER
 
 def register(cursor: Cursor) -> None:
     """Make the rows of the configured queues, the sweeps, the default manager and the system tenant."""
-    from programs.sweeps import all_sweeps  # noqa: PLC0415 - sweeps import execution's world, migrations do not
+    from programs.sweeps import all_sweeps
 
     _insert_names(cursor, "jobsite_queue", list(settings.JOBSITE_QUEUES))
     _insert_names(cursor, "jobsite_sweep", [sweep.name for sweep in all_sweeps()])

@@ -101,9 +101,7 @@ def _save(cursor: Cursor, principal: Principal, definition: ProgramDefinition) -
         Program.objects.filter(pk=program.pk).update(**wanted, version=program.version + 1, updated_at=Now())
         program.actions.all().delete()
         change = "updated"
-    Action.objects.bulk_create(
-        Action(tenant=principal.tenant, program=program, **action) for action in actions
-    )
+    Action.objects.bulk_create(Action(tenant=principal.tenant, program=program, **action) for action in actions)
     after = asdict(definition)
     audit.record(cursor, principal, f"program {change}", "program", definition.code, "", before, after)
     return Loaded(definition.code, change)

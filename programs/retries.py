@@ -30,7 +30,7 @@ class GiveUp:
 
 
 def delay(policy: RetryPolicy, *, runs: int, spread: float) -> float:
-    """Seconds to wait after the `runs`-th run failed; `spread` in −1…1 places it within the jitter."""
+    """Seconds to wait after the `runs`-th run failed; `spread` in -1…1 places it within the jitter."""
     # The exponent is bounded before the power is taken: 2.0 ** 5000 is an OverflowError, not infinity.
     exponent = min(runs - 1, 1_000 if policy.coefficient <= 2 else 100)
     try:
@@ -62,14 +62,10 @@ def decide(
 def names_of(error: BaseException) -> frozenset[str]:
     """Every name by which a program may list this exception: bare and dotted, of its class and its bases."""
     classes = [kind for kind in type(error).__mro__ if kind not in (object, BaseException, Exception)]
-    return frozenset(
-        name for kind in classes for name in (kind.__name__, f"{kind.__module__}.{kind.__qualname__}")
-    )
+    return frozenset(name for kind in classes for name in (kind.__name__, f"{kind.__module__}.{kind.__qualname__}"))
 
 
-def is_transient(
-    error: BaseException, *, transient: Sequence[str] = (), permanent: Sequence[str] = ()
-) -> bool:
+def is_transient(error: BaseException, *, transient: Sequence[str] = (), permanent: Sequence[str] = ()) -> bool:
     """SPEC 5: whether a new try may help. The program's own lists come first, `permanent` before `transient`."""
     names = names_of(error)
     if names & set(permanent):

@@ -11,6 +11,4 @@ def fingerprints(request: bytes) -> list[str]:
 
     The first is stored; any of them may match one that was stored before a key was rotated.
     """
-    return [
-        hmac.new(key.encode(), request, hashlib.sha256).hexdigest() for key in settings.JOBSITE_SECRET_KEYS
-    ]
+    return [hmac.new(key.encode(), request, hashlib.sha256).hexdigest() for key in settings.JOBSITE_SECRET_KEYS]

@@ -27,9 +27,7 @@ def find_job(principal: Principal, number: int) -> Job:
     """A job of the principal's tenant; NotFound for any other, there or not."""
     principal.require("jobs:read")
     job = (
-        Job.objects.select_related("program", "queue", "context")
-        .filter(tenant=principal.tenant, number=number)
-        .first()
+        Job.objects.select_related("program", "queue", "context").filter(tenant=principal.tenant, number=number).first()
     )
     if job is None:
         raise NotFound(f"no job {number}")
@@ -81,7 +79,7 @@ def hold(principal: Principal, number: int, *, reason: str = "", until: datetime
         if not held:
             job.refresh_from_db(fields=["status", "hold_at"])
             raise Conflict(_why_not_held(job), code="invalid_transition")
-        after = {"status": "PENDING", "until": times.format_time(end) if end else None}
+        after: dict[str, object] = {"status": "PENDING", "until": times.format_time(end) if end else None}
         audit.record(cursor, principal, "hold", "job", str(number), reason, {"status": job.status}, after)
 
 
@@ -101,9 +99,7 @@ def release(principal: Principal, number: int, *, reason: str = "") -> None:
         job = find_job(principal, number)
         if not hold_transition.release(cursor, number=number, tenant_id=principal.tenant.pk):
             raise Conflict(f"job {number} is not held", code="invalid_transition")
-        audit.record(
-            cursor, principal, "release", "job", str(number), reason, {"hold_reason": job.hold_reason}, None
-        )
+        audit.record(cursor, principal, "release", "job", str(number), reason, {"hold_reason": job.hold_reason}, None)
         transaction.on_commit(partial(dispatch.after_submission, number, job.queue_id), robust=True)
 
 
@@ -180,9 +176,7 @@ def clear_locks(
     return cleared
 
 
-def _record_reaped(
-    cursor: Cursor, principal: Principal, action: str, reaped: Sequence[Reaped], reason: str
-) -> None:
+def _record_reaped(cursor: Cursor, principal: Principal, action: str, reaped: Sequence[Reaped], reason: str) -> None:
     for one in reaped:
         audit.record(
             cursor,

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -42,7 +42,7 @@ def submit(
     tenant: Tenant,
     program: str,
     parameters: Mapping[str, Any] | None = None,
-    user: AbstractUser | None = None,
+    user: User | None = None,
     **options: Any,
 ) -> Job:
     """Submit a job of a program of this tenant, as `user`, or as the platform itself when there is none.
@@ -63,9 +63,7 @@ def submit(
     return submit_as(principal, program, parameters or {}, Options(**options))
 
 
-def submit_as(
-    principal: Principal, code: str, given: Mapping[str, Any], options: Options | None = None
-) -> Job:
+def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options: Options | None = None) -> Job:
     """`submit` for a principal that an entry point has made already."""
     options = options or Options()
     principal.require("jobs:write")
@@ -159,9 +157,7 @@ def _check(options: Options) -> None:
     if priority is not None and (
         isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100
     ):
-        raise Invalid(
-            f"priority must be a whole number from -100 to 100, not {priority!r}", code="invalid_priority"
-        )
+        raise Invalid(f"priority must be a whole number from -100 to 100, not {priority!r}", code="invalid_priority")
     if key is not None and not (0 < len(key) <= MAX_IDEMPOTENCY_KEY and key.isprintable()):
         raise Invalid(
             f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} printable characters",

@@ -190,9 +190,7 @@ def _lost_messages(cursor: Cursor) -> int:
     return mended
 
 
-def _requeue_lost(
-    cursor: Cursor, row: tuple[int, str, object, int], state: brokers.BrokerState, waiting: int
-) -> int:
+def _requeue_lost(cursor: Cursor, row: tuple[int, str, object, int], state: brokers.BrokerState, waiting: int) -> int:
     queue_id, name, known_epoch, queued = row
     older_than: float | None = None
     if known_epoch != state.epoch:

@@ -39,9 +39,7 @@ def parse_scheduled_at(value: object, *, now: datetime) -> datetime:
     at = _aware(value) if isinstance(value, datetime) else parse_time(value)
     latest = _years_after(now, MAX_YEARS_AHEAD)
     if at > latest:
-        raise TimeError(
-            f"{format_time(at)} is more than {MAX_YEARS_AHEAD} years ahead: at most {format_time(latest)}"
-        )
+        raise TimeError(f"{format_time(at)} is more than {MAX_YEARS_AHEAD} years ahead: at most {format_time(latest)}")
     return at
 
 

@@ -78,9 +78,7 @@ def register(sender: Any, **_: Any) -> None:
 
 def _register(sender: Any) -> None:
     boot.prepare()
-    names = [
-        name for name in _names(list(sender.app.amqp.queues.consume_from)) if name in settings.JOBSITE_QUEUES
-    ]
+    names = [name for name in _names(list(sender.app.amqp.queues.consume_from)) if name in settings.JOBSITE_QUEUES]
     connection = workers.open_connection()
     try:
         with connection.cursor() as cursor:
@@ -170,19 +168,13 @@ class MainThread(threading.Thread):
                 messages=messages,
                 lock_seconds=settings.JOBSITE_LOCK_SECONDS,
             )
-            workers.heartbeat(
-                cursor, incarnation=self._worker.incarnation, children=_children(self._controller)
-            )
+            workers.heartbeat(cursor, incarnation=self._worker.incarnation, children=_children(self._controller))
             gone = renew.abandoned(cursor, owner=self._worker.incarnation, messages=messages)
             now = time.monotonic()
             self._abandoned = {token: self._abandoned.get(token, now) for _, token in gone}
-            lost = [
-                (number, token) for number, token in gone if now - self._abandoned[token] >= ABANDONED_SECONDS
-            ]
+            lost = [(number, token) for number, token in gone if now - self._abandoned[token] >= ABANDONED_SECONDS]
             if lost:
-                sweeps.send_on(
-                    cursor, reap.reap_tokens(cursor, lost, message="abandoned, its message is gone")
-                )
+                sweeps.send_on(cursor, reap.reap_tokens(cursor, lost, message="abandoned, its message is gone"))
 
     def _take_back(self, message: UUID, timed_out: bool) -> None:
         owner = self._worker.incarnation
@@ -191,9 +183,7 @@ class MainThread(threading.Thread):
 
     def _give_back(self) -> None:
         with self._cursor() as cursor:
-            numbers = give_back.give_back_all(
-                cursor, owner=self._worker.incarnation, worker=self._worker.name
-            )
+            numbers = give_back.give_back_all(cursor, owner=self._worker.incarnation, worker=self._worker.name)
             workers.set_status(cursor, incarnation=self._worker.incarnation, status="STOPPED")
         if numbers:
             log.info("gave_back", jobs=numbers)
@@ -236,8 +226,9 @@ def start_threads(sender: Any, **_: Any) -> None:
 @signals.task_failure.connect(weak=False)
 def return_dead_childs_jobs(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
     """In the main process: a child died, or was ended by the hard limit, with the jobs of this message."""
-    is_ours = _renewer is not None and sender.name == dispatch.TASK
-    if is_ours and isinstance(exception, (WorkerLostError, TimeLimitExceeded)):
+    if _renewer is None or sender.name != dispatch.TASK:
+        return
+    if isinstance(exception, (WorkerLostError, TimeLimitExceeded)):
         _renewer.dead.put((UUID(task_id), isinstance(exception, TimeLimitExceeded)))
 
 

@@ -38,9 +38,7 @@ class Process:
     @classmethod
     def current(cls) -> "Process":
         """This process."""
-        return cls(
-            socket.gethostname(), _boot_id(), _pid_namespace(), os.getpid(), _started(os.getpid()) or 0
-        )
+        return cls(socket.gethostname(), _boot_id(), _pid_namespace(), os.getpid(), _started(os.getpid()) or 0)
 
     @property
     def is_gone(self) -> bool:
@@ -83,9 +81,7 @@ def manager_id(cursor: Cursor, name: str) -> int:
     return int(row[0])
 
 
-def register(
-    cursor: Cursor, *, name: str, manager: str, queues: Sequence[str], pool: str, children: int
-) -> Registered:
+def register(cursor: Cursor, *, name: str, manager: str, queues: Sequence[str], pool: str, children: int) -> Registered:
     """Enter a new incarnation; a second living worker of one name gets a suffix (name-2).
 
     Raises NotFound when there is no such manager.
@@ -99,8 +95,19 @@ def register(
             VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             ON CONFLICT DO NOTHING RETURNING name
             """,
-            [candidate, incarnation, manager_key, process.host, process.boot_id, process.pid_namespace]
-            + [process.pid, process.started, list(queues), pool, children],
+            [
+                candidate,
+                incarnation,
+                manager_key,
+                process.host,
+                process.boot_id,
+                process.pid_namespace,
+                process.pid,
+                process.started,
+                list(queues),
+                pool,
+                children,
+            ],
         )
         if cursor.fetchone() is not None:
             return Registered(incarnation, candidate, manager_key, tuple(queues))

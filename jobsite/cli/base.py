@@ -56,9 +56,7 @@ class GroupCommand(Command):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Make the sub-commands' parsers."""
-        self._sub = parser.add_subparsers(
-            dest="sub", required=True, metavar="COMMAND", parser_class=OneLineParser
-        )
+        self._sub = parser.add_subparsers(dest="sub", required=True, metavar="COMMAND", parser_class=OneLineParser)
         self.add_commands()
 
     def add_commands(self) -> None:

@@ -23,9 +23,7 @@ def workers(*, each_queue: bool = False, queues: Collection[str] | None = None) 
     return [
         Service(
             "worker" if len(groups) == 1 else f"worker-{names[0]}",
-            jobsite(
-                "worker", *names, "--concurrency", children, "--name", "all" if len(groups) == 1 else names[0]
-            ),
+            jobsite("worker", *names, "--concurrency", children, "--name", "all" if len(groups) == 1 else names[0]),
         )
         for names in groups
     ]

@@ -34,11 +34,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     # `./manage.py` and the console script may be called from anywhere.
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
-    import django  # noqa: PLC0415 - the settings module must be chosen first
-    from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415
-    from django.db.utils import OperationalError  # noqa: PLC0415
+    import django
+    from django.core.exceptions import ImproperlyConfigured
+    from django.db.utils import OperationalError
 
-    from jobsite.embedded import EmbeddedError  # noqa: PLC0415
+    from jobsite.embedded import EmbeddedError
 
     try:
         django.setup()
@@ -56,11 +56,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    from django.core.management import execute_from_command_line  # noqa: PLC0415
+    from django.core.management import execute_from_command_line
 
-    from jobsite import boot, logs  # noqa: PLC0415
-    from jobsite.cli import overview  # noqa: PLC0415
-    from jobsite.errors import Refusal  # noqa: PLC0415
+    from jobsite import boot, logs
+    from jobsite.cli import overview
+    from jobsite.errors import Refusal
 
     command = arguments[0] if arguments else "help"
     if command in ("help", "--help", "-h") and len(arguments) < 2:

@@ -1,4 +1,4 @@
-"""How the command line prints: tables and colour for a terminal, plain text for a pipe, one JSON document for --json."""
+"""How the command line prints: tables and colour on a terminal, plain text in a pipe, one document with --json."""
 
 import json
 import sys

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from jobsite.cli.printing import console
+from jobsite.logs import FORMAT_VARIABLE
 from jobsite.processes import dying_with_parent
 
 STOP_SECONDS = 40.0
@@ -90,14 +91,14 @@ class Supervisor:
     def _spawn(self, service: Service) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             list(service.argv),
-            env=dict(os.environ) | dict(service.environment),
+            env={FORMAT_VARIABLE: "lines"} | dict(os.environ) | dict(service.environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
             start_new_session=True,  # Ctrl-C is ours to pass on
-            preexec_fn=dying_with_parent(signal.SIGTERM),  # noqa: PLW1509 - it calls prctl and nothing else
+            preexec_fn=dying_with_parent(signal.SIGTERM),
         )
         threading.Thread(target=self._read, args=(service.name, process), daemon=True).start()
         return process
@@ -124,9 +125,7 @@ class Supervisor:
         if running.restart_at is None:
             running.pause = FIRST_PAUSE if now - running.began > CALM_SECONDS else running.pause
             running.restart_at = now + running.pause
-            self._print(
-                running.service.name, f"ended with status {status}; starts again in {running.pause:g} s"
-            )
+            self._print(running.service.name, f"ended with status {status}; starts again in {running.pause:g} s")
         elif now >= running.restart_at:
             running.process, running.began = self._spawn(running.service), now
             running.pause, running.restart_at = min(running.pause * 2, LONGEST_PAUSE), None

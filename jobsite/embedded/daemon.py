@@ -120,9 +120,7 @@ class Daemon(ABC):
             return not self.is_running()
 
         if not wait_until(has_ended, STOP_SECONDS):
-            raise EmbeddedError(
-                f"{self.title} did not stop within {STOP_SECONDS:.0f} s. {self._last_words()}"
-            )
+            raise EmbeddedError(f"{self.title} did not stop within {STOP_SECONDS:.0f} s. {self._last_words()}")
         return True
 
     def _evict(self) -> bool:
@@ -132,9 +130,7 @@ class Daemon(ABC):
             return False
         self._tell_to_stop(number)
         if not wait_until(lambda: not _command_line(number), STOP_SECONDS):
-            raise EmbeddedError(
-                f"process {number}, a {self.title} whose data was deleted, does not end: end it."
-            )
+            raise EmbeddedError(f"process {number}, a {self.title} whose data was deleted, does not end: end it.")
         return True
 
     def _tell_to_stop(self, number: int) -> None:

@@ -99,9 +99,7 @@ def _keep_directory_search() -> None:
     """
     kept, while_setting = 1 << CAP_DAC_READ_SEARCH, 1 << CAP_DAC_READ_SEARCH | 1 << CAP_SETPCAP
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    sets = (ctypes.c_uint32 * 6)(
-        while_setting, while_setting, kept, 0, 0, 0
-    )  # effective, permitted, inheritable
+    sets = (ctypes.c_uint32 * 6)(while_setting, while_setting, kept, 0, 0, 0)  # effective, permitted, inheritable
     try:
         _check(ctypes.CDLL(None, use_errno=True).capset(header, sets))
         _prctl(PR_SET_SECUREBITS, _prctl(PR_GET_SECUREBITS) | SECBIT_NO_SETUID_FIXUP)

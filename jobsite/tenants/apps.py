@@ -12,6 +12,6 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         """Set up structlog, and load the Celery application so that tasks find it."""
-        from jobsite import celery, logs  # noqa: F401, PLC0415 - Django must be ready first
+        from jobsite import celery, logs  # noqa: F401 - Django must be ready first
 
         logs.configure()

@@ -50,9 +50,7 @@ class Tenant(Pausable):
         db_table = "jobsite_tenant"
         ordering: ClassVar = ["code"]
         constraints: ClassVar = [
-            models.CheckConstraint(
-                condition=models.Q(status__in=["ACTIVE", "SUSPENDED"]), name="tenant_status_known"
-            ),
+            models.CheckConstraint(condition=models.Q(status__in=["ACTIVE", "SUSPENDED"]), name="tenant_status_known"),
             models.CheckConstraint(condition=models.Q(weight__gte=1), name="tenant_weight_positive"),
             models.CheckConstraint(
                 condition=~models.Q(code=SYSTEM) | models.Q(status="ACTIVE"),
@@ -117,9 +115,7 @@ class ApiKey(models.Model):
         db_table = "jobsite_apikey"
         verbose_name = "API key"
         constraints: ClassVar = [
-            models.CheckConstraint(
-                condition=models.Q(digest__regex=r"^[0-9a-f]{64}$"), name="apikey_digest_is_sha256"
-            ),
+            models.CheckConstraint(condition=models.Q(digest__regex=r"^[0-9a-f]{64}$"), name="apikey_digest_is_sha256"),
         ]
 
     def __str__(self) -> str:

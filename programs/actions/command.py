@@ -75,7 +75,7 @@ def _start(argv: list[str], environment: Mapping[str, str], directory: str) -> s
             cwd=directory,
             start_new_session=True,
             # A worker that is killed takes its command with it; it cannot do so itself any more.
-            preexec_fn=dying_with_parent(signal.SIGKILL),  # noqa: PLW1509 - it calls prctl and nothing else
+            preexec_fn=dying_with_parent(signal.SIGKILL),
         )
     except (OSError, ValueError) as error:
         raise PermanentError(f"cannot start {argv[0]!r}: {error}") from error
@@ -123,7 +123,7 @@ class _Output:
             self._selector.close()
 
     def _until_end(self, deadline: float) -> BaseException | None:
-        from programs.context import JobCanceled, JobTimeout, LockLost  # noqa: PLC0415 - context imports nothing of here
+        from programs.context import JobCanceled, JobTimeout, LockLost
 
         while self._selector.get_map():
             self._read(POLL_SECONDS)

@@ -28,8 +28,7 @@ def is_allowed(target: str, modules: tuple[str, ...]) -> bool:
     """Whether JOBSITE_ACTIONS lets tenants use a target: its module, or a package named as `billing.*`."""
     module = target.partition(":")[0]
     return any(
-        module == allowed or (allowed.endswith(".*") and (module + ".").startswith(allowed[:-1]))
-        for allowed in modules
+        module == allowed or (allowed.endswith(".*") and (module + ".").startswith(allowed[:-1])) for allowed in modules
     )
 
 

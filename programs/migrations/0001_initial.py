@@ -57,9 +57,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("paused_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("paused_by", models.CharField(blank=True, db_default="", editable=False, max_length=150)),
@@ -70,9 +68,7 @@ class Migration(migrations.Migration):
                 ("broker_epoch", models.UUIDField(editable=False, null=True)),
                 (
                     "created_at",
-                    models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(), editable=False
-                    ),
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
                 ),
             ],
             options={
@@ -85,9 +81,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("name", models.CharField(max_length=40, unique=True)),
                 ("started_at", models.DateTimeField(null=True)),
@@ -104,9 +98,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 (
                     "name",
@@ -127,9 +119,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "created_at",
-                    models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(), editable=False
-                    ),
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
                 ),
             ],
             options={
@@ -142,9 +132,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("paused_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("paused_by", models.CharField(blank=True, db_default="", editable=False, max_length=150)),
@@ -239,15 +227,11 @@ class Migration(migrations.Migration):
                 ("version", models.PositiveIntegerField(db_default=1, default=1, editable=False)),
                 (
                     "created_at",
-                    models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(), editable=False
-                    ),
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
                 ),
                 (
                     "updated_at",
-                    models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(), editable=False
-                    ),
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
                 ),
                 ("deleted_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 (
@@ -277,9 +261,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("paused_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("paused_by", models.CharField(blank=True, db_default="", editable=False, max_length=150)),
@@ -470,9 +452,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("name", models.CharField(max_length=255)),
                 ("incarnation", models.UUIDField(unique=True)),
@@ -496,9 +476,7 @@ class Migration(migrations.Migration):
                 ("process_started", models.BigIntegerField()),
                 (
                     "queues",
-                    django.contrib.postgres.fields.ArrayField(
-                        base_field=models.CharField(max_length=63), size=None
-                    ),
+                    django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=63), size=None),
                 ),
                 ("pool", models.CharField(max_length=20)),
                 ("children", models.PositiveIntegerField()),
@@ -523,9 +501,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ("actor", models.CharField(max_length=150)),
@@ -549,9 +525,7 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "audit entries",
                 "db_table": "jobsite_auditentry",
                 "ordering": ["-id"],
-                "indexes": [
-                    models.Index(fields=["tenant", "target_type", "target", "id"], name="audit_of_target")
-                ],
+                "indexes": [models.Index(fields=["tenant", "target_type", "target", "id"], name="audit_of_target")],
             },
         ),
         migrations.CreateModel(
@@ -559,9 +533,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("fence", models.PositiveBigIntegerField()),
                 ("token", models.UUIDField()),
@@ -631,9 +603,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("position", models.PositiveSmallIntegerField()),
                 ("name", models.CharField(blank=True, db_default="", max_length=100)),
@@ -662,9 +632,7 @@ class Migration(migrations.Migration):
                 "db_table": "jobsite_action",
                 "ordering": ["program", "position"],
                 "constraints": [
-                    models.UniqueConstraint(
-                        fields=("program", "position"), name="action_position_once_per_program"
-                    )
+                    models.UniqueConstraint(fields=("program", "position"), name="action_position_once_per_program")
                 ],
             },
         ),
@@ -734,9 +702,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="lane",
-            constraint=models.UniqueConstraint(
-                fields=("queue", "tenant"), name="lane_once_per_queue_and_tenant"
-            ),
+            constraint=models.UniqueConstraint(fields=("queue", "tenant"), name="lane_once_per_queue_and_tenant"),
         ),
         migrations.AddIndex(
             model_name="job",
@@ -818,9 +784,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="job",
-            index=models.Index(
-                condition=models.Q(("parent__isnull", False)), fields=["parent"], name="job_of_parent"
-            ),
+            index=models.Index(condition=models.Q(("parent__isnull", False)), fields=["parent"], name="job_of_parent"),
         ),
         migrations.AddConstraint(
             model_name="job",
@@ -1092,9 +1056,7 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="job",
             constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("attempts__lte", models.F("fence")), ("losses__lte", models.F("attempts"))
-                ),
+                condition=models.Q(("attempts__lte", models.F("fence")), ("losses__lte", models.F("attempts"))),
                 name="job_counters_add_up",
             ),
         ),

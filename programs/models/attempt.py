@@ -14,9 +14,7 @@ class JobAttempt(models.Model):
     """How one run of a job went. The running attempt is the job's own lock fields."""
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
-    job = models.ForeignKey(
-        Job, models.CASCADE, related_name="attempt_rows", db_constraint=False, db_index=False
-    )
+    job = models.ForeignKey(Job, models.CASCADE, related_name="attempt_rows", db_constraint=False, db_index=False)
     fence = models.PositiveBigIntegerField()
     token = models.UUIDField()
     worker = models.CharField(max_length=255)

@@ -38,12 +38,8 @@ class Job(models.Model):
     """A job; its number is its key. Terminal rows are final: the database refuses to change them."""
 
     number = models.BigAutoField(primary_key=True)
-    tenant = models.ForeignKey(
-        Tenant, models.PROTECT, related_name="jobs", db_constraint=False, db_index=False
-    )
-    program = models.ForeignKey(
-        Program, models.PROTECT, related_name="jobs", db_constraint=False, db_index=False
-    )
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="jobs", db_constraint=False, db_index=False)
+    program = models.ForeignKey(Program, models.PROTECT, related_name="jobs", db_constraint=False, db_index=False)
     queue = models.ForeignKey(Queue, models.PROTECT, related_name="jobs", db_index=False)
     status = models.CharField(max_length=9, choices=[(s, s) for s in Status], db_default=Status.PENDING)
     outcome = models.CharField(max_length=7, choices=[(o, o) for o in Outcome], db_default=Outcome.NORMAL)
@@ -141,9 +137,7 @@ class Job(models.Model):
             ),
             models.CheckConstraint(condition=Q(status__in=list(Status)), name="job_status_known"),
             models.CheckConstraint(condition=Q(trigger__in=list(Trigger)), name="job_trigger_known"),
-            models.CheckConstraint(
-                condition=Q(priority__gte=-100, priority__lte=100), name="job_priority_in_range"
-            ),
+            models.CheckConstraint(condition=Q(priority__gte=-100, priority__lte=100), name="job_priority_in_range"),
             models.CheckConstraint(
                 condition=Q(
                     status="RUNNING",
@@ -159,8 +153,7 @@ class Job(models.Model):
                 name="job_locked_only_while_running",
             ),
             models.CheckConstraint(
-                condition=(_terminal & Q(finished_at__isnull=False))
-                | (~_terminal & Q(finished_at__isnull=True)),
+                condition=(_terminal & Q(finished_at__isnull=False)) | (~_terminal & Q(finished_at__isnull=True)),
                 name="job_finished_at_only_when_terminal",
             ),
             models.CheckConstraint(
@@ -199,9 +192,7 @@ class Job(models.Model):
                 condition=Q(status="PENDING", blocked__isnull=True),
                 name="job_ready_in_lane",
             ),
-            models.Index(
-                fields=["due_at"], condition=Q(status="PENDING", blocked="SCHEDULED"), name="job_due_later"
-            ),
+            models.Index(fields=["due_at"], condition=Q(status="PENDING", blocked="SCHEDULED"), name="job_due_later"),
             models.Index(
                 fields=["hold_until"],
                 condition=Q(status="PENDING", blocked="HELD", hold_until__isnull=False),

@@ -52,9 +52,11 @@ WITH moved AS (
         needs_review = %(status)s::text = 'FAILED',
         finished_at = CASE WHEN %(terminal)s::boolean THEN clock_timestamp() END,
         queued_at = CASE WHEN %(status)s::text = 'PENDING' THEN NULL ELSE queued_at END,
-        due_at = CASE WHEN %(status)s::text = 'PENDING' THEN now() + %(delay)s::float * interval '1 second' ELSE due_at END,
+        due_at = CASE WHEN %(status)s::text = 'PENDING'
+                      THEN statement_timestamp() + %(delay)s::float * interval '1 second' ELSE due_at END,
         rank = CASE WHEN %(status)s::text = 'PENDING'
-                    THEN now() + %(delay)s::float * interval '1 second' - priority * interval '60 seconds' ELSE rank END,
+                    THEN statement_timestamp() + %(delay)s::float * interval '1 second'
+                         - priority * interval '60 seconds' ELSE rank END,
         blocked = CASE WHEN %(status)s::text = 'PENDING' AND %(delay)s::float > 0 THEN 'SCHEDULED' END,
         attempts = attempts + %(counted)s::integer, returns = returns + %(returned)s::integer,
         progress = coalesce(%(progress)s::jsonb, progress),
@@ -65,7 +67,8 @@ WITH moved AS (
     INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at,
                                     started_at, ended_at, result, error, traceback)
     SELECT tenant_id, number, fence, %(token)s::uuid, %(worker)s::text, external_id, claimed_at,
-           %(started_at)s::timestamptz, clock_timestamp(), %(attempt_result)s::text, %(error)s::jsonb, %(traceback)s::text
+           %(started_at)s::timestamptz, clock_timestamp(), %(attempt_result)s::text, %(error)s::jsonb,
+           %(traceback)s::text
     FROM moved
 ), counted AS (
     UPDATE jobsite_program p

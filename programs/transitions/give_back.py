@@ -17,7 +17,11 @@ def snoozed(seconds: float) -> Ending:
 
 def action_unknown(target: str, *, returns: int) -> Ending:
     """This worker cannot import the action: another may; after ten returns nobody can."""
-    error = {"type": "UnknownAction", "message": f"no action {target} on any worker", "step": None}
+    error: dict[str, object] = {
+        "type": "UnknownAction",
+        "message": f"no action {target} on any worker",
+        "step": None,
+    }
     if returns + 1 < MAX_RETURNS:
         return Ending(
             Status.PENDING,

@@ -59,9 +59,7 @@ RETURNING j.number, j.queue_id, true
 """
 
 
-def hold(
-    cursor: Cursor, *, number: int, tenant_id: int, by: str, reason: str, until: datetime | None
-) -> bool:
+def hold(cursor: Cursor, *, number: int, tenant_id: int, by: str, reason: str, until: datetime | None) -> bool:
     """Hold a PENDING or QUEUED job; False when it is none, already held, or a schedule's."""
     cursor.execute(HOLD, {"number": number, "tenant": tenant_id, "by": by, "reason": reason, "until": until})
     return cursor.fetchone() is not None

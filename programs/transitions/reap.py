@@ -91,14 +91,13 @@ _OF_MESSAGE = "j.lock_owner = %(owner)s AND j.external_id = %(external_id)s"
 EXPIRED = _lost("j.lock_expires_at < clock_timestamp()")
 CHILD = _lost(_OF_MESSAGE)
 CHILD_TIMED_OUT = _timed_out(_OF_MESSAGE)
-TOKENS = _lost(
-    "(j.number, j.lock_token) IN (SELECT * FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]))"
-)
+TOKENS = _lost("(j.number, j.lock_token) IN (SELECT * FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]))")
 OWNERS = _lost("j.lock_owner = ANY(%(owners)s::uuid[])")
 CLEARED = _lost(
     "j.number = %(number)s AND j.lock_token = %(token)s"
     " AND (%(force)s OR j.lock_expires_at < clock_timestamp()"
-    " OR EXISTS (SELECT 1 FROM jobsite_worker o WHERE o.incarnation = j.lock_owner AND o.status IN ('STOPPED', 'LOST')))"
+    " OR EXISTS (SELECT 1 FROM jobsite_worker o"
+    "            WHERE o.incarnation = j.lock_owner AND o.status IN ('STOPPED', 'LOST')))"
 )
 STUCK = _timed_out(
     "j.stuck_at < clock_timestamp() AND (%(numbers)s::bigint[] IS NULL OR j.number = ANY(%(numbers)s))"
@@ -127,16 +126,12 @@ def reap_child(cursor: Cursor, *, owner: UUID, message: UUID, timed_out: bool = 
 def reap_tokens(cursor: Cursor, held: Sequence[tuple[int, UUID]], *, message: str) -> list[Reaped]:
     """Take these runs, each only while its token still holds the job."""
     numbers, tokens = [number for number, _ in held], [token for _, token in held]
-    return _run(
-        cursor, TOKENS, {"numbers": numbers, "tokens": tokens, "message": f"{LOST_MESSAGE}: {message}"}
-    )
+    return _run(cursor, TOKENS, {"numbers": numbers, "tokens": tokens, "message": f"{LOST_MESSAGE}: {message}"})
 
 
 def reap_owners(cursor: Cursor, owners: Sequence[UUID]) -> list[Reaped]:
     """Take what worker incarnations hold whose process is known to be gone."""
-    return _run(
-        cursor, OWNERS, {"owners": list(owners), "message": f"{LOST_MESSAGE}: the worker process is gone"}
-    )
+    return _run(cursor, OWNERS, {"owners": list(owners), "message": f"{LOST_MESSAGE}: the worker process is gone"})
 
 
 def clear(cursor: Cursor, *, number: int, token: UUID, force: bool, by: str) -> list[Reaped]:

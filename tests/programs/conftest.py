@@ -188,7 +188,9 @@ class Jobs:
         return dict(Job.objects.order_by("number").values_list("number", "status"))
 
     def attempts(self, number: int) -> list[str]:
-        return list(JobAttempt.objects.filter(job_id=number).order_by("fence").values_list("result", flat=True))
+        return list(
+            JobAttempt.objects.filter(job_id=number).order_by("fence").values_list("result", flat=True)
+        )
 
 
 @pytest.fixture

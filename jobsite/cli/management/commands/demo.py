@@ -76,7 +76,7 @@ class Command(BaseCommand):
             is_over = _watch(numbers, supervisor)
             good = _judge(numbers, _stories()) and is_over
             out.print(
-                f"\n[dim]{time.monotonic() - began:.1f} s; look closer with: jobsite jobs show N, jobsite jobs logs N[/]"
+                f"\n[dim]{time.monotonic() - began:.1f} s; look closer with: jobsite jobs show N, jobs logs N[/]"
             )
             if options["keep"]:
                 _keep(supervisor)
@@ -185,9 +185,9 @@ def _picture(jobs: Sequence[dict[str, Any]]) -> RenderableType:
 def _note(job: dict[str, Any]) -> str:
     if job["status"] == "PENDING" and job["attempts"]:
         return f"attempt {job['attempts']} failed, the next {printing.ago(job['due_at'])}"
-    if job["status"] == "PENDING" and job["due_at"] > presentation.moment(datetime.now(UTC)):
+    if job["status"] == "PENDING" and datetime.fromisoformat(job["due_at"]) > datetime.now(UTC):
         return f"starts {printing.ago(job['due_at'])}"
-    return (job["error"] or {}).get("message", "")
+    return str(job["error"]["message"]) if job["error"] else ""
 
 
 def _report_changes(jobs: Sequence[dict[str, Any]], seen: dict[int, str]) -> None:
@@ -195,9 +195,7 @@ def _report_changes(jobs: Sequence[dict[str, Any]], seen: dict[int, str]) -> Non
         state = f"{job['status']} {job['attempts']}"
         if seen.get(job["number"]) != state:
             seen[job["number"]] = state
-            printing.console().print(
-                f"#{job['number']} {job['program']} {job['status']}  {_note(job)}".rstrip()
-            )
+            printing.console().print(f"#{job['number']} {job['program']} {job['status']}  {_note(job)}".rstrip())
 
 
 def _judge(numbers: Sequence[int], stories: Sequence[Story]) -> bool:

@@ -39,9 +39,7 @@ class Command(GroupCommand):
     def add_commands(self) -> None:
         """The sub-commands of INTERFACES that exist so far."""
         listing = self.sub("list", list_jobs, "Jobs, the newest first.", json=True)
-        listing.add_argument(
-            "--status", metavar="S", help="PENDING, QUEUED, RUNNING, COMPLETED, FAILED, CANCELED"
-        )
+        listing.add_argument("--status", metavar="S", help="PENDING, QUEUED, RUNNING, COMPLETED, FAILED, CANCELED")
         listing.add_argument("--trigger", metavar="T", help="MANUAL, AUTOMATIC or CHILD")
         listing.add_argument("--program", metavar="P")
         listing.add_argument("--since", metavar="1h", help="submitted since: an age (30m, 1h, 2d) or a time")
@@ -58,9 +56,7 @@ class Command(GroupCommand):
         hold.add_argument("--reason", default="")
         hold.add_argument("--until", metavar="TIME", help="release it by itself then")
         self._one("release", release, "Let a held job go on.").add_argument("--reason", default="")
-        expire = self.sub(
-            "expire", expire_jobs, "End jobs that run past their time limit; others are not touched."
-        )
+        expire = self.sub("expire", expire_jobs, "End jobs that run past their time limit; others are not touched.")
         expire.add_argument(
             "numbers", nargs="*", type=int, metavar="N", help="only these (default: all that are stuck)"
         )
@@ -135,9 +131,7 @@ def show_job(options: dict[str, Any]) -> None:
     out = printing.console()
     out.print(_headline(item))
     for label, value in _facts(item):
-        out.print(
-            Text(f"  {label:<14}", style="dim") + (value if isinstance(value, Text) else Text(str(value)))
-        )
+        out.print(Text(f"  {label:<14}", style="dim") + (value if isinstance(value, Text) else Text(str(value))))
     if attempts:
         out.print()
         rows = [one | {"took": _took(one), "said": (one["error"] or {}).get("message")} for one in attempts]
@@ -169,29 +163,21 @@ def _facts(item: dict[str, Any]) -> list[tuple[str, Any]]:
         "took": printing.span(printing.duration(item)),
         "runs": f"{item['attempts']}, {item['losses']} lost" if item["losses"] else item["attempts"] or None,
         "worker": item["worker"],
-        "progress": f"{progress['processed']}/{progress['total'] or '?'} {progress['message']}"
-        if progress
-        else None,
-        "held": f"{printing.ago(hold['at'])} by {hold['by']}: {hold['reason'] or 'no reason given'}"
-        if hold
-        else None,
+        "progress": f"{progress['processed']}/{progress['total'] or '?'} {progress['message']}" if progress else None,
+        "held": f"{printing.ago(hold['at'])} by {hold['by']}: {hold['reason'] or 'no reason given'}" if hold else None,
         "cancel": f"asked {printing.ago(cancel['at'])} by {cancel['by']}: {cancel['reason'] or 'no reason given'}"
         if cancel
         else None,
         "parameters": json.dumps(item["parameters"], ensure_ascii=False) if item["parameters"] else None,
         "result": json.dumps(item["result"], ensure_ascii=False) if item["result"] is not None else None,
-        "error": Text(f"{item['error']['type']}: {item['error']['message']}", style="red")
-        if item["error"]
-        else None,
+        "error": Text(f"{item['error']['type']}: {item['error']['message']}", style="red") if item["error"] else None,
         "failure": item["failure_kind"],
     }
     return [(label, value) for label, value in facts.items() if value is not None]
 
 
 def _took(attempt: dict[str, Any]) -> str | None:
-    return printing.span(
-        printing.duration({"started_at": attempt["started_at"], "finished_at": attempt["ended_at"]})
-    )
+    return printing.span(printing.duration({"started_at": attempt["started_at"], "finished_at": attempt["ended_at"]}))
 
 
 def show_logs(options: dict[str, Any]) -> None:
@@ -238,9 +224,7 @@ def _print_entry(entry: dict[str, Any]) -> None:
         text.append(f"{entry['severity']:<8}", style=SEVERITY_STYLES.get(entry["severity"], ""))
     else:
         text.append(f"{entry['stream']:<8}", style="dim")
-    text.append(
-        entry["message"], style=SEVERITY_STYLES.get(entry["severity"], "") if entry["stream"] == "log" else ""
-    )
+    text.append(entry["message"], style=SEVERITY_STYLES.get(entry["severity"], "") if entry["stream"] == "log" else "")
     printing.console().print(text, soft_wrap=True)
 
 

@@ -25,9 +25,7 @@ class Command(GroupCommand):
         """list and clear."""
         self.sub("list", list_locks, "The locks of running jobs, the oldest first.", json=True)
         clear = self.sub("clear", clear_locks, "Clear stale locks; a healthy job is not touched.")
-        clear.add_argument(
-            "numbers", nargs="*", type=int, metavar="N", help="only of these jobs (default: all stale)"
-        )
+        clear.add_argument("numbers", nargs="*", type=int, metavar="N", help="only of these jobs (default: all stale)")
         clear.add_argument("--force", type=int, metavar="N", help="clear the live lock of this one job")
         clear.add_argument("--reason", default="", help="why; demanded with --force")
 

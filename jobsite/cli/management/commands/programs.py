@@ -33,9 +33,7 @@ class Command(GroupCommand):
 
     def add_commands(self) -> None:
         """load, list and show."""
-        load = self.sub(
-            "load", load_file, "Make the programs be as a TOML file says; the same again changes nothing."
-        )
+        load = self.sub("load", load_file, "Make the programs be as a TOML file says; the same again changes nothing.")
         load.add_argument("file", metavar="FILE")
         self.sub("list", list_programs, "The programs of the tenant.", json=True)
         self.sub("show", show_program, "One program with its schema and actions.", json=True).add_argument(
@@ -63,15 +61,13 @@ def list_programs(options: dict[str, Any]) -> None:
     principal = principal_of(options)
     rows = Program.objects.filter(tenant=principal.tenant, deleted_at__isnull=True)
     items = [
-        _shape(row, principal.language)
-        for row in rows.select_related("queue", "tenant").prefetch_related("actions")
+        _shape(row, principal.language) for row in rows.select_related("queue", "tenant").prefetch_related("actions")
     ]
     if options["json"]:
         printing.print_json(items)
         return
     shown = [
-        item
-        | {"timeout": format_duration(item["timeout"]), "actions": [one["kind"] for one in item["actions"]]}
+        item | {"timeout": format_duration(item["timeout"]), "actions": [one["kind"] for one in item["actions"]]}
         for item in items
     ]
     empty = "No programs yet. Load some with: jobsite programs load FILE"

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from jobsite.cli import printing, waiting
-from jobsite.cli.base import Command as BaseCommand, add_json, add_tenant, principal_of
+from jobsite.cli.base import Command as BaseCommand
+from jobsite.cli.base import add_json, add_tenant, principal_of
 from jobsite.errors import Invalid
 from programs import parameters, presentation, steering, submission
 from programs.submission import Options
@@ -35,16 +36,10 @@ class Command(BaseCommand):
         )
         parser.add_argument("--hold", action="store_true", help="keep it from running until it is released")
         parser.add_argument("--notify", action="store_true", help="tell the submitter when it ends")
-        parser.add_argument(
-            "--idempotency-key", metavar="K", help="the same key and request give the same job"
-        )
-        parser.add_argument(
-            "--as", dest="user", metavar="USER", help="submit as this user, with his permissions"
-        )
+        parser.add_argument("--idempotency-key", metavar="K", help="the same key and request give the same job")
+        parser.add_argument("--as", dest="user", metavar="USER", help="submit as this user, with his permissions")
         parser.add_argument("--wait", action="store_true", help="show its progress and end as it ends")
-        parser.add_argument(
-            "--wait-timeout", type=float, metavar="S", help="wait no longer than this (exit status 5)"
-        )
+        parser.add_argument("--wait-timeout", type=float, metavar="S", help="wait no longer than this (exit status 5)")
         add_tenant(parser)
         add_json(parser)
 
@@ -71,9 +66,7 @@ class Command(BaseCommand):
             else:
                 print(job.number)  # noqa: T201 - scripts read the bare number
             return
-        self.finish(
-            waiting.wait(principal, job.number, timeout=options["wait_timeout"], as_json=options["json"])
-        )
+        self.finish(waiting.wait(principal, job.number, timeout=options["wait_timeout"], as_json=options["json"]))
 
 
 def _parameters(schema: object, pairs: list[str], text: str | None) -> dict[str, Any]:

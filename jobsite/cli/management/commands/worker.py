@@ -23,20 +23,13 @@ class Command(BaseCommand):
         parser.add_argument(
             "--manager", metavar="NAME", default=DEFAULT_MANAGER, help="the worker manager it belongs to"
         )
-        parser.add_argument(
-            "--concurrency", type=int, metavar="N", help="children or threads (default: the cores)"
-        )
+        parser.add_argument("--concurrency", type=int, metavar="N", help="children or threads (default: the cores)")
         parser.add_argument("--pool", choices=("prefork", "threads"), default="prefork")
-        parser.add_argument(
-            "--name", metavar="NAME", help="the worker's name before the @ (default: its queues)"
-        )
+        parser.add_argument("--name", metavar="NAME", help="the worker's name before the @ (default: its queues)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Become `celery worker`."""
-        queues = (
-            options["queues"]
-            or brokers.queues_by_url()[settings.JOBSITE_BROKER_URLS[settings.JOBSITE_QUEUES[0]]]
-        )
+        queues = options["queues"] or brokers.queues_by_url()[settings.JOBSITE_BROKER_URLS[settings.JOBSITE_QUEUES[0]]]
         for queue in queues:
             if queue not in settings.JOBSITE_QUEUES:
                 raise Invalid(f"no queue {queue}; the queues are {', '.join(settings.JOBSITE_QUEUES)}")

@@ -1,0 +1,12 @@
+"""The admin's pages of programs, jobs, queues and workers; importing this registers them."""
+
+from django.contrib import admin
+
+from programs.admin import audit, job, program, queue, worker
+
+admin.site.site_header = "jobsite"
+admin.site.site_title = "jobsite"
+admin.site.index_title = "Overview"
+admin.site.site_url = None  # the admin is the site
+
+__all__ = ["audit", "job", "program", "queue", "worker"]

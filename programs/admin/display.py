@@ -1,0 +1,103 @@
+"""How the admin's pages write statuses, moments, durations, progress and JSON."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from programs import times
+from programs.durations import format_duration
+from programs.models import Job
+
+NOTHING = "–"
+MASK = "••••"
+
+
+def badge(word: str) -> SafeString:
+    """A status or the like, coloured by the stylesheet."""
+    return format_html('<span class="jobsite-badge jobsite-{}">{}</span>', word.lower(), word)
+
+
+def moment(value: datetime | None) -> str | SafeString:
+    """A moment in UTC to the second; the title has the milliseconds."""
+    if value is None:
+        return NOTHING
+    exact = times.format_time(value)
+    return format_html(
+        '<time class="jobsite-time" datetime="{}" title="{}">{} {}</time>', exact, exact, exact[:10], exact[11:19]
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time, shorter ones with more digits."""
+    if seconds is None:
+        return NOTHING
+    return format_duration(round(max(0.0, seconds), 1 if seconds < 10 else 0))
+
+
+def run_seconds(job: Job) -> float | None:
+    """How long the job's last run took, or has taken until now."""
+    begun = job.started_at or job.claimed_at
+    if begun is None or job.status in ("PENDING", "QUEUED"):
+        return None
+    return ((job.finished_at or timezone.now()) - begun).total_seconds()
+
+
+def status(job: Job) -> SafeString:
+    """The status, with what keeps a job waiting or is asked of a running one."""
+    note = (job.blocked or "").lower()
+    if job.cancel_requested_at is not None and not job.is_terminal:
+        note = "stopping"
+    if not note:
+        return badge(job.status)
+    return format_html('{} <span class="jobsite-note">{}</span>', badge(job.status), note)
+
+
+def outcome(job: Job) -> str | SafeString:
+    """The outcome of a job that has one."""
+    if not job.is_terminal or job.status == "CANCELED":
+        return NOTHING
+    return "NORMAL" if job.outcome == "NORMAL" else badge(job.outcome)
+
+
+def progress(job: Job) -> str | SafeString:
+    """The progress as a bar with its numbers; without a total as a count."""
+    shown = job.progress if isinstance(job.progress, dict) else None
+    if not shown:
+        return NOTHING
+    processed, total = shown.get("processed") or 0, shown.get("total")
+    message = shown.get("message") or ""
+    if not total:
+        return format_html('<span title="{}">{}</span>', message, processed)
+    return format_html(
+        '<span class="jobsite-progress" title="{}"><progress value="{}" max="{}"></progress> {}/{}</span>',
+        message,
+        min(processed, total),
+        total,
+        processed,
+        total,
+    )
+
+
+def pretty(value: Any) -> str:
+    """JSON for people; secrets stay hidden."""
+    return json.dumps(_masked(value), indent=2, ensure_ascii=False, default=str)
+
+
+def code_block(value: Any) -> SafeString:
+    """JSON as a block of its own."""
+    return format_html('<pre class="jobsite-code">{}</pre>', pretty(value))
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if set(value) == {"$secret"}:
+            return MASK
+        return {key: _masked(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_masked(one) for one in value]
+    return value
