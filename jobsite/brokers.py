@@ -104,6 +104,8 @@ def _publish_to(url: str, batch: Sequence[Message]) -> str | None:
 def _producers(url: str) -> Any:
     # A submission must not wait for a dead broker: one quick second try, then the sweeps take over.
     options = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "connect_retries_timeout": 3}
+    # Nor for one that takes connections and says nothing; only consumers need more, who wait for messages.
+    options["socket_timeout"] = 4
     return producers[app.connection_for_write(url=url, connect_timeout=2, transport_options=options)]
 
 

@@ -14,6 +14,7 @@ from programs.actions import PermanentError, TransientError
 from programs.context import Context
 
 FIRST_YEAR, LAST_YEAR = 1970, 2037  # what the compiled zone files describe day by day
+STEP_HOURS = 2
 
 
 def noop(context: Context) -> None:
@@ -40,24 +41,23 @@ def import_zones(context: Context, path: str) -> dict[str, object]:
 
 
 def recalculate_scores(context: Context, cohort: str) -> dict[str, object]:
-    """Score each zone by its days of daylight saving in the year `cohort`; raises for what is no such year."""
+    """Score each zone by its hours of daylight saving in the year `cohort`; fails for what is no such year."""
     if not cohort.isdigit() or not FIRST_YEAR <= int(cohort) <= LAST_YEAR:
         raise PermanentError(f"cohort {cohort!r} is not a year from {FIRST_YEAR} to {LAST_YEAR}")
     names = sorted(set(_table("zones").split()) - {"Factory"})
     scores: Counter[str] = Counter()
     for done, name in enumerate(names, start=1):
-        scores[name] = _days_of_daylight_saving(name, int(cohort))
+        scores[name] = _hours_of_daylight_saving(name, int(cohort))
         context.progress(done, len(names), f"Scored {name}")
-    observing = sum(1 for days in scores.values() if days)
+    observing = sum(1 for hours in scores.values() if hours)
     context.log.info("%d of %d zones observe daylight saving in %s", observing, len(names), cohort)
     return {"scored": len(names), "observing": observing, "most": scores.most_common(1)[0][0]}
 
 
-def _days_of_daylight_saving(name: str, year: int) -> int:
+def _hours_of_daylight_saving(name: str, year: int) -> int:
     zone = ZoneInfo(name)
-    noon = datetime(year, 1, 1, 12, tzinfo=UTC)
-    days = (noon + timedelta(days=day) for day in range(365))
-    return sum(1 for moment in days if moment.astimezone(zone).dst())
+    start, hours = datetime(year, 1, 1, tzinfo=UTC), range(0, 365 * 24, STEP_HOURS)
+    return STEP_HOURS * sum(1 for hour in hours if (start + timedelta(hours=hour)).astimezone(zone).dst())
 
 
 def local_times(context: Context, moment: str, zones: list[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 import psycopg
+from billiard.common import terminate_handler_fired
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 from django.conf import settings
 
@@ -77,8 +78,9 @@ def _run_one(job: Claimed) -> None:
         with watcher().watching(context, held):
             ending: Ending | None = completion.succeeded(context, _act(context, program))
     except BaseException as error:  # an action may raise anything; what ends the process itself goes on below
-        if isinstance(error, (WorkerShutdown, WorkerTerminate, KeyboardInterrupt)):
-            # A cold stop of a worker that runs jobs in its main process: it gives the job back on its way out.
+        if terminate_handler_fired() or isinstance(error, (WorkerShutdown, WorkerTerminate, KeyboardInterrupt)):
+            # The process is told to end, by a cold stop or the hard limit: the main process knows which, and
+            # gives the job back or times it out. An action's own sys.exit() is a failure like any other.
             raise
         ending = completion.raised(error, job, program, context)
     if context is not None:

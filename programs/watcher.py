@@ -87,7 +87,7 @@ class Watcher(threading.Thread):
                 if not self._watched:
                     self._wake.wait()
                 idle_since = boot_time()
-            threading.Event().wait(SPARED_SECONDS)
+            time.sleep(SPARED_SECONDS)
             for watched in list(self._watched.values()):
                 self._attend(watched)
 

@@ -3,6 +3,7 @@
 Reached by Celery's `include`, so that `celery -A jobsite worker -Q content` typed by hand gets all of it.
 """
 
+import atexit
 import os
 import queue
 import threading
@@ -17,6 +18,7 @@ from celery import signals
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 from django.conf import settings
+from django.db import close_old_connections
 from django.db.utils import OperationalError
 
 from jobsite import boot, brokers, embedded
@@ -31,6 +33,7 @@ log = get_logger(__name__)
 
 MANAGER_VARIABLE = "JOBSITE_MANAGER"
 ABANDONED_SECONDS = 5.0
+SWEEPER_SECONDS = 1.0
 
 
 @signals.celeryd_init.connect(weak=False)
@@ -116,6 +119,15 @@ def become_child(**_: Any) -> None:
     workers.mark_expendable()
 
 
+@signals.task_prerun.connect(weak=False)
+def drop_broken_connections(**_: Any) -> None:
+    """What Django does before each request: a connection that outlived its server is not used again.
+
+    Celery keeps Django's connections over many tasks (CELERY_DB_REUSE_MAX) without ever asking whether they work.
+    """
+    close_old_connections()
+
+
 class MainThread(threading.Thread):
     """Keeps this worker's locks, away from Celery's event loop, on a connection of its own."""
 
@@ -197,8 +209,8 @@ class Sweeper(threading.Thread):
         self.stopping = threading.Event()
 
     def run(self) -> None:
-        """Run what is due at the pace of the sweeps until the worker stops."""
-        while not self.stopping.wait(settings.JOBSITE_SWEEP_SECONDS):
+        """Run what is due, every second until the worker stops; the rows of the sweeps say what is."""
+        while not self.stopping.wait(min(SWEEPER_SECONDS, settings.JOBSITE_SWEEP_SECONDS)):
             sweeps.run_due()
 
 
@@ -218,9 +230,13 @@ _sweeper: Sweeper | None = None
 def start_threads(sender: Any, **_: Any) -> None:
     """Begin to renew and to sweep, once the pool stands."""
     global _renewer, _sweeper
+    if _renewer is not None:
+        return  # Celery says this again each time that it has found its broker again
     _renewer, _sweeper = MainThread(sender.controller), Sweeper()
     _renewer.start()
     _sweeper.start()
+    # A cold stop ends without a word to worker_shutdown.
+    atexit.register(give_back_and_leave)
 
 
 @signals.task_failure.connect(weak=False)

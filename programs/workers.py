@@ -189,7 +189,10 @@ def is_expendable() -> bool:
 
 def open_connection() -> Connection:
     """A new connection of a worker's."""
-    return connect(application_name="jobsite worker")
+    opened = connect(application_name="jobsite worker")
+    # Its few statements are prepared and run for ever; to plan them anew each time costs a fifth of their time.
+    opened.execute("SET plan_cache_mode = force_generic_plan")
+    return opened
 
 
 def connection() -> Connection:

@@ -2,11 +2,12 @@
 
 import os
 import sys
+from difflib import get_close_matches
 
+UNDEFINED_TABLE = "42P01"
 WITHOUT_SERVERS = {
     "down",
     "check",
-    "makemigrations",
     "collectstatic",
     "help",
     "--help",
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
     import django
     from django.core.exceptions import ImproperlyConfigured
-    from django.db.utils import OperationalError
+    from django.db.utils import OperationalError, ProgrammingError
 
     from jobsite.embedded import EmbeddedError
 
@@ -46,7 +47,11 @@ def main(argv: list[str] | None = None) -> int:
     except (ImproperlyConfigured, EmbeddedError) as error:
         return _fail(str(error), 2)
     except OperationalError as error:
-        return _fail(f"the database cannot be reached: {' '.join(str(error).split())}", 2)
+        return _fail(f"the database cannot be used: {error}", 2)
+    except ProgrammingError as error:
+        if getattr(error.__cause__, "sqlstate", None) != UNDEFINED_TABLE:
+            raise
+        return _fail("the database is not migrated; run: jobsite migrate", 2)
     except BrokenPipeError:
         # The reader has gone (`jobsite jobs list | head`): nothing to say to anybody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    from django.core.management import execute_from_command_line
+    from django.core.management import execute_from_command_line, get_commands
 
     from jobsite import boot, logs
     from jobsite.cli import overview
@@ -66,6 +71,10 @@ def _run(arguments: list[str]) -> int:
     if command in ("help", "--help", "-h") and len(arguments) < 2:
         overview.show()
         return 0
+    if not command.startswith("-") and command not in {*get_commands(), "help", "version"}:
+        close = get_close_matches(command, get_commands(), 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return _fail(f"no command {command}{hint} (see jobsite --help)", 2)
     if command in QUIET:
         logs.quiet()
     try:

@@ -1,0 +1,246 @@
+"""The pages of tenants, memberships and API keys: an entry point, so it may use what stands above tenants."""
+
+import re
+import zoneinfo
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.utils import flatten_fieldsets
+from django.contrib.auth.models import User
+from django.db.models import ForeignKey, Model, QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from jobsite.tenants import setup
+from jobsite.tenants.models import SYSTEM, ApiKey, Membership, Role, Tenant
+from programs.admin import display
+from programs.admin.access import ADMIN, PLATFORM, access_of
+from programs.admin.base import TenantFilter, TenantScopedAdmin, choice_filter
+
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+MAX_RETENTION_DAYS = 36_500
+OWN_SETTINGS = ("name", "language", "time_zone", "retention_days")
+"""What a tenant's ADMIN sets; the rest is the platform's."""
+SET_UP = ("code", "name", "language", "time_zone")
+"""What setup.create takes."""
+
+
+class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A tenant's settings, where a wrong value would be felt much later."""
+
+    def clean_time_zone(self) -> str:
+        """An IANA name."""
+        name: str = self.cleaned_data["time_zone"]
+        if name not in zoneinfo.available_timezones():
+            raise forms.ValidationError("This is not an IANA time zone such as Europe/Berlin.")
+        return name
+
+    def clean_language(self) -> str:
+        """A language tag."""
+        language: str = self.cleaned_data["language"]
+        if not LANGUAGE.fullmatch(language):
+            raise forms.ValidationError('This is not a language such as "en" or "pt-BR".')
+        return language
+
+    def clean_retention_days(self) -> int:
+        """Days that the database can reckon with."""
+        days: int = self.cleaned_data["retention_days"]
+        if days > MAX_RETENTION_DAYS:
+            raise forms.ValidationError(f"At most {MAX_RETENTION_DAYS} days.")
+        return days
+
+
+@admin.register(Tenant)
+class TenantAdmin(TenantScopedAdmin[Tenant]):
+    """A member sees his tenants, an ADMIN sets what is theirs; creation and quotas are the platform's."""
+
+    tenant_path = "pk"
+    add_scope = PLATFORM
+    change_scope = ADMIN
+    form = TenantForm
+    empty_hint = display.words("No tenants yet: make one here, or with `jobsite tenants create CODE`.")
+    list_display = (
+        "code",
+        "name",
+        "status_shown",
+        "language",
+        "time_zone",
+        "retention_days",
+        display.moments("created_at", "created (UTC)"),
+    )
+    search_fields = ("code", "name")
+    search_help_text = "A code or a name, or a part of it."
+    fieldsets = (
+        (None, {"fields": ("code", *OWN_SETTINGS)}),
+        (
+            "Set by the platform",
+            {"fields": ("status", "weight", "pending_quota", "running_quota", "submissions_per_minute")},
+        ),
+    )
+
+    def tenant_id_of(self, obj: Model) -> int | None:
+        """The row itself."""
+        key: int = obj.pk
+        return key
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """By role; the tenant `system` is nobody's to change."""
+        if isinstance(obj, Tenant) and obj.code == SYSTEM:
+            return False
+        return super().has_change_permission(request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """The code for good; for a tenant's ADMIN all that is the platform's."""
+        if obj is None:
+            return []
+        if access_of(request).is_platform:
+            return ["code"]
+        return [name for name in flatten_fieldsets(self.fieldsets) if name not in OWN_SETTINGS]
+
+    def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
+        """A new tenant gets what every application adds to one (jobsite/tenants/setup.py)."""
+        if not change:
+            made = setup.create(**{name: form.cleaned_data[name] for name in SET_UP})
+            obj.pk, obj.created_at = made.pk, made.created_at
+            obj._state.adding = False
+            obj.save(update_fields=[name for name in form.cleaned_data if name not in SET_UP])
+            self.record(request, obj, "created", None, dict(form.cleaned_data))
+            return
+        super().save_model(request, obj, form, change)
+
+    @admin.display(description="status", ordering="status")
+    def status_shown(self, tenant: Tenant) -> SafeString:
+        """A badge."""
+        return display.badge(tenant.status)
+
+
+class NewMemberForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A user is named exactly: no list of users is ever shown."""
+
+    who = forms.CharField(label="User", max_length=254, help_text="The exact user name or e-mail address.")
+
+    def clean(self) -> dict[str, Any]:
+        """Find the user, and see that he is no member yet."""
+        values = super().clean() or self.cleaned_data
+        who, tenant = values.get("who"), values.get("tenant")
+        if who is None or tenant is None:
+            return values
+        user = _find_user(who)
+        if Membership.objects.filter(tenant=tenant, user=user).exists():
+            raise forms.ValidationError(f"{user.get_username()} is a member of {tenant.code} already.")
+        self.instance.user = user
+        return values
+
+
+def _find_user(who: str) -> User:
+    users = User.objects.filter(is_active=True)
+    found = list(users.filter(username=who)[:1]) or list(users.filter(email__iexact=who)[:2])
+    if not found:
+        raise forms.ValidationError({"who": "No active user has exactly this name or address."})
+    if len(found) > 1:
+        raise forms.ValidationError({"who": "Several users have this address; give the user name."})
+    return found[0]
+
+
+@admin.register(Membership)
+class MembershipAdmin(TenantScopedAdmin[Membership]):
+    """Who is in a tenant, and as what; an ADMIN adds, changes and removes members of his tenant."""
+
+    add_scope = change_scope = delete_scope = ADMIN
+    empty_hint = "No memberships yet: add a user by his exact name or e-mail address."
+    list_display = ("user", "tenant", "role_shown", display.moments("created_at", "since (UTC)"))
+    list_display_links = ("user",)
+    list_filter = (choice_filter("role", "role", Role.choices), TenantFilter)
+    list_select_related = ("user", "tenant")
+    search_fields = ("user__username",)
+    search_help_text = "A user name, or a part of it."
+    ordering = ("tenant__code", "user__username")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """A new member is named; later only the role changes."""
+        return ("tenant", "who", "role") if obj is None else ("tenant", "user", "role", "created_at")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Iterable[str]:  # type: ignore[override]
+        """All but the role, once there is a membership."""
+        return () if obj is None else ("tenant", "user", "created_at")
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """The form that finds a user, for a new member."""
+        if obj is None:
+            kwargs["form"] = NewMemberForm
+        return super().get_form(request, obj, change, **kwargs)
+
+    def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
+        """Offer the tenants in which the user may add members, and no others."""
+        if db_field.name == "tenant":
+            access = access_of(request)
+            rows: QuerySet[Tenant] = Tenant.objects.exclude(code=SYSTEM)
+            kwargs["queryset"] = rows if access.is_platform else rows.filter(pk__in=access.tenants(ADMIN))
+            if len(access.tenants(ADMIN)) == 1:
+                kwargs["initial"] = access.tenants(ADMIN)[0]
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Without links to add or change the tenant beside the field."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if isinstance(field, forms.ModelChoiceField):
+            field.widget = getattr(field.widget, "widget", field.widget)
+        return field
+
+    def audit_target(self, obj: Model) -> str:
+        """The user's name."""
+        return str(obj.user) if isinstance(obj, Membership) else str(obj)
+
+    def audited(self, obj: Membership) -> dict[str, object]:
+        """The role that was lost."""
+        return {"role": obj.role}
+
+    @admin.display(description="role", ordering="role")
+    def role_shown(self, membership: Membership) -> SafeString:
+        """A badge."""
+        return display.badge(membership.role)
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(TenantScopedAdmin[ApiKey]):
+    """The keys of a tenant, to its ADMINs; of a key only the prefix is known."""
+
+    view_scope = ADMIN
+    empty_hint = display.words("No API keys yet: make one with `jobsite apikeys create`.")
+    list_display = (
+        "prefix",
+        "name",
+        "user",
+        "tenant",
+        "scopes_shown",
+        display.moments("expires_at", "expires (UTC)"),
+        display.moments("last_used_at", "last used (UTC)"),
+        display.moments("revoked_at", "revoked (UTC)"),
+    )
+    list_filter = (TenantFilter,)
+    list_select_related = ("user", "tenant")
+    search_fields = ("=prefix", "user__username")
+    search_help_text = "A key's prefix, or a user's name."
+    ordering = ("-id",)
+    fields = (
+        "prefix",
+        "name",
+        "user",
+        "tenant",
+        "scopes_shown",
+        "created_at",
+        "expires_at",
+        "last_used_at",
+        "revoked_at",
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """All of them."""
+        return self.fields
+
+    @admin.display(description="scopes")
+    def scopes_shown(self, key: ApiKey) -> str:
+        """Their names."""
+        return ", ".join(key.scopes)

@@ -1,0 +1,316 @@
+"""Every command: what it prints, its JSON, its one line of refusal, its exit status."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+
+from jobsite.tenants.models import Tenant
+from programs.models import AuditEntry, Job
+from tests.cli.conftest import Answer
+
+Run = Callable[..., Answer]
+
+JOB_KEYS = {
+    "number", "program", "status", "phase", "outcome", "trigger", "priority", "queue", "parameters", "scheduled_at",
+    "due_at", "created_at", "queued_at", "started_at", "finished_at", "attempts", "losses", "hold", "cancel",
+    "progress", "current_step", "worker", "result", "error", "failure_kind", "parent", "retry_of", "submitted_by",
+    "needs_review", "engine", "external_id",
+}  # fmt: skip
+
+PROGRAM_FILE = """
+[[program]]
+code = "hello"
+[program.parameters]
+type = "object"
+required = ["times"]
+additionalProperties = false
+properties.times = { type = "integer" }
+properties.word = { type = "string" }
+[[program.action]]
+kind = "python"
+target = "tests.sample_actions:echo"
+"""
+
+
+def test_an_empty_installation_says_what_to_do_first(run: Run) -> None:
+    assert "jobsite tenants create CODE" in run("tenants", "list").out
+    refused = run("jobs", "list")
+
+    assert refused.status == 2
+    assert refused.err == "jobsite: there is no tenant yet; make one with: jobsite tenants create CODE\n"
+
+
+def test_a_tenant_is_created_once(run: Run) -> None:
+    assert run("tenants", "create", "acme", "--time-zone", "Europe/Berlin").status == 0
+
+    again = run("tenants", "create", "acme")
+    listed = run("tenants", "list", "--json").json
+
+    assert (again.status, again.err) == (3, "jobsite: tenant acme exists already\n")
+    assert [(one["code"], one["time_zone"]) for one in listed] == [("acme", "Europe/Berlin")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("tenants", "create", "Acme Inc"), "code: A code is up to 100 lower-case letters, digits, and _ . - inside."),
+        (("tenants", "create", "acme", "--time-zone", "Mars"), "Mars is not an IANA time zone such as Europe/Berlin"),
+        (("tenants", "create", "system"), "tenant system exists already"),
+    ],
+)
+def test_a_tenant_that_makes_no_sense_is_refused(run: Run, arguments: tuple[str, ...], sentence: str) -> None:
+    answer = run(*arguments)
+
+    assert answer.status in (2, 3)
+    assert answer.err == f"jobsite: {sentence}\n"
+    assert not Tenant.objects.exclude(code="system").exists()
+
+
+def test_several_tenants_take_a_choice(run: Run, tenant: Tenant, other_tenant: Tenant) -> None:
+    unclear = run("jobs", "list")
+    chosen = run("jobs", "list", "--tenant", "umbrella", "--json")
+
+    assert unclear.status == 2
+    assert "which tenant? say --tenant CODE" in unclear.err
+    assert chosen.json == {"items": [], "next_cursor": None}
+
+
+def test_programs_are_loaded_idempotently_and_listed(run: Run, tenant: Tenant, tmp_path: Path) -> None:
+    file = tmp_path / "programs.toml"
+    file.write_text(PROGRAM_FILE)
+
+    first, second = run("programs", "load", file), run("programs", "load", file)
+
+    assert (first.status, first.out) == (0, "hello is created\n")
+    assert (second.status, second.out) == (0, "hello is unchanged\n")
+    assert [one["code"] for one in run("programs", "list", "--json").json] == ["hello"]
+    assert run("programs", "show", "hello", "--json").json["actions"][0]["kind"] == "python"
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("[[program]", "is not TOML"),
+        (PROGRAM_FILE.replace("code =", "cod ="), "cod"),
+        (PROGRAM_FILE.replace("echo", "no_such_function"), "no_such_function"),
+        (PROGRAM_FILE + 'overlap = "QUEUE"\n', "overlap"),
+    ],
+)
+def test_a_wrong_program_file_is_refused_whole(run: Run, tenant: Tenant, tmp_path: Path, text: str, part: str) -> None:
+    file = tmp_path / "programs.toml"
+    file.write_text(text)
+
+    answer = run("programs", "load", file)
+
+    assert answer.status == 2
+    assert answer.err.startswith("jobsite: ") and answer.err.count("\n") == 1 and part in answer.err
+    assert run("programs", "list", "--json").json == []
+
+
+def test_submit_prints_the_number_or_the_job(run: Run, define: Any) -> None:
+    define("sample")
+
+    plain = run("submit", "sample", "--priority", "7", "--hold")
+    shown = run("jobs", "show", plain.out.strip(), "--json").json
+    as_json = run("submit", "sample", "--json").json
+
+    assert shown["number"] == int(plain.out)
+    assert (shown["priority"], shown["hold"]["by"].startswith("local:")) == (7, True)
+    assert shown.keys() == JOB_KEYS | {"attempts_list", "steps", "children"}
+    assert as_json.keys() == JOB_KEYS
+
+
+def test_parameters_are_typed_by_the_schema(run: Run, tenant: Tenant, tmp_path: Path) -> None:
+    (tmp_path / "programs.toml").write_text(PROGRAM_FILE)
+    (tmp_path / "parameters.json").write_text('{"word": "ready"}')
+    run("programs", "load", tmp_path / "programs.toml")
+
+    job = run("submit", "hello", "-p", "times=3", "--parameters", f"@{tmp_path / 'parameters.json'}", "--json").json
+
+    assert job["parameters"] == {"times": 3, "word": "ready"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("nope",), "no program nope in tenant acme"),
+        (("hello",), "/times is required"),
+        (("hello", "-p", "times=three"), "/times expected integer"),
+        (("hello", "-p", "times"), "expected KEY=VALUE"),
+        (("hello", "-p", "times=1", "--at", "tomorrow"), "scheduled_at"),
+        (("hello", "-p", "times=1", "--priority", "101"), "-100 to 100"),
+        (("hello", "--parameters", "{"), "--parameters is not JSON"),
+        (("hello", "--parameters", "[]"), "--parameters must be a JSON object"),
+        (("hello", "--parameters", "@/no/such/file"), "cannot read /no/such/file"),
+        (("hello", "-p", "times=1", "--as", "nobody"), "no user nobody"),
+        (("hello", "--tenant", "nowhere"), "no tenant nowhere"),
+    ],
+)
+def test_a_wrong_submission_is_one_sentence_and_no_job(
+    run: Run, tenant: Tenant, tmp_path: Path, arguments: tuple[str, ...], part: str
+) -> None:
+    (tmp_path / "programs.toml").write_text(PROGRAM_FILE)
+    run("programs", "load", tmp_path / "programs.toml")
+
+    answer = run("submit", *arguments)
+
+    assert answer.status == 2
+    assert answer.err.startswith("jobsite: ") and answer.err.count("\n") == 1 and part in answer.err, answer.err
+    assert not Job.objects.exists()
+
+
+def test_a_user_submits_with_his_own_permissions(run: Run, define: Any, bob: User, charlie: User) -> None:
+    define("sample")
+
+    by_bob = run("submit", "sample", "--tenant", "acme", "--as", "bob", "--json").json
+    by_charlie = run("submit", "sample", "--tenant", "acme", "--as", "charlie")
+
+    assert by_bob["submitted_by"] == "bob"
+    assert by_charlie.status == 3
+    assert by_charlie.err == "jobsite: user charlie is no active member of tenant acme\n"
+
+
+def test_a_duplicate_is_refused_with_the_number_of_the_first(run: Run, define: Any) -> None:
+    define("sample", overlap="REJECT")
+    first = run("submit", "sample", "--hold").out.strip()
+
+    second = run("submit", "sample")
+
+    assert second.status == 3
+    assert f"duplicate of job {first}" in second.err
+
+
+def test_jobs_are_listed_filtered_and_paged(run: Run, define: Any) -> None:
+    define("sample")
+    define("other")
+    numbers = [int(run("submit", code, "--hold").out) for code in ("sample", "other", "sample")]
+    run("jobs", "cancel", numbers[0])
+
+    canceled = run("jobs", "list", "--status", "cancelled", "--json").json
+    page = run("jobs", "list", "--limit", "2", "--json").json
+    rest = run("jobs", "list", "--limit", "2", "--cursor", page["next_cursor"], "--json").json
+
+    assert [job["number"] for job in canceled["items"]] == numbers[:1]
+    assert [job["number"] for job in page["items"]] == [numbers[2], numbers[1]]
+    assert ([job["number"] for job in rest["items"]], rest["next_cursor"]) == ([numbers[0]], None)
+    assert [job["number"] for job in run("jobs", "list", "--program", "other", "--json").json["items"]] == [numbers[1]]
+    assert run("jobs", "list", "--until", "1h", "--json").json["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("--status", "done"), "unknown status DONE; allowed are PENDING"),
+        (("--trigger", "me"), "unknown trigger ME"),
+        (("--limit", "0"), "limit must be from 1 to 200"),
+        (("--cursor", "%%%"), "the cursor is malformed"),
+        (("--since", "yesterday"), "--since"),
+        (("--limit", "many"), "invalid int value"),
+    ],
+)
+def test_a_wrong_filter_is_refused(run: Run, tenant: Tenant, arguments: tuple[str, ...], part: str) -> None:
+    answer = run("jobs", "list", *arguments)
+
+    assert answer.status == 2
+    assert answer.err.count("\n") == 1 and part in answer.err
+
+
+def test_hold_release_and_cancel_are_audited(run: Run, define: Any) -> None:
+    define("sample")
+    number = run("submit", "sample").out.strip()
+
+    assert run("jobs", "hold", number, "--reason", "month end").status == 0
+    assert run("jobs", "hold", number).err == f"jobsite: job {number} is held already\n"
+    assert run("jobs", "release", number).status == 0
+    assert run("jobs", "cancel", number, "--reason", "wrong year").status == 0
+    again = run("jobs", "cancel", number)
+
+    assert (again.status, again.err) == (3, 'jobsite: Cannot cancel a job with status "CANCELED"\n')
+    actions = AuditEntry.objects.filter(target=number).order_by("id").values_list("action", "door", "reason")
+    assert list(actions) == [("hold", "cli", "month end"), ("release", "cli", ""), ("cancel", "cli", "wrong year")]
+
+
+@pytest.mark.parametrize("command", [("show",), ("logs",), ("cancel",), ("hold",), ("release",)])
+def test_a_job_of_another_tenant_does_not_exist(
+    run: Run, define: Any, other_tenant: Tenant, command: tuple[str, ...]
+) -> None:
+    define("sample")
+    number = run("submit", "sample", "--tenant", "acme").out.strip()
+
+    answer = run("jobs", *command, number, "--tenant", "umbrella")
+
+    assert (answer.status, answer.err) == (2, f"jobsite: no job {number}\n")
+
+
+def test_the_log_of_a_job_is_shown(run: Run, define: Any) -> None:
+    define("sample")
+    job = Job.objects.get(number=run("submit", "sample").out.strip())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO jobsite_joblogentry (at, tenant_id, job_number, sequence, attempt, stream, severity, message)"
+            " VALUES (now(), %s, %s, 1, 1, 'log', 'WARNING', '[red]3 students without marks')",
+            [job.tenant_id, job.number],
+        )
+
+    plain, as_json = run("jobs", "logs", job.number), run("jobs", "logs", job.number, "--json").json
+
+    assert plain.out.endswith("WARNING [red]3 students without marks\n")
+    assert as_json[0].keys() == {"sequence", "at", "severity", "message", "attempt", "step", "stream"}
+
+
+def test_waiting_ends_with_the_state_of_the_job(run: Run, define: Any) -> None:
+    define("sample")
+
+    still_going = run("submit", "sample", "--hold", "--wait", "--wait-timeout", "0.2", "--json")
+
+    assert still_going.status == 5
+    assert still_going.json["status"] == "PENDING"
+
+
+def test_queues_locks_and_workers_have_their_shapes(run: Run, define: Any) -> None:
+    define("sample", queue="content")
+    run("submit", "sample")
+
+    queues = {one["queue"]: one for one in run("queues", "list", "--json").json}
+
+    assert queues["content"].keys() == {"queue", "depth", "oldest_seconds", "running", "workers", "broker", "paused"}
+    assert (queues["content"]["depth"], queues["default"]["depth"]) == (1, 0)
+    assert run("locks", "list", "--json").json == []
+    assert run("workers", "list", "--json").json == []
+    assert run("locks", "clear").out == "No lock is stale.\n"
+    assert run("jobs", "expire").out == "No job is stuck.\n"
+
+
+def test_members_get_roles(run: Run, tenant: Tenant, charlie: User) -> None:
+    assert run("members", "add", "charlie", "--role", "operator", "--tenant", "acme").status == 0
+
+    assert run("members", "list", "--tenant", "acme", "--json").json == [{"user": "charlie", "role": "OPERATOR"}]
+    assert run("members", "add", "nobody", "--tenant", "acme").err.startswith("jobsite: no user nobody")
+
+
+@pytest.mark.parametrize("arguments", [("jobs", "foo"), ("jobs",), ("submit",), ("worker", "nowhere"), ("nonsense",)])
+def test_bad_usage_is_exit_status_2(run: Run, tenant: Tenant, arguments: tuple[str, ...]) -> None:
+    answer = run(*arguments)
+
+    assert answer.status == 2
+    assert "Traceback" not in answer.err and answer.err.strip()
+
+
+def test_the_doctor_names_what_is_missing(run: Run, tenant: Tenant) -> None:
+    answer = run("doctor", "--json")
+
+    found = {one["what"]: one for one in answer.json}
+    assert answer.status == 1
+    assert found["database"]["is_good"] and found["broker"]["is_good"] and found["migrations"]["is_good"]
+    assert not found["workers"]["is_good"] and "jobsite worker" in found["workers"]["mend"]
+
+
+def test_jobsite_alone_lists_the_commands(run: Run) -> None:
+    answer = run()
+
+    assert answer.status == 0
+    assert all(name in answer.out for name in ("up", "demo", "submit", "jobs", "doctor"))
