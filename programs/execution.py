@@ -38,32 +38,37 @@ def run(numbers: Sequence[int], *, message: UUID) -> int:
 
 
 def _claim(numbers: Sequence[int], message: UUID) -> list[Claimed]:
-    worker = workers.current()
-    tokens = [(number, uuid4()) for number in sorted(numbers)]
-    connection = workers.connection()
-
-    def take(cursor: Cursor, *, exact: bool) -> list[Claimed]:
-        return claim(
-            cursor,
-            tokens,
-            owner=worker.incarnation,
-            manager_id=worker.manager_id,
-            queues=worker.queues,
-            message=message,
-            lock_seconds=settings.JOBSITE_LOCK_SECONDS,
-            exact=exact,
-        )
-
     try:
-        with connection.cursor() as cursor:
-            if claimed := take(cursor, exact=False):
-                return claimed
-        # Nothing: perhaps because our manager has a limit, which takes its row's lock to count exactly.
-        with connection.transaction(), connection.cursor() as cursor:
-            return take(cursor, exact=True) if lock_manager(cursor, worker.manager_id) else []
+        return _claim_once(numbers, message)
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        # Most often a connection that outlived its server. Had the claim been committed and only its answer
+        # lost, then this second one finds nothing, and the renewer finds the rows abandoned.
+        log.warning("claim_retried", jobs=len(numbers), error=str(error))
+        workers.drop_connection()
+    try:
+        return _claim_once(numbers, message)
     except (psycopg.OperationalError, psycopg.InterfaceError):
         workers.drop_connection()
         raise
+
+
+def _claim_once(numbers: Sequence[int], message: UUID) -> list[Claimed]:
+    worker = workers.current()
+    tokens = [(number, uuid4()) for number in sorted(numbers)]
+    connection = workers.connection()
+    values = {
+        "owner": worker.incarnation,
+        "manager_id": worker.manager_id,
+        "queues": worker.queues,
+        "message": message,
+        "lock_seconds": settings.JOBSITE_LOCK_SECONDS,
+    }
+    with connection.cursor() as cursor:
+        if claimed := claim(cursor, tokens, **values):
+            return claimed
+    # Nothing: perhaps because our manager has a limit, which takes its row's lock to count exactly.
+    with connection.transaction(), connection.cursor() as cursor:
+        return claim(cursor, tokens, exact=True, **values) if lock_manager(cursor, worker.manager_id) else []
 
 
 def _run_one(job: Claimed) -> None:
