@@ -1,9 +1,12 @@
 """The ASGI application of the web process."""
 
 import os
+import warnings
 
 from django.core.asgi import get_asgi_application
 
+# WhiteNoise reads the admin's few small files by blocks, without await: known, and harmless at their size.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
 
 application = get_asgi_application()

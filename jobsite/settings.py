@@ -100,7 +100,7 @@ USE_TZ = True
 USE_I18N = True
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT = None if ENVIRONMENT.is_embedded else BASE_DIR / "staticfiles"
 WHITENOISE_USE_FINDERS = True  # serves the admin's files without a collectstatic run
 LOGIN_URL = "admin:login"
 

@@ -56,19 +56,25 @@ def _claim_once(numbers: Sequence[int], message: UUID) -> list[Claimed]:
     worker = workers.current()
     tokens = [(number, uuid4()) for number in sorted(numbers)]
     connection = workers.connection()
-    values = {
-        "owner": worker.incarnation,
-        "manager_id": worker.manager_id,
-        "queues": worker.queues,
-        "message": message,
-        "lock_seconds": settings.JOBSITE_LOCK_SECONDS,
-    }
+
+    def take(cursor: Cursor, *, exact: bool) -> list[Claimed]:
+        return claim(
+            cursor,
+            tokens,
+            owner=worker.incarnation,
+            manager_id=worker.manager_id,
+            queues=worker.queues,
+            message=message,
+            lock_seconds=settings.JOBSITE_LOCK_SECONDS,
+            exact=exact,
+        )
+
     with connection.cursor() as cursor:
-        if claimed := claim(cursor, tokens, **values):
+        if claimed := take(cursor, exact=False):
             return claimed
     # Nothing: perhaps because our manager has a limit, which takes its row's lock to count exactly.
     with connection.transaction(), connection.cursor() as cursor:
-        return claim(cursor, tokens, exact=True, **values) if lock_manager(cursor, worker.manager_id) else []
+        return take(cursor, exact=True) if lock_manager(cursor, worker.manager_id) else []
 
 
 def _run_one(job: Claimed) -> None:

@@ -55,6 +55,7 @@ class Postgres(Daemon):
         return self._status() == "ready" and answer(self.socket_path, SSL_REQUEST) in (b"S", b"N")
 
     def has_lost_its_socket(self) -> bool:
+        """Whether the running server once had a socket that is gone."""
         made = self.process() is not None and self._status() != ""
         return made and not self.socket_path.exists()
 

@@ -1,12 +1,12 @@
-"""The admin's pages of programs, jobs, queues and workers; importing this registers them."""
+"""The admin's pages of jobs, programs, queues, workers and tenants; importing this registers them."""
 
 from django.contrib import admin
 
-from programs.admin import audit, job, program, queue, worker
+from programs.admin import audit, job, program, queue, tenant, worker
 
 admin.site.site_header = "jobsite"
 admin.site.site_title = "jobsite"
 admin.site.index_title = "Overview"
 admin.site.site_url = None  # the admin is the site
 
-__all__ = ["audit", "job", "program", "queue", "worker"]
+__all__ = ["audit", "job", "program", "queue", "tenant", "worker"]

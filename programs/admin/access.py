@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from jobsite.tenants.models import SCOPES, SYSTEM, Membership, Tenant
@@ -46,9 +46,9 @@ class Access:
         return self.is_platform or len(self.roles) > 1
 
 
-def user_of(request: HttpRequest) -> AbstractUser:
+def user_of(request: HttpRequest) -> User:
     """The user of an admin page, who is logged in."""
-    return cast(AbstractUser, request.user)
+    return cast(User, request.user)
 
 
 def access_of(request: HttpRequest) -> Access:

@@ -1,7 +1,7 @@
-"""What all pages of the admin keep to: tenant-true rows and permissions, audited changes, 404 for what is not theirs."""
+"""What all pages of the admin keep to: tenant-true rows and permissions, audited changes, bounded lists."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -31,19 +31,22 @@ CHOICES_LIMIT = 100
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin
+    AnyPaginator = Paginator[Any]
 else:
+    AnyPaginator = Paginator
 
     class ModelAdmin(admin.ModelAdmin, Generic[M]):
         """Django's, which at run time cannot be subscripted."""
 
 
-class BoundedPaginator(Paginator[Any]):
+class BoundedPaginator(AnyPaginator):
     """Counts no further than a thousand rows; for the small lists that Django makes of large tables."""
 
     @cached_property
     def count(self) -> int:
         """The number of rows, at most 1,000."""
-        return len(self.object_list[:1_000].values_list("pk")) if self.object_list is not None else 0
+        rows = cast("QuerySet[Any]", self.object_list)
+        return len(rows.values_list("pk")[:1_000])
 
 
 class TenantScopedAdmin(ModelAdmin[M]):
@@ -59,6 +62,8 @@ class TenantScopedAdmin(ModelAdmin[M]):
     delete_scope: ClassVar[str] = NOBODY
     tenant_path: ClassVar[str | None] = "tenant"
     """How a query reaches the row's tenant; None where rows belong to the platform."""
+    names_tenant: ClassVar[bool] = False
+    """Whether the list gets the tenant as its second column, where the user sees several."""
     empty_hint: ClassVar[str] = "Nothing here yet."
     page_note: ClassVar[str] = ""
     """A sentence above the form."""
@@ -66,7 +71,6 @@ class TenantScopedAdmin(ModelAdmin[M]):
     change_list_template = "admin/jobsite/change_list.html"
     change_form_template = "admin/jobsite/change_form.html"
     show_facets = ShowFacets.NEVER
-    show_full_result_count = False
     list_per_page = 100
     list_max_show_all = 0
 
@@ -153,7 +157,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
             self.message_user(request, str(refusal), messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
 
-    def save_model(self, request: HttpRequest, obj: M, form: ModelForm[M], change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: M, form: "ModelForm[M]", change: bool) -> None:
         """Write only the fields that were changed, so that what the protocol wrote meanwhile stands."""
         changed = [name for name in form.changed_data if name in form.cleaned_data]
         if change and not changed:
@@ -198,9 +202,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
         name = str(self.opts.verbose_name)
         principal = principal_of(request, self.tenant_of(obj))
         with connection.cursor() as cursor:
-            audit.record(
-                cursor, principal, f"{name} {done}", name, self.audit_target(obj)[:200], "", before, after
-            )
+            audit.record(cursor, principal, f"{name} {done}", name, self.audit_target(obj)[:200], "", before, after)
 
     # Django's own log knows no tenant; the audit entries are the history.
     def log_addition(self, *args: Any, **kwargs: Any) -> Any:
@@ -234,9 +236,14 @@ class TenantScopedAdmin(ModelAdmin[M]):
 
     # ---- Pages ----------------------------------------------------------------------------------------------
 
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """With the tenant where there are several."""
+        columns = list(super().get_list_display(request))
+        if self.names_tenant and access_of(request).sees_several:
+            columns.insert(1, "tenant")
+        return columns
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Django's list with our title and, where it is empty, what to do next."""
         words = {
             "title": capfirst(str(self.opts.verbose_name_plural)),
@@ -249,9 +256,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         """Django's form with the page's note."""
-        return super().render_change_form(
-            request, {"page_note": self.page_note} | context, *args, **kwargs
-        )
+        return super().render_change_form(request, {"page_note": self.page_note} | context, *args, **kwargs)
 
 
 class PlatformAdmin(TenantScopedAdmin[M]):
@@ -304,7 +309,6 @@ class TenantFilter(ChoiceFilter):
 
     title = "tenant"
     parameter_name = "tenant"
-    field = "tenant__code"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """The tenants that the user sees, at most 100; of more only the one that the address names."""
@@ -317,3 +321,7 @@ class TenantFilter(ChoiceFilter):
             chosen = self.used_parameters.get(self.parameter_name)
             codes = list(rows.filter(code=chosen).values_list("code", flat=True))
         return [(code, code) for code in codes]
+
+    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        """By the tenant's key: with a join on its code, the planner misjudges how many rows there are."""
+        return queryset.filter(tenant__in=list(Tenant.objects.filter(code=value).values_list("pk", flat=True)))

@@ -1,12 +1,13 @@
 """How the admin's pages write statuses, moments, durations, progress and JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from django.contrib import admin
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from programs import times
@@ -30,6 +31,24 @@ def moment(value: datetime | None) -> str | SafeString:
     return format_html(
         '<time class="jobsite-time" datetime="{}" title="{}">{} {}</time>', exact, exact, exact[:10], exact[11:19]
     )
+
+
+def minute(value: datetime) -> SafeString:
+    """A moment in UTC to the minute, for lists with many columns; the title is exact."""
+    exact = times.format_time(value)
+    return format_html(
+        '<time class="jobsite-time" datetime="{}" title="{}">{} {}</time>', exact, exact, exact[:10], exact[11:16]
+    )
+
+
+def moments(field: str, title: str) -> Callable[[Any], str | SafeString]:
+    """A column of moments."""
+
+    @admin.display(description=title, ordering=field)
+    def column(row: Any) -> str | SafeString:
+        return moment(getattr(row, field))
+
+    return column
 
 
 def duration(seconds: float | None) -> str:
@@ -81,6 +100,13 @@ def progress(job: Job) -> str | SafeString:
         processed,
         total,
     )
+
+
+def words(text: str) -> SafeString:
+    """A sentence of ours, in which `commands` stand between backticks."""
+    parts = text.split("`")
+    pieces = ((format_html("<code>{}</code>", part) if place % 2 else part,) for place, part in enumerate(parts))
+    return format_html_join("", "{}", pieces)
 
 
 def pretty(value: Any) -> str:

@@ -27,7 +27,7 @@ class KeysetChangeList(ChangeList):
             self.before = int(text)
         return super().get_queryset(request, exclude_parameters)
 
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """By key, whatever the address asks: no other order has an index."""
         return ["-pk"]
 
@@ -36,9 +36,9 @@ class KeysetChangeList(ChangeList):
         rows = self.queryset if self.before is None else self.queryset.filter(pk__lt=self.before)
         found = self.page(request, rows, self.list_per_page + 1)
         self.has_older = len(found) > self.list_per_page
-        self.result_list = found[: self.list_per_page]  # type: ignore[assignment]
+        self.result_list = found[: self.list_per_page]
         self.result_count = len(self.result_list)
-        self.full_result_count = None
+        self.full_result_count = self.result_count  # what the page has: the list has no total to tell
         self.show_full_result_count = False
         self.show_admin_actions = bool(self.result_list)
         self.can_show_all = self.multi_page = False

@@ -28,6 +28,7 @@ class AuditEntry(models.Model):
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [
             models.Index(fields=["tenant", "target_type", "target", "id"], name="audit_of_target"),
+            models.Index(fields=["tenant", "id"], name="audit_of_tenant"),
         ]
 
     def __str__(self) -> str:

@@ -75,9 +75,7 @@ class Command(BaseCommand):
             )
             is_over = _watch(numbers, supervisor)
             good = _judge(numbers, _stories()) and is_over
-            out.print(
-                f"\n[dim]{time.monotonic() - began:.1f} s; look closer with: jobsite jobs show N, jobs logs N[/]"
-            )
+            out.print(f"\n[dim]{time.monotonic() - began:.1f} s; look closer with: jobsite jobs show N, jobs logs N[/]")
             if options["keep"]:
                 _keep(supervisor)
         finally:

@@ -1,4 +1,4 @@
-"""The pages of tenants, memberships and API keys: an entry point, so it may use what stands above tenants."""
+"""The pages of tenants, memberships and API keys."""
 
 import re
 import zoneinfo

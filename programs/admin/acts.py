@@ -1,0 +1,231 @@
+"""What operators do to jobs here: each act asked for once, confirmed once, and done job by job through steering."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.utils import timezone
+
+from jobsite.errors import Conflict, Refusal
+from programs import steering
+from programs.admin.access import ADMIN, WRITE
+from programs.lifecycle import TERMINAL, Status, Trigger
+from programs.models import Job
+from programs.principals import Principal
+
+NAMED_REFUSALS = 20
+"""So many refusals are told one by one; the rest is a number."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was filled in on the page of an act."""
+
+    reason: str = ""
+    until: datetime | None = None
+    policy: str = ""
+    tokens: Mapping[int, UUID] = field(default_factory=dict)
+
+
+Run = Callable[[Principal, int, Order], str]
+
+
+def _hold(principal: Principal, number: int, order: Order) -> str:
+    steering.hold(principal, number, reason=order.reason, until=order.until)
+    return "held {jobs}"
+
+
+def _release(principal: Principal, number: int, order: Order) -> str:
+    steering.release(principal, number, reason=order.reason)
+    return "released {jobs}"
+
+
+def _cancel(principal: Principal, number: int, order: Order) -> str:
+    status = steering.cancel(principal, number, reason=order.reason)
+    return "canceled {jobs}" if status is Status.CANCELED else "asked {jobs} to stop"
+
+
+def _expire(principal: Principal, number: int, order: Order) -> str:
+    reaped = steering.expire_stuck(principal, [number], policy=order.policy, reason=order.reason)
+    if not reaped:
+        raise Conflict("not past its time limit, left alone", code="not_stuck")
+    return "expired {jobs}" if reaped[0].status in TERMINAL else "expired {jobs}, to be run again"
+
+
+def _clear(principal: Principal, number: int, order: Order) -> str:
+    now = steering.locks(principal, [number])
+    token = order.tokens.get(number)
+    if not now or token is None:
+        raise Conflict("holds no lock any more", code="no_lock")
+    if not steering.clear_locks(principal, [replace(now[0], token=token)], reason=order.reason):
+        raise Conflict("its lock is not stale, or was taken anew since it was shown; left alone", code="not_stale")
+    return "cleared the lock of {jobs}"
+
+
+@dataclass(frozen=True)
+class Act:
+    """One thing that can be done to jobs; `applies` says to which, as far as a page can know."""
+
+    name: str
+    label: str
+    title: str
+    explanation: str
+    scope: str
+    run: Run
+    applies: Callable[[Job], bool]
+    asks_until: bool = False
+    asks_policy: bool = False
+
+
+def _may_be_held(job: Job) -> bool:
+    return job.status in ("PENDING", "QUEUED") and job.hold_at is None and job.trigger != Trigger.AUTOMATIC
+
+
+def _is_stuck(job: Job) -> bool:
+    return job.status == "RUNNING" and job.stuck_at is not None and job.stuck_at < timezone.now()
+
+
+ACTS = {
+    act.name: act
+    for act in (
+        Act(
+            "hold",
+            "Hold",
+            "Hold jobs",
+            "Held jobs wait until they are released, or until the moment given here. Running jobs and those of a "
+            "schedule cannot be held.",
+            WRITE,
+            _hold,
+            _may_be_held,
+            asks_until=True,
+        ),
+        Act(
+            "release",
+            "Release",
+            "Release held jobs",
+            "Released jobs are dispatched as soon as they are due and there is room.",
+            WRITE,
+            _release,
+            lambda job: job.hold_at is not None,
+        ),
+        Act(
+            "cancel",
+            "Cancel",
+            "Cancel jobs",
+            "Waiting jobs are canceled at once; running ones are asked to stop, and stopped by force after their "
+            "program's grace. This cannot be undone.",
+            WRITE,
+            _cancel,
+            lambda job: not job.is_terminal and job.cancel_requested_at is None,
+        ),
+        Act(
+            "expire",
+            "Expire",
+            "Expire stuck jobs",
+            "Ends jobs that run past their time limit. Jobs that are within it are left alone.",
+            ADMIN,
+            _expire,
+            _is_stuck,
+            asks_policy=True,
+        ),
+        Act(
+            "clear",
+            "Clear lock",
+            "Clear stale locks",
+            "Takes jobs from workers that are gone, so that they can run again. A lock that is renewed, or was "
+            "taken anew since it was shown here, is left alone.",
+            ADMIN,
+            _clear,
+            lambda job: job.status == "RUNNING",
+        ),
+    )
+}
+
+
+class ActForm(forms.Form):
+    """Why, and for some acts until when or what then."""
+
+    reason = forms.CharField(
+        required=False,
+        max_length=steering.MAX_REASON,
+        widget=forms.Textarea(attrs={"rows": 2, "cols": 60}),
+        help_text="Kept with the job and in the audit.",
+    )
+    until = forms.DateTimeField(
+        required=False,
+        label="Hold until (UTC)",
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
+        help_text="Empty: until somebody releases it.",
+    )
+    policy = forms.ChoiceField(
+        required=False,
+        label="And then",
+        choices=[("", "as the program says"), ("RETRY", "run again"), ("FAIL", "fail")],
+    )
+
+    def __init__(self, act: Act, data: Mapping[str, Any] | None = None) -> None:
+        super().__init__(data)
+        if not act.asks_until:
+            del self.fields["until"]
+        if not act.asks_policy:
+            del self.fields["policy"]
+
+    def clean_until(self) -> datetime | None:
+        """A moment to come."""
+        until: datetime | None = self.cleaned_data["until"]
+        if until is not None and until <= timezone.now():
+            raise forms.ValidationError("This moment lies in the past.")
+        return until
+
+    def order(self, tokens: Mapping[int, UUID]) -> Order:
+        """What was filled in."""
+        given = self.cleaned_data
+        return Order(given["reason"], given.get("until"), given.get("policy", ""), tokens)
+
+
+@dataclass
+class Report:
+    """What became of an act."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    refused: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """One sentence: what was done, and what was refused."""
+        parts = [phrase.format(jobs=_jobs(count)) for phrase, count in self.done.items()]
+        text = ", ".join(parts) or "Nothing was changed"
+        if self.refused:
+            text += f"; {len(self.refused)} refused"
+            if len(self.refused) == 1:
+                number, why = self.refused[0]
+                text += f": {why} (#{number})"
+        return f"{text[0].upper()}{text[1:]}."
+
+    @property
+    def details(self) -> list[str]:
+        """A sentence for each refused job, where the summary does not say it already."""
+        if len(self.refused) < 2:
+            return []
+        told = [f"#{number}: {why}" for number, why in self.refused[:NAMED_REFUSALS]]
+        rest = len(self.refused) - len(told)
+        return [*told, f"… and {rest} more"] if rest else told
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
+def perform(act: Act, jobs: Iterable[Job], order: Order, principal_of: Callable[[Job], Principal]) -> Report:
+    """Do the act to each job, in a transaction of its own; refusals are part of the report."""
+    report = Report()
+    for job in jobs:
+        try:
+            report.done[act.run(principal_of(job), job.number, order)] += 1
+        except Refusal as refusal:
+            report.refused.append((job.number, str(refusal)))
+    return report

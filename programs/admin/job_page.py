@@ -1,0 +1,111 @@
+"""What the page of a job tells: its facts, what must be known before all else, its attempts, its log."""
+
+from typing import Any
+
+from django.http import Http404
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from programs.admin import display
+from programs.admin.keyset import MAX_KEY
+from programs.models import Job, JobAttempt, JobLogEntry
+
+LOG_LINES = 200
+
+
+def facts(job: Job, *, shows_tenant: bool) -> list[tuple[str, Any]]:
+    """What stands in the grid under the header; what says nothing is left out."""
+    program: Any = job.program.code
+    if job.program.deleted_at is None:
+        url = reverse("admin:jobsite_programs_program_change", args=[job.program_id])
+        program = format_html('<a href="{}">{}</a>', url, job.program.code)
+    counted = f"{job.attempts}"
+    if job.losses:
+        counted += f" ({job.losses} lost)"
+    known: list[tuple[str, Any]] = [
+        ("Program", program),
+        ("Tenant", job.tenant.code if shows_tenant else None),
+        ("Queue", job.queue.name),
+        ("Submitted by", job.context.content.get("submitted_by")),
+        ("Trigger", job.trigger),
+        ("Priority", job.priority),
+        ("Attempts", counted),
+        ("Duration", display.duration(display.run_seconds(job))),
+        ("Created", display.moment(job.created_at)),
+        ("Scheduled for", display.moment(job.scheduled_at) if job.scheduled_at > job.created_at else None),
+        ("Due", display.moment(job.due_at) if job.due_at != job.scheduled_at and not job.is_terminal else None),
+        ("Queued", display.moment(job.queued_at) if job.queued_at else None),
+        ("Started", display.moment(job.started_at or job.claimed_at) if job.claimed_at else None),
+        ("Finished", display.moment(job.finished_at) if job.finished_at else None),
+        ("Step", job.current_step or None),
+        ("Failure", job.failure_kind),
+        ("Parent", _job_link(job.parent_id)),
+        ("Retry of", _job_link(job.retry_of_id)),
+        ("Idempotency key", job.idempotency_key),
+        ("Engine", job.engine),
+        ("Celery task", job.external_id),
+    ]
+    return [(name, value) for name, value in known if value is not None]
+
+
+def _job_link(number: int | None) -> SafeString | None:
+    if number is None:
+        return None
+    return format_html('<a href="{}">#{}</a>', reverse("admin:jobsite_programs_job_change", args=[number]), number)
+
+
+def notes(job: Job) -> list[SafeString]:
+    """What an operator must know before all else: held, asked to stop, to be looked at."""
+    told = []
+    if job.hold_at is not None:
+        until = format_html(" until {}", display.moment(job.hold_until)) if job.hold_until else ""
+        told.append(
+            format_html("Held by {} since {}{}. {}", job.hold_by, display.moment(job.hold_at), until, job.hold_reason)
+        )
+    if job.cancel_requested_at is not None:
+        words = "Canceled by" if job.is_terminal else "Asked to stop by"
+        told.append(
+            format_html(
+                "{} {} at {}. {}",
+                words,
+                job.cancel_requested_by,
+                display.moment(job.cancel_requested_at),
+                job.cancel_reason,
+            )
+        )
+    waits = {
+        "SCHEDULED": "Waits for the moment at which it is due.",
+        "PAUSED": "Waits because its program is paused.",
+        "OVERLAP": "Waits for another job of the same key.",
+    }
+    if job.blocked in waits:
+        told.append(format_html("{}", waits[job.blocked]))
+    if job.needs_review:
+        told.append(format_html("{}", "Failed, and nobody has acknowledged it yet."))
+    return told
+
+
+def attempt(row: JobAttempt) -> dict[str, Any]:
+    """One attempt, ready to be shown."""
+    begun = row.started_at or row.claimed_at
+    return {
+        "row": row,
+        "badge": display.badge(row.result),
+        "claimed": display.moment(row.claimed_at),
+        "duration": display.duration((row.ended_at - begun).total_seconds()),
+        "error": row.error if isinstance(row.error, dict) else None,
+        "traceback": row.traceback,
+    }
+
+
+def log(job: Job, before: str) -> tuple[list[JobLogEntry], int | None]:
+    """The last lines, or those before a sequence number; oldest first, with where the earlier ones end."""
+    rows = JobLogEntry.objects.filter(job_number=job.number, tenant_id=job.tenant_id)
+    if before:
+        if not (before.isascii() and before.isdigit() and int(before) <= MAX_KEY):
+            raise Http404("No such line.")
+        rows = rows.filter(sequence__lt=int(before))
+    found = list(rows.order_by("-sequence", "-id")[: LOG_LINES + 1])
+    lines = list(reversed(found[:LOG_LINES]))
+    return lines, lines[0].sequence if len(found) > LOG_LINES else None
