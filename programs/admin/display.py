@@ -34,10 +34,11 @@ def moment(value: datetime | None) -> str | SafeString:
 
 
 def minute(value: datetime) -> SafeString:
-    """A moment in UTC to the minute, for lists with many columns; the title is exact."""
+    """A moment in UTC to the minute, without this year's number, for lists with many columns; the title is exact."""
     exact = times.format_time(value)
+    day = exact[5:10] if value.year == timezone.now().year else exact[:10]
     return format_html(
-        '<time class="jobsite-time" datetime="{}" title="{}">{} {}</time>', exact, exact, exact[:10], exact[11:16]
+        '<time class="jobsite-time" datetime="{}" title="{}">{} {}</time>', exact, exact, day, exact[11:16]
     )
 
 
@@ -55,7 +56,8 @@ def duration(seconds: float | None) -> str:
     """A length of time, shorter ones with more digits."""
     if seconds is None:
         return NOTHING
-    return format_duration(round(max(0.0, seconds), 1 if seconds < 10 else 0))
+    digits = 3 if seconds < 1 else 1 if seconds < 10 else 0
+    return format_duration(round(max(0.0, seconds), digits))
 
 
 def run_seconds(job: Job) -> float | None:

@@ -127,7 +127,7 @@ class JobAdmin(TenantScopedAdmin[Job]):
         """The queue's name."""
         return job.queue.name
 
-    @admin.display(description="attempts")
+    @admin.display(description="runs")
     def attempts_shown(self, job: Job) -> str:
         """Ended attempts, with those that were lost."""
         return f"{job.attempts} ({job.losses} lost)" if job.losses else str(job.attempts)
@@ -137,7 +137,7 @@ class JobAdmin(TenantScopedAdmin[Job]):
         """A bar."""
         return display.progress(job)
 
-    @admin.display(description="submitted by")
+    @admin.display(description="by")
     def submitted_by(self, job: Job) -> str:
         """A user name, `local:NAME` or `system`."""
         return str(getattr(job, "submitted_by", ""))
@@ -147,7 +147,7 @@ class JobAdmin(TenantScopedAdmin[Job]):
         """When it was submitted."""
         return display.minute(job.created_at)
 
-    @admin.display(description="duration")
+    @admin.display(description="took")
     def duration(self, job: Job) -> str:
         """Of the last run."""
         return display.duration(display.run_seconds(job))
