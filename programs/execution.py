@@ -79,8 +79,7 @@ def _claim_once(numbers: Sequence[int], message: UUID) -> list[Claimed]:
 
 def _run_one(job: Claimed) -> None:
     began = time.monotonic()
-    with workers.connection().cursor() as cursor:
-        program = program_cache.runnable(cursor, job.program_id, job.program_version)
+    program = _program_of(job)
     held = Held(job.number, job.token, workers.current().name, job.claimed_at)
     context: Context | None = None
     try:
@@ -98,6 +97,17 @@ def _run_one(job: Claimed) -> None:
         _close_log(context)
     if ending is not None and completion.finish_for_sure(held, ending):
         measures.add(job.program_id, time.monotonic() - began)
+
+
+def _program_of(job: Claimed) -> RunnableProgram:
+    try:
+        with workers.connection().cursor() as cursor:
+            return program_cache.runnable(cursor, job.program_id, job.program_version)
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        log.warning("program_read_again", job=job.number, error=str(error))
+        workers.drop_connection()
+    with workers.connection().cursor() as cursor:
+        return program_cache.runnable(cursor, job.program_id, job.program_version)
 
 
 def _act(context: Context, program: RunnableProgram) -> object:

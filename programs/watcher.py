@@ -153,7 +153,7 @@ class Watcher(threading.Thread):
             with self._connected().cursor() as cursor:
                 watched.context.log.close(cursor)
                 finish.finish(cursor, watched.held, ending)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             log.warning("cancel_failed", job=watched.held.number, error=str(error))
             self._drop_connection()
             return

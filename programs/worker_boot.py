@@ -34,6 +34,7 @@ log = get_logger(__name__)
 MANAGER_VARIABLE = "JOBSITE_MANAGER"
 ABANDONED_SECONDS = 5.0
 SWEEPER_SECONDS = 1.0
+CHILD_SECONDS = 1.0
 
 
 @signals.celeryd_init.connect(weak=False)
@@ -232,11 +233,20 @@ def start_threads(sender: Any, **_: Any) -> None:
     global _renewer, _sweeper
     if _renewer is not None:
         return  # Celery says this again each time that it has found its broker again
+    _look_after_children_more_often(sender)
     _renewer, _sweeper = MainThread(sender.controller), Sweeper()
     _renewer.start()
     _sweeper.start()
     # A cold stop ends without a word to worker_shutdown.
     atexit.register(give_back_and_leave)
+
+
+def _look_after_children_more_often(consumer: Any) -> None:
+    # Celery hears of a dead child at once, but now and then before its corpse can be waited for; then it looks
+    # again only five seconds later.
+    hub, pool = getattr(consumer, "hub", None), getattr(consumer.pool, "_pool", None)
+    if hub is not None and pool is not None and hasattr(pool, "maintain_pool"):
+        hub.call_repeatedly(CHILD_SECONDS, pool.maintain_pool)
 
 
 @signals.task_failure.connect(weak=False)

@@ -1,5 +1,7 @@
 """Actions that the tests run."""
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -60,3 +62,43 @@ def effect(context: Context, path: str, seconds: float = 0.0) -> None:
     time.sleep(seconds)
     with Path(path).open("a") as file:
         file.write(f"{context.job_number} {context.fence}\n")
+
+
+def work(context: Context, folder: str, seconds: float = 0.0, first_seconds: float | None = None) -> None:
+    """Say which process runs it (`<number>.<fence>` holds its pid), take a while, leave one line in `effects`."""
+    Path(folder, f"{context.job_number}.{context.fence}").write_text(str(os.getpid()))
+    time.sleep(seconds if first_seconds is None or context.fence > 1 else first_seconds)
+    with Path(folder, "effects").open("a") as file:
+        file.write(f"{context.job_number} {context.fence}\n")
+
+
+def unstorable(context: Context) -> dict[str, str]:
+    return {"nul": "a\x00b", "lone": "\ud800 and \udfff", "fine": "ä€😀"}
+
+
+def not_a_number(context: Context) -> dict[str, float]:
+    return {"mean": float("nan")}
+
+
+def ask_for_patience(context: Context, seconds: float) -> str:
+    """What a service does that answers 429 with Retry-After."""
+    if context.attempt == 1:
+        raise TransientError("too many requests", retry_after=seconds)
+    return "served"
+
+
+def swallow(context: Context, path: str) -> None:
+    """Stops for nothing that can be raised in it; says each time that it was asked."""
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException as error:
+            with Path(path).open("a") as file:
+                file.write(f"{os.getpid()} {type(error).__name__}\n")
+
+
+def die(context: Context, path: str) -> None:
+    """Takes its process along."""
+    with Path(path).open("a") as file:
+        file.write(f"{context.job_number} {context.fence}\n")
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -6,6 +6,12 @@ from pathlib import Path
 os.environ.setdefault("JOBSITE_HOME", str(Path(__file__).resolve().parent.parent / ".jobsite" / "tests"))
 os.environ.setdefault("JOBSITE_ACTIONS", "jobsite.samples,tests.sample_actions")
 
-from jobsite.settings import *  # noqa: E402, F403 - the environment must be set first
+from jobsite.settings import *  # noqa: F403 - the environment must be set first
+from jobsite.settings import CELERY_BROKER_TRANSPORT_OPTIONS, DATABASES
+
+# Messages of the tests' database go under its name, which pytest-django makes from ours.
+_name = str(DATABASES["default"]["NAME"])
+if not _name.startswith("test_"):
+    CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = f"jobsite:test_{_name}:"
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

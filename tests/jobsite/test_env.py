@@ -65,6 +65,10 @@ def test_each_queue_may_have_a_broker_of_its_own() -> None:
         ("JOBSITE_BROKER_URL", "redis://", "names no host"),
         ("JOBSITE_BROKER_URL", "redis+socket://", "names no socket path"),
         ("JOBSITE_BROKER_URL", "redis://localhost:many/0", "is not a valid URL"),
+        ("JOBSITE_BROKER_URL", "redis://[::1/0", "is not a valid URL"),
+        ("DATABASE_URL", "postgresql://[::1/x", "must be a PostgreSQL URL"),
+        ("EMAIL_URL", "smtp://[::1", "must be smtp://"),
+        ("EMAIL_URL", "smtp://mail.example.org:many", ""),
         ("JOBSITE_BROKER_URL", "pgmq://localhost/x", "does not support"),
         ("JOBSITE_BROKER_URL_CONTENT", "pgmq://localhost/x", "does not support"),
         ("JOBSITE_BROKER_URL_NOWHERE", "redis://localhost", "belongs to no queue"),
@@ -92,8 +96,19 @@ def test_nonsense_is_refused_with_a_sentence_that_names_it(variable: str, value:
     assert "\n" not in str(refused.value)
 
 
-def test_a_refusal_never_shows_a_password() -> None:
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("JOBSITE_BROKER_URL", "amqp://user:hunter2@host"),
+        ("JOBSITE_BROKER_URL", "redis://user:hunter2@host:many/0"),
+        ("JOBSITE_BROKER_URL", "redis://:hunter2/part-two@host:6379/0"),  # a slash that nobody escaped
+        ("DATABASE_URL", "mysql://user:hunter2@host/x"),
+        ("EMAIL_URL", "pigeon://user:hunter2@coop"),
+        ("DJANGO_SECRET_KEY", "hunter2"),
+    ],
+)
+def test_a_refusal_never_shows_a_password(variable: str, value: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        load({"JOBSITE_BROKER_URL": "amqp://user:hunter2@host"})
+        load({variable: value})
 
     assert "hunter2" not in str(refused.value)

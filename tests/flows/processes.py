@@ -1,0 +1,122 @@
+"""Processes of a test's own, Celery workers above all: started, waited for, signalled, and gone in the end."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from programs.models import Worker
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOT_SECONDS = 40.0
+Value = TypeVar("Value")
+
+
+def until(condition: Callable[[], Value], what: str, *, seconds: float = 20.0) -> Value:
+    """The first true value of `condition`, asked every 20 ms; fails, saying what never came, at the deadline."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"after {seconds:g} s still not: {what}")
+        time.sleep(0.02)
+    return value
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process lives; a corpse that nobody has buried does not."""
+    return _status(pid)[:1] not in ([], ["Z"], ["X"])
+
+
+def session_of(leader: int) -> list[int]:
+    """The living processes of a session."""
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [pid for pid in pids if is_alive(pid) and _status(pid)[3:4] == [str(leader)]]
+
+
+def running_with(marker: str) -> list[int]:
+    """The living processes that have `marker` among their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if marker.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return [pid for pid in found if is_alive(pid)]
+
+
+def _status(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat from the state on: state, parent, group, session …"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+class WorkerProcess:
+    """One `celery -A jobsite worker`, with its pool, in a session of its own."""
+
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self.name, self.log = name, log
+        argv = [sys.executable, "-m", "celery", "-A", "jobsite", "worker", "-n", f"{name}@flows", *arguments]
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                argv,
+                cwd=ROOT,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def row(self) -> Worker:
+        """Its registration."""
+        return Worker.objects.get(pid=self.pid)
+
+    def wait_until_ready(self) -> "WorkerProcess":
+        """Until it is registered; fails at once when it has ended instead."""
+
+        def is_ready() -> bool:
+            assert self.process.poll() is None, f"worker {self.name} ended while it booted:\n{self.tail()}"
+            return Worker.objects.filter(pid=self.pid, status="ACTIVE").exists()
+
+        until(is_ready, f"worker {self.name} is ACTIVE", seconds=BOOT_SECONDS)
+        return self
+
+    def send(self, number: signal.Signals) -> None:
+        """To the main process alone."""
+        os.kill(self.pid, number)
+
+    def send_all(self, number: signal.Signals) -> None:
+        """To the main process and its children."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def kill(self) -> None:
+        """End it and all its children without a word, and wait for the end."""
+        self.send_all(signal.SIGKILL)
+        self.process.wait()
+        until(lambda: not session_of(self.pid), f"all of worker {self.name} is gone", seconds=10)
+
+    def wait_for_end(self, *, seconds: float = 20.0) -> int:
+        """Its exit status once it has ended, with all its children."""
+        until(lambda: self.process.poll() is not None, f"worker {self.name} has ended", seconds=seconds)
+        until(lambda: not session_of(self.pid), f"the children of {self.name} are gone", seconds=10)
+        return int(self.process.returncode)
+
+    def has_logged(self, words: str) -> bool:
+        """Whether its log holds these words by now."""
+        return words in self.log.read_text(errors="replace")
+
+    def tail(self, lines: int = 150) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

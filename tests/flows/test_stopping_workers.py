@@ -1,0 +1,46 @@
+"""Workers that are told to stop: they end what they can, and give the rest back uncounted."""
+
+import signal
+
+from tests.flows.jobs import effects_of, finished, history, process_of, running
+from tests.flows.processes import is_alive, until
+
+WORK = {"code": "work", "target": "tests.sample_actions:work", "timeout": "120s"}
+
+
+def test_a_worker_told_to_stop_ends_its_job_first(define, submit, start_worker, folder):
+    define(**WORK)
+    worker = start_worker("default", name="leaving")
+    job = submit("work", {"folder": str(folder), "seconds": 2})
+    process_of(job, folder)
+
+    worker.send(signal.SIGTERM)
+    until(lambda: worker.row.status == "STOPPING", "the worker counts for no window any more")
+    assert running(job).status == "RUNNING"
+    code = worker.wait_for_end()
+
+    job.refresh_from_db()
+    assert (code, worker.row.status) == (0, "STOPPED")
+    assert (job.status, job.attempts, history(job)) == ("COMPLETED", 1, ["SUCCESS"])
+    assert effects_of(job, folder) == [1]
+
+
+def test_a_worker_told_to_stop_now_gives_its_job_back_uncounted(define, submit, start_worker, folder):
+    define(**WORK)
+    worker = start_worker("default", name="leaving", options=("--", "worker.soft_shutdown_timeout=1"))
+    job = submit("work", {"folder": str(folder), "first_seconds": 60})
+    pid = process_of(job, folder)
+
+    worker.send(signal.SIGTERM)
+    until(lambda: worker.row.status == "STOPPING", "the worker has heard")
+    worker.send(signal.SIGQUIT)
+    worker.wait_for_end()
+
+    assert not is_alive(pid)
+    job.refresh_from_db()
+    assert (job.status, job.attempts, job.losses, history(job)) == ("PENDING", 0, 0, ["RETURNED"])
+    assert worker.row.status == "STOPPED"
+    start_worker("default", name="next")
+    ended = finished(job)
+    assert (ended.status, ended.attempts, ended.losses) == ("COMPLETED", 1, 0)
+    assert (history(ended), effects_of(job, folder)) == (["RETURNED", "SUCCESS"], [2])
