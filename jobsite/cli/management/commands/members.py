@@ -3,12 +3,14 @@
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.db import connection, transaction
 
 from jobsite.cli import printing
-from jobsite.cli.base import GroupCommand
+from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import NotFound
 from jobsite.tenants import scope
 from jobsite.tenants.models import Membership, Role
+from programs import audit
 
 
 class Command(GroupCommand):
@@ -29,9 +31,17 @@ def add_member(options: dict[str, Any]) -> None:
     user = get_user_model().objects.filter(username=options["user"]).first()
     if user is None:
         raise NotFound(f"no user {options['user']}; make one with: jobsite createsuperuser, or in the admin")
-    tenant = scope.choose(options["tenant"])
-    Membership.objects.update_or_create(tenant=tenant, user=user, defaults={"role": options["role"]})
-    printing.console().print(f"{user.get_username()} is {options['role']} in {tenant.code}")
+    principal = principal_of(options)
+    role = str(options["role"])
+    with transaction.atomic(), connection.cursor() as cursor:
+        earlier = Membership.objects.filter(tenant=principal.tenant, user=user).values("role").first()
+        Membership.objects.update_or_create(tenant=principal.tenant, user=user, defaults={"role": role})
+        if not user.is_staff:
+            # To enter the admin, where he sees what his role allows in his tenants and nothing else.
+            user.is_staff = True
+            user.save(update_fields=["is_staff"])
+        audit.record(cursor, principal, "add member", "user", user.get_username(), "", earlier, {"role": role})
+    printing.console().print(f"{user.get_username()} is {role} in {principal.tenant.code}")
 
 
 def list_members(options: dict[str, Any]) -> None:

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+from django.db import connection, transaction
+
 from jobsite.cli import printing
-from jobsite.cli.base import GroupCommand
+from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.tenants import setup
 from jobsite.tenants.models import SYSTEM, Tenant
+from programs import audit
 
 COLUMNS = {
     "code": "tenant",
@@ -34,9 +37,13 @@ class Command(GroupCommand):
 
 def create_tenant(options: dict[str, Any]) -> None:
     """Make one."""
-    tenant = setup.create(
-        options["code"], name=options["name"], language=options["language"], time_zone=options["time_zone"]
-    )
+    with transaction.atomic(), connection.cursor() as cursor:
+        tenant = setup.create(
+            options["code"], name=options["name"], language=options["language"], time_zone=options["time_zone"]
+        )
+        audit.record(
+            cursor, principal_of({"tenant": tenant.code}), "create tenant", "tenant", tenant.code, "", None, None
+        )
     printing.console().print(f"tenant {tenant.code} is created")
 
 

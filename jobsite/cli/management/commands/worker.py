@@ -4,11 +4,13 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
+from django.db import connection
 
 from jobsite import brokers
 from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.celery_program import exec_celery
 from jobsite.errors import Invalid
+from programs import workers
 from programs.models.worker import DEFAULT_MANAGER
 
 
@@ -38,6 +40,8 @@ class Command(BaseCommand):
             raise Invalid(f"these queues live on different brokers, start a worker for each broker: {shown}")
         if options["concurrency"] is not None and options["concurrency"] < 1:
             raise Invalid(f"--concurrency must be at least 1, not {options['concurrency']}")
+        with connection.cursor() as cursor:
+            workers.manager_id(cursor, options["manager"])
         name = options["name"] or ("-".join(queues) if len(queues) < len(settings.JOBSITE_QUEUES) else "all")
         argv = ["-Q", ",".join(queues), "-n", f"{name}@%h", "-P", options["pool"], "-l", "INFO"]
         argv += ["--without-mingle", "--without-gossip"]  # they share revocations, which decide nothing here
