@@ -37,10 +37,14 @@ def wake_and_dispatch(cursor: Cursor, numbers: Sequence[int], queue_id: int) -> 
 
 
 def dispatch(cursor: Cursor, queue_id: int) -> int:
-    """Fill the window of a queue; returns how many jobs were moved. The cursor must be in autocommit."""
+    """Fill the window of a queue. The cursor must be in autocommit.
+
+    Returns how many jobs each child may finish before the window is half empty and wants to be filled again:
+    0 where it is short, as it is for long jobs.
+    """
     moved = transition.dispatch(cursor, queue_id=queue_id, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
     _publish(moved)
-    return len(moved)
+    return moved[0].queued // (2 * moved[0].children) if moved and moved[0].children else 0
 
 
 def _publish(moved: Sequence[Dispatched]) -> None:

@@ -140,10 +140,17 @@ def _close_log(context: Context) -> None:
         workers.drop_connection()
 
 
+_spared: dict[int, int] = {}
+
+
 def _top_up(queue_id: int) -> None:
+    """Fill the window behind a finished job, unless the last time has filled it for some more."""
+    if (spared := _spared.get(queue_id, 0)) > 0:
+        _spared[queue_id] = spared - 1
+        return
     try:
         with workers.connection().cursor() as cursor:
-            dispatch.dispatch(cursor, queue_id)
+            _spared[queue_id] = dispatch.dispatch(cursor, queue_id)
     except psycopg.OperationalError as error:
         # The sweep dispatches within a second of the database's return.
         log.warning("dispatch_failed", queue=queue_id, error=str(error))

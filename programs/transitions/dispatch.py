@@ -13,11 +13,13 @@ WINDOW_WITHOUT_WORKERS = 2
 
 @dataclass(frozen=True)
 class Dispatched:
-    """A job that became QUEUED and wants a message."""
+    """A job that became QUEUED and wants a message; its queue now has `queued` of them for `children`."""
 
     number: int
     queue: str
     timeout_seconds: float
+    queued: int = 1
+    children: int = 0
 
 
 # What one run of program p is expected to take; a mean of fewer than twenty runs is not believed.
@@ -115,8 +117,9 @@ WITH gate AS MATERIALIZED (
     FROM (SELECT max(tag) AS tag FROM locked) s
     WHERE q.id = %(queue)s AND s.tag > q.virtual_time AND (SELECT count(*) FROM lanes) > 1
 )
-SELECT moved.number, gate.name, p.timeout_seconds
-FROM moved JOIN locked USING (number) JOIN jobsite_program p ON p.id = moved.program_id CROSS JOIN gate
+SELECT moved.number, gate.name, p.timeout_seconds,
+       (room.queued + count(*) OVER ())::integer, room.children::integer
+FROM moved JOIN locked USING (number) JOIN jobsite_program p ON p.id = moved.program_id CROSS JOIN gate CROSS JOIN room
 ORDER BY locked.tag, moved.number
 """
 

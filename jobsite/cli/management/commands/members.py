@@ -34,7 +34,8 @@ def add_member(options: dict[str, Any]) -> None:
     principal = principal_of(options)
     role = str(options["role"])
     with transaction.atomic(), connection.cursor() as cursor:
-        earlier = Membership.objects.filter(tenant=principal.tenant, user=user).values("role").first()
+        roles = Membership.objects.filter(tenant=principal.tenant, user=user).values_list("role", flat=True)
+        earlier: dict[str, object] | None = {"role": roles[0]} if roles else None
         Membership.objects.update_or_create(tenant=principal.tenant, user=user, defaults={"role": role})
         if not user.is_staff:
             # To enter the admin, where he sees what his role allows in his tenants and nothing else.
