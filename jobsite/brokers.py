@@ -73,9 +73,13 @@ def publish(messages: Iterable[Message]) -> None:
     Raises BrokerUnavailable when a broker refused, after having tried the others; what was sent stays sent.
     """
     by_url: dict[str, list[Message]] = {}
+    failures: list[str] = []
     for message in messages:
-        by_url.setdefault(url_of(message.queue), []).append(message)
-    failures = [failure for url, batch in by_url.items() if (failure := _publish_to(url, batch))]
+        if message.queue in settings.JOBSITE_BROKER_URLS:
+            by_url.setdefault(url_of(message.queue), []).append(message)
+        else:
+            failures.append(f"queue {message.queue} is not among JOBSITE_QUEUES")
+    failures += [failure for url, batch in by_url.items() if (failure := _publish_to(url, batch))]
     if failures:
         raise BrokerUnavailable("; ".join(failures))
 

@@ -122,7 +122,7 @@ def _broker_url(environ: Mapping[str, str], name: str) -> str | None:
     url = environ.get(name)
     if not url:
         return None
-    scheme = urlsplit(url).scheme
+    scheme = url.partition(":")[0] if "://" in url else ""
     if scheme == "pgmq":
         raise ConfigurationError(f"{name} names a pgmq:// broker, which this version of jobsite does not support")
     if scheme not in BROKER_SCHEMES:
@@ -133,8 +133,11 @@ def _broker_url(environ: Mapping[str, str], name: str) -> str | None:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"{name} is not a valid URL: {error}") from error
+    except ValueError:
+        # What is wrong may be a password with a slash in it: it is not repeated.
+        raise ConfigurationError(
+            f"{name} is not a valid URL; percent-encode what is special in its password, and check host and port"
+        ) from None
     if not (parts.path if scheme == "redis+socket" else parts.hostname):
         raise ConfigurationError(f"{name} names no {'socket path' if scheme == 'redis+socket' else 'host'}")
     return url
@@ -144,16 +147,25 @@ def _database_url(environ: Mapping[str, str]) -> str | None:
     url = environ.get("DATABASE_URL")
     if not url:
         return None
-    if urlsplit(url).scheme not in ("postgresql", "postgres"):
+    if not _is_url_of(url, ("postgresql", "postgres")):
         raise ConfigurationError("DATABASE_URL must be a PostgreSQL URL such as postgresql://user:password@host/name")
     return url
 
 
 def _email_url(environ: Mapping[str, str]) -> str | None:
     url = environ.get("EMAIL_URL")
-    if url and urlsplit(url).scheme not in ("smtp", "smtps", "smtp+tls", "console"):
+    if url and not _is_url_of(url, ("smtp", "smtps", "smtp+tls", "console")):
         raise ConfigurationError("EMAIL_URL must be smtp://, smtp+tls://, smtps:// or console://")
     return url or None
+
+
+def _is_url_of(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in schemes
 
 
 def _secret_key(environ: Mapping[str, str], *, demanded: bool) -> str | None:

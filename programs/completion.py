@@ -3,6 +3,7 @@
 import random
 import time
 import traceback
+from datetime import timedelta
 
 import psycopg
 
@@ -22,6 +23,7 @@ log = get_logger(__name__)
 PATIENCE_SECONDS = 60.0
 MAX_MESSAGE = 4 * 1024
 MAX_TRACEBACK = 32 * 1024
+MAX_RETRY_AFTER = 365 * 86_400.0
 
 
 def succeeded(context: Context, result: object) -> Ending:
@@ -89,7 +91,7 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
         runs=job.attempts - job.losses + 1,
         transient=transient,
         spread=random.uniform(-1, 1),
-        retry_after=getattr(error, "retry_after", None),
+        retry_after=_seconds(getattr(error, "retry_after", None)),
     )
     trace = storable.text("".join(traceback.format_exception(error)), limit=MAX_TRACEBACK)
     if isinstance(decision, retries.RetryAfter):
@@ -112,8 +114,21 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
     )
 
 
+def _seconds(wanted: object) -> float | None:
+    """What an exception of somebody's calls `retry_after`, if it is a length of time."""
+    if isinstance(wanted, timedelta):
+        wanted = wanted.total_seconds()
+    if isinstance(wanted, bool) or not isinstance(wanted, (int, float)) or not 0 <= wanted <= MAX_RETRY_AFTER:
+        return None
+    return float(wanted)
+
+
 def _described(error: BaseException, step: str) -> dict[str, object]:
-    message = storable.text(str(error) or type(error).__name__, limit=MAX_MESSAGE)
+    try:
+        text = str(error) or type(error).__name__
+    except Exception:  # its own __str__ may raise anything
+        text = f"{type(error).__name__} that cannot be shown"
+    message = storable.text(text, limit=MAX_MESSAGE)
     return {"type": type(error).__name__, "message": message, "step": step or None}
 
 
@@ -125,12 +140,14 @@ def finish_for_sure(held: Held, ending: Ending) -> bool:
     """
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     pause = 0.05
-    was_unsure = False
+    was_unsure = is_bare = False
     while True:
         try:
             with workers.connection().cursor() as cursor:
-                if was_unsure and held.token in finish.stored_attempts(cursor, [held]):
-                    return True
+                if was_unsure:
+                    stored = finish.stored_attempts(cursor, [held]).get(held.token)
+                    if stored is not None:
+                        return stored is ending.attempt_result
                 finish.finish(cursor, held, ending)
                 return True
         except StaleJob:
@@ -145,13 +162,14 @@ def finish_for_sure(held: Held, ending: Ending) -> bool:
             log.warning("finish_retried", job=held.number, error=str(error))
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
-        except psycopg.DataError as error:
-            if ending.status is Status.FAILED:
+        except (psycopg.DataError, ValueError) as error:
+            # ValueError: what psycopg or json cannot even send, such as lone surrogates or huge integers.
+            if is_bare:
                 raise
-            ending = _without_data(ending, error)
+            ending, is_bare = _without_data(error), True
 
 
-def _without_data(ending: Ending, error: Exception) -> Ending:
+def _without_data(error: Exception) -> Ending:
     """The database refused the data itself: the job fails for good, without them."""
     message = f"result could not be stored: {str(error).splitlines()[0]}"
     return Ending(

@@ -19,6 +19,7 @@ from programs.principals import RunningAs
 from programs.transitions.claim import Claimed
 
 MAX_PROGRESS_MESSAGE = 500
+MAX_COUNT = 2**53 - 1  # what every reader of JSON keeps exactly
 
 # These end an action from outside. They are no Exceptions, so that an action's own `except Exception` around
 # each of its items does not swallow them.
@@ -42,6 +43,10 @@ class Snooze(BaseException):
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self.seconds = seconds
+
+
+def _bounded(count: int) -> int:
+    return max(-MAX_COUNT, min(int(count), MAX_COUNT))
 
 
 class Context:
@@ -88,8 +93,8 @@ class Context:
     def progress(self, processed: int, total: int | None = None, message: str = "") -> None:
         """Say how far the work is; people see it within a second. Raises JobCanceled when asked to stop."""
         self._progress = {
-            "processed": int(processed),
-            "total": None if total is None else int(total),
+            "processed": _bounded(processed),
+            "total": None if total is None else _bounded(total),
             "message": storable.text(str(message), limit=MAX_PROGRESS_MESSAGE),
         }
         self._progress_version += 1

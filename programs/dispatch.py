@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
 from jobsite import brokers
 from jobsite.database import Cursor
@@ -15,6 +15,15 @@ log = get_logger(__name__)
 
 TASK = "programs.run_jobs"
 HARD_LIMIT_MARGIN = 5.0
+
+
+def after_commit(number: int, queue_id: int) -> None:
+    """Call after_submission once the caller's transaction has committed; what goes wrong there is logged."""
+
+    def send() -> None:
+        after_submission(number, queue_id)
+
+    transaction.on_commit(send, robust=True)
 
 
 def after_submission(number: int, queue_id: int) -> None:

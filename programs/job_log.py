@@ -70,13 +70,7 @@ class JobLog:
 
     def write(self, severity: str, message: object, *args: object, stream: str = "log") -> None:
         """Add one line; beyond 64 MiB a job's lines are counted and dropped, which the log's end says."""
-        text = str(message)
-        if args:
-            try:
-                text = text % args
-            except (TypeError, ValueError):
-                text = f"{text} {args!r}"
-        text = storable.text(text, limit=LINE_BYTES)
+        text = storable.text(_in_words(message, args), limit=LINE_BYTES)
         with self._lock:
             size = len(text.encode()) + 1
             if self._bytes + size > JOB_BYTES:
@@ -129,6 +123,25 @@ class JobLog:
         )
 
 
+def _in_words(message: object, args: object) -> str:
+    # Whatever an action logs, and however wrongly, is no reason to fail: its own __str__ may raise anything.
+    try:
+        text = str(message)
+    except Exception:
+        return f"<{type(message).__name__} that cannot be shown>"
+    try:
+        return text % args if args else text
+    except Exception:
+        return f"{text} {_shown(args)}"
+
+
+def _shown(args: object) -> str:
+    try:
+        return repr(args)
+    except Exception:
+        return "<arguments that cannot be shown>"
+
+
 def _last_sequence(cursor: Cursor, number: int) -> int:
     cursor.execute("SELECT coalesce(max(sequence), 0) FROM jobsite_joblogentry WHERE job_number = %s", [number])
     return int(cursor.fetchone()[0])
@@ -145,7 +158,7 @@ class ActionLogHandler(logging.Handler):
         job_log = current.get()
         if job_log is None:
             return
-        text = record.getMessage()
+        text = _in_words(record.msg, record.args or ())
         if record.exc_info:
             text += "\n" + logging.Formatter().formatException(record.exc_info)
         severity = record.levelname if record.levelname in SEVERITIES else "INFO"

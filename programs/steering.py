@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -11,7 +10,7 @@ from django.utils import timezone
 
 from jobsite.database import Cursor
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
-from programs import audit, dispatch, times
+from programs import audit, dispatch, storable, times
 from programs.lifecycle import TERMINAL, Status, Trigger
 from programs.models import Job
 from programs.principals import Principal
@@ -100,7 +99,7 @@ def release(principal: Principal, number: int, *, reason: str = "") -> None:
         if not hold_transition.release(cursor, number=number, tenant_id=principal.tenant.pk):
             raise Conflict(f"job {number} is not held", code="invalid_transition")
         audit.record(cursor, principal, "release", "job", str(number), reason, {"hold_reason": job.hold_reason}, None)
-        transaction.on_commit(partial(dispatch.after_submission, number, job.queue_id), robust=True)
+        dispatch.after_commit(number, job.queue_id)
 
 
 def expire_stuck(
@@ -189,12 +188,12 @@ def _record_reaped(cursor: Cursor, principal: Principal, action: str, reaped: Se
             {"status": one.status},
         )
         if one.status not in TERMINAL:
-            transaction.on_commit(partial(dispatch.after_submission, one.number, one.queue_id), robust=True)
+            dispatch.after_commit(one.number, one.queue_id)
 
 
 def _check_reason(reason: str) -> None:
-    if len(reason) > MAX_REASON or "\x00" in reason:
-        raise Invalid(f"a reason has at most {MAX_REASON} characters and no NUL", code="invalid_reason")
+    if len(reason) > MAX_REASON or not storable.is_storable(reason):
+        raise Invalid(f"a reason has at most {MAX_REASON} characters of valid text", code="invalid_reason")
 
 
 def _until(until: datetime | str | None) -> datetime | None:

@@ -3,17 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
 
 from jobsite import brokers
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
-from jobsite.tenants.models import Tenant
-from programs import dispatch, parameters, principals, secrets, times
+from jobsite.tenants.models import CODE_PATTERN, Tenant
+from programs import dispatch, parameters, principals, secrets, storable, times
 from programs.lifecycle import OPEN, Overlap, Trigger
 from programs.models import Job, Program
 from programs.principals import Principal
@@ -32,7 +31,6 @@ class Options:
     priority: int | None = None
     hold: bool = False
     hold_reason: str = ""
-    notify: bool = False
     idempotency_key: str | None = None
     trigger: Trigger = Trigger.MANUAL
 
@@ -82,13 +80,12 @@ def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options
 
 def find_program(principal: Principal, code: str) -> Program:
     """The program of this code in the principal's tenant; NotFound names it."""
-    program = (
-        Program.objects.select_related("queue")
-        .filter(tenant=principal.tenant, code=code, deleted_at__isnull=True)
-        .first()
-    )
+    program = None
+    if CODE_PATTERN.fullmatch(code):
+        found = Program.objects.select_related("queue").filter(tenant=principal.tenant, deleted_at__isnull=True)
+        program = found.filter(code=code).first()
     if program is None:
-        raise NotFound(f"no program {code} in tenant {principal.tenant.code}")
+        raise NotFound(f"no program {storable.mended(code)[:100]} in tenant {principal.tenant.code}")
     return program
 
 
@@ -108,7 +105,6 @@ def _prepare(
             "scheduled_at": times.format_time(scheduled_at) if scheduled_at else None,
             "priority": options.priority,
             "hold": options.hold,
-            "notify": options.notify,
         }
         request = secrets.fingerprints(parameters.canonical(canonical))
     overlap = Overlap(program.overlap_policy)
@@ -117,7 +113,7 @@ def _prepare(
         program_id=program.pk,
         parameters=parameters.canonical(values).decode(),
         context=principal.captured,
-        engine=brokers.engine_of(program.queue.name),
+        engine=_engine(program),
         trigger=options.trigger,
         priority=options.priority,
         scheduled_at=scheduled_at,
@@ -127,9 +123,17 @@ def _prepare(
         overlap_key=None if overlap is Overlap.ALLOW else overlap_key(program, values),
         idempotency_key=options.idempotency_key,
         fingerprint=request[0] if request else "",
-        notify=options.notify,
     )
     return new, request
+
+
+def _engine(program: Program) -> str:
+    try:
+        return brokers.engine_of(program.queue.name)
+    except KeyError:
+        raise Invalid(
+            f"queue {program.queue.name} of program {program.code} is not among JOBSITE_QUEUES", code="unknown_queue"
+        ) from None
 
 
 def _validated(program: Program, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,8 +167,8 @@ def _check(options: Options) -> None:
             f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} printable characters",
             code="invalid_idempotency_key",
         )
-    if len(options.hold_reason) > MAX_REASON:
-        raise Invalid(f"a reason has at most {MAX_REASON} characters", code="invalid_reason")
+    if len(options.hold_reason) > MAX_REASON or not storable.is_storable(options.hold_reason):
+        raise Invalid(f"a reason has at most {MAX_REASON} characters of valid text", code="invalid_reason")
 
 
 def overlap_key(program: Program, values: Mapping[str, Any]) -> str:
@@ -184,11 +188,13 @@ def _accepted(row: Inserted, principal: Principal, program: Program) -> Job:
         "scheduled_at": row.scheduled_at,
         "created_at": row.created_at,
     }
-    # The rest is read when somebody asks for it: a submission costs one statement.
-    job = Job.from_db(None, list(values), list(values.values()))
+    # The rest is read when somebody asks for it: a submission costs one statement. from_db takes the values in
+    # the order of the model's fields.
+    loaded = [field.attname for field in Job._meta.concrete_fields if field.attname in values]
+    job = Job.from_db(None, loaded, [values[name] for name in loaded])
     job.program = program
     if row.blocked is None:
-        transaction.on_commit(partial(dispatch.after_submission, row.number, row.queue_id), robust=True)
+        dispatch.after_commit(row.number, row.queue_id)
     return job
 
 

@@ -106,7 +106,14 @@ def _due(cursor: Cursor) -> int:
     if ready:
         dispatch_transition.wake(cursor, [number for number, _ in ready])
     open_lanes(cursor)
-    cursor.execute("SELECT DISTINCT queue_id FROM jobsite_lane WHERE is_waiting ORDER BY queue_id")
+    # A queue that is configured no more keeps its jobs; they go on when it is configured again.
+    cursor.execute(
+        """
+        SELECT DISTINCT l.queue_id FROM jobsite_lane l JOIN jobsite_queue q ON q.id = l.queue_id
+        WHERE l.is_waiting AND q.name = ANY(%s) ORDER BY l.queue_id
+        """,
+        [list(settings.JOBSITE_BROKER_URLS)],
+    )
     for (queue_id,) in cursor.fetchall():
         dispatch.dispatch(cursor, queue_id)
     return len(ready)

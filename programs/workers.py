@@ -142,11 +142,16 @@ def heartbeat(cursor: Cursor, *, incarnation: UUID, children: int) -> None:
     """Say that the worker lives, and with how many children; one that was called LOST by mistake is back."""
     cursor.execute(
         """
-        UPDATE jobsite_worker SET last_seen_at = clock_timestamp(), children = %s,
-               status = CASE WHEN status = 'STOPPING' THEN status ELSE 'ACTIVE' END
-        WHERE incarnation = %s
+        UPDATE jobsite_worker w SET last_seen_at = clock_timestamp(), children = %(children)s,
+               status = CASE WHEN status = 'STOPPING' THEN status ELSE 'ACTIVE' END,
+               -- Meanwhile another may have taken the name of one that seemed lost.
+               name = CASE WHEN status IN ('ACTIVE', 'STOPPING') OR NOT EXISTS (
+                               SELECT 1 FROM jobsite_worker o
+                               WHERE o.name = w.name AND o.status IN ('ACTIVE', 'STOPPING') AND o.id <> w.id)
+                           THEN name ELSE left(name, 240) || '-' || id END
+        WHERE incarnation = %(incarnation)s
         """,
-        [children, incarnation],
+        {"children": children, "incarnation": incarnation},
     )
 
 

@@ -1,5 +1,6 @@
 """Who owns what: tenants, the people in them with their roles, and their API keys."""
 
+import re
 from typing import ClassVar
 
 from django.conf import settings
@@ -7,8 +8,9 @@ from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models.functions import Now
 
+CODE_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 CODE = RegexValidator(
-    r"^[a-z0-9][a-z0-9_.-]{0,99}$", "A code is up to 100 lower-case letters, digits, and _ . - inside."
+    rf"^{CODE_PATTERN.pattern}$", "A code is up to 100 lower-case letters, digits, and _ . - inside."
 )
 SYSTEM = "system"
 

@@ -17,8 +17,8 @@ def find_function(target: str) -> Callable[..., Any]:
     module_name, _, name = target.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise UnknownAction(f"{target}: {error}") from error
+    except Exception as error:  # a module may raise anything while it is imported
+        raise UnknownAction(f"{target}: {type(error).__name__}: {error}") from error
     if not callable(function):
         raise UnknownAction(f"{target} is not a function")
     return function  # type: ignore[no-any-return]

@@ -47,7 +47,6 @@ class Job(models.Model):
     priority = models.SmallIntegerField(db_default=0)
     parameters = models.JSONField()
     context = models.ForeignKey(CapturedContext, models.PROTECT, related_name="+", db_index=False)
-    notify = models.BooleanField(db_default=False)
 
     # When: scheduled_at never changes, due_at is moved by back-off and snooze, rank orders the lane.
     scheduled_at = models.DateTimeField()
@@ -157,7 +156,10 @@ class Job(models.Model):
                 name="job_finished_at_only_when_terminal",
             ),
             models.CheckConstraint(
-                condition=Q(status="FAILED", outcome="ERROR", failure_kind__in=list(FailureKind))
+                # A comparison with NULL is not false, and a CHECK lets through what is not false.
+                condition=Q(
+                    status="FAILED", outcome="ERROR", failure_kind__isnull=False, failure_kind__in=list(FailureKind)
+                )
                 | Q(status="COMPLETED", outcome__in=["NORMAL", "WARNING"], failure_kind__isnull=True)
                 | (~Q(status__in=["FAILED", "COMPLETED"]) & Q(outcome="NORMAL", failure_kind__isnull=True)),
                 name="job_outcome_follows_status",
@@ -167,7 +169,7 @@ class Job(models.Model):
                 name="job_blocked_only_while_pending",
             ),
             models.CheckConstraint(
-                condition=Q(hold_at__isnull=False, blocked="HELD")
+                condition=Q(hold_at__isnull=False, blocked__isnull=False, blocked="HELD")
                 | (Q(hold_at__isnull=True) & (Q(blocked__isnull=True) | ~Q(blocked="HELD"))),
                 name="job_held_with_a_moment",
             ),

@@ -23,12 +23,12 @@ class Dispatched:
 
 
 # What one run of program p is expected to take; a mean of fewer than twenty runs is not believed.
-EXPECTED = "coalesce(CASE WHEN p.measured_runs >= 20 THEN p.mean_seconds END, %(horizon)s)"
+EXPECTED = "coalesce(CASE WHEN p.measured_runs >= 20 THEN p.mean_seconds END, 'infinity'::float)"
 
 # How many more messages a queue may hold (PROTOCOL "window"): one for each idle child of its living workers
 # whose manager has room, plus one; beyond that only what the children are expected to finish within the
-# horizon, by the programs' known means, which the caller adds up row by row (a program without a known mean
-# fills the horizon alone). No worker known: two.
+# horizon, by the programs' known means, which the caller adds up row by row (a program without a known mean is
+# expected to take for ever). No worker known: two.
 ROOM = f"""
     SELECT coalesce(sum(w.children), 0) AS children,
            CASE WHEN count(w.id) = 0 THEN %(unattended)s
@@ -77,7 +77,8 @@ WITH gate AS MATERIALIZED (
     JOIN jobsite_lane l ON l.queue_id = gate.id AND l.is_waiting AND l.paused_at IS NULL
     JOIN jobsite_tenant t ON t.id = l.tenant_id AND t.status = 'ACTIVE'
     WHERE bound.most > 0
-    ORDER BY greatest(l.served, gate.virtual_time), l.id LIMIT (SELECT greatest(most, 0) FROM bound)
+    -- A few more than there is room for: some lanes may prove empty.
+    ORDER BY greatest(l.served, gate.virtual_time), l.id LIMIT (SELECT greatest(most, 0) + 10 FROM bound)
 ), candidates AS MATERIALIZED (
     SELECT c.number, c.seconds, lanes.id AS lane_id,
            lanes.start_tag + (c.place - 1)::float / lanes.weight AS tag, lanes.weight, c.rank

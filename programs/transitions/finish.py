@@ -41,28 +41,36 @@ class Held:
     started_at: datetime | None
 
 
+# A job that was asked to stop does not run again: what would have been a retry ends it.
 # One guarded statement: the job, its attempt, and the program's row of consecutive failures, which is touched
 # only when it changes (a row written by every finish would be what all finishes wait for). A retry that is
 # due later goes out of the lane (blocked = SCHEDULED); the sweep brings it back.
 FINISH = """
-WITH moved AS (
-    UPDATE jobsite_job SET
-        status = %(status)s::text, outcome = %(outcome)s::text, failure_kind = %(failure_kind)s::text,
-        result = %(result)s::jsonb, error = %(error)s::jsonb,
-        needs_review = %(status)s::text = 'FAILED',
-        finished_at = CASE WHEN %(terminal)s::boolean THEN clock_timestamp() END,
-        queued_at = CASE WHEN %(status)s::text = 'PENDING' THEN NULL ELSE queued_at END,
-        due_at = CASE WHEN %(status)s::text = 'PENDING'
-                      THEN statement_timestamp() + %(delay)s::float * interval '1 second' ELSE due_at END,
-        rank = CASE WHEN %(status)s::text = 'PENDING'
-                    THEN statement_timestamp() + %(delay)s::float * interval '1 second'
-                         - priority * interval '60 seconds' ELSE rank END,
-        blocked = CASE WHEN %(status)s::text = 'PENDING' AND %(delay)s::float > 0 THEN 'SCHEDULED' END,
-        attempts = attempts + %(counted)s::integer, returns = returns + %(returned)s::integer,
-        progress = coalesce(%(progress)s::jsonb, progress),
-        lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
+WITH mine AS MATERIALIZED (
+    SELECT number, CASE WHEN %(status)s::text = 'PENDING' AND cancel_requested_at IS NOT NULL THEN 'CANCELED'
+                        ELSE %(status)s::text END AS target
+    FROM jobsite_job
     WHERE number = %(number)s::bigint AND lock_token = %(token)s::uuid AND status = 'RUNNING'
-    RETURNING number, tenant_id, program_id, fence, external_id, claimed_at
+    FOR NO KEY UPDATE
+), moved AS (
+    UPDATE jobsite_job j SET
+        status = mine.target, outcome = %(outcome)s::text, failure_kind = %(failure_kind)s::text,
+        result = %(result)s::jsonb, error = %(error)s::jsonb,
+        needs_review = mine.target = 'FAILED',
+        finished_at = CASE WHEN mine.target IN ('COMPLETED', 'FAILED', 'CANCELED') THEN clock_timestamp() END,
+        queued_at = CASE WHEN mine.target = 'PENDING' THEN NULL ELSE j.queued_at END,
+        due_at = CASE WHEN mine.target = 'PENDING'
+                      THEN statement_timestamp() + %(delay)s::float * interval '1 second' ELSE j.due_at END,
+        rank = CASE WHEN mine.target = 'PENDING'
+                    THEN statement_timestamp() + %(delay)s::float * interval '1 second'
+                         - j.priority * interval '60 seconds' ELSE j.rank END,
+        blocked = CASE WHEN mine.target = 'PENDING' AND %(delay)s::float > 0 THEN 'SCHEDULED' END,
+        attempts = j.attempts + %(counted)s::integer, returns = j.returns + %(returned)s::integer,
+        progress = coalesce(%(progress)s::jsonb, j.progress),
+        lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
+    FROM mine
+    WHERE j.number = mine.number AND j.lock_token = %(token)s::uuid AND j.status = 'RUNNING'
+    RETURNING j.number, j.tenant_id, j.program_id, j.fence, j.external_id, j.claimed_at, mine.target
 ), attempt AS (
     INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at,
                                     started_at, ended_at, result, error, traceback)
@@ -72,10 +80,10 @@ WITH moved AS (
     FROM moved
 ), counted AS (
     UPDATE jobsite_program p
-    SET consecutive_failures = CASE WHEN %(status)s::text = 'FAILED' THEN p.consecutive_failures + 1 ELSE 0 END
+    SET consecutive_failures = CASE WHEN moved.target = 'FAILED' THEN p.consecutive_failures + 1 ELSE 0 END
     FROM moved
     WHERE p.id = moved.program_id AND p.max_consecutive_failures IS NOT NULL
-          AND (%(status)s::text = 'FAILED' OR (%(status)s::text = 'COMPLETED' AND p.consecutive_failures > 0))
+          AND (moved.target = 'FAILED' OR (moved.target = 'COMPLETED' AND p.consecutive_failures > 0))
 )
 SELECT number FROM moved
 """
@@ -96,7 +104,6 @@ def parameters(held: Held, ending: Ending) -> dict[str, object]:
         "worker": held.worker,
         "started_at": held.started_at,
         "status": str(ending.status),
-        "terminal": ending.status in (Status.COMPLETED, Status.FAILED, Status.CANCELED),
         "outcome": str(ending.outcome),
         "failure_kind": str(ending.failure_kind) if ending.failure_kind else None,
         "result": _json(ending.result),
@@ -114,13 +121,16 @@ def _json(value: object) -> str | None:
     return None if value is None else json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
-def stored_attempts(cursor: Cursor, held: Sequence[Held]) -> set[UUID]:
-    """The tokens among these whose attempt is stored: how a finish whose answer was lost is told to have won."""
+def stored_attempts(cursor: Cursor, held: Sequence[Held]) -> dict[UUID, AttemptResult]:
+    """How the attempts of these tokens ended, as far as they are stored.
+
+    So a finish whose answer was lost is told to have won; another result than its own is somebody else's.
+    """
     cursor.execute(
         """
-        SELECT a.token FROM unnest(%s::bigint[], %s::uuid[]) AS h (number, token)
+        SELECT a.token, a.result FROM unnest(%s::bigint[], %s::uuid[]) AS h (number, token)
         JOIN jobsite_jobattempt a ON a.job_id = h.number AND a.token = h.token
         """,
         [[one.number for one in held], [one.token for one in held]],
     )
-    return {row[0] for row in cursor.fetchall()}
+    return {token: AttemptResult(result) for token, result in cursor.fetchall()}

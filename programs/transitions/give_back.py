@@ -22,7 +22,7 @@ def action_unknown(target: str, *, returns: int) -> Ending:
         "message": f"no action {target} on any worker",
         "step": None,
     }
-    if returns + 1 < MAX_RETURNS:
+    if returns < MAX_RETURNS:
         return Ending(
             Status.PENDING,
             AttemptResult.RETURNED,
@@ -48,8 +48,10 @@ WITH held AS MATERIALIZED (
     WHERE lock_owner = %(owner)s AND status = 'RUNNING'
     ORDER BY number FOR NO KEY UPDATE
 ), moved AS (
-    UPDATE jobsite_job j SET status = 'PENDING', queued_at = NULL, lock_token = NULL, lock_owner = NULL,
-                             lock_expires_at = NULL, stuck_at = NULL
+    UPDATE jobsite_job j SET
+        status = CASE WHEN j.cancel_requested_at IS NULL THEN 'PENDING' ELSE 'CANCELED' END,
+        finished_at = CASE WHEN j.cancel_requested_at IS NOT NULL THEN clock_timestamp() END,
+        queued_at = NULL, lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
     FROM held WHERE j.number = held.number AND j.status = 'RUNNING' AND j.lock_token = held.lock_token
     RETURNING j.number, j.tenant_id, j.fence, held.lock_token, j.external_id, j.claimed_at, j.started_at
 ), attempt AS (

@@ -27,7 +27,6 @@ class NewJob:
     idempotency_key: str | None = None
     fingerprint: str = ""
     retry_of: int | None = None
-    notify: bool = False
     engine: str = "redis"
 
 
@@ -56,22 +55,22 @@ WITH kept AS (
 ), given AS MATERIALIZED (
     SELECT g.position, p.queue_id, g.tenant_id, p.id AS program_id, g.trigger, g.parameters, g.context,
            coalesce(g.priority, p.priority) AS priority,
-           coalesce(g.scheduled_at, clock_timestamp()) AS scheduled_at,
-           greatest(coalesce(g.scheduled_at, clock_timestamp()), clock_timestamp()) AS due_at,
+           coalesce(g.scheduled_at, statement_timestamp()) AS scheduled_at,
+           greatest(g.scheduled_at, statement_timestamp()) AS due_at,
            CASE WHEN g.hold_by IS NOT NULL THEN 'HELD'
-                WHEN g.scheduled_at > clock_timestamp() THEN 'SCHEDULED'
+                WHEN g.scheduled_at > statement_timestamp() THEN 'SCHEDULED'
                 WHEN p.status = 'PAUSED' THEN 'PAUSED' END AS blocked,
            g.hold_by, g.hold_reason, g.overlap_policy, g.overlap_key, g.idempotency_key, g.fingerprint,
-           g.retry_of, g.notify, g.engine
+           g.retry_of, g.engine
     FROM unnest(
             %(tenant_id)s::bigint[], %(program_id)s::bigint[], %(trigger)s::text[], %(parameters)s::text[],
             %(context)s::uuid[], %(priority)s::smallint[], %(scheduled_at)s::timestamptz[], %(hold_by)s::text[],
             %(hold_reason)s::text[], %(overlap_policy)s::text[], %(overlap_key)s::text[],
-            %(idempotency_key)s::text[], %(fingerprint)s::text[], %(retry_of)s::bigint[], %(notify)s::boolean[],
+            %(idempotency_key)s::text[], %(fingerprint)s::text[], %(retry_of)s::bigint[],
             %(engine)s::text[]
         ) WITH ORDINALITY AS g (
             tenant_id, program_id, trigger, parameters, context, priority, scheduled_at, hold_by, hold_reason,
-            overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, notify, engine, position
+            overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine, position
         )
     JOIN jobsite_program p ON p.id = g.program_id
 ), numbered AS MATERIALIZED (
@@ -81,11 +80,11 @@ WITH kept AS (
     INSERT INTO jobsite_job (
         number, tenant_id, program_id, queue_id, trigger, priority, parameters, context_id,
         scheduled_at, due_at, rank, blocked, hold_at, hold_by, hold_reason,
-        overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of_id, notify, engine, created_at)
+        overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of_id, engine, created_at)
     SELECT number, tenant_id, program_id, queue_id, trigger, priority, parameters::jsonb, context,
            scheduled_at, due_at, due_at - priority * interval '60 seconds', blocked,
            CASE WHEN hold_by IS NOT NULL THEN clock_timestamp() END, coalesce(hold_by, ''), hold_reason,
-           overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, notify, engine,
+           overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine,
            clock_timestamp()
     FROM numbered
     ON CONFLICT DO NOTHING
@@ -119,7 +118,6 @@ def insert(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:
             "idempotency_key": [job.idempotency_key for job in jobs],
             "fingerprint": [job.fingerprint for job in jobs],
             "retry_of": [job.retry_of for job in jobs],
-            "notify": [job.notify for job in jobs],
             "engine": [job.engine for job in jobs],
         },
     )

@@ -148,6 +148,7 @@ def test_parameters_are_typed_by_the_schema(run: Run, tenant: Tenant, tmp_path: 
         (("hello", "--parameters", "@/no/such/file"), "cannot read /no/such/file"),
         (("hello", "-p", "times=1", "--as", "nobody"), "no user nobody"),
         (("hello", "--tenant", "nowhere"), "no tenant nowhere"),
+        (("hello", "-p", "times=1", "--notify"), "--notify is not supported by this version"),
     ],
 )
 def test_a_wrong_submission_is_one_sentence_and_no_job(

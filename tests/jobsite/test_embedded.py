@@ -124,14 +124,8 @@ def test_without_configuration_there_is_a_postgresql_with_an_ordinary_role_and_a
 
     assert found == embedded.servers(shared)
     assert question(shared, "SELECT current_user || current_database()") == "jobsitejobsite"
-    assert (
-        question(shared, "SELECT rolcreatedb AND NOT rolsuper FROM pg_roles WHERE rolname = 'jobsite'")
-        == "True"
-    )
-    assert (
-        question(shared, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'jobsite'")
-        == "jobsite"
-    )
+    assert question(shared, "SELECT rolcreatedb AND NOT rolsuper FROM pg_roles WHERE rolname = 'jobsite'") == "True"
+    assert question(shared, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'jobsite'") == "jobsite"
     assert question(shared, "SELECT upper('ä')") == "Ä"
     for setting, value in {
         "TimeZone": "UTC",
@@ -272,9 +266,7 @@ def test_a_killed_server_is_started_again(worn: Path) -> None:
     with psycopg.connect(embedded.servers(worn).database_url) as connection:
         connection.execute("CREATE TABLE rescued AS SELECT 42 AS answer")
 
-    client = psycopg.connect(
-        embedded.servers(worn).database_url
-    )  # its process outlives PostgreSQL's first one
+    client = psycopg.connect(embedded.servers(worn).database_url)  # its process outlives PostgreSQL's first one
     for server in both(worn):
         killed = main_process(server)
         os.kill(killed, signal.SIGKILL)
@@ -302,9 +294,7 @@ def test_a_start_killed_while_it_installs_is_cleared(home: Path, with_initdb: bo
     assert not (home / "postgres.new").exists()
 
 
-def test_a_start_that_ends_before_the_role_is_made_is_finished(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_start_that_ends_before_the_role_is_made_is_finished(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(server: Postgres) -> None:
         raise KeyboardInterrupt
 
@@ -330,9 +320,7 @@ def test_a_process_number_given_away_again_does_not_stop_the_start(worn: Path) -
             sockets / ".s.PGSQL.5432.lock",
             worn / "redis/redis.pid",
         ):
-            stale.write_text(
-                f"{somebody_else.pid}\n{worn / 'postgres'}\n1700000000\n5432\n{sockets}\n\n\nready\n"
-            )
+            stale.write_text(f"{somebody_else.pid}\n{worn / 'postgres'}\n1700000000\n5432\n{sockets}\n\n\nready\n")
         (sockets / ".s.PGSQL.5432").touch()
 
         start(worn)
@@ -433,9 +421,7 @@ def test_data_of_another_version(home: Path) -> None:
     (home / "postgres").mkdir(parents=True)
     (home / "postgres" / "PG_VERSION").write_text("12\n")
 
-    with pytest.raises(
-        EmbeddedError, match=r"made by PostgreSQL 12, but PostgreSQL 1\d is installed: dump it"
-    ):
+    with pytest.raises(EmbeddedError, match=r"made by PostgreSQL 12, but PostgreSQL 1\d is installed: dump it"):
         start(home, redis=False)
 
 
@@ -448,9 +434,7 @@ def test_a_server_that_does_not_come_up_is_shown_with_the_end_of_its_log(worn: P
     with pytest.raises(EmbeddedError) as refused:
         start(worn, redis=False)
 
-    assert str(refused.value).startswith(
-        f"PostgreSQL ended while it started. The end of {worn / 'postgres.log'}:\n"
-    )
+    assert str(refused.value).startswith(f"PostgreSQL ended while it started. The end of {worn / 'postgres.log'}:\n")
     assert 'unrecognized configuration parameter "no_such_setting"' in str(refused.value)
     settings.write_text("")
 
@@ -460,9 +444,7 @@ def test_a_server_of_another_container(home: Path, monkeypatch: pytest.MonkeyPat
     home.mkdir()
     with (home / "postgres.running").open("w") as running:
         fcntl.flock(running, fcntl.LOCK_EX)
-        with pytest.raises(
-            EmbeddedError, match=r"^PostgreSQL neither answers nor ends: processes hold .*container"
-        ):
+        with pytest.raises(EmbeddedError, match=r"^PostgreSQL neither answers nor ends: processes hold .*container"):
             start(home, redis=False)
     assert not (home / "postgres").exists()
 
@@ -495,9 +477,7 @@ def test_a_socket_directory_made_by_another_user(home: Path) -> None:
     planted.mkdir()
     os.chown(planted, NOBODY, NOBODY)
 
-    with pytest.raises(
-        EmbeddedError, match=rf"^{planted} should be a directory of the user root, but nobody put"
-    ):
+    with pytest.raises(EmbeddedError, match=rf"^{planted} should be a directory of the user root, but nobody put"):
         start(home)
 
     planted.rmdir()
@@ -585,9 +565,9 @@ def test_postgresql_has_no_capability_where_it_needs_none(shared: Path) -> None:
 
     status = Path(f"/proc/{main_process(Postgres(embedded.servers(shared)))}/status").read_text()
 
-    assert {
-        line.split()[1] for line in status.splitlines() if line.startswith(("CapPrm", "CapEff", "CapAmb"))
-    } == {"0000000000000000"}
+    assert {line.split()[1] for line in status.splitlines() if line.startswith(("CapPrm", "CapEff", "CapAmb"))} == {
+        "0000000000000000"
+    }
 
 
 @as_root
@@ -601,9 +581,7 @@ def test_another_process_of_the_servers_user_is_not_let_in(shared: Path) -> None
         ([*psql, "-U", "postgres", "-c", "SELECT 1"], "Peer authentication failed"),
         ([str(plain_python()), "-c", connect], "Permission denied"),
     ):
-        ended = subprocess.run(
-            argv, user=owner.st_uid, group=owner.st_gid, capture_output=True, text=True, cwd="/"
-        )
+        ended = subprocess.run(argv, user=owner.st_uid, group=owner.st_gid, capture_output=True, text=True, cwd="/")
         assert complaint in ended.stderr
 
 
@@ -702,10 +680,7 @@ def test_addresses_need_nothing_to_be_there(folder: Path) -> None:
     assert list(folder.iterdir()) == []
     assert embedded.servers(folder / "x" / ".." / "home") == found != embedded.servers(folder / "other")
     assert len(os.fsencode(found.postgres_socket)) < 100
-    assert (
-        found.database_url
-        == f"postgresql://jobsite@/jobsite?host={str(found.socket_directory).replace('/', '%2F')}"
-    )
+    assert found.database_url == f"postgresql://jobsite@/jobsite?host={str(found.socket_directory).replace('/', '%2F')}"
     assert found.broker_url == f"redis+socket://{found.socket_directory}/redis.sock?virtual_host=0"
 
 

@@ -2,9 +2,11 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from threading import Barrier
 from typing import Any
@@ -19,9 +21,10 @@ from django.db import IntegrityError, connection, transaction
 from jobsite import embedded
 from jobsite.database import Connection, Cursor, connect
 from programs import principals, sweeps, workers
+from programs.context import Context
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
 from programs.models import Job, JobAttempt, Program, Queue
-from programs.principals import Principal
+from programs.principals import Principal, RunningAs
 from programs.transitions import cancel, finish
 from programs.transitions.claim import Claimed, claim
 from programs.transitions.finish import Ending, Held
@@ -54,6 +57,7 @@ def _nothing_is_left() -> Iterator[None]:
 def cursor(db: None) -> Iterator[Cursor]:
     """A cursor of Django's, in the test's own transaction where it has one."""
     with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '10s'")  # what should not wait fails instead of hanging
         yield cursor
 
 
@@ -71,9 +75,7 @@ def new_worker(
     children: int = 1,
     queues: tuple[str, ...] = ("default",),
 ) -> Registered:
-    return workers.register(
-        cursor, name=name, manager=manager, queues=queues, pool="prefork", children=children
-    )
+    return workers.register(cursor, name=name, manager=manager, queues=queues, pool="prefork", children=children)
 
 
 class Jobs:
@@ -124,7 +126,7 @@ class Jobs:
         )
 
     def claim(self, number: int, *, worker: Registered | None = None, message: UUID | None = None) -> Claimed:
-        return claim_all(self.cursor, [number], worker or self.worker, message=message)[0]
+        return claim_all(self.cursor, [number], worker or self.worker, message=message, exact=True)[0]
 
     def running(
         self,
@@ -157,9 +159,7 @@ class Jobs:
                 return self.ended(FAILURE, **fields)
             case Status.CANCELED:
                 number = self.pending(**fields)
-                cancel.cancel(
-                    self.cursor, number=number, tenant_id=self.row(number).tenant_id, by="alice", reason=""
-                )
+                cancel.cancel(self.cursor, number=number, tenant_id=self.row(number).tenant_id, by="alice", reason="")
                 return number
 
     def set(self, number: int, assignments: str, values: Any = ()) -> None:
@@ -188,9 +188,7 @@ class Jobs:
         return dict(Job.objects.order_by("number").values_list("number", "status"))
 
     def attempts(self, number: int) -> list[str]:
-        return list(
-            JobAttempt.objects.filter(job_id=number).order_by("fence").values_list("result", flat=True)
-        )
+        return list(JobAttempt.objects.filter(job_id=number).order_by("fence").values_list("result", flat=True))
 
 
 @pytest.fixture
@@ -257,10 +255,24 @@ def race(transactional_db: None) -> Iterator[Race]:
 
 
 @pytest.fixture
-def other(transactional_db: None) -> Iterator[Connection]:
+def connect_more(transactional_db: None) -> Iterator[Callable[[], Connection]]:
+    """Further connections to the database of the test."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(connect(application_name="test"))
+
+
+@pytest.fixture
+def other(connect_more: Callable[[], Connection]) -> Connection:
     """A second connection to the database of the test."""
-    with connect(application_name="test") as other:
-        yield other
+    return connect_more()
+
+
+def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+    """Wait for a condition; fails when it does not come."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come"
+        time.sleep(0.005)
 
 
 class Broker:
@@ -323,3 +335,33 @@ def queue_row(name: str = "default") -> Queue:
 
 def principal_of(user: Any, tenant: Any) -> Principal:
     return principals.of_user(user, tenant)
+
+
+def a_claimed(**fields: Any) -> Claimed:
+    """What a claim tells, without a database."""
+    known: dict[str, Any] = {
+        "number": 1,
+        "token": uuid4(),
+        "fence": 1,
+        "attempts": 0,
+        "losses": 0,
+        "returns": 0,
+        "tenant_id": 1,
+        "tenant": "acme",
+        "program_id": 1,
+        "program_version": 1,
+        "queue_id": 1,
+        "queue": "default",
+        "parameters": {},
+        "context": {},
+        "claimed_at": datetime.now(UTC),
+    }
+    return Claimed(**known | fields)
+
+
+EVERYBODY = RunningAs(None, frozenset(), everything=True)
+
+
+def a_context(claimed: Claimed | None = None, *, principal: RunningAs = EVERYBODY, seconds: float = 3_600.0) -> Context:
+    """What an action gets, without a worker."""
+    return Context(claimed or a_claimed(), principal, deadline=time.monotonic() + seconds, cancel_grace=10.0)

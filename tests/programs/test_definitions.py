@@ -136,9 +136,7 @@ def test_the_smallest_program_gets_the_defaults():
         priority=0,
         parameters={"type": "object", "additionalProperties": False},
         timeout=300.0,
-        retry=RetryPolicy(
-            max_attempts=3, initial_interval=1.0, coefficient=2.0, maximum_interval=30.0, jitter=0.1
-        ),
+        retry=RetryPolicy(max_attempts=3, initial_interval=1.0, coefficient=2.0, maximum_interval=30.0, jitter=0.1),
         overlap=Overlap.ALLOW,
         overlap_keys=(),
         max_consecutive_failures=None,
@@ -413,16 +411,12 @@ def test_kinds_of_a_later_version_are_refused_as_such(kind):
     )
 
 
-@pytest.mark.parametrize(
-    "key", ["notification_group", "callback", "on_child_failure", "cancel_children_on_failure"]
-)
+@pytest.mark.parametrize("key", ["notification_group", "callback", "on_child_failure", "cancel_children_on_failure"])
 def test_keys_of_a_later_version_are_refused_as_such(key):
     assert error_of(**{key: "x"}) == f"{key}: is not supported by this version"
 
 
-@pytest.mark.parametrize(
-    ("kind", "default", "maximum"), [("python", 300.0, 86_400.0), ("command", 30.0, 3_600.0)]
-)
+@pytest.mark.parametrize(("kind", "default", "maximum"), [("python", 300.0, 86_400.0), ("command", 30.0, 3_600.0)])
 def test_the_kinds_have_the_limits_of_the_specification(kind, default, maximum):
     assert (KINDS[kind].default_timeout, KINDS[kind].maximum_timeout) == (default, maximum)
 
@@ -479,9 +473,7 @@ READ_KEYS = [field.name for field in dataclasses.fields(ProgramDefinition) if fi
 @settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from([*READ_KEYS, "zzz"]), VALUES, max_size=4),
-    st.lists(
-        st.dictionaries(st.sampled_from(["kind", "target", "argv", "env", "timeout"]), VALUES), max_size=2
-    ),
+    st.lists(st.dictionaries(st.sampled_from(["kind", "target", "argv", "env", "timeout"]), VALUES), max_size=2),
 )
 def test_no_values_do_worse_than_a_definition_error(keys, actions):
     for action in ([python()], [*actions, command()], actions):

@@ -41,7 +41,7 @@ def test_every_status_has_its_phase(status, phase):
 
 
 def test_a_status_is_either_open_or_terminal():
-    assert OPEN | TERMINAL == set(Status)
+    assert set(Status) == OPEN | TERMINAL
     assert not OPEN & TERMINAL
     assert {"COMPLETED", "FAILED", "CANCELED"} == TERMINAL
 

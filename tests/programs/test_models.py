@@ -7,7 +7,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.programs.conftest import FAILURE, SUCCESS, WAITING, new_worker, queue_row, refused_by
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import connection
@@ -18,6 +17,7 @@ from programs.lifecycle import MOVES, TERMINAL, Status
 from programs.models import Action, AuditEntry, Job, JobAttempt, JobLogEntry, Lane, Program, Worker
 from programs.retries import RetryPolicy
 from programs.transitions import cancel
+from tests.programs.conftest import FAILURE, SUCCESS, WAITING, new_worker, queue_row, refused_by
 
 pytestmark = pytest.mark.django_db
 
@@ -100,7 +100,7 @@ def test_what_came_of_a_failed_job_is_final(jobs, change):
     "change",
     [
         "needs_review = false, reviewed_at = clock_timestamp(), reviewed_by = 'alice'",
-        "parameters = '{\"password\": {\"$secret\": \"newly encrypted\"}}'",
+        'parameters = \'{"password": {"$secret": "newly encrypted"}}\'',
         "retry_of_id = NULL",
     ],
 )
@@ -254,7 +254,7 @@ def copy_of(jobs, number: int, **columns: object) -> None:
         "scheduled_at": "scheduled_at",
         "due_at": "due_at",
         "rank": "rank",
-    } | {name: "%s" for name in columns}
+    } | dict.fromkeys(columns, "%s")
     jobs.cursor.execute(
         f"INSERT INTO jobsite_job ({', '.join(given)}) SELECT {', '.join(given.values())}"
         " FROM jobsite_job WHERE number = %s",
@@ -403,9 +403,7 @@ def test_a_job_retries_one_of_its_own_tenant(jobs, other_program):
 
 def test_an_action_is_of_the_tenant_of_its_program(tenant, other_program):
     with refused_by("action_program_of_same_tenant"):
-        Action.objects.create(
-            tenant=tenant, program=other_program, position=1, kind="python", configuration={}
-        )
+        Action.objects.create(tenant=tenant, program=other_program, position=1, kind="python", configuration={})
 
 
 def test_an_attempt_is_of_the_tenant_of_its_job(jobs, other_tenant):
@@ -455,9 +453,7 @@ def test_the_actions_of_a_program_have_a_place_each(define):
     program = define()
 
     with refused_by("action_position_once_per_program"):
-        Action.objects.create(
-            tenant=program.tenant, program=program, position=1, kind="python", configuration={}
-        )
+        Action.objects.create(tenant=program.tenant, program=program, position=1, kind="python", configuration={})
 
 
 def test_a_tenant_has_one_lane_in_a_queue(tenant):
@@ -508,9 +504,7 @@ def test_a_member_has_a_known_role(tenant):
 
 def test_of_a_key_only_a_digest_is_stored(tenant, alice):
     with refused_by("apikey_digest_is_sha256"):
-        ApiKey.objects.create(
-            tenant=tenant, user=alice, name="ci", prefix="js_1", digest="the key itself", scopes=[]
-        )
+        ApiKey.objects.create(tenant=tenant, user=alice, name="ci", prefix="js_1", digest="the key itself", scopes=[])
 
 
 # ---- audit and logs --------------------------------------------------------------------------------------
@@ -590,10 +584,7 @@ def test_a_line_has_a_known_stream_and_severity(cursor, column, rule):
 def test_a_terminal_job_ends_by_its_own_hand_only(jobs):
     number = jobs.ended(SUCCESS)
 
-    assert (
-        cancel.cancel(jobs.cursor, number=number, tenant_id=jobs.row(number).tenant_id, by="x", reason="")
-        is None
-    )
+    assert cancel.cancel(jobs.cursor, number=number, tenant_id=jobs.row(number).tenant_id, by="x", reason="") is None
 
 
 def test_a_job_knows_its_phase_and_whether_it_ended(jobs):

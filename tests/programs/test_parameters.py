@@ -456,8 +456,7 @@ def test_references_that_lead_nowhere_are_refused_on_save(schema):
         pytest.param(
             {
                 **with_properties(x={"$ref": "#/$defs/0"}),
-                "$defs": {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 4} for n in range(15)}
-                | {"15": {}},
+                "$defs": {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 4} for n in range(15)} | {"15": {}},
             },
             {"x": 1},
             id="four times the work with every reference",
@@ -651,9 +650,7 @@ def test_a_schema_changed_after_compilation_does_not_change_the_validator():
     assert errors_of(validate, schema, {"a": "x"}) == [("/a", 'expected integer, got string "x"')]
 
 
-@pytest.mark.parametrize(
-    "schema", [{"type": "object", "x": {1}}, {"type": "object", "x": float("nan")}, None]
-)
+@pytest.mark.parametrize("schema", [{"type": "object", "x": {1}}, {"type": "object", "x": float("nan")}, None])
 def test_a_schema_that_is_not_json_is_refused_by_every_call(schema):
     for call in (compiled, check_schema, lambda each: validate(each, {}), lambda each: from_text(each, [])):
         with pytest.raises(ParametersError):
@@ -665,9 +662,7 @@ def test_one_validator_serves_many_threads():
     results: list[object] = []
 
     def work(number: int) -> None:
-        results.extend(
-            validator.validate({"cohort": str(number)})["cohort"] == str(number) for _ in range(50)
-        )
+        results.extend(validator.validate({"cohort": str(number)})["cohort"] == str(number) for _ in range(50))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -724,17 +719,13 @@ KEYWORDS = [
 ]
 ANY_SCHEMA = st.recursive(
     st.booleans() | st.integers() | st.sampled_from(["string", "#", "#/properties/a", "("]),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*KEYWORDS, "a"]), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*KEYWORDS, "a"]), inner, max_size=4),
 )
 
 
 @settings(deadline=None)
 @given(
-    st.fixed_dictionaries(
-        {"type": st.just("object")}, optional={"properties": ANY_SCHEMA, "$ref": ANY_SCHEMA}
-    ),
+    st.fixed_dictionaries({"type": st.just("object")}, optional={"properties": ANY_SCHEMA, "$ref": ANY_SCHEMA}),
     ANY_JSON,
 )
 def test_any_schema_is_refused_or_validates_any_json(schema, parameters):

@@ -89,9 +89,7 @@ def test_no_policy_makes_a_pause_that_is_negative_or_beyond_its_maximum(policy, 
         (1, False, 120.0, GiveUp("the error is permanent")),
     ],
 )
-def test_a_failure_is_tried_again_while_runs_are_left_and_a_new_try_may_help(
-    runs, transient, retry_after, expected
-):
+def test_a_failure_is_tried_again_while_runs_are_left_and_a_new_try_may_help(runs, transient, retry_after, expected):
     assert decide(POLICY, runs=runs, transient=transient, spread=0, retry_after=retry_after) == expected
 
 
@@ -207,8 +205,10 @@ def test_contention_in_the_database_is_transient_and_a_full_disk_is_not(state, e
 
 @pytest.mark.parametrize(
     ("status", "expected"),
-    [(408, True), (425, True), (429, True), (500, True), (502, True), (503, True), (504, True), (599, True)]
-    + [(400, False), (401, False), (403, False), (404, False), (409, False), (410, False), (422, False)],
+    [
+        *((status, True) for status in (408, 425, 429, 500, 502, 503, 504, 599)),
+        *((status, False) for status in (400, 401, 403, 404, 409, 410, 422)),
+    ],
 )
 def test_an_answer_by_http_is_judged_by_its_status(status, expected):
     assert is_transient(http_error(status)) is expected

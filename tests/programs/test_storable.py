@@ -200,9 +200,7 @@ def test_text_can_be_asked_whether_it_is_storable(text, expected):
 ANY_TEXT = st.text(st.characters())  # surrogates included
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT | st.datetimes() | st.binary(),
-    lambda inner: (
-        st.lists(inner) | st.dictionaries(ANY_TEXT | st.integers(), inner) | st.tuples(inner, inner)
-    ),
+    lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT | st.integers(), inner) | st.tuples(inner, inner),
 )
 
 

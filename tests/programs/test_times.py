@@ -166,10 +166,7 @@ def test_what_is_shown_is_read_back_to_the_millisecond(moment):
     assert parse_time(format_time(moment)) == cut
 
 
-@given(
-    st.text()
-    | st.from_regex(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})\Z")
-)
+@given(st.text() | st.from_regex(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})\Z"))
 def test_no_text_does_worse_than_a_time_error(text):
     for parse in (parse_time, lambda each: parse_since(each, now=NOW)):
         try:

@@ -35,7 +35,7 @@ class Command(BaseCommand):
             "--priority", type=int, metavar="N", help="-100 to 100; one step is worth a minute of waiting"
         )
         parser.add_argument("--hold", action="store_true", help="keep it from running until it is released")
-        parser.add_argument("--notify", action="store_true", help="tell the submitter when it ends")
+        parser.add_argument("--notify", action="store_true", help="not supported by this version")
         parser.add_argument("--idempotency-key", metavar="K", help="the same key and request give the same job")
         parser.add_argument("--as", dest="user", metavar="USER", help="submit as this user, with his permissions")
         parser.add_argument("--wait", action="store_true", help="show its progress and end as it ends")
@@ -45,6 +45,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Submit, print the number or the job, wait if asked to."""
+        if options["notify"]:
+            raise Invalid("--notify is not supported by this version of jobsite")
         principal = principal_of(options, user=options["user"])
         program = submission.find_program(principal, options["program"])
         given = _parameters(program.parameters_schema, options["pairs"], options["parameters"])
@@ -56,7 +58,6 @@ class Command(BaseCommand):
                 scheduled_at=options["at"],
                 priority=options["priority"],
                 hold=options["hold"],
-                notify=options["notify"],
                 idempotency_key=options["idempotency_key"],
             ),
         )

@@ -1,0 +1,449 @@
+"""The operator's hand: permitted, in its own tenant, audited, and never on a healthy job by mistake."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+
+from jobsite import brokers
+from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from jobsite.tenants.models import Membership, Role
+from programs import principals, steering
+from programs.models import AuditEntry, Worker
+from programs.transitions.reap import reap_expired
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def as_role(tenant):
+    """A member of the tenant with this role, acting in the admin."""
+
+    def act(role):
+        user = User.objects.create_user(f"a-{role.lower()}")
+        Membership.objects.create(tenant=tenant, user=user, role=role)
+        return principals.of_user(user, tenant, door="admin")
+
+    return act
+
+
+@pytest.fixture
+def operator_of(other_tenant, charlie):
+    """Charlie, who may everything in his own tenant."""
+    return principals.of_user(charlie, other_tenant)
+
+
+@pytest.fixture
+def bobs_hand(tenant, bob):
+    return principals.of_user(bob, tenant, door="api")
+
+
+@pytest.fixture
+def alices_hand(tenant, alice):
+    return principals.of_user(alice, tenant, door="admin")
+
+
+def refused(kind, code):
+    return pytest.raises(kind, check=lambda refusal: refusal.code == code)
+
+
+def entries():
+    return AuditEntry.objects.filter(target_type="job")
+
+
+def make_stuck(jobs, number):
+    jobs.set(number, "stuck_at = clock_timestamp() - interval '1 second'")
+
+
+def shown(principal, *numbers):
+    return steering.locks(principal, list(numbers) or None)
+
+
+# ---- who -------------------------------------------------------------------------------------------------
+
+READ = {"VIEWER", "OPERATOR", "ADMIN"}
+WRITE = {"OPERATOR", "ADMIN"}
+ADMIN = {"ADMIN"}
+ACTIONS = {
+    "find_job": (READ, lambda principal, jobs: steering.find_job(principal, jobs.pending())),
+    "locks": (READ, lambda principal, jobs: steering.locks(principal)),
+    "cancel": (WRITE, lambda principal, jobs: steering.cancel(principal, jobs.pending())),
+    "hold": (WRITE, lambda principal, jobs: steering.hold(principal, jobs.pending())),
+    "release": (WRITE, lambda principal, jobs: steering.release(principal, jobs.pending(hold_by="x"))),
+    "expire_stuck": (ADMIN, lambda principal, jobs: steering.expire_stuck(principal)),
+    "clear_locks": (ADMIN, lambda principal, jobs: steering.clear_locks(principal, [])),
+}
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_each_act_takes_its_role(jobs, as_role, role, action):
+    roles, act = ACTIONS[action]
+
+    if role in roles:
+        act(as_role(role), jobs)
+    else:
+        with refused(Forbidden, "missing_scope"):
+            act(as_role(role), jobs)
+        assert not entries().exists()
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        steering.find_job,
+        steering.cancel,
+        steering.hold,
+        steering.release,
+        lambda charlie, number: steering.clear_locks(charlie, [lock_on(number)], force=True, reason="x"),
+    ],
+    ids=["find", "cancel", "hold", "release", "clear"],
+)
+@pytest.mark.parametrize("status", ["PENDING", "RUNNING", "COMPLETED"])
+def test_to_a_stranger_a_job_does_not_exist(jobs, operator_of, act, status):
+    number = jobs.in_status(status)
+
+    for target in (number, 10**9):
+        with refused(NotFound, "not_found") as refusal:
+            act(operator_of, target)
+        assert str(refusal.value) == f"no job {target}"
+
+    assert jobs.status(number) == status
+    assert not entries().exists()
+
+
+def lock_on(number):
+    now = datetime.now(UTC)
+    return steering.Lock(number, "w", uuid4(), now, now, 0.0, True)
+
+
+def test_a_stranger_sees_and_ends_nothing_of_others(jobs, operator_of):
+    claimed = jobs.running()
+    make_stuck(jobs, claimed.number)
+
+    assert steering.locks(operator_of) == []
+    assert steering.locks(operator_of, [claimed.number]) == []
+    assert steering.expire_stuck(operator_of) == []
+    assert steering.expire_stuck(operator_of, [claimed.number]) == []
+
+    assert jobs.status(claimed.number) == "RUNNING"
+
+
+@pytest.mark.parametrize("number", [0, -1, 10**30])
+def test_a_number_that_no_job_can_have_is_not_there(bobs_hand, number):
+    with refused(NotFound, "not_found"):
+        steering.find_job(bobs_hand, number)
+    with refused(NotFound, "not_found"):
+        steering.cancel(bobs_hand, number)
+
+
+# ---- cancel ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "after"),
+    [("PENDING", "CANCELED"), ("QUEUED", "CANCELED"), ("WAITING", "CANCELED"), ("RUNNING", "RUNNING")],
+)
+def test_a_cancel_says_what_the_job_is_then(jobs, bobs_hand, status, after):
+    number = jobs.in_status(status)
+
+    assert steering.cancel(bobs_hand, number, reason="no longer needed") == after
+
+    assert_entry("cancel", number, "bob", "api", "no longer needed", {"status": status}, {"status": after})
+    assert jobs.row(number).cancel_requested_by == "bob"
+
+
+def assert_entry(action, number, actor, door, reason, before, after):
+    [entry] = entries()
+    assert (entry.action, entry.target_type, entry.target) == (action, "job", str(number))
+    assert (entry.actor, entry.door, entry.reason, entry.tenant.code) == (actor, door, reason, "acme")
+    assert (entry.before, entry.after) == (before, after)
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "CANCELED"])
+def test_an_ended_job_cannot_be_canceled(jobs, bobs_hand, status):
+    number = jobs.in_status(status)
+
+    with refused(Conflict, "invalid_transition") as refusal:
+        steering.cancel(bobs_hand, number)
+
+    assert str(refusal.value) == f'Cannot cancel a job with status "{status}"'
+    assert not entries().exists()
+
+
+# ---- hold and release ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["PENDING", "QUEUED"])
+def test_a_hold_is_written_down(jobs, bobs_hand, status):
+    number, until = jobs.in_status(status), datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+
+    steering.hold(bobs_hand, number, reason="wait for Alice", until=until.isoformat())
+
+    job = jobs.row(number)
+    assert (job.blocked, job.hold_by, job.hold_until) == ("HELD", "bob", until)
+    end = until.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    assert_entry(
+        "hold", number, "bob", "api", "wait for Alice", {"status": status}, {"status": "PENDING", "until": end}
+    )
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "WAITING", "COMPLETED", "FAILED", "CANCELED"])
+def test_what_runs_or_ended_cannot_be_held(jobs, bobs_hand, status):
+    with refused(Conflict, "invalid_transition") as refusal:
+        steering.hold(bobs_hand, jobs.in_status(status))
+
+    assert str(refusal.value) == f'Cannot hold a job with status "{status}"'
+    assert not entries().exists()
+
+
+def test_a_job_of_a_schedule_cannot_be_held(jobs, bobs_hand):
+    number = jobs.pending(trigger="AUTOMATIC")
+
+    with refused(Conflict, "invalid_transition") as refusal:
+        steering.hold(bobs_hand, number)
+
+    assert str(refusal.value) == f"job {number} belongs to a schedule; pause the schedule instead"
+
+
+def test_a_held_job_cannot_be_held_again(jobs, bobs_hand):
+    number = jobs.pending(hold_by="alice")
+
+    with refused(Conflict, "invalid_transition") as refusal:
+        steering.hold(bobs_hand, number)
+
+    assert str(refusal.value) == f"job {number} is held already"
+
+
+@pytest.mark.parametrize(
+    ("until", "words"),
+    [
+        (datetime(2030, 1, 1), "has no zone"),
+        ("soon", "is not a time"),
+        ("2001-01-01T00:00:00Z", "lies in the past"),
+        ("2101-01-01T00:00:00Z", "more than 5 years ahead"),
+    ],
+    ids=str,
+)
+def test_a_hold_ends_at_a_moment_to_come(jobs, bobs_hand, until, words):
+    number = jobs.pending()
+
+    with refused(Invalid, "invalid_time") as refusal:
+        steering.hold(bobs_hand, number, until=until)
+
+    assert words in str(refusal.value)
+    assert jobs.row(number).blocked is None
+
+
+def test_a_release_is_written_down(jobs, bobs_hand):
+    number = jobs.pending(hold_by="alice", hold_reason="wait for Bob")
+
+    steering.release(bobs_hand, number, reason="here I am")
+
+    assert jobs.row(number).blocked is None
+    assert_entry("release", number, "bob", "api", "here I am", {"hold_reason": "wait for Bob"}, None)
+
+
+@pytest.mark.parametrize("status", ["PENDING", "RUNNING", "COMPLETED"])
+def test_what_is_not_held_cannot_be_released(jobs, bobs_hand, status):
+    number = jobs.in_status(status)
+
+    with refused(Conflict, "invalid_transition") as refusal:
+        steering.release(bobs_hand, number)
+
+    assert str(refusal.value) == f"job {number} is not held"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_released_job_is_sent_on_its_way(jobs, bobs_hand, broker):
+    number = jobs.pending(hold_by="alice")
+
+    steering.release(bobs_hand, number)
+
+    assert (jobs.status(number), broker.numbers()) == ("QUEUED", [number])
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("act", ["release", "expire"])
+def test_what_breaks_after_the_commit_does_not_undo_the_act(jobs, bobs_hand, alices_hand, monkeypatch, act):
+    monkeypatch.setattr(brokers, "publish", lambda messages: 1 / 0)
+    if act == "release":
+        number = jobs.pending(hold_by="alice")
+        steering.release(bobs_hand, number)
+    else:
+        number = jobs.running().number
+        make_stuck(jobs, number)
+        steering.expire_stuck(alices_hand, policy="RETRY")
+
+    assert jobs.row(number).blocked is None
+    assert entries().count() == 1
+
+
+# ---- expire ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("policy", "status"), [("", "FAILED"), ("FAIL", "FAILED"), ("RETRY", "PENDING")])
+def test_stuck_jobs_are_ended_and_healthy_ones_are_not_touched(jobs, alices_hand, policy, status):
+    stuck, healthy = jobs.running(), jobs.running()
+    make_stuck(jobs, stuck.number)
+
+    [reaped] = steering.expire_stuck(alices_hand, policy=policy, reason="too long")
+
+    assert (reaped.number, jobs.status(stuck.number)) == (stuck.number, status)
+    assert jobs.row(healthy.number).lock_token == healthy.token
+    before, after = {"status": "RUNNING"}, {"status": status}
+    assert_entry("expire", stuck.number, "alice", "admin", "too long", before, after)
+
+
+def test_even_by_its_number_a_healthy_job_is_not_expired(jobs, alices_hand):
+    claimed = jobs.running()
+
+    assert steering.expire_stuck(alices_hand, [claimed.number]) == []
+
+    assert jobs.status(claimed.number) == "RUNNING"
+    assert not entries().exists()
+
+
+def test_there_is_no_other_policy(alices_hand):
+    with refused(Invalid, "invalid"):
+        steering.expire_stuck(alices_hand, policy="SHRUG")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_is_put_back_is_sent_on_its_way(jobs, alices_hand, broker):
+    claimed = jobs.running()
+    make_stuck(jobs, claimed.number)
+
+    steering.expire_stuck(alices_hand, policy="RETRY")
+
+    assert (jobs.status(claimed.number), broker.numbers()) == ("QUEUED", [claimed.number])
+
+
+# ---- locks -----------------------------------------------------------------------------------------------
+
+
+def test_a_lock_is_shown_with_holder_age_and_token(jobs, bobs_hand, worker):
+    claimed = jobs.running(worker=worker)
+
+    [lock] = steering.locks(bobs_hand)
+
+    assert (lock.job, lock.worker, lock.token) == (claimed.number, worker.name, claimed.token)
+    assert (lock.acquired_at, lock.is_stale) == (claimed.claimed_at, False)
+    assert 0 <= lock.age_seconds < 60
+    assert lock.expires_at > lock.acquired_at
+
+
+def test_the_oldest_lock_is_shown_first(jobs, bobs_hand):
+    numbers = [jobs.running().number for _ in range(3)]
+
+    assert [lock.job for lock in steering.locks(bobs_hand)] == numbers
+    assert [lock.job for lock in steering.locks(bobs_hand, numbers[1:2])] == numbers[1:2]
+    assert steering.locks(bobs_hand, []) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "expired", "stale"),
+    [
+        ("ACTIVE", False, False),
+        ("STOPPING", False, False),
+        ("STOPPED", False, True),
+        ("LOST", False, True),
+        ("ACTIVE", True, True),
+    ],
+)
+def test_a_lock_is_stale_when_its_holder_is_gone(jobs, alices_hand, worker, status, expired, stale):
+    claimed = jobs.running(worker=worker)
+    Worker.objects.update(status=status)
+    if expired:
+        jobs.expire_lock(claimed.number)
+
+    [lock] = steering.locks(alices_hand)
+    cleared = steering.clear_locks(alices_hand, [lock])
+
+    assert lock.is_stale == stale
+    assert [one.number for one in cleared] == ([claimed.number] if stale else [])
+
+
+def test_clearing_takes_the_stale_ones_and_writes_each_down(jobs, alices_hand):
+    stale, healthy = [jobs.running() for _ in range(2)], jobs.running()
+    for one in stale:
+        jobs.expire_lock(one.number)
+
+    cleared = steering.clear_locks(alices_hand, shown(alices_hand), reason="machine is gone")
+
+    numbers = [one.number for one in stale]
+    assert [one.number for one in cleared] == numbers
+    assert jobs.row(healthy.number).lock_token == healthy.token
+    written = list(entries().order_by("id").values_list("action", "target", "actor", "reason"))
+    assert written == [("clear lock", str(number), "alice", "machine is gone") for number in numbers]
+    assert jobs.attempts(numbers[0]) == ["CLEARED"]
+
+
+def test_a_live_lock_is_cleared_by_force_with_a_reason(jobs, alices_hand):
+    claimed = jobs.running()
+
+    [cleared] = steering.clear_locks(alices_hand, shown(alices_hand), force=True, reason="hangs")
+
+    assert (cleared.number, cleared.status) == (claimed.number, "PENDING")
+    before, after = {"status": "RUNNING"}, {"status": "PENDING"}
+    assert_entry("force clear lock", claimed.number, "alice", "admin", "hangs", before, after)
+
+
+def test_without_a_reason_there_is_no_force(jobs, alices_hand):
+    claimed = jobs.running()
+
+    with refused(Invalid, "reason_required"):
+        steering.clear_locks(alices_hand, shown(alices_hand), force=True)
+
+    assert jobs.status(claimed.number) == "RUNNING"
+
+
+def test_a_lock_that_was_taken_anew_since_it_was_shown_is_left_alone(jobs, alices_hand):
+    first = jobs.running()
+    [lock] = shown(alices_hand)
+    jobs.expire_lock(first.number)
+    reap_expired(jobs.cursor)
+    jobs.queue(first.number)
+    second = jobs.claim(first.number)
+
+    assert steering.clear_locks(alices_hand, [lock], force=True, reason="hangs") == []
+
+    assert jobs.row(first.number).lock_token == second.token
+    assert not entries().exists()
+
+
+def test_a_foreign_lock_among_ours_stops_all(jobs, alices_hand):
+    claimed = jobs.running()
+    [ours] = shown(alices_hand)
+    foreign = replace(ours, job=claimed.number + 1)
+
+    with refused(NotFound, "not_found"):
+        steering.clear_locks(alices_hand, [ours, foreign], force=True, reason="x")
+
+    assert jobs.status(claimed.number) == "RUNNING"
+
+
+# ---- reasons ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["r" * 1_001, "nul\x00", "\ud800"], ids=["long", "nul", "surrogate"])
+@pytest.mark.parametrize("act", [steering.cancel, steering.hold, steering.release], ids=lambda act: act.__name__)
+def test_a_reason_is_up_to_a_thousand_storable_characters(jobs, bobs_hand, act, reason):
+    number = jobs.pending(hold_by="alice") if act is steering.release else jobs.pending()
+
+    with refused(Invalid, "invalid_reason"):
+        act(bobs_hand, number, reason=reason)
+
+    assert not entries().exists()
+
+
+def test_only_the_platform_passes_where_the_platform_is_asked_for(operator, alices_hand, tenant):
+    root = principals.of_user(User.objects.create_superuser("root"), tenant)
+
+    for principal in (operator, root):
+        steering.require_platform(principal, "a queue")
+    with refused(Forbidden, "platform_only") as refusal:
+        steering.require_platform(alices_hand, "a queue")
+    assert str(refusal.value) == "a queue belongs to the platform; ask its operator"

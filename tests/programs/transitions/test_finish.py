@@ -1,0 +1,266 @@
+"""RUNNING -> where the run leads: by the holder of the token, once, with all that belongs to it."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from programs.models import JobAttempt, Program
+from programs.transitions.cancel import cancel
+from programs.transitions.dispatch import dispatch, wake
+from programs.transitions.finish import Ending, Held, StaleJob, finish, stored_attempts
+from programs.transitions.reap import reap_expired
+from tests.programs.conftest import FAILURE, LOCK_SECONDS, SUCCESS, WAITING, claim_all, held
+
+pytestmark = pytest.mark.django_db
+
+RETRY = Ending(
+    Status.PENDING,
+    AttemptResult.TRANSIENT,
+    error={"type": "TransientError", "message": "busy", "step": None},
+    traceback="Traceback …",
+    delay=30.0,
+)
+CANCELED = Ending(Status.CANCELED, AttemptResult.CANCELED)
+SNOOZE = Ending(Status.PENDING, AttemptResult.RETURNED, delay=0, counts=False)
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "outcome", "failure_kind", "attempts", "attempt", "needs_review"),
+    [
+        (SUCCESS, "COMPLETED", "NORMAL", None, 1, "SUCCESS", False),
+        (
+            Ending(Status.COMPLETED, AttemptResult.SUCCESS, outcome=Outcome.WARNING),
+            "COMPLETED",
+            "WARNING",
+            None,
+            1,
+            "SUCCESS",
+            False,
+        ),
+        (FAILURE, "FAILED", "ERROR", "PERMANENT", 1, "PERMANENT", True),
+        (
+            Ending(
+                Status.FAILED,
+                AttemptResult.TIMEOUT,
+                outcome=Outcome.ERROR,
+                failure_kind=FailureKind.TIMEOUT,
+            ),
+            "FAILED",
+            "ERROR",
+            "TIMEOUT",
+            1,
+            "TIMEOUT",
+            True,
+        ),
+        (CANCELED, "CANCELED", "NORMAL", None, 1, "CANCELED", False),
+        (WAITING, "WAITING", "NORMAL", None, 1, "PARKED", False),
+        (RETRY, "PENDING", "NORMAL", None, 1, "TRANSIENT", False),
+        (SNOOZE, "PENDING", "NORMAL", None, 0, "RETURNED", False),
+    ],
+    ids=lambda value: str(value.status) if isinstance(value, Ending) else None,
+)
+def test_a_run_ends_as_its_ending_says(jobs, ending, status, outcome, failure_kind, attempts, attempt, needs_review):
+    claimed = jobs.running()
+
+    finish(jobs.cursor, held(claimed), ending)
+
+    job = jobs.row(claimed.number)
+    assert (job.status, job.outcome, job.failure_kind) == (status, outcome, failure_kind)
+    assert (job.attempts, job.losses, job.needs_review) == (attempts, 0, needs_review)
+    assert (job.finished_at is not None) == job.is_terminal
+    assert (job.lock_token, job.lock_owner, job.lock_expires_at, job.stuck_at) == (None, None, None, None)
+    assert jobs.attempts(claimed.number) == [attempt]
+
+
+def test_the_attempt_tells_the_whole_run(jobs):
+    message = uuid4()
+    claimed = jobs.running(message=message)
+
+    finish(jobs.cursor, held(claimed), RETRY)
+
+    attempt = JobAttempt.objects.get(job_id=claimed.number)
+    assert (attempt.fence, attempt.token, attempt.worker, attempt.external_id) == (
+        1,
+        claimed.token,
+        "w@here",
+        message,
+    )
+    assert attempt.claimed_at <= attempt.started_at <= attempt.ended_at
+    assert (attempt.error, attempt.traceback) == (RETRY.error, "Traceback …")
+    assert attempt.tenant_id == claimed.tenant_id
+
+
+def test_the_result_and_the_last_progress_are_kept(jobs):
+    claimed = jobs.running()
+    ending = Ending(Status.COMPLETED, AttemptResult.SUCCESS, result=[1, "Zoë", None], progress={"processed": 3})
+
+    finish(jobs.cursor, held(claimed), ending)
+
+    job = jobs.row(claimed.number)
+    assert (job.result, job.progress, job.error) == ([1, "Zoë", None], {"processed": 3}, None)
+
+
+def test_without_a_last_word_the_progress_that_was_seen_stays(jobs):
+    claimed = jobs.running()
+    jobs.set(claimed.number, "progress = '{\"processed\": 2}'")
+
+    finish(jobs.cursor, held(claimed), SUCCESS)
+
+    assert jobs.row(claimed.number).progress == {"processed": 2}
+
+
+def test_a_retry_is_due_after_its_pause_and_out_of_the_lane_until_then(jobs):
+    claimed = jobs.running(priority=2)
+    before = jobs.row(claimed.number)
+
+    finish(jobs.cursor, held(claimed), RETRY)
+
+    job = jobs.row(claimed.number)
+    assert (job.blocked, job.queued_at) == ("SCHEDULED", None)
+    assert job.due_at - before.claimed_at == pytest.approx(timedelta(seconds=30), abs=timedelta(seconds=2))
+    assert job.due_at - job.rank == timedelta(minutes=2)
+    assert job.scheduled_at == before.scheduled_at
+
+
+def test_a_retry_without_a_pause_is_ready_at_once(jobs):
+    claimed = jobs.running()
+
+    finish(jobs.cursor, held(claimed), SNOOZE)
+
+    assert jobs.row(claimed.number).blocked is None
+
+
+# ---- the token -------------------------------------------------------------------------------------------
+
+
+def everything(jobs, number):
+    row = {name: value for name, value in jobs.row(number).__dict__.items() if name != "_state"}
+    program = Program.objects.get(pk=row["program_id"])
+    return row, jobs.attempts(number), program.consecutive_failures
+
+
+def test_a_finish_after_the_reaper_is_stale_and_writes_nothing(jobs, define):
+    claimed = jobs.running(define(max_consecutive_failures=5))
+    jobs.expire_lock(claimed.number)
+    reap_expired(jobs.cursor)
+    before = everything(jobs, claimed.number)
+
+    for ending in (SUCCESS, FAILURE, RETRY, CANCELED):
+        with pytest.raises(StaleJob, match=f"job {claimed.number} is no longer held"):
+            finish(jobs.cursor, held(claimed), ending)
+
+    assert everything(jobs, claimed.number) == before
+
+
+def test_a_worker_that_lost_its_lock_cannot_finish_the_run_of_the_next(jobs):
+    first = jobs.running()
+    jobs.expire_lock(first.number)
+    reap_expired(jobs.cursor)
+    jobs.queue(first.number)
+    second = jobs.claim(first.number)
+
+    with pytest.raises(StaleJob):
+        finish(jobs.cursor, held(first), SUCCESS)
+    assert jobs.row(first.number).lock_token == second.token
+
+    finish(jobs.cursor, held(second), SUCCESS)
+    assert jobs.attempts(first.number) == ["LOST", "SUCCESS"]
+
+
+def test_a_job_is_finished_once(jobs):
+    claimed = jobs.running()
+    finish(jobs.cursor, held(claimed), SUCCESS)
+
+    with pytest.raises(StaleJob):
+        finish(jobs.cursor, held(claimed), FAILURE)
+
+    assert (jobs.status(claimed.number), jobs.attempts(claimed.number)) == ("COMPLETED", ["SUCCESS"])
+
+
+def test_a_token_opens_its_own_job_only(jobs):
+    mine, other = jobs.running(), jobs.running()
+
+    with pytest.raises(StaleJob):
+        finish(jobs.cursor, Held(other.number, mine.token, "w@here", None), SUCCESS)
+
+    assert jobs.status(other.number) == "RUNNING"
+
+
+def test_what_is_stored_of_many_runs_is_told_by_their_tokens(jobs):
+    done, running = jobs.running(), jobs.running()
+    finish(jobs.cursor, held(done), SUCCESS)
+
+    assert stored_attempts(jobs.cursor, [held(done), held(running)]) == {done.token: "SUCCESS"}
+    assert stored_attempts(jobs.cursor, []) == {}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_finish_and_the_reaper_at_once_agree_on_one_end(jobs, race):
+    seen = set()
+    for _ in range(25):
+        claimed = jobs.running()
+        jobs.expire_lock(claimed.number)
+
+        finished, reaped = race(lambda cursor, it=claimed: finish(cursor, held(it), SUCCESS), reap_expired)
+
+        won = finished is None
+        assert won or isinstance(finished, StaleJob)
+        assert [one.number for one in reaped] == ([] if won else [claimed.number])
+        assert jobs.status(claimed.number) == ("COMPLETED" if won else "PENDING")
+        assert jobs.attempts(claimed.number) == (["SUCCESS"] if won else ["LOST"])
+        seen.add(won)
+    assert seen  # which of the two wins is the machine's to choose
+
+
+# ---- what ends with a job --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "ending", "after"),
+    [
+        (0, FAILURE, 1),
+        (2, FAILURE, 3),
+        (2, SUCCESS, 0),
+        (2, CANCELED, 2),
+        (2, RETRY, 2),
+        (2, SNOOZE, 2),
+        (2, WAITING, 2),
+    ],
+    ids=lambda value: str(value.status) if isinstance(value, Ending) else None,
+)
+def test_failures_in_a_row_are_counted_on_the_program(jobs, define, before, ending, after):
+    program = define(max_consecutive_failures=5)
+    Program.objects.filter(pk=program.pk).update(consecutive_failures=before)
+
+    finish(jobs.cursor, held(jobs.running(program)), ending)
+
+    program.refresh_from_db()
+    assert program.consecutive_failures == after
+
+
+def test_a_program_without_a_maximum_is_not_written_by_its_jobs(jobs):
+    jobs.ended(FAILURE)
+
+    jobs.program.refresh_from_db()
+    assert jobs.program.consecutive_failures == 0
+
+
+@pytest.mark.parametrize("ending", [RETRY, SNOOZE], ids=["retry", "snooze"])
+def test_a_job_that_was_asked_to_stop_does_not_run_again(jobs, worker, ending):
+    claimed = jobs.running(worker=worker)
+    cancel(jobs.cursor, number=claimed.number, tenant_id=claimed.tenant_id, by="alice", reason="")
+
+    finish(jobs.cursor, held(claimed), ending)
+
+    assert not runs_again(jobs, claimed.number, worker)
+
+
+def runs_again(jobs, number, worker):
+    if jobs.status(number) == "PENDING":
+        jobs.set(number, "blocked = NULL")
+        jobs.make_due(number, -1)
+    wake(jobs.cursor, [number])
+    dispatch(jobs.cursor, queue_id=jobs.queue_id, lock_seconds=LOCK_SECONDS)
+    return bool(claim_all(jobs.cursor, [number], worker))

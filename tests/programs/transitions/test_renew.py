@@ -1,0 +1,96 @@
+"""Prolonging locks: all of one worker's in a statement, and of nobody else."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from programs.transitions.finish import finish
+from programs.transitions.reap import reap_expired
+from programs.transitions.renew import abandoned, renew
+from tests.programs.conftest import LOCK_SECONDS, SUCCESS, held, new_worker
+
+pytestmark = pytest.mark.django_db
+
+
+def expiry(jobs, number):
+    return jobs.row(number).lock_expires_at
+
+
+def test_all_jobs_whose_message_is_still_held_are_renewed(jobs, worker):
+    messages = [uuid4(), uuid4()]
+    claimed = [jobs.running(worker=worker, message=message) for message in messages]
+    for one in claimed:
+        jobs.expire_lock(one.number)
+
+    renewed = renew(jobs.cursor, owner=worker.incarnation, messages=[*messages, uuid4()], lock_seconds=LOCK_SECONDS)
+
+    assert sorted(renewed) == [one.number for one in claimed]
+    for one in claimed:
+        ahead = expiry(jobs, one.number) - jobs.row(one.number).claimed_at
+        assert ahead == pytest.approx(timedelta(seconds=LOCK_SECONDS), abs=timedelta(seconds=2))
+
+
+def test_a_renewed_lock_is_not_reaped(jobs, worker):
+    message = uuid4()
+    claimed = jobs.running(worker=worker, message=message)
+    jobs.expire_lock(claimed.number)
+
+    renew(jobs.cursor, owner=worker.incarnation, messages=[message], lock_seconds=LOCK_SECONDS)
+
+    assert reap_expired(jobs.cursor) == []
+    assert jobs.status(claimed.number) == "RUNNING"
+
+
+def test_nobody_elses_lock_is_touched(jobs, worker, cursor):
+    message = uuid4()
+    claimed = jobs.running(worker=new_worker(cursor, "w2@here"), message=message)
+    before = expiry(jobs, claimed.number)
+
+    assert renew(cursor, owner=worker.incarnation, messages=[message], lock_seconds=LOCK_SECONDS) == []
+
+    assert expiry(jobs, claimed.number) == before
+
+
+def test_a_job_whose_message_is_gone_is_not_renewed_but_abandoned(jobs, worker):
+    kept, gone = uuid4(), uuid4()
+    jobs.running(worker=worker, message=kept)
+    lost = jobs.running(worker=worker, message=gone)
+
+    renewed = renew(jobs.cursor, owner=worker.incarnation, messages=[kept], lock_seconds=LOCK_SECONDS)
+
+    assert lost.number not in renewed
+    assert abandoned(jobs.cursor, owner=worker.incarnation, messages=[kept]) == [(lost.number, lost.token)]
+
+
+def test_without_any_message_all_jobs_of_the_worker_are_abandoned(jobs, worker, cursor):
+    mine = jobs.running(worker=worker)
+    jobs.running(worker=new_worker(cursor, "w2@here"))
+
+    assert abandoned(cursor, owner=worker.incarnation, messages=[]) == [(mine.number, mine.token)]
+    assert renew(cursor, owner=worker.incarnation, messages=[], lock_seconds=LOCK_SECONDS) == []
+
+
+@pytest.mark.parametrize("status", ["QUEUED", "WAITING", "COMPLETED"])
+def test_only_running_jobs_have_a_lock_to_renew(jobs, worker, status):
+    message = uuid4()
+    number = jobs.in_status(status)
+    jobs.set(number, "external_id = %s", [message])
+
+    assert renew(jobs.cursor, owner=worker.incarnation, messages=[message], lock_seconds=LOCK_SECONDS) == []
+    assert abandoned(jobs.cursor, owner=worker.incarnation, messages=[]) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_renewal_does_not_wait_for_a_finish_and_leaves_its_row_for_the_next_round(jobs, worker, other):
+    messages = [uuid4(), uuid4()]
+    finishing, running = (jobs.running(worker=worker, message=message) for message in messages)
+
+    with other.transaction(), other.cursor() as cursor:
+        finish(cursor, held(finishing), SUCCESS)
+        jobs.cursor.execute("SET lock_timeout = '2s'")
+        renewed = renew(jobs.cursor, owner=worker.incarnation, messages=messages, lock_seconds=LOCK_SECONDS)
+        jobs.cursor.execute("RESET lock_timeout")
+
+    assert renewed == [running.number]
+    assert jobs.status(finishing.number) == "COMPLETED"

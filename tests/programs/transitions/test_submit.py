@@ -1,0 +1,165 @@
+"""Inserting jobs: one statement for one or ten thousand, and what a unique key makes of it."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import transaction
+
+from programs import principals
+from programs.lifecycle import Overlap
+from programs.models import CapturedContext, Job, Program
+from programs.transitions.submit import insert
+
+pytestmark = pytest.mark.django_db
+
+FUTURE = datetime.now(UTC) + timedelta(days=1)
+PAST = datetime.now(UTC) - timedelta(days=1)
+
+
+def test_a_new_job_is_pending_and_ready(jobs):
+    [row] = insert(jobs.cursor, [jobs.new(parameters='{"student": 7}')])
+
+    job = jobs.row(row.number)
+    assert (job.status, job.outcome, job.trigger, job.blocked) == ("PENDING", "NORMAL", "MANUAL", None)
+    assert (job.parameters, job.attempts, job.losses, job.fence) == ({"student": 7}, 0, 0, 0)
+    assert (job.program_id, job.tenant_id, job.queue_id) == (
+        jobs.program.pk,
+        jobs.program.tenant_id,
+        jobs.program.queue_id,
+    )
+
+
+def test_what_was_inserted_is_told(jobs):
+    [row] = insert(jobs.cursor, [jobs.new(priority=3)])
+
+    job = jobs.row(row.number)
+    assert (row.position, row.priority, row.blocked, row.queue_id) == (0, 3, None, job.queue_id)
+    assert (row.scheduled_at, row.due_at, row.created_at) == (job.scheduled_at, job.due_at, job.created_at)
+
+
+def test_numbers_follow_the_order_of_the_input(jobs):
+    rows = insert(jobs.cursor, [jobs.new(parameters=f'{{"place": {place}}}') for place in range(1_000)])
+
+    assert [row.position for row in rows] == list(range(1_000))
+    places = Job.objects.order_by("number").values_list("parameters__place", flat=True)
+    assert list(places) == list(range(1_000))
+
+
+def test_jobs_of_one_principal_share_one_context(jobs, tenant, alice):
+    captured = [principals.system(tenant).captured, principals.of_user(alice, tenant).captured]
+
+    insert(jobs.cursor, [jobs.new(context=captured[place % 2]) for place in range(6)])
+    insert(jobs.cursor, [jobs.new(context=captured[0])])
+
+    assert sorted(str(context) for context in CapturedContext.objects.all()) == ["alice", "system"]
+    assert Job.objects.filter(context=captured[0].key).count() == 4
+
+
+@pytest.mark.parametrize("count", [2, 10, 500])
+def test_jobs_of_one_call_are_due_in_the_order_of_their_numbers(jobs, count):
+    jobs.many(count)
+
+    assert list(Job.objects.order_by("rank", "number")) == list(Job.objects.order_by("number"))
+
+
+@pytest.mark.parametrize(("given", "priority"), [(None, 7), (0, 0), (-100, -100), (100, 100)])
+def test_the_priority_is_the_given_one_else_the_programs(jobs, define, given, priority):
+    number = jobs.pending(define("urgent", priority=7), priority=given)
+
+    assert jobs.row(number).priority == priority
+
+
+def test_one_step_of_priority_is_worth_one_minute(jobs):
+    job = jobs.row(jobs.pending(priority=5, scheduled_at=FUTURE))
+
+    assert job.due_at - job.rank == timedelta(minutes=5)
+
+
+def test_a_past_moment_is_kept_but_does_not_jump_the_queue(jobs):
+    job = jobs.row(jobs.pending(scheduled_at=PAST))
+
+    assert job.scheduled_at == PAST
+    assert (job.blocked, job.due_at > PAST + timedelta(hours=23)) == (None, True)
+
+
+def test_without_a_moment_a_job_is_due_at_once(jobs):
+    job = jobs.row(jobs.pending())
+
+    assert job.scheduled_at <= job.due_at <= job.created_at
+
+
+@pytest.mark.parametrize(
+    ("fields", "program_status", "blocked"),
+    [
+        ({}, "ACTIVE", None),
+        ({}, "TERMINATED", None),
+        ({}, "PAUSED", "PAUSED"),
+        ({"scheduled_at": PAST}, "ACTIVE", None),
+        ({"scheduled_at": FUTURE}, "ACTIVE", "SCHEDULED"),
+        ({"scheduled_at": FUTURE}, "PAUSED", "SCHEDULED"),
+        ({"hold_by": "alice"}, "ACTIVE", "HELD"),
+        ({"hold_by": "alice", "scheduled_at": FUTURE}, "PAUSED", "HELD"),
+    ],
+)
+def test_what_cannot_run_yet_says_why(jobs, fields, program_status, blocked):
+    Program.objects.filter(pk=jobs.program.pk).update(status=program_status)
+
+    job = jobs.row(jobs.pending(**fields))
+
+    assert job.blocked == blocked
+
+
+def test_a_job_submitted_on_hold_says_by_whom_and_why(jobs):
+    job = jobs.row(jobs.pending(hold_by="alice", hold_reason="wait for Bob"))
+
+    assert (job.hold_by, job.hold_reason, job.hold_at >= job.created_at - timedelta(seconds=1)) == (
+        "alice",
+        "wait for Bob",
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"idempotency_key": "k", "fingerprint": "f"},
+        {"overlap_policy": Overlap.REJECT, "overlap_key": "k"},
+    ],
+)
+def test_what_a_unique_key_refuses_is_left_out_and_the_transaction_goes_on(jobs, key):
+    with transaction.atomic():
+        first = jobs.pending(**key)
+        rows = insert(jobs.cursor, [jobs.new(), jobs.new(**key), jobs.new()])
+        jobs.pending()
+
+    assert [row.position for row in rows] == [0, 2]
+    assert first in jobs.statuses()
+    assert len(jobs.statuses()) == 4
+
+
+def test_a_second_open_retry_is_left_out(jobs):
+    first = jobs.ended()
+    jobs.pending(retry_of=first)
+
+    assert insert(jobs.cursor, [jobs.new(retry_of=first)]) == []
+
+
+def test_a_key_that_stands_twice_in_one_call_is_taken_once(jobs):
+    rows = insert(jobs.cursor, [jobs.new(idempotency_key="k"), jobs.new(idempotency_key="k")])
+
+    assert len(rows) == 1
+
+
+def test_open_jobs_may_share_a_queue_key(jobs):
+    rows = insert(jobs.cursor, [jobs.new(overlap_policy=Overlap.QUEUE, overlap_key="k")] * 3)
+
+    assert len(rows) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_who_submit_the_same_at_once_one_gets_the_key(jobs, race):
+    new = jobs.new(overlap_policy=Overlap.REJECT, overlap_key="k")
+
+    answers = race(*[lambda cursor: insert(cursor, [new])] * 8)
+
+    assert sorted(len(rows) for rows in answers) == [0] * 7 + [1]
