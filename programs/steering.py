@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from jobsite.database import Cursor
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from jobsite.tenants.models import SYSTEM
 from programs import audit, dispatch, storable, times
 from programs.lifecycle import TERMINAL, Status, Trigger
 from programs.models import Job
@@ -208,7 +209,38 @@ def _until(until: datetime | str | None) -> datetime | None:
     return end
 
 
-def require_platform(principal: Principal, what: str) -> None:
-    """Raise Forbidden unless the principal stands on the platform's floor."""
+SUSPEND = """
+UPDATE jobsite_tenant SET status = 'SUSPENDED', paused_at = clock_timestamp(), paused_by = %s, paused_reason = %s
+WHERE id = %s AND status = 'ACTIVE'
+"""
+RESUME = """
+UPDATE jobsite_tenant SET status = 'ACTIVE', paused_at = NULL, paused_by = '', paused_reason = '', paused_until = NULL
+WHERE id = %s AND status = 'SUSPENDED'
+"""
+
+
+def suspend_tenant(principal: Principal, *, reason: str = "") -> None:
+    """Let the principal's tenant wait: its running jobs end, no other starts, nothing is failed or lost.
+
+    Raises Forbidden off the platform's floor, Conflict (invalid_transition) when it is suspended already.
+    """
+    _set_tenant(principal, SUSPEND, [principal.name, reason], "suspend", reason)
+
+
+def resume_tenant(principal: Principal, *, reason: str = "") -> None:
+    """Let a suspended tenant go on; Conflict (invalid_transition) when it is active."""
+    _set_tenant(principal, RESUME, [], "resume", reason)
+
+
+def _set_tenant(principal: Principal, statement: str, values: list[str], action: str, reason: str) -> None:
     if not principal.is_platform:
-        raise Forbidden(f"{what} belongs to the platform; ask its operator", code="platform_only")
+        raise Forbidden(f"only the platform's operator may {action} a tenant", code="platform_only")
+    if principal.tenant.code == SYSTEM:
+        raise Conflict("the system tenant is never suspended", code="invalid_transition")
+    _check_reason(reason)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement, [*values, principal.tenant.pk])
+        if cursor.rowcount == 0:
+            state = "suspended already" if action == "suspend" else "not suspended"
+            raise Conflict(f"tenant {principal.tenant.code} is {state}", code="invalid_transition")
+        audit.record(cursor, principal, f"{action} tenant", "tenant", principal.tenant.code, reason, None, None)

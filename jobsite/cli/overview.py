@@ -22,7 +22,7 @@ COMMANDS = {
     },
     "Set up": {
         "programs": "load, list, show",
-        "tenants": "create, list",
+        "tenants": "create, list, suspend, resume",
         "members": "add, list",
         "sweep": "look for what was lost, once or for ever",
         "doctor": "what is wrong with this installation, and how to mend it",

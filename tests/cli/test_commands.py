@@ -293,6 +293,21 @@ def test_members_get_roles(run: Run, tenant: Tenant, charlie: User) -> None:
     assert run("members", "add", "nobody", "--tenant", "acme").err.startswith("jobsite: no user nobody")
 
 
+def test_a_suspended_tenants_jobs_wait_until_it_is_resumed(run: Run, define: Any) -> None:
+    define("sample")
+
+    assert run("tenants", "suspend", "acme", "--reason", "unpaid").out == "tenant acme is suspended; its jobs wait\n"
+    waiting = run("submit", "sample", "--json").json
+    again = run("tenants", "suspend", "acme")
+
+    assert waiting["status"] == "PENDING"
+    assert (again.status, again.err) == (3, "jobsite: tenant acme is suspended already\n")
+    assert run("tenants", "resume", "acme").status == 0
+    assert run("tenants", "resume", "acme").err == "jobsite: tenant acme is not suspended\n"
+    actions = AuditEntry.objects.filter(target_type="tenant").order_by("id").values_list("action", "reason")
+    assert list(actions) == [("suspend tenant", "unpaid"), ("resume tenant", "")]
+
+
 @pytest.mark.parametrize("arguments", [("jobs", "foo"), ("jobs",), ("submit",), ("worker", "nowhere"), ("nonsense",)])
 def test_bad_usage_is_exit_status_2(run: Run, tenant: Tenant, arguments: tuple[str, ...]) -> None:
     answer = run(*arguments)

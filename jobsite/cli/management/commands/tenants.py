@@ -8,7 +8,7 @@ from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.tenants import setup
 from jobsite.tenants.models import SYSTEM, Tenant
-from programs import audit
+from programs import audit, steering
 
 COLUMNS = {
     "code": "tenant",
@@ -26,12 +26,19 @@ class Command(GroupCommand):
     help = "The tenants of this installation."
 
     def add_commands(self) -> None:
-        """create and list."""
+        """create, list, suspend and resume."""
         create = self.sub("create", create_tenant, "Make a tenant.", tenant=False)
         create.add_argument("code", metavar="CODE")
         create.add_argument("--name", default="")
         create.add_argument("--language", default="en")
         create.add_argument("--time-zone", default="UTC", metavar="ZONE")
+        for name, run, what in (
+            ("suspend", suspend_tenant, "Let a tenant's jobs wait; what runs goes on to its end."),
+            ("resume", resume_tenant, "Let a suspended tenant go on."),
+        ):
+            parser = self.sub(name, run, what, tenant=False)
+            parser.add_argument("tenant", metavar="CODE")
+            parser.add_argument("--reason", default="")
         self.sub("list", list_tenants, "The tenants.", tenant=False, json=True)
 
 
@@ -56,3 +63,15 @@ def list_tenants(options: dict[str, Any]) -> None:
     printing.print_table(
         items, COLUMNS, empty="No tenant yet. Make one with: jobsite tenants create CODE", right=["weight"]
     )
+
+
+def suspend_tenant(options: dict[str, Any]) -> None:
+    """Suspend one."""
+    steering.suspend_tenant(principal_of(options), reason=options["reason"])
+    printing.console().print(f"tenant {options['tenant']} is suspended; its jobs wait")
+
+
+def resume_tenant(options: dict[str, Any]) -> None:
+    """Resume one."""
+    steering.resume_tenant(principal_of(options), reason=options["reason"])
+    printing.console().print(f"tenant {options['tenant']} goes on")
