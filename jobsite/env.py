@@ -154,18 +154,24 @@ def _database_url(environ: Mapping[str, str]) -> str | None:
 
 def _email_url(environ: Mapping[str, str]) -> str | None:
     url = environ.get("EMAIL_URL")
-    if url and not _is_url_of(url, ("smtp", "smtps", "smtp+tls", "console")):
+    if url and not (_is_url_of(url, ("smtp", "smtps", "smtp+tls", "console")) and _has_valid_port(url)):
         raise ConfigurationError("EMAIL_URL must be smtp://, smtp+tls://, smtps:// or console://")
     return url or None
 
 
 def _is_url_of(url: str, schemes: tuple[str, ...]) -> bool:
     try:
-        parts = urlsplit(url)
-        _ = parts.port
+        return urlsplit(url).scheme in schemes
     except ValueError:
         return False
-    return parts.scheme in schemes
+
+
+def _has_valid_port(url: str) -> bool:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        return False
+    return True
 
 
 def _secret_key(environ: Mapping[str, str], *, demanded: bool) -> str | None:

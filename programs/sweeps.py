@@ -75,9 +75,14 @@ def _run(*, only_due: bool) -> dict[str, int]:
             error = ""
             try:
                 mended[name] = sweep.run(cursor)
-            except (brokers.BrokerUnavailable, psycopg.errors.DeadlockDetected) as trouble:
+            except brokers.BrokerUnavailable as trouble:
                 error = str(trouble)
                 log.warning("sweep_failed", sweep=name, error=error)
+            except Exception as trouble:
+                # One sweep that breaks must not stop the others, nor the thread or beat that drives them. If it
+                # was the connection that broke, the next statement says so.
+                error = f"{type(trouble).__name__}: {trouble}"
+                log.exception("sweep_failed", sweep=name)
             cursor.execute(
                 "UPDATE jobsite_sweep SET finished_at = clock_timestamp(), error = %s WHERE name = %s",
                 [error, name],

@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     # `./manage.py` and the console script may be called from anywhere.
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
     import django
+    import psycopg
     from django.core.exceptions import ImproperlyConfigured
     from django.db.utils import OperationalError, ProgrammingError
 
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         return _run(arguments)
     except (ImproperlyConfigured, EmbeddedError) as error:
         return _fail(str(error), 2)
-    except OperationalError as error:
+    except (OperationalError, psycopg.OperationalError) as error:
         return _fail(f"the database cannot be used: {error}", 2)
     except ProgrammingError as error:
         if getattr(error.__cause__, "sqlstate", None) != UNDEFINED_TABLE:

@@ -120,7 +120,7 @@ def test_a_backlog_is_drained_beside_bare_celery(
         print(f"  ratio        {median(ours) / median(bare):7.2f}")
 
 
-def test_a_job_costs_three_round_trips_to_the_database(
+def test_a_job_costs_at_most_three_round_trips_to_the_database(
     db: None, tenant: Tenant, define: Any, submit: Any, tmp_path: Path
 ) -> None:
     define("noop", target="jobsite.samples:noop")
@@ -144,6 +144,6 @@ def test_a_job_costs_three_round_trips_to_the_database(
         workers.connection().pgconn.untrace()
 
     trips = trace.read_text(errors="replace").count("ReadyForQuery")
-    # Claim, finish, dispatch; once a second the program's mean.
-    assert 30 <= trips <= 32
+    # Claim and finish, and dispatch unless the window was filled for some more; once a second the program's mean.
+    assert 20 <= trips <= 31
     workers.drop_connection()

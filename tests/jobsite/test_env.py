@@ -34,6 +34,19 @@ def test_a_database_means_production() -> None:
     assert read.allowed_hosts == ("jobs.example.org", "www.example.org")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://jobsite:secret@db:5432/jobsite?sslmode=require",
+        "postgresql:///jobsite?host=/run/postgresql",
+        "postgresql://jobsite@[::1]:5432/jobsite",
+        "postgresql://jobsite@one:5432,two:5432/jobsite?target_session_attrs=read-write",
+    ],
+)
+def test_every_form_of_url_that_postgresql_takes_is_taken(url: str) -> None:
+    assert load(PRODUCTION | {"DATABASE_URL": url}).database_url == url
+
+
 @pytest.mark.parametrize("missing", ["DJANGO_SECRET_KEY", "JOBSITE_SECRET_KEYS", "DJANGO_ALLOWED_HOSTS"])
 def test_production_demands(missing: str) -> None:
     environ = {name: value for name, value in PRODUCTION.items() if name != missing}

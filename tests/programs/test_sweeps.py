@@ -424,14 +424,19 @@ def test_another_machines_worker_keeps_its_jobs_until_their_locks_run_out(jobs, 
     assert (Worker.objects.get().status, jobs.status(claimed.number)) == ("LOST", "RUNNING")
 
 
-def test_a_deadlock_in_one_sweep_is_left_for_the_next_round(broker, monkeypatch):
-    def deadlock(_):
-        raise psycopg.errors.DeadlockDetected("deadlock detected")
+@pytest.mark.parametrize(
+    "error",
+    [psycopg.errors.DeadlockDetected("it broke"), psycopg.errors.UniqueViolation("it broke"), LookupError("it broke")],
+    ids=["deadlock", "violation", "anything"],
+)
+def test_whatever_breaks_in_one_sweep_is_left_for_its_next_round(broker, monkeypatch, error):
+    def breaks(_):
+        raise error
 
-    broken = sweeps.Sweep("stuck", 1.0, deadlock)
+    broken = sweeps.Sweep("stuck", 1.0, breaks)
     rest = [sweep for sweep in sweeps.all_sweeps() if sweep.name != "stuck"]
     monkeypatch.setattr(sweeps, "all_sweeps", lambda: (broken, *rest))
 
-    assert set(sweeps.run_all()) == NAMES - {"stuck"}
+    assert set(sweeps.run_due()) == NAMES - {"stuck"}
 
-    assert Sweep.objects.get(name="stuck").error == "deadlock detected"
+    assert "it broke" in Sweep.objects.get(name="stuck").error

@@ -11,6 +11,7 @@ from programs.transitions.cancel import cancel
 from programs.transitions.dispatch import dispatch, wake
 from programs.transitions.finish import Ending, Held, StaleJob, finish, stored_attempts
 from programs.transitions.reap import reap_expired
+from programs.transitions.renew import renew
 from tests.programs.conftest import FAILURE, LOCK_SECONDS, SUCCESS, WAITING, claim_all, held
 
 pytestmark = pytest.mark.django_db
@@ -212,6 +213,25 @@ def test_a_finish_and_the_reaper_at_once_agree_on_one_end(jobs, race):
         assert jobs.attempts(claimed.number) == (["SUCCESS"] if won else ["LOST"])
         seen.add(won)
     assert seen  # which of the two wins is the machine's to choose
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_others_write_into_a_running_row_at_the_same_moment_stops_no_finish(jobs, worker, race):
+    report = "UPDATE jobsite_job SET progress = '{}' WHERE number = %s AND lock_token = %s"
+    for _ in range(15):
+        message = uuid4()
+        claimed = jobs.running(worker=worker, message=message)
+
+        finished, _, _ = race(
+            lambda cursor, it=claimed: finish(cursor, held(it), SUCCESS),
+            lambda cursor, message=message: renew(
+                cursor, owner=worker.incarnation, messages=[message], lock_seconds=LOCK_SECONDS
+            ),
+            lambda cursor, it=claimed: cursor.execute(report, [it.number, it.token]) and None,
+        )
+
+        assert finished is None
+        assert (jobs.status(claimed.number), jobs.attempts(claimed.number)) == ("COMPLETED", ["SUCCESS"])
 
 
 # ---- what ends with a job --------------------------------------------------------------------------------
