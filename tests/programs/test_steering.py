@@ -439,11 +439,16 @@ def test_a_reason_is_up_to_a_thousand_storable_characters(jobs, bobs_hand, act, 
     assert not entries().exists()
 
 
-def test_only_the_platform_passes_where_the_platform_is_asked_for(operator, alices_hand, tenant):
-    root = principals.of_user(User.objects.create_superuser("root"), tenant)
+def test_only_the_platform_suspends_a_tenant_and_resumes_it(operator, alices_hand, tenant):
+    with refused(Forbidden, "platform_only"):
+        steering.suspend_tenant(alices_hand)
 
-    for principal in (operator, root):
-        steering.require_platform(principal, "a queue")
-    with refused(Forbidden, "platform_only") as refusal:
-        steering.require_platform(alices_hand, "a queue")
-    assert str(refusal.value) == "a queue belongs to the platform; ask its operator"
+    steering.suspend_tenant(operator, reason="unpaid")
+    tenant.refresh_from_db()
+    assert (tenant.status, tenant.paused_reason) == ("SUSPENDED", "unpaid")
+    with refused(Forbidden, "platform_only"):
+        steering.resume_tenant(alices_hand)
+    steering.resume_tenant(operator)
+
+    tenant.refresh_from_db()
+    assert (tenant.status, tenant.paused_at, tenant.paused_reason) == ("ACTIVE", None, "")
