@@ -22,7 +22,6 @@ class JobFilter:
     status: str | None = None
     trigger: str | None = None
     program: str | None = None
-    queue: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -50,8 +49,6 @@ def jobs(principal: Principal, wanted: JobFilter, *, limit: int = DEFAULT_LIMIT,
         rows = rows.filter(trigger=_named(wanted.trigger.upper(), [str(one) for one in Trigger], "trigger"))
     if wanted.program is not None:
         rows = rows.filter(program__code=wanted.program)
-    if wanted.queue is not None:
-        rows = rows.filter(queue__name=wanted.queue)
     if wanted.since is not None:
         rows = rows.filter(created_at__gte=wanted.since)
     if wanted.until is not None:

@@ -9,7 +9,9 @@ from django.db import models
 from django.db.models.functions import Now
 
 CODE_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
-CODE = RegexValidator(rf"^{CODE_PATTERN.pattern}$", "A code is up to 100 lower-case letters, digits, and _ . - inside.")
+CODE = RegexValidator(
+    rf"^{CODE_PATTERN.pattern}\Z", "A code is up to 100 lower-case letters, digits, and _ . - inside."
+)
 SYSTEM = "system"
 
 

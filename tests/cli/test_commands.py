@@ -59,6 +59,7 @@ def test_a_tenant_is_created_once(run: Run) -> None:
     [
         (("tenants", "create", "Acme Inc"), "code: A code is up to 100 lower-case letters, digits, and _ . - inside."),
         (("tenants", "create", "acme", "--time-zone", "Mars"), "Mars is not an IANA time zone such as Europe/Berlin"),
+        (("tenants", "create", "acme\n"), "code: A code is up to 100 lower-case letters, digits, and _ . - inside."),
         (("tenants", "create", "system"), "tenant system exists already"),
     ],
 )

@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
                         unique=True,
                         validators=[
                             django.core.validators.RegexValidator(
-                                "^[a-z0-9][a-z0-9_.-]{0,99}$",
+                                "^[a-z0-9][a-z0-9_.-]{0,99}\\Z",
                                 "A code is up to 100 lower-case letters, digits, and _ . - inside.",
                             )
                         ],
