@@ -1,5 +1,6 @@
 """Move ready jobs from PENDING to QUEUED and tell their broker: after a submission, a finish, or in a sweep."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from django.conf import settings
@@ -29,14 +30,15 @@ def after_commit(number: int, queue_id: int) -> None:
 def after_submission(number: int, queue_id: int) -> None:
     """Send a new job on its way, once its transaction has committed: the fast path, else the ordinary dispatch.
 
-    A broker that is down is not an error: the job waits in the database.
+    Where the window is full the job waits in its lane for the next finish, which may take it along in a group. A
+    broker that is down is not an error: the job waits in the database.
     """
     with connection.cursor() as cursor:
-        moved = transition.dispatch_one(cursor, number=number, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
-        if moved is not None:
-            _publish([moved])
-            return
-        wake_and_dispatch(cursor, [number], queue_id)
+        offered = transition.offer(cursor, number=number, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
+        if isinstance(offered, Dispatched):
+            _publish([offered])
+        elif offered:
+            dispatch(cursor, queue_id)
 
 
 def wake_and_dispatch(cursor: Cursor, numbers: Sequence[int], queue_id: int) -> None:
@@ -60,8 +62,28 @@ def _publish(moved: Sequence[Dispatched]) -> None:
     if not moved:
         return
     try:
-        brokers.publish(
-            brokers.Message(TASK, job.queue, ([job.number],), job.timeout_seconds + HARD_LIMIT_MARGIN) for job in moved
-        )
+        brokers.publish(_message(jobs) for jobs in grouped(moved))
     except brokers.BrokerUnavailable as error:
         log.warning("dispatched_without_message", jobs=len(moved), error=str(error))
+
+
+def _message(jobs: Sequence[Dispatched]) -> brokers.Message:
+    longest = max(job.timeout_seconds for job in jobs)
+    return brokers.Message(TASK, jobs[0].queue, ([job.number for job in jobs],), longest + HARD_LIMIT_MARGIN)
+
+
+def grouped(moved: Sequence[Dispatched]) -> list[list[Dispatched]]:
+    """The jobs of each message, in order: a group's are spread over the children, at most 50 a message."""
+    sizes = {
+        group: min(-(-count // max(moved[0].children, 1)), transition.GROUP_SIZE)
+        for group, count in Counter(job.group for job in moved).items()
+    }
+    messages: list[list[Dispatched]] = []
+    filling: dict[int, list[Dispatched]] = {}
+    for job in moved:
+        if job.group is None or len(filling.get(job.group, ())) % sizes[job.group] == 0:
+            messages.append([])
+            if job.group is not None:
+                filling[job.group] = messages[-1]
+        (messages[-1] if job.group is None else filling[job.group]).append(job)
+    return messages

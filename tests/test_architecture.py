@@ -24,9 +24,10 @@ PURE = ("lifecycle", "retries", "parameters", "schema_rules", "schema_checks", "
 LAYERS = (
     ("worker_boot", "beat", "tasks", "apps"),
     ("execution",),
+    ("watcher",),
     ("completion", "registration"),
-    ("program_cache", "queues"),
-    ("sweeps", "watcher", "measures", "actions"),
+    ("program_cache", "queues", "group"),
+    ("sweeps", "measures", "actions"),
     ("steering", "submission", "presentation", "queries", "diagnosis", "context"),
     ("workers", "dispatch", "audit"),
     ("job_log", "secrets"),

@@ -24,9 +24,8 @@ class Claimed:
     program_id: int
     program_version: int
     queue_id: int
-    queue: str
     parameters: dict[str, Any]
-    context: dict[str, Any]
+    context_key: UUID
     claimed_at: datetime
 
 
@@ -34,11 +33,13 @@ class Claimed:
 # from one that never happened. Guards are primary-key joins. A claimer whose manager has a limit must have
 # locked the manager's row in a statement before (exact), so that the count of RUNNING rows is exact; without
 # that it gets nothing and changes nothing.
+# A job that came alone starts now. One of a group starts in the worker's memory: started_at stays empty, and
+# a group that is lost is known by it.
 # 0 rows is normal: the message was doubled, late or about a job that waits again.
 CLAIM = """
 WITH wanted AS MATERIALIZED (
-    SELECT j.number, c.token, p.status AS program_status, p.version AS program_version, t.code AS tenant,
-           q.name AS queue,
+    SELECT j.number, c.token, p.status AS program_status, p.version AS program_version, p.timeout_seconds,
+           t.code AS tenant,
            p.status <> 'PAUSED' AND t.status = 'ACTIVE' AND q.paused_at IS NULL AND l.paused_at IS NULL
                AND (p.status <> 'TERMINATED' OR j.trigger <> 'AUTOMATIC')
                AND j.due_at <= clock_timestamp() AS may_run
@@ -60,31 +61,33 @@ WITH wanted AS MATERIALIZED (
     FROM jobsite_workermanager m WHERE m.id = %(manager)s
 ), allowed AS MATERIALIZED (
     SELECT number FROM wanted, room WHERE may_run ORDER BY number LIMIT (SELECT slots FROM room)
-), claimed AS (
+), decided AS MATERIALIZED (
+    SELECT wanted.*, allowed.number IS NOT NULL AS runs FROM wanted LEFT JOIN allowed USING (number)
+), moved AS (
     UPDATE jobsite_job j
-    SET status = 'RUNNING', lock_token = wanted.token, lock_owner = %(owner)s,
-        lock_expires_at = clock_timestamp() + %(lock)s * interval '1 second',
-        fence = j.fence + 1, claimed_at = clock_timestamp(), started_at = clock_timestamp(),
-        stuck_at = clock_timestamp() + (p.timeout_seconds + 10) * interval '1 second',
-        external_id = %(message)s, progress = NULL, current_step = ''
-    FROM wanted JOIN allowed USING (number), jobsite_program p
-    WHERE j.number = wanted.number AND p.id = j.program_id AND j.status = 'QUEUED'
-    RETURNING j.number, wanted.token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, wanted.tenant,
-              j.program_id, wanted.program_version, j.queue_id, wanted.queue, j.parameters, j.context_id,
+    SET status = CASE WHEN runs THEN 'RUNNING' ELSE 'PENDING' END,
+        lock_token = CASE WHEN runs THEN decided.token END,
+        lock_owner = CASE WHEN runs THEN %(owner)s::uuid END,
+        lock_expires_at = CASE WHEN runs THEN clock_timestamp() + %(lock)s * interval '1 second' END,
+        stuck_at = CASE WHEN runs THEN clock_timestamp() + (decided.timeout_seconds + 10) * interval '1 second' END,
+        fence = j.fence + runs::integer,
+        claimed_at = CASE WHEN runs THEN clock_timestamp() ELSE j.claimed_at END,
+        started_at = CASE WHEN NOT runs THEN j.started_at WHEN %(alone)s THEN clock_timestamp() END,
+        external_id = CASE WHEN runs THEN %(message)s::uuid ELSE j.external_id END,
+        progress = CASE WHEN runs THEN NULL ELSE j.progress END,
+        current_step = CASE WHEN runs THEN '' ELSE j.current_step END,
+        queued_at = CASE WHEN runs THEN j.queued_at END,
+        blocked = CASE WHEN runs THEN NULL WHEN j.due_at > clock_timestamp() THEN 'SCHEDULED'
+                       WHEN decided.program_status = 'PAUSED' THEN 'PAUSED' END
+    FROM decided
+    WHERE j.number = decided.number AND j.status = 'QUEUED'
+    RETURNING decided.runs, j.number, decided.token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id,
+              decided.tenant, j.program_id, decided.program_version, j.queue_id, j.parameters, j.context_id,
               j.claimed_at
-), refused AS (
-    UPDATE jobsite_job j
-    SET status = 'PENDING', queued_at = NULL,
-        blocked = CASE WHEN j.due_at > clock_timestamp() THEN 'SCHEDULED'
-                       WHEN wanted.program_status = 'PAUSED' THEN 'PAUSED' END
-    FROM wanted LEFT JOIN allowed USING (number)
-    WHERE j.number = wanted.number AND allowed.number IS NULL
-    RETURNING j.number
 )
-SELECT claimed.number, token, fence, attempts, losses, returns, tenant_id, tenant, program_id, program_version,
-       queue_id, queue, parameters, context.content, claimed_at
-FROM claimed JOIN jobsite_capturedcontext context ON context.key = claimed.context_id
-ORDER BY claimed.number
+SELECT number, token, fence, attempts, losses, returns, tenant_id, tenant, program_id, program_version,
+       queue_id, parameters, context_id, claimed_at
+FROM moved WHERE runs ORDER BY number
 """
 
 LOCK_MANAGER = """
@@ -119,6 +122,7 @@ def claim(
             "message": message,
             "lock": lock_seconds,
             "exact": exact,
+            "alone": len(tokens) == 1,
         },
     )
     return [Claimed(*row) for row in cursor.fetchall()]

@@ -351,9 +351,8 @@ def a_claimed(**fields: Any) -> Claimed:
         "program_id": 1,
         "program_version": 1,
         "queue_id": 1,
-        "queue": "default",
         "parameters": {},
-        "context": {},
+        "context_key": uuid4(),
         "claimed_at": datetime.now(UTC),
     }
     return Claimed(**known | fields)
