@@ -1,12 +1,14 @@
-"""psycopg connections of jobsite's own, which Django does not know and Celery's fixup does not close."""
+"""psycopg beside Django's ORM: connections that Django does not know, and prepared statements on its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import psycopg
-from django.db import connections
+from django.db import connection, connections
 from django.db.utils import DEFAULT_DB_ALIAS
 
+PREPARE_THRESHOLD = 2  # a statement is planned for good when it comes for the third time
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -18,6 +20,21 @@ class Cursor(Protocol):
     def execute(self, query: Any, params: Any = ..., /) -> Any: ...
     def fetchone(self) -> Any: ...
     def fetchall(self) -> Sequence[Any]: ...
+
+
+@contextmanager
+def prepared_cursor() -> Iterator[Cursor]:
+    """A cursor on Django's connection, in its transaction, whose statements the server plans once.
+
+    Django's own cursors write the values into the text, and a hot statement costs more to plan than to run. Values
+    come back as psycopg reads them (jsonb as Python values); errors are Django's.
+    """
+    connection.ensure_connection()
+    connection.validate_no_broken_transaction()
+    raw: psycopg.Connection[Any] = connection.connection
+    raw.prepare_threshold = PREPARE_THRESHOLD
+    with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
+        yield cursor
 
 
 def connect(*, application_name: str) -> Connection:
@@ -34,6 +51,6 @@ def connect(*, application_name: str) -> Connection:
         host=settings["HOST"] or None,
         port=settings["PORT"] or None,
         autocommit=True,
-        prepare_threshold=2,
+        prepare_threshold=PREPARE_THRESHOLD,
         **options,
     )

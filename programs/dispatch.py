@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 from jobsite import brokers
-from jobsite.database import Cursor
+from jobsite.database import Cursor, prepared_cursor
 from jobsite.logs import get_logger
 from programs.transitions import dispatch as transition
 from programs.transitions.dispatch import Dispatched
@@ -18,27 +18,29 @@ TASK = "programs.run_jobs"
 HARD_LIMIT_MARGIN = 5.0
 
 
-def after_commit(number: int, queue_id: int) -> None:
-    """Call after_submission once the caller's transaction has committed; what goes wrong there is logged."""
+def after_commit(number: int, queue_id: int, *, is_first_of_many: bool = False) -> None:
+    """Send a new job on its way once the caller's transaction has committed, or the many that came with it.
+
+    One takes the fast path, else the ordinary dispatch; where the window is full it waits in its lane for the next
+    finish, which may take it along in a group. What goes wrong is logged: the job waits in the database.
+    """
 
     def send() -> None:
-        after_submission(number, queue_id)
+        with prepared_cursor() as cursor:
+            if is_first_of_many:
+                wake_and_dispatch(cursor, [number], queue_id)
+            else:
+                _offer(cursor, number, queue_id)
 
     transaction.on_commit(send, robust=True)
 
 
-def after_submission(number: int, queue_id: int) -> None:
-    """Send a new job on its way, once its transaction has committed: the fast path, else the ordinary dispatch.
-
-    Where the window is full the job waits in its lane for the next finish, which may take it along in a group. A
-    broker that is down is not an error: the job waits in the database.
-    """
-    with connection.cursor() as cursor:
-        offered = transition.offer(cursor, number=number, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
-        if isinstance(offered, Dispatched):
-            _publish([offered])
-        elif offered:
-            dispatch(cursor, queue_id)
+def _offer(cursor: Cursor, number: int, queue_id: int) -> None:
+    offered = transition.offer(cursor, number=number, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
+    if isinstance(offered, Dispatched):
+        _publish([offered])
+    elif offered:
+        dispatch(cursor, queue_id)
 
 
 def wake_and_dispatch(cursor: Cursor, numbers: Sequence[int], queue_id: int) -> None:

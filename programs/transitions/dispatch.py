@@ -39,6 +39,10 @@ EXPECTED = f"""CASE WHEN p.measured_runs >= 20
 # A full group is one message.
 MESSAGES = f"CASE WHEN {GROUPABLE} THEN {1 / GROUP_SIZE} ELSE 1.0 END"
 
+# The commit need not wait for the disk: a crash of the database that forgets it makes the job PENDING again, and its
+# message finds nothing to claim.
+UNHURRIED = "set_config('synchronous_commit', 'off', true)"
+
 # How many more messages a queue may hold (PROTOCOL "window"): one for each idle child of its living workers
 # whose manager has room, plus one; beyond that only what the children are expected to finish within the
 # horizon, by the programs' known means, which the caller adds up row by row. No worker known: two.
@@ -78,7 +82,7 @@ ROOM = f"""
 # limit twice. Lanes and the queue's virtual time are written only when lanes compete.
 DISPATCH = f"""
 WITH gate AS MATERIALIZED (
-    SELECT id, name, virtual_time FROM jobsite_queue
+    SELECT id, name, virtual_time, {UNHURRIED} FROM jobsite_queue
     WHERE id = %(queue)s AND paused_at IS NULL AND pg_try_advisory_xact_lock({ADVISORY_CLASS}, id::integer)
 ), room AS MATERIALIZED (
     {ROOM}
@@ -163,7 +167,7 @@ WITH mine AS MATERIALIZED (
     WHERE j.number = %(number)s AND j.status = 'PENDING' AND j.blocked IS NULL
           AND q.paused_at IS NULL AND t.status = 'ACTIVE' AND l.paused_at IS NULL
 ), gate AS MATERIALIZED (
-    SELECT queue_id AS id, name FROM mine
+    SELECT queue_id AS id, name, {UNHURRIED} FROM mine
 ), room AS MATERIALIZED (
     {ROOM}
 ), moved AS (

@@ -11,7 +11,7 @@ from programs.principals import Captured
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job to insert; every value is validated already."""
+    """A job to insert; every value is validated already, by the program in this version where one is given."""
 
     tenant_id: int
     program_id: int
@@ -28,6 +28,7 @@ class NewJob:
     fingerprint: str = ""
     retry_of: int | None = None
     engine: str = "redis"
+    program_version: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,13 @@ WITH kept AS (
             %(context)s::uuid[], %(priority)s::smallint[], %(scheduled_at)s::timestamptz[], %(hold_by)s::text[],
             %(hold_reason)s::text[], %(overlap_policy)s::text[], %(overlap_key)s::text[],
             %(idempotency_key)s::text[], %(fingerprint)s::text[], %(retry_of)s::bigint[],
-            %(engine)s::text[]
+            %(engine)s::text[], %(program_version)s::integer[]
         ) WITH ORDINALITY AS g (
             tenant_id, program_id, trigger, parameters, context, priority, scheduled_at, hold_by, hold_reason,
-            overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine, position
+            overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine, program_version, position
         )
-    JOIN jobsite_program p ON p.id = g.program_id
+    JOIN jobsite_program p ON p.id = g.program_id AND p.version = coalesce(g.program_version, p.version)
+         AND p.deleted_at IS NULL AND (p.status <> 'TERMINATED' OR g.trigger <> 'AUTOMATIC')
 ), numbered AS MATERIALIZED (
     SELECT nextval(pg_get_serial_sequence('jobsite_job', 'number')) AS number, ordered.*
     FROM (SELECT * FROM given ORDER BY position) AS ordered
@@ -97,7 +99,10 @@ ORDER BY 1
 
 
 def insert(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:
-    """Insert the jobs; those that a unique key refuses are missing from the answer, and nothing is raised."""
+    """Insert the jobs; those that a unique key refuses are missing from the answer, and nothing is raised.
+
+    So are those whose program was changed or deleted since they were validated.
+    """
     contexts = {job.context.key: job.context.content for job in jobs}
     cursor.execute(
         INSERT,
@@ -119,6 +124,7 @@ def insert(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:
             "fingerprint": [job.fingerprint for job in jobs],
             "retry_of": [job.retry_of for job in jobs],
             "engine": [job.engine for job in jobs],
+            "program_version": [job.program_version for job in jobs],
         },
     )
     return [Inserted(*row) for row in cursor.fetchall()]
