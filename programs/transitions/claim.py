@@ -35,6 +35,8 @@ class Claimed:
 # that it gets nothing and changes nothing.
 # A job that came alone starts now. One of a group starts in the worker's memory: started_at stays empty, and
 # a group that is lost is known by it.
+# The status is compared with a parameter, so that the planner goes by the key and never by a partial index, in
+# which it would read every QUEUED row for each job.
 # 0 rows is normal: the message was doubled, late or about a job that waits again.
 CLAIM = """
 WITH wanted AS MATERIALIZED (
@@ -49,7 +51,7 @@ WITH wanted AS MATERIALIZED (
     JOIN jobsite_tenant t ON t.id = j.tenant_id
     JOIN jobsite_queue q ON q.id = j.queue_id
     LEFT JOIN jobsite_lane l ON l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id
-    WHERE j.status = 'QUEUED' AND q.name = ANY(%(queues)s)
+    WHERE j.status = %(queued)s AND q.name = ANY(%(queues)s)
           AND (%(exact)s OR (SELECT max_running IS NULL FROM jobsite_workermanager WHERE id = %(manager)s))
     ORDER BY j.number
     FOR NO KEY UPDATE OF j
@@ -80,7 +82,7 @@ WITH wanted AS MATERIALIZED (
         blocked = CASE WHEN runs THEN NULL WHEN j.due_at > clock_timestamp() THEN 'SCHEDULED'
                        WHEN decided.program_status = 'PAUSED' THEN 'PAUSED' END
     FROM decided
-    WHERE j.number = decided.number AND j.status = 'QUEUED'
+    WHERE j.number = decided.number AND j.status = %(queued)s
     RETURNING decided.runs, j.number, decided.token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id,
               decided.tenant, j.program_id, decided.program_version, j.queue_id, j.parameters, j.context_id,
               j.claimed_at
@@ -123,6 +125,7 @@ def claim(
             "lock": lock_seconds,
             "exact": exact,
             "alone": len(tokens) == 1,
+            "queued": "QUEUED",
         },
     )
     return [Claimed(*row) for row in cursor.fetchall()]

@@ -123,7 +123,7 @@ WITH gate AS MATERIALIZED (
     FROM ordered o CROSS JOIN bound JOIN jobsite_job j ON j.number = o.number
     WHERE o.place <= bound.most
           AND (o.place <= bound.certain OR (o.total_seconds <= bound.seconds AND o.total_messages <= bound.messages))
-          AND j.status = 'PENDING' AND j.blocked IS NULL
+          AND j.status = %(pending)s AND j.blocked IS NULL
     ORDER BY j.number FOR NO KEY UPDATE OF j SKIP LOCKED
 ), moved AS (
     UPDATE jobsite_job j SET status = 'QUEUED', queued_at = clock_timestamp()
@@ -164,7 +164,7 @@ WITH mine AS MATERIALIZED (
     JOIN jobsite_program p ON p.id = j.program_id
     JOIN jobsite_tenant t ON t.id = j.tenant_id
     LEFT JOIN jobsite_lane l ON l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id
-    WHERE j.number = %(number)s AND j.status = 'PENDING' AND j.blocked IS NULL
+    WHERE j.number = %(number)s AND j.status = %(pending)s AND j.blocked IS NULL
           AND q.paused_at IS NULL AND t.status = 'ACTIVE' AND l.paused_at IS NULL
 ), gate AS MATERIALIZED (
     SELECT queue_id AS id, name, {UNHURRIED} FROM mine
@@ -173,7 +173,7 @@ WITH mine AS MATERIALIZED (
 ), moved AS (
     UPDATE jobsite_job j SET status = 'QUEUED', queued_at = clock_timestamp()
     FROM mine, room
-    WHERE j.number = mine.number AND j.status = 'PENDING' AND j.blocked IS NULL
+    WHERE j.number = mine.number AND j.status = %(pending)s AND j.blocked IS NULL
           AND NOT mine.is_behind AND room.messages < room.slots
     RETURNING j.number
 ), waked AS (
@@ -228,7 +228,12 @@ def offer(cursor: Cursor, *, number: int, lock_seconds: float) -> Dispatched | b
 
 
 def _parameters(lock_seconds: float) -> dict[str, object]:
-    return {"lock": lock_seconds, "horizon": HORIZON_SECONDS, "unattended": WINDOW_WITHOUT_WORKERS}
+    return {
+        "lock": lock_seconds,
+        "horizon": HORIZON_SECONDS,
+        "unattended": WINDOW_WITHOUT_WORKERS,
+        "pending": "PENDING",  # a parameter where rows are looked up by their key: see CLAIM
+    }
 
 
 def wake(cursor: Cursor, numbers: Sequence[int]) -> None:

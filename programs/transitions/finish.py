@@ -59,7 +59,7 @@ WITH mine AS MATERIALIZED (
                 %(attempt_result)s::text[], %(started_at)s::timestamptz[])
          AS g (number, token, status, outcome, failure_kind, result, error, traceback, delay, counted, returned,
                progress, attempt_result, started_at)
-    JOIN jobsite_job j ON j.number = g.number AND j.lock_token = g.token AND j.status = 'RUNNING'
+    JOIN jobsite_job j ON j.number = g.number AND j.lock_token = g.token AND j.status = %(running)s
     ORDER BY j.number FOR NO KEY UPDATE OF j
 ), moved AS (
     UPDATE jobsite_job j SET
@@ -79,7 +79,7 @@ WITH mine AS MATERIALIZED (
         progress = coalesce(mine.progress::jsonb, j.progress),
         lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
     FROM mine
-    WHERE j.number = mine.number AND j.lock_token = mine.token AND j.status = 'RUNNING'
+    WHERE j.number = mine.number AND j.lock_token = mine.token AND j.status = %(running)s
     RETURNING j.number, j.tenant_id, j.program_id, j.fence, j.external_id, j.claimed_at, mine.target,
               mine.token, mine.started_at, mine.attempt_result, j.error, mine.traceback
 ), attempt AS (
@@ -123,6 +123,7 @@ def _parameters(endings: Sequence[tuple[Held, Ending]]) -> dict[str, object]:
         "number": [held.number for held, _ in endings],
         "token": [held.token for held, _ in endings],
         "worker": endings[0][0].worker,
+        "running": "RUNNING",  # a parameter, so that the planner goes by the key: see CLAIM
         "started_at": [held.started_at for held, _ in endings],
         "status": [end.status.value for end in ends],
         "outcome": [end.outcome.value for end in ends],
