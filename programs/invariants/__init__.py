@@ -23,6 +23,7 @@ from programs.invariants.looks import Look, Rule
 
 NAMED_JOBS = 20
 TOLD_ROWS = 5
+LONGEST_VALUE = 200
 STATEMENT_SECONDS = 300.0
 LOCK_SECONDS = 10.0
 BROKERS_ARE_EMPTY = "At rest the brokers are empty"
@@ -128,7 +129,7 @@ def _violation(rule: Rule, broken: Sequence[dict[str, object]], count: int) -> V
 def _shown(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(str(one) for one in value)
-    return "empty" if value is None else str(value)
+    return "empty" if value is None else str(value)[:LONGEST_VALUE]
 
 
 def _brokers() -> list[Violation]:

@@ -42,12 +42,12 @@ class Look:
         return f"""
             WITH suspect AS MATERIALIZED (SELECT * FROM ({self.rows}) looked WHERE {any_broken}),
             broken AS ({broken}),
-            counted AS (
+            told AS (
                 SELECT broken.*, row_number() OVER (PARTITION BY place ORDER BY number) AS nth,
                        count(*) OVER (PARTITION BY place) AS total
                 FROM broken
             )
-            SELECT place, total, to_jsonb(counted)::text FROM counted WHERE nth <= %(named)s ORDER BY place, nth
+            SELECT place, total, to_jsonb(told)::text FROM told WHERE nth <= %(named)s ORDER BY place, nth
         """
 
 

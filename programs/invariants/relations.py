@@ -4,8 +4,8 @@ from programs.invariants.looks import ENDED, GOING, LATEST, Look, Rule
 
 OPEN_CHILDREN = Look(
     f"""
-    SELECT c.number, c.status, c.cancel_requested_at, p.number AS parent, p.status AS parent_status,
-           p.finished_at AS parent_finished_at
+    SELECT c.number, ARRAY[p.number, c.number] AS numbers, c.status, c.cancel_requested_at,
+           p.number AS parent, p.status AS parent_status, p.finished_at AS parent_finished_at
     FROM jobsite_job c JOIN jobsite_job p ON p.number = c.parent_id
     WHERE c.parent_id IS NOT NULL AND c.status IN {GOING}
     """,
