@@ -122,7 +122,7 @@ LOG_ENTRIES = Look(
             "I10",
             "A log entry is of the tenant of its job",
             "true",
-            "{lines} log entries of tenant {tenant_id} are of job {number}, whose tenant is {job_tenant_id}",
+            "log entries of job {number}, whose tenant is {job_tenant_id}, that are of tenant {tenant_id}: {lines}",
         ),
     ),
 )
@@ -137,7 +137,7 @@ STRAY_ENTRIES = Look(
             "I10",
             "Every log entry is in the partition of its month",
             "true",
-            "{lines} log entries from {first} to {last} are in the default partition",
+            "log entries in the default partition, from {first} to {last}: {lines}",
         ),
     ),
 )

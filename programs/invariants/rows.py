@@ -8,7 +8,8 @@ JOBS = Look(
     SELECT j.number, j.tenant_id, j.program_id, j.status, j.outcome, j.failure_kind, j.trigger, j.priority, j.blocked,
            j.due_at, j.rank, j.hold_at, j.hold_until, j.queued_at, j.finished_at, j.cancel_requested_at,
            j.parent_id, j.child_key, j.retry_of_id, j.overlap_policy, j.overlap_key,
-           p.tenant_id AS program_tenant_id,
+           p.tenant_id AS program_tenant_id, t.id AS tenant_there, q.id AS queue_there, c.key AS context_there,
+           num_nonnulls(j.lock_token, j.lock_owner, j.lock_expires_at) AS locks,
            extract(epoch FROM j.due_at - %(now)s::timestamptz)::bigint AS early,
            concat_ws(', ', CASE WHEN j.lock_token IS NULL THEN 'lock_token' END,
                            CASE WHEN j.lock_owner IS NULL THEN 'lock_owner' END,
@@ -42,7 +43,7 @@ JOBS = Look(
         Rule(
             "I3",
             "Only a RUNNING job has a lock",
-            "status <> 'RUNNING' AND kept <> ''",
+            "status <> 'RUNNING' AND locks > 0",
             "job {number} is {status} with {kept}",
         ),
         Rule(
@@ -150,7 +151,7 @@ JOBS = Look(
         Rule(
             "I10",
             "The tenant, queue and context of a job exist",
-            "missing <> ''",
+            "tenant_there IS NULL OR queue_there IS NULL OR context_there IS NULL",
             "job {number} names {missing}, which does not exist",
         ),
     ),

@@ -27,7 +27,7 @@ HISTORIES = Look(
             "I2",
             "A COMPLETED job has exactly one SUCCESS attempt",
             "status = 'COMPLETED' AND successes <> 1",
-            "job {number} is COMPLETED with {successes} SUCCESS attempts",
+            "job {number} is COMPLETED, its SUCCESS attempts: {successes}",
         ),
         Rule(
             "I2",
@@ -43,7 +43,7 @@ HISTORIES = Look(
                 successes > 1 OR status NOT IN ('WAITING', 'FAILED', 'CANCELED')
                 OR status <> 'WAITING'
                    AND NOT EXISTS (SELECT 1 FROM jobsite_job c WHERE c.parent_id = looked.number))""",
-            "job {number} is {status} with {successes} SUCCESS attempts",
+            "job {number} is {status}, its SUCCESS attempts: {successes}",
         ),
         Rule(
             "I2",
@@ -61,19 +61,19 @@ HISTORIES = Look(
             "I4",
             "A job has one attempt for each fence up to the highest",
             "runs <> highest",
-            "job {number} has {runs} attempts up to fence {highest}",
+            "job {number} has attempts up to fence {highest}, but only {runs}",
         ),
         Rule(
             "I4",
             "A job counts its attempts but for the returned ones, and its losses",
             "(attempts, losses) <> (counted, lost)",
-            "job {number} counts {attempts} attempts and {losses} losses, its rows say {counted} and {lost}",
+            "job {number} counts attempts {attempts} and losses {losses}, its rows say {counted} and {lost}",
         ),
         Rule(
             "I4",
             "A job counts no more returns than it has",
             "returns > returned",
-            "job {number} counts {returns} returns, its rows say {returned}",
+            "job {number} counts returns {returns}, its rows say {returned}",
         ),
         Rule(
             "I6",
@@ -185,7 +185,7 @@ MANAGERS = Look(
             "I12",
             "The workers of a manager run no more jobs than its limit",
             "true",
-            "the workers of manager {name} run {running} jobs, its limit is {max_running}",
+            "running jobs of manager {name}: {running}, its limit is {max_running}",
         ),
     ),
 )
@@ -202,7 +202,7 @@ QUOTAS = Look(
             "I12",
             "A tenant runs no more jobs than its quota",
             "true",
-            "tenant {code} runs {running} jobs, its quota is {running_quota}",
+            "running jobs of tenant {code}: {running}, its quota is {running_quota}",
         ),
     ),
 )

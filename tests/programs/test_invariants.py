@@ -170,19 +170,19 @@ DAMAGES = (
         row(f"blocked = 'PAUSED', created_at = {AGO}") + f"UPDATE jobsite_program SET updated_at = {AGO};",
     ),
     # Attempts.
-    Damage("I2", "job {n} is COMPLETED with 0 SUCCESS attempts", "COMPLETED", attempt("result = 'PERMANENT'")),
-    Damage("I2", "job {n} is COMPLETED with 2 SUCCESS attempts", "COMPLETED", earlier_attempt("SUCCESS")),
+    Damage("I2", "job {n} is COMPLETED, its SUCCESS attempts: 0", "COMPLETED", attempt("result = 'PERMANENT'")),
+    Damage("I2", "job {n} is COMPLETED, its SUCCESS attempts: 2", "COMPLETED", earlier_attempt("SUCCESS")),
     Damage(
         "I2",
         "job {n} is COMPLETED, its SUCCESS has fence 1 and its last attempt fence 2",
         "COMPLETED",
         attempt("result = 'PERMANENT'") + earlier_attempt("SUCCESS"),
     ),
-    Damage("I2", "job {n} is FAILED with 1 SUCCESS attempts", "FAILED", attempt("result = 'SUCCESS'")),
-    Damage("I2", "job {n} is PENDING with 1 SUCCESS attempts", "RETRIED", attempt("result = 'SUCCESS'")),
+    Damage("I2", "job {n} is FAILED, its SUCCESS attempts: 1", "FAILED", attempt("result = 'SUCCESS'")),
+    Damage("I2", "job {n} is PENDING, its SUCCESS attempts: 1", "RETRIED", attempt("result = 'SUCCESS'")),
     Damage(
         "I2",
-        "job {n} is WAITING with 2 SUCCESS attempts",
+        "job {n} is WAITING, its SUCCESS attempts: 2",
         "WAITING",
         attempt("result = 'SUCCESS'") + earlier_attempt("SUCCESS"),
     ),
@@ -194,20 +194,22 @@ DAMAGES = (
     ),
     Damage("I4", "job {n} is COMPLETED at fence 5, its attempts reach 1", "COMPLETED", row("fence = 5")),
     Damage("I4", "job {n} is RUNNING at fence 2, its attempts reach 0", "RUNNING", row("fence = 2")),
-    Damage("I4", "job {n} has 1 attempts up to fence 2", "COMPLETED", row("fence = 2") + attempt("fence = 2")),
+    Damage(
+        "I4", "job {n} has attempts up to fence 2, but only 1", "COMPLETED", row("fence = 2") + attempt("fence = 2")
+    ),
     Damage(
         "I4",
-        "job {n} counts 0 attempts and 0 losses, its rows say 1 and 0",
+        "job {n} counts attempts 0 and losses 0, its rows say 1 and 0",
         "FAILED",
         row("attempts = 0"),
     ),
     Damage(
         "I4",
-        "job {n} counts 1 attempts and 0 losses, its rows say 1 and 1",
+        "job {n} counts attempts 1 and losses 0, its rows say 1 and 1",
         "FAILED",
         attempt("result = 'LOST'"),
     ),
-    Damage("I4", "job {n} counts 1 returns, its rows say 0", "FAILED", row("returns = 1")),
+    Damage("I4", "job {n} counts returns 1, its rows say 0", "FAILED", row("returns = 1")),
     Damage("I4", "attempt 1 of job {n} has result LUCKY", "FAILED", attempt("result = 'LUCKY'")),
     Damage(
         "I4",
@@ -355,13 +357,13 @@ DAMAGES = (
     ),
     Damage(
         "I10",
-        "2 log entries of tenant {t2} are of job {n}, whose tenant is {t}",
+        "log entries of job {n}, whose tenant is {t}, that are of tenant {t2}: 2",
         "COMPLETED",
         2 * log_line("now()", "{t2}"),
     ),
     Damage(
         "I10",
-        "1 log entries from 2001-01-01T00:00:00+00:00 to 2001-01-01T00:00:00+00:00 are in the default partition",
+        "log entries in the default partition, from 2001-01-01T00:00:00+00:00 to 2001-01-01T00:00:00+00:00: 1",
         "COMPLETED",
         log_line("'2001-01-01 00:00+00'", "{t}"),
         jobs="",
@@ -369,7 +371,7 @@ DAMAGES = (
     # Limits.
     Damage(
         "I12",
-        "the workers of manager default run 2 jobs, its limit is 1",
+        "running jobs of manager default: 2, its limit is 1",
         "RUNNING",
         row("lock_owner = '{w}'", "{n}, {m}") + "UPDATE jobsite_workermanager SET max_running = 1;",
         twin="RUNNING",
@@ -377,7 +379,7 @@ DAMAGES = (
     ),
     Damage(
         "I12",
-        "tenant acme runs 1 jobs, its quota is 0",
+        "running jobs of tenant acme: 1, its quota is 0",
         "RUNNING",
         "UPDATE jobsite_tenant SET running_quota = 0 WHERE id = {t};",
     ),
@@ -632,7 +634,7 @@ def test_the_child_of_a_canceled_parent_is_given_time_to_stop(jobs):
     assert invariants.check(jobs.cursor) == []
 
 
-def test_twenty_jobs_are_named_five_told_and_all_counted(jobs):
+def test_twenty_jobs_are_named_three_told_and_all_counted(jobs):
     numbers = jobs.many(25)
     jobs.cursor.execute(UNGUARD)
     jobs.cursor.execute("UPDATE jobsite_job SET priority = 101, rank = due_at - interval '101 minutes'")
@@ -641,8 +643,8 @@ def test_twenty_jobs_are_named_five_told_and_all_counted(jobs):
 
     assert found.count == 25
     assert found.jobs == tuple(numbers[:20])
-    assert found.said.count("has priority 101") == 5
-    assert found.said.endswith("; and 20 more")
+    assert found.said.count("has priority 101") == 3
+    assert found.said.endswith("; and 22 more")
 
 
 def test_a_wiped_and_several_times_damaged_database_is_named_in_the_order_of_the_protocol(jobs):
@@ -674,7 +676,7 @@ def test_at_rest_the_brokers_are_empty(jobs, broker):
     (found,) = invariants.check(jobs.cursor, at_rest=True)
 
     assert (found.invariant, found.jobs, found.count) == ("I13", (), 2)
-    assert found.said.startswith("queue default holds 2 messages on redis")
+    assert re.fullmatch(r"messages in queue default of redis.*: 2", found.said)
 
 
 def test_at_rest_a_broker_out_of_reach_is_no_empty_one(jobs, broker_is_down):

@@ -91,9 +91,8 @@ def _violations(violations: Sequence[Violation]) -> Table:
 
 
 def _summary(report: Report) -> Text:
-    said = f"{report.jobs:,} jobs and {report.attempts:,} attempts looked at in {printing.span(report.seconds)}."
+    size = f"jobs {report.jobs:,}, attempts {report.attempts:,}, {printing.span(report.seconds)}"
     if not report.violations:
-        return Text(f"All invariants hold: {report.rules} rules, {said}", style="green")
+        return Text(f"All invariants hold ({report.rules} rules, {size}).", style="green")
     broken = len(report.violations)
-    verb = "is" if broken == 1 else "are"
-    return Text(f"\n{broken} of {report.rules} rules {verb} broken; {said}", style="red")
+    return Text(f"\n{broken} of {report.rules} rules {'is' if broken == 1 else 'are'} broken ({size}).", style="red")
