@@ -28,7 +28,7 @@ LAYERS = (
     ("completion", "registration"),
     ("program_cache", "queues", "group"),
     ("sweeps", "measures", "actions"),
-    ("steering", "submission", "presentation", "queries", "diagnosis", "context"),
+    ("steering", "submission", "presentation", "queries", "diagnosis", "invariants", "context"),
     ("workers", "dispatch", "audit"),
     ("job_log", "secrets"),
     ("transitions",),
