@@ -76,7 +76,8 @@ class Group:
             job = self._waiting.popleft()
         # By the database's clock: what has passed here since it answered, added to its own time of the claim.
         passed = 0.0 if self._travels_alone else boot_time() - self._answered
-        return job, Held(job.number, job.token, self._worker, job.claimed_at + timedelta(seconds=passed))
+        started_at = job.claimed_at + timedelta(seconds=passed)
+        return job, Held(job.number, job.token, self._worker, started_at, job.counts_failures)
 
     def run(self, held: Held, context: Context) -> None:
         """Note that the action of a job begins."""

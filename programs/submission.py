@@ -178,7 +178,6 @@ def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options
             return existing
         # The program was edited since it was read, or the job in our way has just ended.
         _programs.pop((principal.tenant.pk, code), None)
-    # The job in our way ended between our insert and our look, three times in a row.
     raise Conflict(f"program {code} is contended; submit again", code="contended")
 
 

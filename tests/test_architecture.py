@@ -16,13 +16,13 @@ FILES = sorted(
 )
 
 # What nobody imports: Django, Celery and uvicorn find these by name.
-ENTRY_POINTS = ("jobsite.cli", "programs.admin", "programs.tasks", "programs.beat",
-                "programs.worker_boot", "jobsite.urls", "jobsite.asgi", "jobsite.samples")  # fmt: skip
+ENTRY_POINTS = ("jobsite.cli", "programs.admin", "programs.tasks", "programs.beat", "programs.worker_boot",
+                "programs.worker_hints", "jobsite.urls", "jobsite.asgi", "jobsite.samples")  # fmt: skip
 PURE = ("lifecycle", "retries", "parameters", "schema_rules", "schema_checks", "schema_errors", "definitions",
         "definition_values", "durations", "times", "storable")  # fmt: skip
 # Each module of programs imports only what stands in a line below its own, or beside it in the same line's package.
 LAYERS = (
-    ("worker_boot", "beat", "tasks", "apps"),
+    ("worker_boot", "worker_hints", "beat", "tasks", "apps"),
     ("execution",),
     ("watcher",),
     ("completion", "registration"),

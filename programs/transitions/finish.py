@@ -36,60 +36,59 @@ class Ending:
 
 @dataclass(frozen=True)
 class Held:
-    """What the holder knows of its lock, for the attempt's row; `started_at` by the database's clock."""
+    """What the holder knows of its lock, for the attempt's row; `started_at` by the database's clock.
+
+    Where the program has a maximum of consecutive failures (`counts_failures`), a success is looked at too.
+    """
 
     number: int
     token: UUID
     worker: str
     started_at: datetime | None
+    counts_failures: bool = True
 
 
-# One guarded statement for one job or a group's: the jobs in order of number, their attempts, and the programs'
-# rows of consecutive failures, which are touched only when they change (a row written by every finish would be
-# what all finishes wait for). One statement for fifty costs a third of fifty in a pipeline, and is as atomic.
-# A job that was asked to stop does not run again: what would have been a retry ends it. A retry that is due
-# later goes out of the lane (blocked = SCHEDULED); the sweep brings it back.
-FINISH = """
-WITH mine AS MATERIALIZED (
-    SELECT g.*, CASE WHEN g.status = 'PENDING' AND j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
-                     ELSE g.status END AS target
+# A job that was asked to stop does not run again: what would have been a retry ends it.
+_TARGET = "CASE WHEN g.status = 'PENDING' AND j.cancel_requested_at IS NOT NULL THEN 'CANCELED' ELSE g.status END"
+_AGAIN = "g.status = 'PENDING' AND j.cancel_requested_at IS NULL"
+_DUE = f"""CASE WHEN {_AGAIN} AND g.delay IS NOT NULL
+                THEN statement_timestamp() + g.delay * interval '1 second' ELSE j.due_at END"""
+
+# One guarded statement for one job or a group's: the jobs, in order of number, and their attempts. One statement
+# for fifty costs a third of fifty in a pipeline, and is as atomic. A retry that is due later goes out of the lane
+# (blocked = SCHEDULED); the sweep brings it back. Why the status is compared with a parameter: see CLAIM.
+_MOVED = f"""
+WITH moved AS (
+    UPDATE jobsite_job j SET
+        status = {_TARGET}, outcome = g.outcome, failure_kind = g.failure_kind,
+        result = g.result::jsonb, error = g.error::jsonb, needs_review = g.status = 'FAILED',
+        finished_at = CASE WHEN g.status = 'WAITING' OR {_AGAIN} THEN NULL ELSE clock_timestamp() END,
+        started_at = coalesce(j.started_at, g.started_at),
+        queued_at = CASE WHEN {_AGAIN} THEN NULL ELSE j.queued_at END,
+        due_at = {_DUE}, rank = {_DUE} - j.priority * interval '60 seconds',
+        blocked = CASE WHEN {_AGAIN} AND g.delay > 0 THEN 'SCHEDULED' END,
+        attempts = j.attempts + g.counted, returns = j.returns + g.returned,
+        progress = coalesce(g.progress::jsonb, j.progress),
+        lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
     FROM unnest(%(number)s::bigint[], %(token)s::uuid[], %(status)s::text[], %(outcome)s::text[],
                 %(failure_kind)s::text[], %(result)s::text[], %(error)s::text[], %(traceback)s::text[],
                 %(delay)s::float[], %(counted)s::smallint[], %(returned)s::smallint[], %(progress)s::text[],
                 %(attempt_result)s::text[], %(started_at)s::timestamptz[])
          AS g (number, token, status, outcome, failure_kind, result, error, traceback, delay, counted, returned,
                progress, attempt_result, started_at)
-    JOIN jobsite_job j ON j.number = g.number AND j.lock_token = g.token AND j.status = %(running)s
-    ORDER BY j.number FOR NO KEY UPDATE OF j
-), moved AS (
-    UPDATE jobsite_job j SET
-        status = mine.target, outcome = mine.outcome, failure_kind = mine.failure_kind,
-        result = mine.result::jsonb, error = mine.error::jsonb,
-        needs_review = mine.target = 'FAILED',
-        finished_at = CASE WHEN mine.target IN ('COMPLETED', 'FAILED', 'CANCELED') THEN clock_timestamp() END,
-        started_at = coalesce(j.started_at, mine.started_at),
-        queued_at = CASE WHEN mine.target = 'PENDING' THEN NULL ELSE j.queued_at END,
-        due_at = CASE WHEN mine.target = 'PENDING' AND mine.delay IS NOT NULL
-                      THEN statement_timestamp() + mine.delay * interval '1 second' ELSE j.due_at END,
-        rank = CASE WHEN mine.target = 'PENDING' AND mine.delay IS NOT NULL
-                    THEN statement_timestamp() + mine.delay * interval '1 second'
-                         - j.priority * interval '60 seconds' ELSE j.rank END,
-        blocked = CASE WHEN mine.target = 'PENDING' AND mine.delay > 0 THEN 'SCHEDULED' END,
-        attempts = j.attempts + mine.counted, returns = j.returns + mine.returned,
-        progress = coalesce(mine.progress::jsonb, j.progress),
-        lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
-    FROM mine
-    WHERE j.number = mine.number AND j.lock_token = mine.token AND j.status = %(running)s
-    RETURNING j.number, j.tenant_id, j.program_id, j.fence, j.external_id, j.claimed_at, mine.target,
-              mine.token, mine.started_at, mine.attempt_result, j.error, mine.traceback
+    WHERE j.number = g.number AND j.lock_token = g.token AND j.status = %(running)s
+    RETURNING j.number, j.tenant_id, j.program_id, j.status AS target, j.fence, j.external_id, j.claimed_at,
+              g.token, g.started_at, g.attempt_result, j.error, g.traceback
 ), attempt AS (
     INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at,
                                     started_at, ended_at, result, error, traceback)
     SELECT tenant_id, number, fence, token, %(worker)s::text, external_id, claimed_at, started_at,
            clock_timestamp(), attempt_result, error, traceback
     FROM moved
-), counted AS (
-    -- Failures since the last success, in order of number, which is the order in which a group runs.
+)"""
+# The programs' rows of consecutive failures are touched only when they change: a row written by every finish would
+# be what all finishes wait for. Failures since the last success, in order of number, in which a group runs.
+_COUNTED = """, counted AS (
     UPDATE jobsite_program p
     SET consecutive_failures = c.failures + CASE WHEN c.last_success IS NULL THEN p.consecutive_failures ELSE 0 END
     FROM (SELECT program_id, last_success,
@@ -100,9 +99,10 @@ WITH mine AS MATERIALIZED (
           GROUP BY program_id, last_success ORDER BY program_id) c
     WHERE p.id = c.program_id AND p.max_consecutive_failures IS NOT NULL
           AND (c.failures > 0 OR (c.last_success IS NOT NULL AND p.consecutive_failures > 0))
-)
-SELECT token FROM moved
-"""
+)"""
+_TOKENS = "\nSELECT token FROM moved"
+FINISH = _MOVED + _TOKENS
+FINISH_AND_COUNT = _MOVED + _COUNTED + _TOKENS
 
 
 def finish(cursor: Cursor, held: Held, ending: Ending) -> None:
@@ -113,7 +113,8 @@ def finish(cursor: Cursor, held: Held, ending: Ending) -> None:
 
 def finish_all(cursor: Cursor, endings: Sequence[tuple[Held, Ending]]) -> set[UUID]:
     """Write the endings of one worker's runs, all that still hold their job; the tokens that did."""
-    cursor.execute(FINISH, _parameters(endings))
+    counts = any(held.counts_failures or ending.status is Status.FAILED for held, ending in endings)
+    cursor.execute(FINISH_AND_COUNT if counts else FINISH, _parameters(endings))
     return {row[0] for row in cursor.fetchall()}
 
 
@@ -123,7 +124,7 @@ def _parameters(endings: Sequence[tuple[Held, Ending]]) -> dict[str, object]:
         "number": [held.number for held, _ in endings],
         "token": [held.token for held, _ in endings],
         "worker": endings[0][0].worker,
-        "running": "RUNNING",  # a parameter, so that the planner goes by the key: see CLAIM
+        "running": "RUNNING",
         "started_at": [held.started_at for held, _ in endings],
         "status": [end.status.value for end in ends],
         "outcome": [end.outcome.value for end in ends],

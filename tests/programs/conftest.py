@@ -350,6 +350,7 @@ def a_claimed(**fields: Any) -> Claimed:
         "tenant": "acme",
         "program_id": 1,
         "program_version": 1,
+        "counts_failures": False,
         "queue_id": 1,
         "parameters": {},
         "context_key": uuid4(),
