@@ -55,6 +55,8 @@ def dispatch(cursor: Cursor, queue_id: int) -> int:
     Returns how many jobs each child may finish before the window is half empty and wants to be filled again:
     0 where it is short, as it is for long jobs.
     """
+    if not transition.anything_waits(cursor, queue_id=queue_id):
+        return 0
     moved = transition.dispatch(cursor, queue_id=queue_id, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
     _publish(moved)
     return moved[0].queued // (2 * moved[0].children) if moved and moved[0].children else 0

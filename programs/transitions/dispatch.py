@@ -43,13 +43,28 @@ MESSAGES = f"CASE WHEN {GROUPABLE} THEN {1 / GROUP_SIZE} ELSE 1.0 END"
 # message finds nothing to claim.
 UNHURRIED = "set_config('synchronous_commit', 'off', true)"
 
+# The living workers of a queue, their children, and those that are idle, of managers that have room.
+WORKERS = """
+    SELECT count(*) AS count, coalesce(sum(w.children), 0)::integer AS children,
+           coalesce(sum(CASE WHEN m.max_running IS NULL THEN greatest(w.children - own.running, 0)
+                ELSE least(greatest(w.children - own.running, 0),
+                           greatest(m.max_running - (
+                               SELECT count(*) FROM jobsite_job j
+                               JOIN jobsite_worker o ON o.incarnation = j.lock_owner
+                               WHERE j.status = 'RUNNING' AND o.manager_id = m.id), 0)) END), 0) AS idle
+    FROM jobsite_worker w
+    JOIN jobsite_workermanager m ON m.id = w.manager_id
+    CROSS JOIN LATERAL (SELECT count(DISTINCT external_id) AS running FROM jobsite_job
+                        WHERE lock_owner = w.incarnation AND status = 'RUNNING') own
+    WHERE w.status = 'ACTIVE' AND gate.name = ANY(w.queues)
+          AND w.last_seen_at > clock_timestamp() - %(lock)s * interval '1 second'
+"""
 # How many more messages a queue may hold (PROTOCOL "window"): one for each idle child of its living workers
 # whose manager has room, plus one; beyond that only what the children are expected to finish within the
 # horizon, by the programs' known means, which the caller adds up row by row. No worker known: two.
+SLOTS = "CASE WHEN workers.count = 0 THEN %(unattended)s ELSE workers.idle + 1 END"
 ROOM = f"""
-    SELECT workers.children,
-           CASE WHEN workers.count = 0 THEN %(unattended)s ELSE workers.idle + 1 END AS slots,
-           waiting.jobs, waiting.messages, waiting.seconds
+    SELECT workers.children, {SLOTS} AS slots, waiting.jobs, waiting.messages, waiting.seconds
     FROM gate
     CROSS JOIN LATERAL (
         SELECT count(*) AS jobs, ceil(coalesce(sum({MESSAGES}), 0)) AS messages,
@@ -57,21 +72,7 @@ ROOM = f"""
         FROM jobsite_job j JOIN jobsite_program p ON p.id = j.program_id
         WHERE j.queue_id = gate.id AND j.status = 'QUEUED'
     ) waiting
-    CROSS JOIN LATERAL (
-        SELECT count(*) AS count, coalesce(sum(w.children), 0)::integer AS children,
-               coalesce(sum(CASE WHEN m.max_running IS NULL THEN greatest(w.children - own.running, 0)
-                    ELSE least(greatest(w.children - own.running, 0),
-                               greatest(m.max_running - (
-                                   SELECT count(*) FROM jobsite_job j
-                                   JOIN jobsite_worker o ON o.incarnation = j.lock_owner
-                                   WHERE j.status = 'RUNNING' AND o.manager_id = m.id), 0)) END), 0) AS idle
-        FROM jobsite_worker w
-        JOIN jobsite_workermanager m ON m.id = w.manager_id
-        CROSS JOIN LATERAL (SELECT count(DISTINCT external_id) AS running FROM jobsite_job
-                            WHERE lock_owner = w.incarnation AND status = 'RUNNING') own
-        WHERE w.status = 'ACTIVE' AND gate.name = ANY(w.queues)
-              AND w.last_seen_at > clock_timestamp() - %(lock)s * interval '1 second'
-    ) workers
+    CROSS JOIN LATERAL ({WORKERS}) workers
 """
 
 # One statement, one dispatcher a queue at a time: who misses the advisory lock goes home, since every finish
@@ -148,43 +149,29 @@ FROM moved CROSS JOIN gate CROSS JOIN room
 ORDER BY tag, moved.number
 """
 
-# The fast path of a submission: its own row, if the window has room for a message and its lane has no better row.
-# Else the lane is waked, so that the next finish finds the row; not again where it is awake and has another ready
-# row, which spares a flood of submissions that write. Should that row be taken in between and the lane be closed,
-# the sweep opens it.
-OFFER = f"""
-WITH mine AS MATERIALIZED (
-    SELECT j.number, j.queue_id, j.tenant_id, q.name, p.timeout_seconds, coalesce(l.is_waiting, false) AS is_waiting,
-           EXISTS (SELECT 1 FROM jobsite_job b
-                   WHERE b.queue_id = j.queue_id AND b.tenant_id = j.tenant_id
-                         AND b.status = 'PENDING' AND b.blocked IS NULL
-                         AND (b.rank, b.number) < (j.rank, j.number)) AS is_behind
-    FROM jobsite_job j
-    JOIN jobsite_queue q ON q.id = j.queue_id
-    JOIN jobsite_program p ON p.id = j.program_id
-    JOIN jobsite_tenant t ON t.id = j.tenant_id
-    LEFT JOIN jobsite_lane l ON l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id
-    WHERE j.number = %(number)s AND j.status = %(pending)s AND j.blocked IS NULL
-          AND q.paused_at IS NULL AND t.status = 'ACTIVE' AND l.paused_at IS NULL
-), gate AS MATERIALIZED (
-    SELECT queue_id AS id, name, {UNHURRIED} FROM mine
-), room AS MATERIALIZED (
-    {ROOM}
-), moved AS (
-    UPDATE jobsite_job j SET status = 'QUEUED', queued_at = clock_timestamp()
-    FROM mine, room
-    WHERE j.number = mine.number AND j.status = %(pending)s AND j.blocked IS NULL
-          AND NOT mine.is_behind AND room.messages < room.slots
-    RETURNING j.number
-), waked AS (
-    INSERT INTO jobsite_lane (queue_id, tenant_id, is_waiting)
-    SELECT queue_id, tenant_id, true FROM mine
-    WHERE NOT EXISTS (SELECT 1 FROM moved) AND NOT (is_waiting AND is_behind)
-    ON CONFLICT (queue_id, tenant_id) DO UPDATE SET is_waiting = true, wakes = jobsite_lane.wakes + 1
-)
-SELECT mine.number, mine.name, mine.timeout_seconds, EXISTS (SELECT 1 FROM moved),
-       room.messages < room.slots
-FROM mine, room
+# The fast path of a submission looks first, since a flood of submissions finds the window full and need not write: is
+# there room for a message, and nothing better in the lane? Each QUEUED row counts as a message here.
+LOOK = f"""
+SELECT gate.name, p.timeout_seconds,
+       EXISTS (SELECT 1 FROM jobsite_job b
+               WHERE b.queue_id = j.queue_id AND b.tenant_id = j.tenant_id
+                     AND b.status = 'PENDING' AND b.blocked IS NULL
+                     AND (b.rank, b.number) < (j.rank, j.number)),
+       coalesce(l.is_waiting, false),
+       {SLOTS} > (SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id AND o.status = 'QUEUED')
+FROM jobsite_job j
+JOIN jobsite_queue gate ON gate.id = j.queue_id
+JOIN jobsite_program p ON p.id = j.program_id
+JOIN jobsite_tenant t ON t.id = j.tenant_id
+LEFT JOIN jobsite_lane l ON l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id
+CROSS JOIN LATERAL ({WORKERS}) workers
+WHERE j.number = %(number)s AND j.status = %(pending)s AND j.blocked IS NULL
+      AND gate.paused_at IS NULL AND t.status = 'ACTIVE' AND l.paused_at IS NULL
+"""
+DISPATCH_ONE = f"""
+UPDATE jobsite_job SET status = 'QUEUED', queued_at = clock_timestamp()
+WHERE number = %(number)s AND status = %(pending)s AND blocked IS NULL AND {UNHURRIED} = 'off'
+RETURNING number
 """
 
 # A lane is waked after a commit, never inside a caller's transaction, which might hold its row for long.
@@ -218,13 +205,22 @@ def dispatch(cursor: Cursor, *, queue_id: int, lock_seconds: float) -> list[Disp
 def offer(cursor: Cursor, *, number: int, lock_seconds: float) -> Dispatched | bool:
     """Move one ready job to QUEUED if nothing better waits in its lane and the window has room.
 
-    Otherwise its lane is awake from now on, and the answer is whether the window has room for a dispatch.
+    Otherwise its lane is awake from now on, so that the next finish finds the job, and the answer is whether the
+    window has room for a dispatch.
     """
-    cursor.execute(OFFER, _parameters(lock_seconds) | {"number": number})
-    row = cursor.fetchone()
-    if row is None:
+    values = _parameters(lock_seconds) | {"number": number}
+    cursor.execute(LOOK, values)
+    seen = cursor.fetchone()
+    if seen is None:
         return False
-    return Dispatched(*row[:3]) if row[3] else bool(row[4])
+    queue, timeout_seconds, is_behind, is_awake, has_room = seen
+    if has_room and not is_behind:
+        cursor.execute(DISPATCH_ONE, values)
+        return Dispatched(number, queue, timeout_seconds) if cursor.fetchone() else False
+    # Should the row that it is behind be taken in between, and the lane be closed, then the sweep opens it.
+    if not (is_awake and is_behind):
+        wake(cursor, [number])
+    return bool(has_room)
 
 
 def _parameters(lock_seconds: float) -> dict[str, object]:
@@ -234,6 +230,12 @@ def _parameters(lock_seconds: float) -> dict[str, object]:
         "unattended": WINDOW_WITHOUT_WORKERS,
         "pending": "PENDING",  # a parameter where rows are looked up by their key: see CLAIM
     }
+
+
+def anything_waits(cursor: Cursor, *, queue_id: int) -> bool:
+    """Whether a dispatch of this queue may find something: a tenth of the cost of asking it."""
+    cursor.execute("SELECT EXISTS (SELECT 1 FROM jobsite_lane WHERE queue_id = %s AND is_waiting)", [queue_id])
+    return bool(cursor.fetchone()[0])
 
 
 def wake(cursor: Cursor, numbers: Sequence[int]) -> None:
