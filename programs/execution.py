@@ -10,6 +10,7 @@ import psycopg
 from billiard.common import terminate_handler_fired
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 from django.conf import settings
+from django.db import close_old_connections
 
 from jobsite.database import Cursor
 from jobsite.logs import get_logger
@@ -116,6 +117,8 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
         ending = completion.raised(error, job, program, context)
     finally:
         group.running = None
+    # A transaction that the action left open, or a connection that broke, is not handed to the next job.
+    close_old_connections()
     measures.add(job.program_id, time.monotonic() - began)
     # Without an ending the lock is lost: whoever has the job now says how it ends.
     return Ended(held, ending, context.log if context is not None else None) if ending is not None else None
