@@ -166,7 +166,7 @@ def test_a_job_that_kills_its_process_is_found_out_alone_and_costs_the_others_no
 # ---- all sorts of ends -----------------------------------------------------------------------------------
 
 
-def test_each_job_of_a_group_ends_in_its_own_way(group, notes, define, operator, tmp_path):
+def test_each_job_of_a_group_ends_in_its_own_way(group, notes, define, operator, worker):
     acts = {
         "unstorable": {"act": "unstorable"},
         "nan": {"act": "not_a_number"},
@@ -179,7 +179,7 @@ def test_each_job_of_a_group_ends_in_its_own_way(group, notes, define, operator,
     }
     jobs = dict(zip(acts, group(*acts.values(), retry={"initial_interval": "0.1s"}), strict=True))
     elsewhere = define(code="elsewhere")
-    elsewhere.actions.update(target="tests.sample_actions:nowhere")
+    elsewhere.actions.update(configuration={"target": "tests.sample_actions:nowhere"})
     [unknown] = queued_each(operator, elsewhere, [{}])
 
     send_group([*list(jobs.values())[:-1], unknown, jobs["good"]])
@@ -203,6 +203,7 @@ def test_each_job_of_a_group_ends_in_its_own_way(group, notes, define, operator,
     assert (rows["snoozed"].blocked, rows["unknown"].blocked) == ("SCHEDULED", "SCHEDULED")
     assert (rows["unknown"].returns, rows["warned"].outcome) == (1, "WARNING")
     assert len({attempts(row)[0].external_id for row in rows.values()}) == 1
+    assert not worker.has_logged("group_finished_one_by_one")
 
 
 # ---- what happened while the number was on its way ---------------------------------------------------------
