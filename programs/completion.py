@@ -143,13 +143,12 @@ def settle(group: Group) -> None:
         if not ended:
             return
         try:
-            with workers.connection().cursor() as cursor:
-                _write_logs(cursor, ended)
-        except psycopg.Error as error:
-            # A log never fails its job.
-            log.warning("log_lost", jobs=len(ended), error=str(error))
-            workers.drop_connection()
-        finish_for_sure([(one.held, one.ending) for one in ended], was_unsure=was_unsure)
+            _try_to_write_logs(ended)
+            finish_for_sure([(one.held, one.ending) for one in ended], was_unsure=was_unsure)
+        except BaseException:
+            # Above all: the process is told to end in the middle. The last try is the caller's.
+            group.put_back(ended)
+            raise
 
 
 def settle_once(cursor: Cursor, group: Group) -> None:
@@ -168,6 +167,16 @@ def settle_once(cursor: Cursor, group: Group) -> None:
         except BaseException:
             group.put_back(ended)
             raise
+
+
+def _try_to_write_logs(ended: Sequence[Ended]) -> None:
+    try:
+        with workers.connection().cursor() as cursor:
+            _write_logs(cursor, ended)
+    except psycopg.Error as error:
+        # A log never fails its job.
+        log.warning("log_lost", jobs=len(ended), error=str(error))
+        workers.drop_connection()
 
 
 def _write_logs(cursor: Cursor, ended: Sequence[Ended]) -> None:
@@ -207,7 +216,7 @@ def finish_for_sure(endings: Sequence[tuple[Held, Ending]], *, was_unsure: bool 
             if len(still_open) > 1:
                 log.warning("group_finished_one_by_one", jobs=len(still_open), error=str(error))
                 workers.drop_connection()
-                return _one_by_one(still_open)
+                return _one_by_one(still_open, was_unsure=was_unsure)
             if is_bare or not isinstance(error, (psycopg.DataError, ValueError)):
                 raise
             # ValueError: what psycopg or json cannot even send, such as lone surrogates or huge integers.
@@ -230,12 +239,12 @@ def _written(cursor: Cursor, still_open: Open, *, was_unsure: bool) -> set[UUID]
     return written
 
 
-def _one_by_one(still_open: Open) -> set[UUID]:
+def _one_by_one(still_open: Open, *, was_unsure: bool) -> set[UUID]:
     written: set[UUID] = set()
     failures: list[Exception] = []
     for held, ending in still_open.values():
         try:
-            written |= finish_for_sure([(held, ending)])
+            written |= finish_for_sure([(held, ending)], was_unsure=was_unsure)
         except Exception as error:  # the others must not suffer; the first is raised below
             log.exception("finish_failed", job=held.number)
             failures.append(error)

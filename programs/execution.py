@@ -10,6 +10,7 @@ import psycopg
 from billiard.common import terminate_handler_fired
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 from django.conf import settings
+from django.db import close_old_connections
 
 from jobsite.database import Cursor
 from jobsite.logs import get_logger
@@ -35,7 +36,8 @@ def run(numbers: Sequence[int], *, message: UUID) -> int:
     began = boot_time()
     claimed = _claim(numbers, message)
     if claimed:
-        group = Group(claimed, worker=workers.current().name, claimed_at=began)
+        name = workers.current().name
+        group = Group(claimed, worker=name, claimed_at=began, travels_alone=len(numbers) == 1)
         with watcher().watching(group):
             _run_all(group)
     for queue_id in {job.queue_id for job in claimed}:
@@ -53,10 +55,18 @@ def _run_all(group: Group) -> None:
                 completion.settle(group)
     except BaseException:
         # The process is told to end. What has run has run: better written now than run again.
-        with workers.connection().cursor() as cursor:
-            completion.settle_once(cursor, group)
+        _settle_a_last_time(group)
         raise
     completion.settle(group)
+
+
+def _settle_a_last_time(group: Group) -> None:
+    workers.drop_connection()  # perhaps in the middle of a statement
+    try:
+        with workers.connection().cursor() as cursor:
+            completion.settle_once(cursor, group)
+    except Exception as error:  # what ends the process is the caller's to raise; the rows come back as lost ones do
+        log.warning("endings_lost", error=str(error))
 
 
 def _claim(numbers: Sequence[int], message: UUID) -> list[Claimed]:
@@ -116,6 +126,8 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
         ending = completion.raised(error, job, program, context)
     finally:
         group.running = None
+    # A transaction that the action left open, or a connection that broke, is not handed to the next job.
+    close_old_connections()
     measures.add(job.program_id, time.monotonic() - began)
     # Without an ending the lock is lost: whoever has the job now says how it ends.
     return Ended(held, ending, context.log if context is not None else None) if ending is not None else None

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.conf import settings
+
 from programs.context import Context
 from programs.job_log import JobLog
 from programs.transitions.claim import Claimed
@@ -20,6 +22,11 @@ BUDGET_SECONDS = 0.2
 def boot_time() -> float:
     """Seconds that go on while the machine is suspended, which lock time does too."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def trust_seconds() -> float:
+    """How long a lock is taken for ours without a look at it: the last quarter is left for stopping."""
+    return float(settings.JOBSITE_LOCK_SECONDS * 0.75)
 
 
 @dataclass
@@ -50,18 +57,25 @@ class Group:
     them, and whoever holds `flushing` is the one that writes.
     """
 
-    def __init__(self, claimed: Sequence[Claimed], *, worker: str, claimed_at: float) -> None:
-        """`claimed_at` by boot_time, from before the claim."""
+    def __init__(self, claimed: Sequence[Claimed], *, worker: str, claimed_at: float, travels_alone: bool) -> None:
+        """`claimed_at` by boot_time, from before the claim; `travels_alone` if the message carried one number.
+
+        Of a message that carried more, perhaps only one was let through: it has not started by the claim.
+        """
         self.claimed_at = claimed_at
         self.queue_id = claimed[0].queue_id
         self.running: Running | None = None
+        # The last job that had its turn, from before it is known as running.
+        self.started: Held | None = None
         self.flushing = threading.Lock()
         # Whether at most one job is left; the others have ended and are written, or were given back.
-        self.is_disbanded = len(claimed) == 1
+        self.is_disbanded = travels_alone
         self._worker = worker
-        self._travels_alone = len(claimed) == 1
+        self._travels_alone = travels_alone
+        self._trust_seconds = trust_seconds()
         self._unstarted: list[Held] = []
         self._answered = boot_time()
+        self._began = max(job.claimed_at for job in claimed)
         self._waiting = deque(claimed)
         self._ended: list[Ended] = []
         self._is_unsure = False
@@ -69,15 +83,19 @@ class Group:
         self._lock = threading.Lock()
 
     def take(self) -> tuple[Claimed, Held] | None:
-        """The next job to run, from now on started; None when all had their turn or were given back."""
+        """The next job to run, from now on started; None when all had their turn or were given back.
+
+        Nor is a job begun whose lock may have run out, because this process was frozen or the database away.
+        """
         with self._lock:
-            if not self._waiting:
+            if not self._waiting or boot_time() - self.claimed_at > self._trust_seconds:
                 return None
             job = self._waiting.popleft()
-        # By the database's clock: what has passed here since it answered, added to its own time of the claim.
-        passed = 0.0 if self._travels_alone else boot_time() - self._answered
-        started_at = job.claimed_at + timedelta(seconds=passed)
-        return job, Held(job.number, job.token, self._worker, started_at, job.counts_failures)
+            # By the database's clock: what has passed here since it answered, added to its own time of the claim.
+            passed = 0.0 if self._travels_alone else boot_time() - self._answered
+            started_at = self._began + timedelta(seconds=passed)
+            self.started = Held(job.number, job.token, self._worker, started_at, job.counts_failures)
+            return job, self.started
 
     def run(self, held: Held, context: Context) -> None:
         """Note that the action of a job begins."""
@@ -121,6 +139,6 @@ class Group:
         self._unstarted.clear()
 
     @property
-    def is_over_budget(self) -> bool:
-        """Whether the time of a group is up: what has not started by now goes back."""
-        return boot_time() - self.claimed_at >= BUDGET_SECONDS
+    def seconds_left(self) -> float:
+        """Until the time of a group is up: what has not started by then goes back."""
+        return self.claimed_at + BUDGET_SECONDS - boot_time()

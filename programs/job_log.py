@@ -100,6 +100,7 @@ class JobLog:
             text = f"{self._dropped} more lines were dropped: a job's log holds {JOB_BYTES // 2**20} MiB"
             with self._lock:
                 self._lines.append(Line(datetime.now(UTC), "WARNING", text, self.step[:100], "log"))
+                self._dropped = 0  # said once, also where it must be written again
 
     def _numbered(self, cursor: Cursor) -> list[tuple[object, ...]]:
         """The rows of all lines that wait; hold `_flushing` from here to `_forget`."""

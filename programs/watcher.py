@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from functools import partial
 
 import psycopg
-from django.conf import settings
 
 from jobsite.database import Connection
 from jobsite.logs import get_logger
 from programs import completion, dispatch, job_log, workers
-from programs.group import BUDGET_SECONDS, Group, Running, boot_time
+from programs.group import BUDGET_SECONDS, Group, Running, boot_time, trust_seconds
 from programs.lifecycle import AttemptResult, Status
 from programs.transitions import finish, give_back, start
 from programs.transitions.finish import Ending, StaleJob
@@ -44,8 +43,7 @@ class Watcher(threading.Thread):
         self._groups: set[Group] = set()
         self._wake = threading.Event()
         self._connection: Connection | None = None
-        # The lock is ours until it expires; the last quarter is left for stopping.
-        self._trust_seconds = settings.JOBSITE_LOCK_SECONDS * 0.75
+        self._trust_seconds = trust_seconds()
 
     @contextmanager
     def watching(self, group: Group) -> Iterator[None]:
@@ -69,10 +67,15 @@ class Watcher(threading.Thread):
                 if not self._groups:
                     self._wake.wait()
                 idle_since = boot_time()
-            time.sleep(BUDGET_SECONDS)
+            time.sleep(self._pause())
             for group in list(self._groups):
-                if group.is_over_budget:
+                if group.seconds_left <= 0:
                     self._attend(group)
+
+    def _pause(self) -> float:
+        """Until the time of a group is up, where one runs; else 200 ms."""
+        left = [group.seconds_left for group in list(self._groups) if not group.is_disbanded]
+        return min((seconds for seconds in left if seconds > 0), default=BUDGET_SECONDS)
 
     def _attend(self, group: Group) -> None:
         if not group.is_disbanded:
@@ -87,7 +90,7 @@ class Watcher(threading.Thread):
             running.next_look = now + LOOK_SECONDS
             self._guarded(partial(self._look, group, running, now))
         if running.told_at is not None and now - running.told_at > running.context.cancel_grace:
-            self._cancel_by_force(running)
+            self._cancel_by_force(group, running)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
@@ -107,9 +110,9 @@ class Watcher(threading.Thread):
                 give_back.give_back(cursor, unstarted)
                 group.returned()
                 dispatch.wake_and_dispatch(cursor, [held.number for held in unstarted], group.queue_id)
+            if group.started is not None:
+                start.start(cursor, group.started)
             completion.settle_once(cursor, group)
-            if (running := group.running) is not None:
-                start.start(cursor, running.held)
         group.is_disbanded = True
 
     def _look(self, group: Group, running: Running, now: float) -> None:
@@ -143,7 +146,7 @@ class Watcher(threading.Thread):
         if workers.is_expendable():
             self._kill_process()
 
-    def _cancel_by_force(self, running: Running) -> None:
+    def _cancel_by_force(self, group: Group, running: Running) -> None:
         if not workers.is_expendable():
             return
         ending = Ending(
@@ -161,7 +164,8 @@ class Watcher(threading.Thread):
             return
         except StaleJob:
             log.info("canceled_by_another", job=running.held.number)
-        self._kill_process()
+        if group.running is running:  # else it has ended meanwhile, and another job may run here
+            self._kill_process()
 
     def _kill_process(self) -> None:
         for group in list(self._groups):

@@ -132,7 +132,8 @@ def _parameters(endings: Sequence[tuple[Held, Ending]]) -> dict[str, object]:
         "result": [_json(end.result) for end in ends],
         "error": [_json(end.error) for end in ends],
         "traceback": [end.traceback for end in ends],
-        "delay": [end.delay for end in ends],
+        # An action may snooze for a whole number; psycopg sends no list that mixes whole ones and others.
+        "delay": [end.delay if end.delay is None else float(end.delay) for end in ends],
         "counted": [int(end.counts) for end in ends],
         "returned": [int(end.is_return) for end in ends],
         "progress": [_json(end.progress) for end in ends],
