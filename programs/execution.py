@@ -1,7 +1,7 @@
 """Run the jobs of a message: claim them, run their actions, end them, and top the queue's window up."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -20,6 +20,7 @@ from programs.context import Context
 from programs.group import Ended, Group, boot_time
 from programs.program_cache import RunnableProgram
 from programs.transitions.claim import Claimed, claim, lock_manager
+from programs.transitions.dispatch import wake
 from programs.transitions.finish import Ending, Held
 from programs.watcher import watcher
 
@@ -40,8 +41,9 @@ def run(numbers: Sequence[int], *, message: UUID) -> int:
         group = Group(claimed, worker=name, claimed_at=began, travels_alone=len(numbers) == 1)
         with watcher().watching(group):
             _run_all(group)
+    refused = set(numbers) - {job.number for job in claimed}
     for queue_id in {job.queue_id for job in claimed}:
-        _top_up(queue_id, len(claimed))
+        _top_up(queue_id, len(claimed), refused)
     measures.store_if_due()
     return len(claimed)
 
@@ -177,13 +179,19 @@ def _runner(step: Step) -> Runner:
 _spared: dict[int, int] = {}
 
 
-def _top_up(queue_id: int, finished: int) -> None:
-    """Fill the window behind finished jobs, unless the last time has filled it for some more."""
-    if (spared := _spared.get(queue_id, 0)) >= finished:
+def _top_up(queue_id: int, finished: int, refused: Collection[int]) -> None:
+    """Fill the window behind finished jobs, unless the last time has filled it for some more.
+
+    What the manager's limit did not let through with them may go now. Where nothing was let through nobody has
+    made room: what was refused then is the sweep's.
+    """
+    if not refused and (spared := _spared.get(queue_id, 0)) >= finished:
         _spared[queue_id] = spared - finished
         return
     try:
         with workers.connection().cursor() as cursor:
+            if refused:
+                wake(cursor, list(refused))
             _spared[queue_id] = dispatch.dispatch(cursor, queue_id)
     except psycopg.OperationalError as error:
         # The sweep dispatches within a second of the database's return.

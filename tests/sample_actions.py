@@ -129,6 +129,11 @@ def leave(context: Context, status: int) -> None:
     sys.exit(status)
 
 
+def interrupt(context: Context) -> None:
+    """As a process is ended that is told to."""
+    raise KeyboardInterrupt
+
+
 def cancel_another(context: Context, number: int, seconds: float) -> None:
     """Somebody cancels another job while this one runs."""
     with connection.cursor() as cursor:

@@ -3,6 +3,7 @@
 import base64
 import json
 import signal
+import time
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ from django.db import connection
 
 from jobsite import brokers
 from programs.dispatch import dispatch
-from programs.models import Job, Program
+from programs.models import Job, Program, Queue
 from programs.transitions.claim import claim
 from programs.transitions.dispatch import wake
 from programs.transitions.reap import reap_owners
@@ -27,6 +28,8 @@ def group(define, operator):
     """QUEUED jobs of one program whose message is not sent yet."""
 
     def make(*parameters, **program):
+        # Or the first look at a broker that was emptied would take these messages for lost.
+        Queue.objects.update(broker_epoch=None)
         return queued_each(operator, define(target="tests.sample_actions:perform", **program), parameters)
 
     return make
@@ -73,6 +76,7 @@ def test_a_worker_that_is_killed_with_a_group_costs_no_job_a_loss(group, notes, 
     assert sorted(notes.runs()) == [(jobs[0].number, 1)] + [(job.number, 2) for job in jobs]
 
 
+@pytest.mark.slow
 def test_a_worker_frozen_with_a_group_past_its_lock_writes_nothing_and_starts_nothing_more(group, notes, start_worker):
     jobs = group(notes.act, notes.after(signal.SIGSTOP, "group"), *[notes.act] * 20, timeout="100s")
     frozen = start_worker("default", name="frozen", concurrency=1)
@@ -100,6 +104,7 @@ def test_a_worker_frozen_with_a_group_past_its_lock_writes_nothing_and_starts_no
 # ---- workers that stop -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_worker_told_to_stop_in_the_middle_of_a_group_ends_it_first(group, notes, start_worker):
     jobs = group(notes.act, notes.after(signal.SIGTERM, "parent"), *[notes.act] * 8)
     leaving = start_worker("default", name="leaving", concurrency=1)
@@ -124,9 +129,7 @@ def test_a_worker_told_to_stop_now_writes_what_has_run_and_gives_the_rest_back(g
     assert [(job.status, job.attempts, history(job)) for job in rows[:2]] == [("COMPLETED", 1, ["SUCCESS"])] * 2
     assert [(job.lock_token, job.attempts, history(job)) for job in rows[2:]] == [(None, 0, ["RETURNED"])] * 4
     assert {(job.losses, job.alone) for job in rows} == {(0, False)}
-    start_worker("default", name="next")
-    assert outcomes(all_finished(jobs)) == {("COMPLETED", 1, 0)}
-    assert notes.runs()[:2] == [(job.number, 1) for job in jobs[:2]]
+    assert notes.runs() == [(job.number, 1) for job in jobs[:2]]
 
 
 # ---- a manager's limit -----------------------------------------------------------------------------------
@@ -142,10 +145,13 @@ def test_a_group_does_not_exceed_its_managers_limit(group, notes, start_worker, 
         samples.append(Job.objects.filter(status="RUNNING").count())
         return Job.objects.filter(status="COMPLETED").count() == len(jobs)
 
+    began = time.monotonic()
     send_group(jobs)
     until(ended, "the jobs have ended")
 
     assert max(samples) == 2
+    # What it does not let through goes with the next message, not with the next sweep.
+    assert time.monotonic() - began < 3
     assert outcomes(all_finished(jobs)) == {("COMPLETED", 1, 0)}
     assert sorted(number for number, _ in notes.runs()) == [job.number for job in jobs]
 

@@ -220,6 +220,75 @@ def test_a_long_job_ends_the_row_of_short_ones(jobs, define, ready, cursor):
     assert sorted(send(jobs)) == first
 
 
+# ---- groups ----------------------------------------------------------------------------------------------
+
+
+def groups(jobs):
+    """Dispatch once; the group of each job that went out."""
+    moved = dispatch(jobs.cursor, queue_id=jobs.queue_id, lock_seconds=LOCK_SECONDS)
+    return {one.number: one.group for one in moved}
+
+
+@pytest.mark.parametrize(
+    ("program", "job", "is_grouped"),
+    [
+        ({}, {}, True),
+        ({"mean_seconds": 0.004}, {}, True),
+        ({"mean_seconds": 0.0041}, {}, False),
+        ({"measured_runs": 19}, {}, False),
+        ({"travels_in_groups": False}, {}, False),
+        ({}, {"alone": True}, False),
+        ({}, {"losses": 1, "attempts": 1, "fence": 1}, False),
+    ],
+)
+def test_only_what_is_known_to_be_short_and_has_hurt_nobody_shares_a_message(
+    jobs, ready, wide, program, job, is_grouped
+):
+    numbers = ready(3)
+    Program.objects.update(**{"measured_runs": 20, "mean_seconds": 0.001} | program)
+    Job.objects.filter(number=numbers[1]).update(**job)
+
+    sent = groups(jobs)
+
+    of_program = jobs.program.pk if is_grouped or job else None
+    assert sent == dict(zip(numbers, [of_program, jobs.program.pk if is_grouped else None, of_program], strict=True))
+
+
+def test_a_child_of_another_job_shares_no_message(jobs, ready, wide):
+    parent, child = ready(2)
+    Program.objects.update(measured_runs=20, mean_seconds=0.001)
+    Job.objects.filter(number=child).update(parent_id=parent, child_key="one", trigger="CHILD")
+
+    assert groups(jobs) == {parent: jobs.program.pk, child: None}
+
+
+@pytest.mark.parametrize(
+    ("children", "mean", "window"),
+    [
+        (2, 0.0008, 200),  # 2 children x 100 ms / (0.8 + 0.2 ms around it)
+        (1, 0.0008, 100),
+        (2, 0.0038, 50),
+        (1, 0.0, 500),
+    ],
+)
+def test_a_tenth_of_a_second_holds_many_jobs_of_a_group(jobs, ready, cursor, children, mean, window):
+    new_worker(cursor, children=children)
+    ready(600)
+    Program.objects.update(measured_runs=20, mean_seconds=mean)
+
+    assert len(send(jobs)) == pytest.approx(window, abs=1)
+
+
+def test_each_job_tells_how_many_are_out_for_how_many_children(jobs, ready, cursor):
+    new_worker(cursor, children=2)
+    ready(30)
+    Program.objects.update(measured_runs=20, mean_seconds=0.001)
+
+    moved = dispatch(cursor, queue_id=jobs.queue_id, lock_seconds=LOCK_SECONDS)
+
+    assert {(one.queued, one.children) for one in moved} == {(30, 2)}
+
+
 # ---- what is not dispatched ------------------------------------------------------------------------------
 
 
