@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from jobsite.celery import app
+from jobsite.failpoints import failpoint
 from jobsite.logs import get_logger
 
 log = get_logger(__name__)
@@ -86,6 +87,7 @@ def publish(messages: Iterable[Message]) -> None:
         raise BrokerUnavailable("; ".join(failures))
 
 
+@failpoint("publish", fails_with=BrokerUnavailable)
 def _publish_to(url: str, batch: Sequence[Message]) -> str | None:
     try:
         pipe = _client(url).pipeline(transaction=False)

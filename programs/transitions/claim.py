@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ SELECT max_running IS NOT NULL FROM jobsite_workermanager WHERE id = %s AND max_
 """
 
 
+@failpoint("claim")
 def claim(
     cursor: Cursor,
     tokens: Sequence[tuple[int, UUID]],
@@ -160,6 +162,7 @@ def claim(
     return [Claimed(*row) for row in cursor.fetchall()]
 
 
+@failpoint("lock_manager")
 def lock_manager(cursor: Cursor, manager_id: int) -> bool:
     """Lock the manager's row if it has a limit, and say whether it has; the caller's transaction holds it."""
     cursor.execute(LOCK_MANAGER, [manager_id])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
 
 ADVISORY_CLASS = 0x6A6F62  # "job": our advisory locks' first key
 MESSAGES_PER_CHILD = 20
@@ -196,12 +197,14 @@ RETURNING j.number
 """
 
 
+@failpoint("dispatch")
 def dispatch(cursor: Cursor, *, queue_id: int, lock_seconds: float) -> list[Dispatched]:
     """Move the best ready jobs of a queue to QUEUED, as many as its window has room for."""
     cursor.execute(DISPATCH, _parameters(lock_seconds) | {"queue": queue_id})
     return [Dispatched(*row) for row in cursor.fetchall()]
 
 
+@failpoint("offer")
 def offer(cursor: Cursor, *, number: int, lock_seconds: float) -> Dispatched | bool:
     """Move one ready job to QUEUED if nothing better waits in its lane and the window has room.
 
@@ -232,17 +235,20 @@ def _parameters(lock_seconds: float) -> dict[str, object]:
     }
 
 
+@failpoint("anything_waits")
 def anything_waits(cursor: Cursor, *, queue_id: int) -> bool:
     """Whether a dispatch of this queue may find something: a tenth of the cost of asking it."""
     cursor.execute("SELECT EXISTS (SELECT 1 FROM jobsite_lane WHERE queue_id = %s AND is_waiting)", [queue_id])
     return bool(cursor.fetchone()[0])
 
 
+@failpoint("wake")
 def wake(cursor: Cursor, numbers: Sequence[int]) -> None:
     """Let dispatch look at the lanes of these jobs."""
     cursor.execute(WAKE, [list(numbers)])
 
 
+@failpoint("requeue")
 def requeue(cursor: Cursor, *, queue_id: int, older_than: float) -> list[int]:
     """Put QUEUED jobs of a queue whose message is lost back to PENDING, and wake their lanes.
 

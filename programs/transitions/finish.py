@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
 
 
@@ -125,6 +126,7 @@ def finish(cursor: Cursor, held: Held, ending: Ending) -> None:
         raise StaleJob(f"job {held.number} is no longer held by token {held.token}")
 
 
+@failpoint("finish")
 def finish_all(cursor: Cursor, endings: Sequence[tuple[Held, Ending]]) -> set[UUID]:
     """Write the endings of one worker's runs, all that still hold their job; the tokens that did."""
     counts = any(held.counts_failures or ending.status is Status.FAILED for held, ending in endings)
@@ -159,6 +161,7 @@ def _json(value: object) -> str | None:
     return None if value is None else json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
+@failpoint("stored_attempts")
 def stored_attempts(cursor: Cursor, held: Sequence[Held]) -> dict[UUID, AttemptResult]:
     """How the attempts of these tokens ended, as far as they are stored.
 

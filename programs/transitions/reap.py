@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
 from programs.lifecycle import Status
 
 
@@ -110,11 +111,13 @@ STUCK = _timed_out(
 LOST_MESSAGE = "Worker lost during execution"
 
 
+@failpoint("reap_expired")
 def reap_expired(cursor: Cursor) -> list[Reaped]:
     """Take the runs whose lock ran out, at most 500."""
     return _run(cursor, EXPIRED, {"message": f"{LOST_MESSAGE}: its lock ran out"})
 
 
+@failpoint("reap_child")
 def reap_child(cursor: Cursor, *, owner: UUID, message: UUID, timed_out: bool = False) -> list[Reaped]:
     """Take what a dead child of this worker held: all jobs of its message.
 
@@ -127,17 +130,20 @@ def reap_child(cursor: Cursor, *, owner: UUID, message: UUID, timed_out: bool = 
     return _run(cursor, CHILD, held | {"message": f"{LOST_MESSAGE}: the child process died"})
 
 
+@failpoint("reap_tokens")
 def reap_tokens(cursor: Cursor, held: Sequence[tuple[int, UUID]], *, message: str) -> list[Reaped]:
     """Take these runs, each only while its token still holds the job."""
     numbers, tokens = [number for number, _ in held], [token for _, token in held]
     return _run(cursor, TOKENS, {"numbers": numbers, "tokens": tokens, "message": f"{LOST_MESSAGE}: {message}"})
 
 
+@failpoint("reap_owners")
 def reap_owners(cursor: Cursor, owners: Sequence[UUID]) -> list[Reaped]:
     """Take what worker incarnations hold whose process is known to be gone."""
     return _run(cursor, OWNERS, {"owners": list(owners), "message": f"{LOST_MESSAGE}: the worker process is gone"})
 
 
+@failpoint("clear")
 def clear(cursor: Cursor, *, number: int, token: UUID, force: bool, by: str) -> list[Reaped]:
     """Take one run from a holder that is gone; with `force` from a live one, but only under the token shown."""
     return _run(
@@ -148,6 +154,7 @@ def clear(cursor: Cursor, *, number: int, token: UUID, force: bool, by: str) -> 
     )
 
 
+@failpoint("expire_stuck")
 def expire_stuck(
     cursor: Cursor, *, numbers: Sequence[int] | None = None, tenant_id: int | None = None, policy: str = ""
 ) -> list[Reaped]:

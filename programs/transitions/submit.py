@@ -5,7 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from django.db.utils import OperationalError
+
 from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
 from programs.lifecycle import Overlap, Trigger
 from programs.principals import Captured
 
@@ -84,6 +87,7 @@ RETURNING number, queue_id, priority, blocked, scheduled_at, due_at, created_at,
 KEEP_CONTEXT = "INSERT INTO jobsite_capturedcontext (key, content) VALUES (%s, %s::jsonb) ON CONFLICT DO NOTHING"
 
 
+@failpoint("submit", fails_with=OperationalError)
 def insert(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:
     """Insert the jobs; those that a unique key refuses are missing from the answer, and nothing is raised.
 
