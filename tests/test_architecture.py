@@ -17,7 +17,9 @@ FILES = sorted(
 
 # What nobody imports: Django, Celery and uvicorn find these by name.
 ENTRY_POINTS = ("jobsite.cli", "programs.admin", "programs.tasks", "programs.beat",
-                "programs.worker_boot", "jobsite.urls", "jobsite.asgi", "jobsite.samples")  # fmt: skip
+                "programs.worker_boot", "jobsite.urls", "jobsite.asgi", "jobsite.samples", "jobsite.bench")  # fmt: skip
+# The one module that may open such a door after all.
+DOORS = {"jobsite.bench": "jobsite.cli.management.commands.bench"}
 PURE = ("lifecycle", "retries", "parameters", "schema_rules", "schema_checks", "schema_errors", "definitions",
         "definition_values", "durations", "times", "storable")  # fmt: skip
 # Each module of programs imports only what stands in a line below its own, or beside it in the same line's package.
@@ -70,7 +72,7 @@ def test_nobody_imports_an_entry_point(path: Path) -> None:
         (imported, entry)
         for imported in _imports(path)
         for entry in ENTRY_POINTS
-        if _is_below(imported, entry) and not _is_below(importer, entry)
+        if _is_below(imported, entry) and not _is_below(importer, entry) and DOORS.get(entry) != importer
     }
 
     assert not found
