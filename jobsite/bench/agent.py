@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jobsite.bench import contenders
+from jobsite.bench import contenders, limits
 from jobsite.bench.contenders.base import Client
+
+LIMITS = "limits"
 
 
 class Speaker:
@@ -56,12 +58,17 @@ class Speaker:
         return moments
 
 
+def limits_calls() -> dict[str, Callable[..., Any]]:
+    """The loops of limits.py on a connection of this process."""
+    return limits.Worker(os.environ["DATABASE_URL"]).calls()
+
+
 def main(name: str) -> None:
     """Serve until stdin ends."""
     # Whatever a library prints goes to the log.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    calls = Speaker(contenders.find(name).connect()).calls()
+    calls = limits_calls() if name == LIMITS else Speaker(contenders.find(name).connect()).calls()
     for line in sys.stdin:
         call = json.loads(line)
         answers.write(json.dumps(calls[call["do"]](**call["with"])) + "\n")

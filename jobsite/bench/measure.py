@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from jobsite.bench.aims import Figure, percentile
@@ -18,6 +18,7 @@ UNMEASURED = 5
 MIB = 1024 * 1024
 
 Record = Callable[[Figure, float], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,12 @@ class Sizes:
     samples: int = 100
     sleep_seconds: float = 4.0
     warm_up: int = 200
+    patience: int = 10
 
     @classmethod
     def quick(cls) -> "Sizes":
         """Just enough to see that everything works."""
-        return cls(jobs=300, singles=100, samples=10, sleep_seconds=0.5, warm_up=60)
+        return cls(jobs=300, singles=100, samples=10, sleep_seconds=0.5, warm_up=60, patience=2)
 
     def backlog(self, contender: Contender, kind: str) -> int:
         """How many jobs a drain starts with."""
@@ -50,48 +52,59 @@ class Sizes:
 class Turn:
     """The processes of one contender, and the measurements on them."""
 
-    def __init__(self, ground: Ground, contender: Contender, sizes: Sizes, record: Record) -> None:
-        self._ground, self._contender, self._sizes, self._record = ground, contender, sizes, record
-        self._environment = ground.environment(contender.database or "jobsite")
+    def __init__(self, ground: Ground, contender: Contender, sizes: Sizes, *, record: Record, say: Say) -> None:
+        self._ground, self._contender, self._sizes = ground, contender, sizes
+        self._record, self._say = record, say
+        self._agent_environment = self._worker_environment = ground.environment(contender.database or "jobsite")
 
     def run(self, figures: frozenset[Figure]) -> None:
         """Measure those of the figures that the contender has."""
         self._ground.redis().flushdb()
         with self._agent() as self._talk:
             if Figure.SUBMIT in figures:
-                count = self._sizes.singles
-                self._record(Figure.SUBMIT, count / self._talk.call("submit", count=count, kind=SHORT))
-                self._talk.call("clear")
+                self._submit(Figure.SUBMIT, "submit", self._sizes.singles)
             if Figure.BULK in figures and self._contender.has_bulk:
-                count = self._sizes.jobs
-                self._record(Figure.BULK, count / self._talk.call("fill", count=count, kind=SHORT))
-                self._talk.call("clear")
-            self._ground.redis().flushdb()
-            if figures & {Figure.DRAIN, Figure.ALONE, Figure.END_TO_END, Figure.PICK_UP_P50, Figure.SLEEP}:
+                self._submit(Figure.BULK, "fill", self._sizes.jobs)
+            if figures - {Figure.SUBMIT, Figure.BULK}:
                 with self._workers() as self._fleet:
                     self._warm_up()
                     self._measure_with_workers(figures)
+
+    def _submit(self, figure: Figure, do: str, count: int) -> None:
+        """Submissions a second while no worker runs."""
+        with self._measured(figure, count, is_submitted_within=True):
+            self._talk.call(do, count=count, kind=SHORT)
+        self._talk.call("clear")
+        self._ground.redis().flushdb()
 
     def _measure_with_workers(self, figures: frozenset[Figure]) -> None:
         kinds = self._contender.kinds
         if Figure.PICK_UP_P50 in figures:
             self._pick_up()
         if Figure.DRAIN in figures:
-            self._record(Figure.DRAIN, self._drain(SHORT))
+            self._drain(Figure.DRAIN, SHORT)
         if Figure.ALONE in figures and ALONE in kinds:
-            self._record(Figure.ALONE, self._drain(ALONE))
+            self._drain(Figure.ALONE, ALONE)
         if Figure.END_TO_END in figures:
-            self._record(Figure.END_TO_END, self._end_to_end())
+            self._end_to_end()
         if Figure.SLEEP in figures and SLEEPING in kinds:
-            self._record(Figure.SLEEP, self._drain(SLEEPING) * SLEEP_SECONDS / self._contender.children)
+            self._drain(Figure.SLEEP, SLEEPING)
         if Figure.RSS in figures and (memory := self._fleet.memory()) is not None:
             self._record(Figure.RSS, memory.rss / MIB)
             self._record(Figure.PSS, memory.pss / MIB)
 
     @contextmanager
+    def _measured(self, figure: Figure, count: int, *, is_submitted_within: bool) -> Iterator[None]:
+        """Record how many are done a second within; for jobs that take their time, the share of what could be."""
+        began = time.monotonic()
+        yield
+        rate = count / (time.monotonic() - began)
+        self._record(figure, rate * SLEEP_SECONDS / self._contender.children if figure is Figure.SLEEP else rate)
+
+    @contextmanager
     def _agent(self) -> Iterator[Agent]:
         launch = Launch(["-m", "jobsite.bench.agent", self._contender.name], self._contender.workers()[0].environment)
-        agent = Agent(self._contender.title, launch, self._environment, self._ground.folder)
+        agent = Agent(self._contender.title, launch, self._agent_environment, self._ground.folder)
         try:
             agent.call("connect")
             agent.call("clear")
@@ -101,7 +114,9 @@ class Turn:
 
     @contextmanager
     def _workers(self) -> Iterator[Workers]:
-        workers = Workers(self._contender.title, self._contender.workers(), self._environment, self._ground.folder)
+        workers = Workers(
+            self._contender.title, self._contender.workers(), self._worker_environment, self._ground.folder
+        )
         try:
             yield workers
         finally:
@@ -111,12 +126,12 @@ class Turn:
         """Run jobs of every kind until all is connected, cached, prepared and known."""
         for kind in self._contender.kinds:
             self._run_some(kind, seconds=BOOT_SECONDS)
-        for _ in range(10):
+        for _ in range(self._sizes.patience):
             if self._talk.call("is_warm"):
                 return
             for kind in self._contender.kinds:
                 self._run_some(kind, seconds=BOOT_SECONDS)
-        raise BenchError(f"{self._contender.title} does not learn that its jobs are short")
+        self._say(f"    {self._contender.title} has not learned that its jobs are short: is this machine too busy?")
 
     def _run_some(self, kind: str, *, seconds: float) -> None:
         count = self._contender.children if kind == SLEEPING else self._sizes.warm_up
@@ -152,30 +167,27 @@ class Turn:
             )
             return bool(found.fetchall())
 
-    def _drain(self, kind: str) -> float:
-        """Jobs a second, from the moment that idle workers see a backlog to the last durable end."""
+    def _drain(self, figure: Figure, kind: str) -> None:
+        """From the moment that idle workers see a backlog to the last durable end."""
         count = self._sizes.backlog(self._contender, kind)
-        with self._paused():
-            self._talk.call("clear")
-            self._ground.ledger.clear()
-            self._talk.call("fill", count=count, kind=kind)
-            self._vacuum()
-            began = time.monotonic()
-        self._wait_for(count, seconds=max(60.0, count / 20))
-        seconds = time.monotonic() - began
+        with ExitStack() as stack:
+            with self._paused():
+                self._talk.call("clear")
+                self._ground.ledger.clear()
+                self._talk.call("fill", count=count, kind=kind)
+                self._vacuum()
+                stack.enter_context(self._measured(figure, count, is_submitted_within=False))
+            self._wait_for(count, seconds=max(60.0, count / 20))
         self._check(count)
-        return count / seconds
 
-    def _end_to_end(self) -> float:
-        """Jobs a second, from the first of many single submissions to the last durable end."""
+    def _end_to_end(self) -> None:
+        """From the first of many single submissions to the last durable end."""
         count = self._sizes.stream(self._contender)
         self._start_afresh()
-        began = time.monotonic()
-        self._talk.call("submit", count=count, kind=SHORT)
-        self._wait_for(count, seconds=max(60.0, count / 20))
-        seconds = time.monotonic() - began
+        with self._measured(Figure.END_TO_END, count, is_submitted_within=True):
+            self._talk.call("submit", count=count, kind=SHORT)
+            self._wait_for(count, seconds=max(60.0, count / 20))
         self._check(count)
-        return count / seconds
 
     def _pick_up(self) -> None:
         """Milliseconds from the call that submits to the first line of the body, on an idle system."""
@@ -198,18 +210,18 @@ class Turn:
             return self._ground.ledger.count() >= count
 
         until(have_run, f"{count} jobs of {self._contender.title} have run", seconds=seconds)
-        if (finished := self._talk.call("finished")) is None or finished >= count:
-            return
-        until(
-            lambda: self._talk.call("finished") >= count,
-            f"{count} jobs of {self._contender.title} have ended",
-            seconds=seconds,
-        )
+        if self._finished() is not None:
+            what = f"{count} jobs of {self._contender.title} have ended"
+            until(lambda: (self._finished() or 0) >= count, what, seconds=seconds)
+
+    def _finished(self) -> int | None:
+        finished: int | None = self._talk.call("finished")
+        return finished
 
     def _check(self, count: int) -> None:
         """Every job ran once and ended once; a figure that is not of the work is none."""
         ran, doubled = len(self._ground.ledger.times()), self._ground.ledger.doubled()
-        finished = self._talk.call("finished")
+        finished = self._finished()
         if ran != count or doubled or finished not in (None, count):
             raise BenchError(
                 f"{self._contender.title}: of {count} jobs {ran} ran, {len(doubled)} of them more than once, "

@@ -5,9 +5,7 @@ import os
 from celery import Celery
 
 from jobsite.bench import ledger
-
-RESULTS_VARIABLE = "JOBSITE_BENCH_RESULTS"
-REUSE_VARIABLE = "JOBSITE_BENCH_REUSE"
+from jobsite.bench.contenders.celery import RESULTS_VARIABLE, REUSE_VARIABLE
 
 app = Celery("bench", broker=os.environ["JOBSITE_BROKER_URL"])
 app.conf.task_default_queue = "bench"

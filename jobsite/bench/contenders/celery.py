@@ -1,4 +1,4 @@
-"""Celery by itself: a message is all there is."""
+"""Celery by itself, where a message is all there is, and Celery with its results in PostgreSQL."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -7,6 +7,8 @@ from jobsite.bench.contenders.base import SHORT, SLEEP_SECONDS, SLEEPING, Client
 from jobsite.bench.processes import Launch
 
 APP = "jobsite.bench.bodies.celery_app"
+RESULTS_VARIABLE, REUSE_VARIABLE = "JOBSITE_BENCH_RESULTS", "JOBSITE_BENCH_REUSE"
+DJANGO = {"DJANGO_SETTINGS_MODULE": "jobsite.bench.bodies.django_settings"}
 
 
 def worker(app: str, pool: str, children: int, *options: str) -> list[str]:
@@ -32,6 +34,26 @@ class BareCelery(Contender):
         return CeleryClient()
 
 
+@dataclass(frozen=True)
+class CeleryResults(Contender):
+    """Celery with django-celery-results: each task has a row, with its start and its arguments.
+
+    `reuse` is CELERY_DB_REUSE_MAX: without it Celery's Django fixup closes the connection around every task.
+    """
+
+    reuse: int | None = None
+
+    def workers(self) -> list[Launch]:
+        """One worker."""
+        reuse = {REUSE_VARIABLE: str(self.reuse)} if self.reuse else {}
+        environment = {**DJANGO, RESULTS_VARIABLE: "django-db", **reuse}
+        return [Launch(worker(APP, "prefork", self.children), environment)]
+
+    def connect(self) -> Client:
+        """Migrate the database."""
+        return CeleryResultsClient()
+
+
 class CeleryClient(Client):
     """`delay`, as everybody does."""
 
@@ -48,3 +70,30 @@ class CeleryClient(Client):
     def clear(self) -> None:
         """Empty the queue."""
         self._app.control.purge()
+
+
+class CeleryResultsClient(CeleryClient):
+    """The same, and the results' rows."""
+
+    def __init__(self) -> None:
+        import django
+
+        django.setup()
+        from django.core.management import call_command
+
+        call_command("migrate", verbosity=0, interactive=False)
+        super().__init__()
+
+    def clear(self) -> None:
+        """Empty the queue and the table."""
+        from django.db import connection
+
+        super().clear()
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE django_celery_results_taskresult")
+
+    def finished(self) -> int | None:
+        """Results that say SUCCESS."""
+        from django_celery_results.models import TaskResult
+
+        return int(TaskResult.objects.filter(status="SUCCESS").count())

@@ -1,7 +1,9 @@
 """jobsite bench: how fast this machine is with jobsite, beside its peers and its limits."""
 
+import os
 import signal
 from argparse import ArgumentParser
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -9,10 +11,15 @@ from rich.console import Console
 from jobsite.bench import contenders, ground, report
 from jobsite.bench.aims import GROUPS
 from jobsite.bench.measure import Sizes
-from jobsite.bench.run import run
+from jobsite.bench.run import Plan, run
 from jobsite.cli import printing
 from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.base import add_json
+from jobsite.errors import Invalid
+
+LIMITS, COSTS = "limits", "costs"
+FIGURES = (*GROUPS, LIMITS, COSTS)
+BUSY = 0.5  # running processes a core, before we begin
 
 
 class Command(BaseCommand):
@@ -24,26 +31,44 @@ class Command(BaseCommand):
         """The options."""
         parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each is measured (3)")
         parser.add_argument("--jobs", type=int, default=Sizes.jobs, metavar="N", help="the backlog (%(default)s)")
-        parser.add_argument("--only", nargs="+", choices=GROUPS, metavar="FIGURE", help=f"of {', '.join(GROUPS)}")
+        parser.add_argument("--only", nargs="+", choices=FIGURES, metavar="FIGURE", help=f"of {', '.join(FIGURES)}")
+        names = [contender.name for contender in contenders.ALL if contender is not contenders.GROWN]
+        parser.add_argument("--who", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
+        parser.add_argument(
+            "--history", type=int, default=0, metavar="N", help="also with a database that holds N finished jobs"
+        )
         parser.add_argument("--quick", action="store_true", help="a small run that shows that all works")
         add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run, and print the table or the document."""
+        """Run, and print the tables or the document."""
+        plan = _plan(options)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop ends all processes and servers
-        progress = Console(stderr=True, highlight=False)
-        figures = frozenset(figure for name in options["only"] or GROUPS for figure in GROUPS[name])
-        sizes = Sizes.quick() if options["quick"] else Sizes(jobs=options["jobs"])
-        present = []
-        for contender in contenders.ALL:
-            if contender.missing:
-                progress.print(f"{contender.title} is left out: pip install 'jobsite\\[bench]' brings it")
-            else:
-                present.append(contender)
+        progress = Console(stderr=True, highlight=False, markup=False)
+        load = os.getloadavg()[0]
+        if load > BUSY * (os.cpu_count() or 1):
+            progress.print(f"this machine is busy (load {load:.1f}): figures will be low, and ratios uncertain")
         with ground.prepared() as own:
-            results = run(own, present, rounds=options["rounds"], sizes=sizes, figures=figures, say=progress.print)
+            outcome = run(own, plan, say=partial(progress.print, soft_wrap=True))
         if options["json"]:
-            printing.print_json(report.document(results))
-        else:
-            for table in report.tables(results):
-                printing.console().print(table)
+            printing.print_json(report.document(outcome))
+            return
+        printing.console().print(report.machine(), style="dim")
+        for table in report.tables(outcome):
+            printing.console().print(table)
+
+
+def _plan(options: dict[str, Any]) -> Plan:
+    for name, least in (("rounds", 1), ("jobs", 100), ("history", 0)):
+        if options[name] < least:
+            raise Invalid(f"--{name} must be at least {least}, not {options[name]}")
+    wanted = options["only"] or FIGURES
+    return Plan(
+        rounds=options["rounds"],
+        sizes=Sizes.quick() if options["quick"] else Sizes(jobs=options["jobs"]),
+        figures=frozenset(figure for name in wanted if name in GROUPS for figure in GROUPS[name]),
+        with_limits=LIMITS in wanted,
+        with_costs=COSTS in wanted,
+        history=options["history"],
+        only=frozenset(options["who"] or ()),
+    )
