@@ -2,7 +2,6 @@
 
 import os
 import platform
-from collections.abc import Iterable
 from importlib.metadata import version
 from statistics import median
 from typing import Any
@@ -15,15 +14,24 @@ from jobsite.bench.aims import AIMS, Figure, Key, Verdict, judge
 from jobsite.bench.run import Outcome
 
 LIMIT_TITLES = {name: title for name, title, *_ in limits.LIMITS}
-TITLES = {contender.name: contender.title for contender in contenders.ALL} | LIMIT_TITLES
+# As the peers of an aim they have to be short.
+TITLES = {contender.name: contender.title for contender in contenders.ALL} | {
+    "fetch-100": "fetch 100, complete 100",
+    "copy": "COPY",
+}
 PACKAGES = ("jobsite", "Django", "celery", "psycopg", "redis")
 NOTHING = "–"
 
 
-def tables(outcome: Outcome) -> list[Table]:
-    """The tables for people, none of them wider than a hundred columns."""
-    made = [_aims(judge(AIMS, outcome.results)), _contenders(outcome), _costs(outcome), _limits(outcome)]
-    return [table for table in made if table.row_count]
+def tables(outcome: Outcome) -> list[tuple[str, Table]]:
+    """The tables for people with their titles, none of them wider than a hundred columns."""
+    made = {
+        "Beside the peers, medians": _aims(judge(AIMS, outcome.results)),
+        "All of them: what is done in a second, ms from submission to start, MB of a worker": _contenders(outcome),
+        "What a job costs: submitted, drained from a backlog, or both at once": _costs(outcome),
+        "Limits of PostgreSQL with a table like that of jobs": _limits(outcome),
+    }
+    return [(title, table) for title, table in made.items() if table.row_count]
 
 
 def machine() -> str:
@@ -74,19 +82,16 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _table(title: str, left: Iterable[str], right: Iterable[str]) -> Table:
-    table = Table(
-        box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0), title=f"\n{title}", title_justify="left"
-    )
-    for heading in left:
-        table.add_column(heading, overflow="fold")
-    for heading in right:
-        table.add_column(heading, justify="right")
+def _table(*headings: str) -> Table:
+    """Columns of text, and to the right those whose heading ends with a space: numbers."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading.strip(), justify="right" if heading.endswith(" ") else "left")
     return table
 
 
 def _aims(verdicts: list[Verdict]) -> Table:
-    table = _table("Beside the peers, medians", ["figure"], ["jobsite", "peer", "", "ratio", "aim", ""])
+    table = _table("figure", "jobsite ", "peer", " ", "ratio ", "aim ", "")
     before = ""
     for verdict in verdicts:
         aim = verdict.aim
@@ -112,11 +117,7 @@ def _who(verdict: Verdict) -> str:
 
 
 def _contenders(outcome: Outcome) -> Table:
-    table = _table(
-        "All of them: what is done in a second, ms from submission to start, MB of the workers",
-        [""],
-        ["submit", "bulk", "drain", "end to end", "pick-up p50/95/99", "RSS (PSS)"],
-    )
+    table = _table("", "submit ", "bulk ", "drain ", "end to end ", "pick-up p50/95/99 ", "RSS (PSS) ")
 
     def of(key: Key) -> float | None:
         values = outcome.results.get(key)
@@ -134,14 +135,14 @@ def _contenders(outcome: Outcome) -> Table:
             table.add_row(
                 contender.title,
                 *map(number, rates),
-                " / ".join(map(number, pick_up)) if pick_up[0] is not None else NOTHING,
+                "/".join(map(number, pick_up)) if pick_up[0] is not None else NOTHING,
                 f"{rss:.0f} ({pss:.0f})" if rss is not None and pss is not None else NOTHING,
             )
     return table
 
 
 def _costs(outcome: Outcome) -> Table:
-    table = _table("What a job costs", ["", "figure"], ["commits", "round trips", "messages"])
+    table = _table("", "", "commits ", "round trips ", "messages ")
     before = ""
     for (who, figure), cost in outcome.costs.items():
         title, before = ("" if who == before else TITLES[who]), who
@@ -150,7 +151,7 @@ def _costs(outcome: Outcome) -> Table:
 
 
 def _limits(outcome: Outcome) -> Table:
-    table = _table("Limits of PostgreSQL with a table like that of jobs", [""], ["rows/s"])
+    table = _table("", "rows/s ")
     for (who, _), values in outcome.results.items():
         if who in LIMIT_TITLES:
             table.add_row(LIMIT_TITLES[who], number(median(values)))

@@ -54,7 +54,8 @@ class Command(BaseCommand):
             printing.print_json(report.document(outcome))
             return
         printing.console().print(report.machine(), style="dim")
-        for table in report.tables(outcome):
+        for title, table in report.tables(outcome):
+            printing.console().print(f"\n[bold cyan]{title}[/]", soft_wrap=True)
             printing.console().print(table)
 
 
