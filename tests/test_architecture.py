@@ -16,20 +16,22 @@ FILES = sorted(
 )
 
 # What nobody imports: Django, Celery and uvicorn find these by name.
-ENTRY_POINTS = ("jobsite.cli", "programs.admin", "programs.tasks", "programs.beat",
-                "programs.worker_boot", "jobsite.urls", "jobsite.asgi", "jobsite.samples", "jobsite.bench")  # fmt: skip
+ENTRY_POINTS = ("jobsite.cli", "programs.admin", "programs.tasks", "programs.beat", "programs.worker_boot",
+                "programs.worker_hints", "jobsite.bench", "jobsite.urls", "jobsite.asgi",
+                "jobsite.samples")  # fmt: skip
 # The one module that may open such a door after all.
 DOORS = {"jobsite.bench": "jobsite.cli.management.commands.bench"}
 PURE = ("lifecycle", "retries", "parameters", "schema_rules", "schema_checks", "schema_errors", "definitions",
         "definition_values", "durations", "times", "storable")  # fmt: skip
 # Each module of programs imports only what stands in a line below its own, or beside it in the same line's package.
 LAYERS = (
-    ("worker_boot", "beat", "tasks", "apps"),
+    ("worker_boot", "worker_hints", "beat", "tasks", "apps"),
     ("execution",),
+    ("watcher",),
     ("completion", "registration"),
-    ("program_cache", "queues"),
-    ("sweeps", "watcher", "measures", "actions"),
-    ("steering", "submission", "presentation", "queries", "diagnosis", "context"),
+    ("program_cache", "queues", "group"),
+    ("sweeps", "measures", "actions"),
+    ("steering", "submission", "presentation", "queries", "diagnosis", "invariants", "context"),
     ("workers", "dispatch", "audit"),
     ("job_log", "secrets"),
     ("transitions",),

@@ -1,13 +1,16 @@
 """RUNNING -> PENDING without counting the run: what a worker holds and cannot go on with."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from jobsite.database import Cursor
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from programs.transitions.finish import Ending
+from programs.transitions.finish import Ending, Held, finish_all
 
 MAX_RETURNS = 10
 UNKNOWN_ACTION_DELAY = 30.0
+# Back into its lane, where it was.
+UNSTARTED = Ending(Status.PENDING, AttemptResult.RETURNED, counts=False)
 
 
 def snoozed(seconds: float) -> Ending:
@@ -38,6 +41,11 @@ def action_unknown(target: str, *, returns: int) -> Ending:
         failure_kind=FailureKind.PERMANENT,
         error=error,
     )
+
+
+def give_back(cursor: Cursor, unstarted: Sequence[Held]) -> set[UUID]:
+    """Return jobs of a group that have not had their turn, uncounted; the tokens that still held theirs."""
+    return finish_all(cursor, [(held, UNSTARTED) for held in unstarted])
 
 
 # A graceful stop: all that this incarnation still holds, whether its child is alive or not; a child that goes

@@ -20,7 +20,8 @@ class Reaped:
 
 # The whole condition stands twice, in the choice and in the UPDATE together with the token seen, so that a
 # job that was finished or renewed in between is left alone (river#1302 shows what happens otherwise).
-# A run that was lost is tried again, alone, until the program's max_worker_losses.
+# A run that was lost is tried again, alone, until the program's max_worker_losses. One of a group that had not
+# been seen to start (started_at IS NULL) may be innocent: it comes back uncounted, and travels alone from now on.
 _REAP = """
 WITH seen AS MATERIALIZED (
     SELECT j.number, j.lock_token, j.lock_owner,
@@ -38,7 +39,8 @@ WITH seen AS MATERIALIZED (
         needs_review = seen.target = 'FAILED',
         finished_at = CASE WHEN seen.target <> 'PENDING' THEN clock_timestamp() END,
         queued_at = CASE WHEN seen.target = 'PENDING' THEN NULL ELSE j.queued_at END,
-        attempts = j.attempts + 1, losses = j.losses + {losses}, alone = true,
+        attempts = j.attempts + (j.started_at IS NOT NULL)::integer,
+        losses = j.losses + CASE WHEN j.started_at IS NULL THEN 0 ELSE {losses} END, alone = true,
         lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
     FROM seen
     WHERE j.number = seen.number AND j.status = 'RUNNING' AND j.lock_token = seen.lock_token AND {condition}
@@ -48,7 +50,7 @@ WITH seen AS MATERIALIZED (
     INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at, started_at,
                                     ended_at, result, error)
     SELECT m.tenant_id, m.number, m.fence, m.lock_token, coalesce(w.name, ''), m.external_id, m.claimed_at,
-           m.started_at, clock_timestamp(), %(result)s,
+           m.started_at, clock_timestamp(), CASE WHEN m.started_at IS NULL THEN 'RETURNED' ELSE %(result)s END,
            jsonb_build_object('type', '{error_type}', 'message', %(message)s::text, 'step', NULL)
     FROM moved m LEFT JOIN jobsite_worker w ON w.incarnation = m.lock_owner
 ), counted AS (
@@ -61,10 +63,12 @@ SELECT number, target, queue_id, tenant_id FROM moved
 
 _LOST_DECISION = """
 CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
+     WHEN j.started_at IS NULL THEN 'PENDING'
      WHEN p.on_worker_lost = 'FAIL' OR j.losses + 1 >= p.max_worker_losses THEN 'FAILED'
      ELSE 'PENDING' END"""
 _STUCK_DECISION = """
 CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
+     WHEN j.started_at IS NULL THEN 'PENDING'
      WHEN %(policy)s = 'FAIL' THEN 'FAILED'
      WHEN %(policy)s = 'RETRY' THEN 'PENDING'
      WHEN p.retry_on_timeout AND j.attempts + 1 - j.losses < p.max_attempts THEN 'PENDING'

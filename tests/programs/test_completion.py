@@ -242,7 +242,7 @@ in_the_database = pytest.mark.django_db(transaction=True)
 def test_an_ending_is_written_on_the_workers_own_connection(jobs):
     claimed = jobs.running()
 
-    assert finish_for_sure(held(claimed), SUCCESS)
+    assert finish_for_sure([(held(claimed), SUCCESS)])
 
     assert (jobs.status(claimed.number), jobs.attempts(claimed.number)) == ("COMPLETED", ["SUCCESS"])
 
@@ -254,7 +254,7 @@ def test_a_job_that_another_has_is_not_written(jobs, ending):
     jobs.expire_lock(claimed.number)
     reap_expired(jobs.cursor)
 
-    assert not finish_for_sure(held(claimed), ending)
+    assert not finish_for_sure([(held(claimed), ending)])
 
     assert (jobs.status(claimed.number), jobs.attempts(claimed.number)) == ("PENDING", ["LOST"])
 
@@ -265,7 +265,7 @@ def test_a_connection_that_died_meanwhile_is_replaced(jobs):
     pid = workers.connection().info.backend_pid
     jobs.cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
-    assert finish_for_sure(held(claimed), SUCCESS)
+    assert finish_for_sure([(held(claimed), SUCCESS)])
 
     assert jobs.attempts(claimed.number) == ["SUCCESS"]
 
@@ -273,7 +273,7 @@ def test_a_connection_that_died_meanwhile_is_replaced(jobs):
 class LosesTheAnswer(psycopg.Cursor):
     """The statement is carried out and committed; its answer never arrives."""
 
-    def fetchone(self):
+    def fetchall(self):
         self.connection.close()
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
@@ -284,7 +284,7 @@ def test_a_commit_whose_answer_was_lost_is_recognized(jobs, ending):
     claimed = jobs.running()
     workers.connection().cursor_factory = LosesTheAnswer
 
-    assert finish_for_sure(held(claimed), ending)
+    assert finish_for_sure([(held(claimed), ending)])
 
     assert jobs.status(claimed.number) == ending.status
     assert jobs.attempts(claimed.number) == [ending.attempt_result]
@@ -305,7 +305,7 @@ def test_what_the_reaper_stored_meanwhile_is_not_taken_for_ours(jobs):
 
     workers.connection().cursor_factory = TooLate
 
-    assert not finish_for_sure(held(claimed), SUCCESS)
+    assert not finish_for_sure([(held(claimed), SUCCESS)])
 
     assert (jobs.status(claimed.number), jobs.attempts(claimed.number)) == ("PENDING", ["LOST"])
 
@@ -318,7 +318,7 @@ def test_while_the_database_is_away_it_is_tried_for_a_while_and_then_given_up(jo
     monkeypatch.setitem(connection.settings_dict, "HOST", "/nowhere")
 
     with pytest.raises(psycopg.OperationalError):
-        finish_for_sure(held(claimed), SUCCESS)
+        finish_for_sure([(held(claimed), SUCCESS)])
 
     monkeypatch.undo()
     assert jobs.status(claimed.number) == "RUNNING"
@@ -346,7 +346,7 @@ def test_while_the_database_is_away_it_is_tried_for_a_while_and_then_given_up(jo
 def test_a_finish_that_is_refused_for_its_data_is_written_without_them(jobs, ending):
     claimed = jobs.running()
 
-    assert finish_for_sure(held(claimed), ending)
+    assert finish_for_sure([(held(claimed), ending)])
 
     job = jobs.row(claimed.number)
     assert (job.status, job.outcome, job.failure_kind) == ("FAILED", "ERROR", "PERMANENT")
@@ -365,6 +365,6 @@ def test_progress_that_nobody_can_store_does_not_leave_the_job_without_an_end(jo
     except ValueError as error:  # to refuse it at once is right as well
         ending = raised(error, claimed, a_program(), context)
 
-    assert finish_for_sure(held(claimed), ending)
+    assert finish_for_sure([(held(claimed), ending)])
 
     assert jobs.row(claimed.number).is_terminal
