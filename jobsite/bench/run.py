@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobsite.bench import contenders, growth, limits
 from jobsite.bench.aims import Figure, Key
@@ -99,7 +99,7 @@ def _grow(ground: Ground, history: int, say: Say) -> None:
 
 def _costs(ground: Ground, plan: Plan, present: Sequence[Contender], say: Say) -> dict[Key, Cost]:
     costs: dict[Key, Cost] = {}
-    sizes = Sizes(jobs=min(COUNTED_JOBS, plan.sizes.jobs), singles=min(COUNTED_JOBS, plan.sizes.singles))
+    sizes = replace(plan.sizes, jobs=min(COUNTED_JOBS, plan.sizes.jobs))
     for contender in present:
         say(f"counting: {contender.title}")
         turn = CountingTurn(ground, contender, sizes, say=say)
