@@ -1,5 +1,6 @@
 """`jobsite bench` as people start it: own servers, own processes, nothing left behind."""
 
+import contextlib
 import json
 import os
 import signal
@@ -35,6 +36,16 @@ def _folders() -> set[Path]:
     return {path for place in ground.PLACES for path in place.glob("jobsite-bench-*")}
 
 
+def _belonging_to(home: Path) -> list[int]:
+    """The processes whose environment leads to the servers of this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if str(home).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
 def _values(document: dict[str, Any], who: str) -> dict[str, float]:
     return {one["figure"]: one["median"] for one in document["measured"] if one["who"] == who}
 
@@ -65,7 +76,7 @@ def test_ctrl_c_stops_servers_and_workers(tmp_path: Path) -> None:
     run = _start(tmp_path, *SMALL, "--who", "jobsite", "--only", "drain")
     made = until(lambda: _folders() - before, "the servers' folder", seconds=60)
     home = made.pop()
-    until(lambda: running_with("jobsite.bench.agent"), "an agent", seconds=60)
+    until(lambda: len(_belonging_to(home)) > 2, "an agent and a worker", seconds=60)
 
     run.send_signal(signal.SIGINT)
     run.communicate(timeout=60)
@@ -73,7 +84,7 @@ def test_ctrl_c_stops_servers_and_workers(tmp_path: Path) -> None:
     assert run.returncode == 130
     assert not home.exists()
     assert not running_with(str(home))
-    assert not running_with("jobsite.bench.agent")
+    assert not _belonging_to(home)
 
 
 @pytest.mark.parametrize("arguments", [("--rounds", "0"), ("--jobs", "1"), ("--only", "speed"), ("--who", "me")])
