@@ -45,6 +45,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
     """The outcome as one JSON document."""
     return {
         "machine": machine(),
+        "failures": outcome.failures,
         "aims": [
             {
                 "figure": verdict.aim.label,

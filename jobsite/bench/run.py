@@ -2,7 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from jobsite.bench import contenders, growth, limits
@@ -11,6 +12,7 @@ from jobsite.bench.contenders.base import Contender
 from jobsite.bench.costs import Cost, CountingTurn
 from jobsite.bench.ground import Ground
 from jobsite.bench.measure import Say, Sizes, Turn
+from jobsite.bench.processes import BenchError
 
 COUNTED = frozenset({Figure.SUBMIT, Figure.BULK, Figure.DRAIN, Figure.ALONE, Figure.END_TO_END})
 COUNTED_JOBS = 2_000
@@ -38,15 +40,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured in each round, and what a job costs."""
+    """What was measured in each round, what a job costs, and which turns came to no end."""
 
     results: dict[Key, list[float]]
     costs: dict[Key, Cost]
+    failures: list[str]
 
 
 def run(ground: Ground, plan: Plan, *, say: Say) -> Outcome:
     """Measure every figure of every contender once in each round; the values in the order of the rounds."""
     results: dict[Key, list[float]] = defaultdict(list)
+    failures: list[str] = []
     present = _present(plan, say)
     for name in {contender.database for contender in present if contender.database} | {limits.DATABASE}:
         ground.create_database(name)
@@ -64,11 +68,23 @@ def run(ground: Ground, plan: Plan, *, say: Say) -> Outcome:
             def record_of(figure: Figure, value: float, who: str = contender.name) -> None:
                 record(who, figure, value)
 
-            Turn(ground, contender, plan.sizes, record=record_of, say=say).run(plan.figures)
+            with _kept_going(failures, say):
+                Turn(ground, contender, plan.sizes, record=record_of, say=say).run(plan.figures)
         if plan.with_limits:
             say(f"round {number} of {plan.rounds}: limits of PostgreSQL")
             limits.measure(ground, plan.sizes.jobs, record)
-    return Outcome(dict(results), _costs(ground, plan, present, say) if plan.with_costs else {})
+    costs = _costs(ground, plan, present, failures, say) if plan.with_costs else {}
+    return Outcome(dict(results), costs, failures)
+
+
+@contextmanager
+def _kept_going(failures: list[str], say: Say) -> Iterator[None]:
+    """One contender that comes to no end spoils its own figures, not the others'."""
+    try:
+        yield
+    except BenchError as error:
+        failures.append(str(error))
+        say(f"    failed: {error}")
 
 
 def _present(plan: Plan, say: Say) -> list[Contender]:
@@ -97,12 +113,13 @@ def _grow(ground: Ground, history: int, say: Say) -> None:
     say(f"    filled in {time.monotonic() - began:,.0f} s")
 
 
-def _costs(ground: Ground, plan: Plan, present: Sequence[Contender], say: Say) -> dict[Key, Cost]:
+def _costs(ground: Ground, plan: Plan, present: Sequence[Contender], failures: list[str], say: Say) -> dict[Key, Cost]:
     costs: dict[Key, Cost] = {}
     sizes = replace(plan.sizes, jobs=min(COUNTED_JOBS, plan.sizes.jobs))
     for contender in present:
         say(f"counting: {contender.title}")
         turn = CountingTurn(ground, contender, sizes, say=say)
-        turn.run(COUNTED)
+        with _kept_going(failures, say):
+            turn.run(COUNTED)
         costs |= {(contender.name, figure): cost for figure, cost in turn.costs.items()}
     return costs

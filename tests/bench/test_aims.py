@@ -72,7 +72,7 @@ def outcome() -> Outcome:
     results = {(name, figure): [small.get(figure, 123_456.789)] for name in names for figure in Figure}
     results |= {(name, limits.FIGURES.get(name, Figure.DRAIN)): [123_456.789] for name, *_ in limits.LIMITS}
     costs = {(name, figure): Cost(12.345, 12.345, 12.345) for name in names for figure in (Figure.SUBMIT, Figure.DRAIN)}
-    return Outcome(results, costs)
+    return Outcome(results, costs, failures=[])
 
 
 def test_the_tables_fit_into_a_hundred_columns(outcome: Outcome) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from jobsite.bench import contenders, ground, report
 from jobsite.bench.aims import GROUPS
@@ -52,11 +53,14 @@ class Command(BaseCommand):
             outcome = run(own, plan, say=partial(progress.print, soft_wrap=True))
         if options["json"]:
             printing.print_json(report.document(outcome))
-            return
+            self.finish(1 if outcome.failures else 0)
         printing.console().print(report.machine(), style="dim")
         for title, table in report.tables(outcome):
             printing.console().print(f"\n[bold cyan]{title}[/]", soft_wrap=True)
             printing.console().print(table)
+        for failure in outcome.failures:
+            printing.console().print(Text(f"\nfailed: {failure}", style="red"))
+        self.finish(1 if outcome.failures else 0)
 
 
 def _plan(options: dict[str, Any]) -> Plan:
