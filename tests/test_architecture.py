@@ -17,7 +17,7 @@ FILES = sorted(
 
 # What nobody imports: Django, Celery and uvicorn find these by name.
 ENTRY_POINTS = ("jobsite.cli", "programs.admin", "programs.tasks", "programs.beat", "programs.worker_boot",
-                "programs.worker_hints", "jobsite.bench", "jobsite.urls", "jobsite.asgi",
+                "programs.worker_consumer", "jobsite.bench", "jobsite.urls", "jobsite.asgi",
                 "jobsite.samples")  # fmt: skip
 # The one module that may open such a door after all.
 DOORS = {"jobsite.bench": "jobsite.cli.management.commands.bench"}
@@ -25,7 +25,7 @@ PURE = ("lifecycle", "retries", "parameters", "schema_rules", "schema_checks", "
         "definition_values", "durations", "times", "storable")  # fmt: skip
 # Each module of programs imports only what stands in a line below its own, or beside it in the same line's package.
 LAYERS = (
-    ("worker_boot", "worker_hints", "beat", "tasks", "apps"),
+    ("worker_boot", "worker_consumer", "beat", "tasks", "apps"),
     ("execution",),
     ("watcher",),
     ("completion", "registration"),
