@@ -19,7 +19,7 @@ from programs.actions import RUNNERS, Runner, Step, UnknownAction
 from programs.context import Context
 from programs.group import Ended, Group, boot_time
 from programs.program_cache import RunnableProgram
-from programs.transitions.claim import Claimed, claim, lock_manager
+from programs.transitions.claim import Claimed, claim, lock_manager, read_back
 from programs.transitions.dispatch import wake
 from programs.transitions.finish import Ending, Held
 from programs.watcher import watcher
@@ -72,23 +72,24 @@ def _settle_a_last_time(group: Group) -> None:
 
 
 def _claim(numbers: Sequence[int], message: UUID) -> list[Claimed]:
+    tokens = [(number, uuid4()) for number in sorted(numbers)]
     try:
-        return _claim_once(numbers, message)
+        return _claim_once(tokens, message)
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        # Most often a connection that outlived its server. Had the claim been committed and only its answer
-        # lost, then this second one finds nothing, and the renewer finds the rows abandoned.
+        # Most often a connection that outlived its server; but the claim may be committed, and only its answer lost.
         log.warning("claim_retried", jobs=len(numbers), error=str(error))
         workers.drop_connection()
     try:
-        return _claim_once(numbers, message)
+        with workers.connection().cursor() as cursor:
+            held = read_back(cursor, tokens)
+        return held or _claim_once(tokens, message)
     except (psycopg.OperationalError, psycopg.InterfaceError):
         workers.drop_connection()
         raise
 
 
-def _claim_once(numbers: Sequence[int], message: UUID) -> list[Claimed]:
+def _claim_once(tokens: Sequence[tuple[int, UUID]], message: UUID) -> list[Claimed]:
     worker = workers.current()
-    tokens = [(number, uuid4()) for number in sorted(numbers)]
     connection = workers.connection()
 
     def take(cursor: Cursor, *, exact: bool) -> list[Claimed]:

@@ -115,6 +115,16 @@ RETURNING j.number, j.lock_token, j.fence, j.attempts, j.losses, j.returns, j.te
           p.version, p.max_consecutive_failures IS NOT NULL, j.queue_id, j.parameters, j.context_id, j.claimed_at
 """
 
+READ_BACK = """
+SELECT j.number, j.lock_token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, t.code, j.program_id,
+       p.version, p.max_consecutive_failures IS NOT NULL, j.queue_id, j.parameters, j.context_id, j.claimed_at
+FROM unnest(%s::bigint[], %s::uuid[]) AS c (number, token)
+JOIN jobsite_job j ON j.number = c.number AND j.lock_token = c.token
+JOIN jobsite_program p ON p.id = j.program_id
+JOIN jobsite_tenant t ON t.id = j.tenant_id
+ORDER BY j.number
+"""
+
 LOCK_MANAGER = """
 SELECT max_running IS NOT NULL FROM jobsite_workermanager WHERE id = %s AND max_running IS NOT NULL FOR UPDATE
 """
@@ -159,6 +169,13 @@ def claim(
             "alone": len(tokens) == 1,
         },
     )
+    return [Claimed(*row) for row in cursor.fetchall()]
+
+
+@failpoint("read_back")
+def read_back(cursor: Cursor, tokens: Sequence[tuple[int, UUID]]) -> list[Claimed]:
+    """The jobs that a claim under these tokens took whose answer was lost; all that it took, or none."""
+    cursor.execute(READ_BACK, [[number for number, _ in tokens], [token for _, token in tokens]])
     return [Claimed(*row) for row in cursor.fetchall()]
 
 

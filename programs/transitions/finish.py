@@ -87,7 +87,7 @@ WITH moved AS (
     FROM {{given}}
     WHERE j.number = g.number AND j.lock_token = g.token AND j.status = %(running)s
     RETURNING j.number, j.tenant_id, j.program_id, j.status AS target, j.fence, j.external_id, j.claimed_at,
-              g.token, g.started_at, g.attempt_result, j.error, g.traceback
+              g.token, j.started_at, g.attempt_result, j.error, g.traceback
 ), attempt AS (
     INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at,
                                     started_at, ended_at, result, error, traceback)

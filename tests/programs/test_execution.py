@@ -3,6 +3,7 @@
 import json
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from programs import completion, execution, workers
@@ -48,3 +49,23 @@ def test_the_last_try_takes_a_new_connection_and_never_hides_why_the_process_end
 
 def fails(cursor, group):
     raise ConnectionError("the database is away")
+
+
+class LosesTheAnswer(psycopg.Cursor):
+    """The statement is carried out and committed; its answer never arrives."""
+
+    def fetchall(self):
+        self.connection.close()
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+
+@pytest.mark.parametrize("acts", [["succeed"], ["succeed", "fail"]], ids=["alone", "group"])
+def test_a_claim_whose_answer_was_lost_is_read_back(jobs, group, acts):
+    numbers = group(*acts)
+    workers.connection().cursor_factory = LosesTheAnswer
+
+    assert execution.run(numbers, message=MESSAGE) == len(numbers)
+
+    results = {"succeed": "SUCCESS", "fail": "PERMANENT"}
+    assert [jobs.attempts(number) for number in numbers] == [[results[act]] for act in acts]
+    assert {jobs.row(number).fence for number in numbers} == {1}
