@@ -151,7 +151,9 @@ ORDER BY tag, moved.number
 """
 
 # The fast path of a submission looks first, since a flood of submissions finds the window full and need not write: is
-# there room for a message, and nothing better in the lane? Each QUEUED row counts as a message here.
+# there room for a message, and nothing better in the lane? Each QUEUED row counts as a message here. A job that may
+# travel in a group goes alone only while no other waits for a child: the finish of a short job is never far, and takes
+# along all that has come by then.
 LOOK = f"""
 SELECT gate.name, p.timeout_seconds,
        EXISTS (SELECT 1 FROM jobsite_job b
@@ -159,7 +161,8 @@ SELECT gate.name, p.timeout_seconds,
                      AND b.status = 'PENDING' AND b.blocked IS NULL
                      AND (b.rank, b.number) < (j.rank, j.number)),
        coalesce(l.is_waiting, false),
-       {SLOTS} > (SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id AND o.status = 'QUEUED')
+       CASE WHEN {GROUPABLE} THEN least({SLOTS}, 1) ELSE {SLOTS} END
+           > (SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id AND o.status = 'QUEUED')
 FROM jobsite_job j
 JOIN jobsite_queue gate ON gate.id = j.queue_id
 JOIN jobsite_program p ON p.id = j.program_id
