@@ -234,7 +234,7 @@ def _written(cursor: Cursor, still_open: Open, *, was_unsure: bool) -> set[UUID]
         good = finish.finish_all(cursor, list(still_open.values()))
         late = {token: one for token, one in still_open.items() if token not in good}
         if late:
-            log.warning("finished_too_late", jobs=_numbers(late))
+            log.warning("finished_too_late", jobs=_numbers(late), tokens=[str(token) for token in late])
         written |= good
     return written
 
