@@ -168,12 +168,12 @@ def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options
     """`submit` for a principal that an entry point has made already."""
     principal.require("jobs:write")
     for _ in range(TRIES):
-        program = _known_program(principal, code)
-        new, request = _prepare(principal, program, given, options)
+        known = _known_program(principal, code)
+        new, request = _prepare(principal, known, given, options)
         with prepared_cursor() as cursor:
             inserted = insert(cursor, [new])
         if inserted:
-            return _accepted(inserted[0], principal, program)
+            return _accepted(inserted[0], principal, known.program)
         if existing := _earlier(new, request):
             return existing
         # The program was edited since it was read, or the job in our way has just ended.
@@ -181,15 +181,25 @@ def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options
     raise Conflict(f"program {code} is contended; submit again", code="contended")
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What accepting a job takes of its program."""
+
+    program: Program
+    validator: parameters.Validator
+    engine: str
+
+
 # Programs as they were when last read. An insert goes by the version that it was validated with, so that one that
 # was edited since is read again.
-_programs: dict[tuple[int, str], Program] = {}
+_programs: dict[tuple[int, str], _Known] = {}
 
 
-def _known_program(principal: Principal, code: str) -> Program:
+def _known_program(principal: Principal, code: str) -> _Known:
     key = (principal.tenant.pk, code)
     if (known := _programs.get(key)) is None:
-        known = find_program(principal, code)
+        program = find_program(principal, code)
+        known = _Known(program, parameters.compiled(program.parameters_schema), _engine(program))
         if len(_programs) >= MAX_KNOWN_PROGRAMS:
             _programs.clear()
         _programs[key] = known
@@ -208,11 +218,12 @@ def find_program(principal: Principal, code: str) -> Program:
 
 
 def _prepare(
-    principal: Principal, program: Program, given: Mapping[str, Any], options: Options
+    principal: Principal, known: _Known, given: Mapping[str, Any], options: Options
 ) -> tuple[NewJob, list[str]]:
+    program = known.program
     if program.status == Program.Status.TERMINATED and options.trigger is Trigger.AUTOMATIC:
         raise Forbidden(f"program {program.code} is terminated", code="program_terminated")
-    values = _validated(program, given)
+    values = _validated(known, given)
     scheduled_at = _scheduled_at(options.scheduled_at)
     _check(options)
     request: list[str] = []
@@ -232,7 +243,7 @@ def _prepare(
         program_version=program.version,
         parameters=parameters.canonical(values).decode(),
         context=principal.captured,
-        engine=_engine(program),
+        engine=known.engine,
         trigger=options.trigger,
         priority=options.priority,
         scheduled_at=scheduled_at,
@@ -255,12 +266,12 @@ def _engine(program: Program) -> str:
         ) from None
 
 
-def _validated(program: Program, given: Mapping[str, Any]) -> dict[str, Any]:
+def _validated(known: _Known, given: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return parameters.validate(program.parameters_schema, dict(given))
+        return known.validator.validate(dict(given))
     except parameters.ParametersError as error:
         raise Invalid(
-            f"parameters of {program.code}: {error}",
+            f"parameters of {known.program.code}: {error}",
             code="invalid_parameters",
             errors=[{"pointer": one.pointer, "message": one.message} for one in error.errors],
         ) from error
