@@ -184,7 +184,7 @@ def _client(url: str) -> redis.Redis:
         url = f"unix://{parts.path}?db={parse_qs(parts.query).get('virtual_host', ['0'])[0]}"
     # A submission must not wait for a dead broker, nor for one that takes connections and says nothing: one quick
     # second try, then the sweeps take over.
-    return redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=4, retry=Retry(NoBackoff(), 1))
+    return redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=3, retry=Retry(NoBackoff(), 1))
 
 
 def _forget_connections() -> None:

@@ -9,7 +9,7 @@ from programs import execution, workers
 from programs.models import Job
 
 
-def test_a_job_costs_at_most_three_round_trips_to_the_database(
+def test_a_job_that_travels_alone_costs_three_round_trips_to_the_database(
     db: None, tenant: Tenant, define: Any, submit: Any, tmp_path: Path
 ) -> None:
     define("noop", target="jobsite.samples:noop")
@@ -33,6 +33,6 @@ def test_a_job_costs_at_most_three_round_trips_to_the_database(
         workers.connection().pgconn.untrace()
 
     trips = trace.read_text(errors="replace").count("ReadyForQuery")
-    # Claim and finish, and dispatch unless the window was filled for some more; once a second the program's mean.
-    assert 20 <= trips <= 31
+    # Claim, finish, and a look whether something waits; once a second the program's mean; now and then new plans.
+    assert 20 <= trips <= 33
     workers.drop_connection()

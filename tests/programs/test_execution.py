@@ -34,7 +34,7 @@ def test_what_had_run_when_the_process_was_told_to_end_is_written_and_the_rest_i
 
     assert [jobs.status(number) for number in numbers] == ["COMPLETED", "FAILED", "RUNNING", "RUNNING"]
     assert [jobs.attempts(number) for number in numbers] == [["SUCCESS"], ["PERMANENT"], [], []]
-    assert JobLogEntry.objects.get().job_number == numbers[0]
+    assert JobLogEntry.objects.get(job_number__in=numbers).job_number == numbers[0]
 
 
 def test_the_last_try_takes_a_new_connection_and_never_hides_why_the_process_ends(jobs, group, monkeypatch):
