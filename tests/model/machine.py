@@ -1,13 +1,15 @@
 """Hypothesis chooses the moves: jobs of two tenants, workers that come and go, messages lost, doubled and late."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tests.model.driver import ENDINGS, QUEUES, TENANTS, Driver, World
-from tests.model.reference import Job, Program
+from tests.model.rows import Job, Program
 
 MOST_JOBS = 12
 
@@ -23,13 +25,15 @@ def where(*attributes: str) -> Callable[[Any], Any]:
 
 
 queues = st.sampled_from(QUEUES)
+PAUSE = st.sampled_from(["", "", "", "PAUSED", "TERMINATED", "queue", "tenant", "lane"])
+RARELY = st.sampled_from([False] * 5 + [True])
 HOW = st.sampled_from(list(ENDINGS))
 NEWS = st.fixed_dictionaries(
     {
         "program": st.integers(0, 5),
-        "count": st.integers(1, 3),
+        "count": st.integers(1, 4),
         "later": st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.5, 2.5]),
-        "priority": st.sampled_from([0, 0, 50, -50]),
+        "priority": st.sampled_from([0, 50, -50]),
         "trigger": st.sampled_from(["MANUAL", "MANUAL", "AUTOMATIC"]),
         "key": st.sampled_from("xy"),
         "once": st.sampled_from([None, None, None, "a"]),
@@ -38,8 +42,8 @@ NEWS = st.fixed_dictionaries(
     }
 )
 WORKERS: dict[str, dict[str, Any]] = {
-    "w1": {"manager": "default", "queues": QUEUES, "children": 2},
-    "w2": {"manager": "narrow", "queues": ("default",), "children": 4},
+    "w1": {"manager": "default", "queues": QUEUES, "children": 1},
+    "w2": {"manager": "narrow", "queues": ("default",), "children": 2},
 }
 
 
@@ -63,13 +67,6 @@ class Protocol(RuleBasedStateMachine):
                 return [job for job in model.jobs.values() if not job.is_open]
             case "workers":  # that can still do something, whatever is believed of them
                 return [one for one in model.workers if one.status != "STOPPED" and not one.is_gone]
-            case "pausable":
-                return [
-                    *QUEUES,
-                    *TENANTS,
-                    *((queue, tenant) for queue in QUEUES for tenant in TENANTS),
-                    *model.programs,
-                ]
             case "paused":
                 return [*sorted(model.paused, key=str), *(one for one in model.programs if one.status != "ACTIVE")]
             case "abandoned":
@@ -78,6 +75,9 @@ class Protocol(RuleBasedStateMachine):
                 return [one for one in self.driver.grants if model.jobs[one.number].token == one.token]
             case "grants":
                 return self.driver.grants
+            case "late grants":  # of jobs that somebody else runs by now, if there are such
+                late = [one for one in self.driver.grants if model.jobs[one.number].token not in (None, one.token)]
+                return late or self.driver.grants
             case "bag":
                 return self.driver.bag
         raise ValueError(attribute)
@@ -103,11 +103,12 @@ class Protocol(RuleBasedStateMachine):
         self._submit(**new)
 
     def _submit(
-        self, program: int, count: int, later: float, key: str, held: bool, is_sent: bool, **fields: Any
+        self, program: int, count: int, later: float, priority: int, key: str, held: bool, is_sent: bool, **fields: Any
     ) -> None:
         to = self.driver.model.programs[program]
         due = self.driver.model.now + later if later else 0.0
-        jobs = [Job(0, to, due, key=None if to.overlap == "ALLOW" else key, **fields) for _ in range(count)]
+        key_or_none = None if to.overlap == "ALLOW" else key
+        jobs = [Job(0, to, due, priority=priority * (place % 2), key=key_or_none, **fields) for place in range(count)]
         for number in self.driver.submit(jobs, held=held):
             if is_sent:  # else whoever submitted died right after his commit
                 self.driver.dispatch_one(number)
@@ -117,15 +118,15 @@ class Protocol(RuleBasedStateMachine):
     def retry(self, job: Job) -> None:
         self.driver.submit([Job(0, job.program, 0.0, key=job.key, retry_of=job.number) for _ in range(2)])
 
-    @rule(job=one_of("jobs"), is_awake=st.booleans(), together=st.booleans())
-    def dispatch(self, job: Job, is_awake: bool, together: bool) -> None:
+    @rule(job=one_of("jobs"), is_awake=st.booleans(), together=st.booleans(), pause=PAUSE, stays=RARELY)
+    def dispatch(self, job: Job, is_awake: bool, together: bool, pause: str, stays: bool) -> None:
         if is_awake:
             self.driver.wake(job.number)
-        self.driver.dispatch(job.program.queue, together=together)
+        self._paused(pause, job.program, stays, partial(self.driver.dispatch, job.program.queue, together=together))
 
-    @rule(job=one_of("jobs"))
-    def dispatch_one(self, job: Job) -> None:
-        self.driver.dispatch_one(job.number)
+    @rule(job=one_of("jobs"), pause=PAUSE, stays=RARELY)
+    def dispatch_one(self, job: Job, pause: str, stays: bool) -> None:
+        self._paused(pause, job.program, stays, partial(self.driver.dispatch_one, job.number))
 
     @rule(what=st.sampled_from(["due", "due", "lost messages", "ended holds", "expired", "dead workers"]), queue=queues)
     def sweep(self, what: str, queue: str) -> None:
@@ -143,12 +144,30 @@ class Protocol(RuleBasedStateMachine):
             case "dead workers":
                 self.driver.bury()
 
+    def _paused(self, what: str, program: Program, stays: bool, act: Callable[[], Any]) -> None:
+        """Do this while something of the program's is paused."""
+        driver, lane = self.driver, (program.queue, program.tenant)
+        match what:
+            case "":
+                return act()
+            case "PAUSED" | "TERMINATED":
+                driver.set_program(program, what)
+                act()
+                back = partial(driver.set_program, program, "ACTIVE")
+            case _:
+                place = {"queue": lane[0], "tenant": lane[1], "lane": lane}[what]
+                driver.set_paused(place, True)
+                act()
+                back = partial(driver.set_paused, place, False)
+        return None if stays else back()
+
     # Workers run them
 
     @where("bag", "workers")
-    @rule(message=one_of("bag"), worker=one_of("workers"), comes_again=st.booleans())
-    def message_arrives(self, message: Any, worker: Any, comes_again: bool) -> None:
-        self.driver.claim(worker, message)
+    @rule(message=one_of("bag"), worker=one_of("workers"), comes_again=st.booleans(), pause=PAUSE, stays=RARELY)
+    def message_arrives(self, message: Any, worker: Any, comes_again: bool, pause: str, stays: bool) -> None:
+        program = self.driver.model.jobs[message.numbers[0]].program
+        self._paused(pause, program, stays, partial(self.driver.claim, worker, message))
         if not comes_again:
             self.driver.bag.remove(message)
 
@@ -174,7 +193,7 @@ class Protocol(RuleBasedStateMachine):
                 self.driver.finish(one, how)
 
     @where("grants")
-    @rule(grant=one_of("grants"), how=HOW)
+    @rule(grant=one_of("late grants"), how=HOW)
     def finish_perhaps_too_late(self, grant: Any, how: str) -> None:
         self.driver.finish(grant, how)
 
@@ -206,9 +225,10 @@ class Protocol(RuleBasedStateMachine):
         self.driver.expire_stuck(policy=policy, numbers=[grant.number] if is_chosen else None, tenant=tenant)
 
     @where("grants")
-    @rule(shown=one_of("grants"), force=st.booleans())
-    def clear_a_lock(self, shown: Any, force: bool) -> None:
+    @rule(shown=one_of("grants"), earlier=one_of("late grants"), force=st.booleans())
+    def clear_locks(self, shown: Any, earlier: Any, force: bool) -> None:
         self.driver.clear(shown, force=force)
+        self.driver.clear(earlier, force=force)
 
     @rule(
         job=one_of("jobs"),
@@ -224,14 +244,6 @@ class Protocol(RuleBasedStateMachine):
                 self.driver.release(job.number, tenant)
             case _:
                 self.driver.hold(job.number, tenant, until=1.5 if what == "hold a while" else None)
-
-    @precondition(lambda machine: len(machine.those("paused")) < 2)
-    @rule(what=one_of("pausable"), terminated=st.booleans())
-    def pause(self, what: Any, terminated: bool) -> None:
-        if isinstance(what, Program):
-            self.driver.set_program(what, "TERMINATED" if terminated else "PAUSED")
-        else:
-            self.driver.set_paused(what, True)
 
     @where("paused")
     @rule(what=one_of("paused"))
@@ -266,3 +278,11 @@ class Protocol(RuleBasedStateMachine):
     @rule(ticks=st.sampled_from([1, 1, 3, 5]))
     def time_passes(self, ticks: int) -> None:
         self.driver.time_passes(ticks)
+
+
+def run(machine: type[Protocol], world: World, **options: Any) -> None:
+    """So many examples on this world; raises what broke, with the moves that lead there."""
+    machine.world = world
+    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+    known = settings(deadline=None, database=None, suppress_health_check=checks, print_blob=True)
+    run_state_machine_as_test(machine, settings=settings(known, **options))

@@ -9,84 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-LOCK, STUCK, PRIORITY_STEP = 4.5, 2.5, 0.06
-TERMINAL = ("COMPLETED", "FAILED", "CANCELED")
+from tests.model.rows import Job, Program, Worker
+
+LOCK, STUCK = 4.5, 2.5
 # Whether a run that was lost together with others counts; a group's loss says nothing about any one of them.
 LOST_GROUP_COUNTS = True
-
-
-@dataclass
-class Program:
-    id: int
-    tenant: str
-    queue: str
-    max_losses: int = 3
-    fails_when_lost: bool = False
-    retries_timeouts: bool = False
-    max_attempts: int = 3
-    counts_failures: bool = False
-    overlap: str = "ALLOW"
-    failures: int = 0
-    status: str = "ACTIVE"
-
-
-@dataclass
-class Worker:
-    incarnation: UUID
-    name: str
-    manager: str
-    queues: Sequence[str]
-    children: int
-    seen: float
-    status: str = "ACTIVE"
-    is_gone: bool = False
-
-
-@dataclass
-class Job:
-    number: int
-    program: Program
-    due: float
-    priority: int = 0
-    trigger: str = "MANUAL"
-    blocked: str | None = None
-    key: str | None = None
-    once: str | None = None
-    retry_of: int | None = None
-    status: str = "PENDING"
-    attempts: int = 0
-    losses: int = 0
-    returns: int = 0
-    fence: int = 0
-    token: UUID | None = None
-    owner: UUID | None = None
-    message: UUID | None = None
-    expires: float | None = None
-    stuck: float | None = None
-    queued: float | None = None
-    hold_until: float | None = None
-    is_grouped: bool = False
-    is_alone: bool = False
-    is_asked: bool = False
-    failure: str | None = None
-    history: list[tuple[int, UUID, str]] = field(default_factory=list)
-
-    @property
-    def is_ready(self) -> bool:
-        return self.status == "PENDING" and self.blocked is None
-
-    @property
-    def is_open(self) -> bool:
-        return self.status not in TERMINAL
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it takes its QUEUE key."""
-        return self.status in ("QUEUED", "RUNNING", "WAITING") or (self.status == "PENDING" and self.attempts > 0)
-
-    @property
-    def rank(self) -> tuple[float, int]:
-        return self.due - self.priority * PRIORITY_STEP, self.number
 
 
 @dataclass
@@ -161,8 +88,6 @@ class Model:
             mine = {number for number in taken if number in numbers}
             if mine != set(numbers[: len(mine)]):
                 return f"of lane {lane} {mine} were taken before {numbers}"
-            if not numbers:
-                self.awake.discard(lane)
         if not set(taken) <= {number for numbers in ready.values() for number in numbers}:
             return f"{taken} are not all of {ready}"
         for number in taken:

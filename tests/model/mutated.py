@@ -1,0 +1,17 @@
+"""A pytest plugin that runs ordinary tests on a mutated protocol, in a database of their own."""
+
+import os
+
+import pytest
+from django.db import connections
+
+from tests.model.mutations import MUTATIONS, applied
+
+VARIABLE = "JOBSITE_MUTATION"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before anything is collected: the tests import what is mutated."""
+    connections["default"].settings_dict["TEST"]["NAME"] = "test_mutated"
+    mutation = applied(MUTATIONS[os.environ[VARIABLE]])
+    mutation.__enter__()  # until the process ends
