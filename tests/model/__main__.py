@@ -6,35 +6,27 @@ Arguments go to pytest, such as `-k renew` for some of them.
 import sys
 
 import pytest
-from rich.console import Console
-from rich.table import Table
+
+ROW = "{:<55} {:<75} {:>7}"
 
 
-class Collected:
-    """A pytest plugin: the rows of the table as the tests end."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, str, str]] = []
+class Printer:
+    """A pytest plugin: a row of the table for each mutation as it ends."""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """One row for each mutation that was tried."""
-        caught = dict(report.user_properties).get("caught")
-        if report.when == "call" and caught is not None:
-            by, example = caught
-            name = report.nodeid.partition("[")[2].rstrip("]")
-            self.rows.append((name, str(by), str(example or "")))
+        """A mutation was tried: say what came of it."""
+        properties = dict(report.user_properties)
+        if report.when == "call" and "mutation" in properties:
+            row = properties["mutation"], properties["noticed by"], properties["example"]
+            sys.stdout.write(ROW.format(*row) + "\n")
+            sys.stdout.flush()
 
 
 def main() -> int:
     """The exit code is that of the tests: 0 when each mutation was noticed, or is known to change nothing."""
-    collected = Collected()
-    arguments = ["-q", "-m", "slow or not slow", "tests/model/test_mutations.py", *sys.argv[1:]]
-    code = pytest.main(arguments, plugins=[collected])
-    table = Table("mutation", "noticed by", "example")
-    for row in collected.rows:
-        table.add_row(*row)
-    Console(width=160).print(table)
-    return int(code)
+    sys.stdout.write(ROW.format("mutation", "noticed by", "example") + "\n")
+    arguments = ["-q", "-q", "--no-header", "-s", "-m", "slow or not slow", "tests/model/test_mutations.py"]
+    return int(pytest.main([*arguments, *sys.argv[1:]], plugins=[Printer()]))
 
 
 sys.exit(main())

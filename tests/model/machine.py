@@ -136,6 +136,8 @@ class Protocol(RuleBasedStateMachine):
                 self.driver.open_lanes()
                 self.driver.dispatch(queue)
             case "lost messages":
+                self.driver.requeue(queue)  # too early for what was just sent
+                self.driver.time_passes(1)
                 self.driver.requeue(queue)  # what was believed lost may come all the same
             case "ended holds":
                 self.driver.end_holds()
@@ -200,6 +202,7 @@ class Protocol(RuleBasedStateMachine):
     @where("grants")
     @rule(one=one_of("grants"), other=one_of("grants"))
     def renew(self, one: Any, other: Any) -> None:
+        self.driver.time_passes(1)
         self.abandoned += self.driver.renew(one.worker, [one.message, other.message])
 
     @where("abandoned")
@@ -211,6 +214,17 @@ class Protocol(RuleBasedStateMachine):
     @rule(grant=one_of("grants"), timed_out=st.booleans())
     def child_dies(self, grant: Any, timed_out: bool) -> None:
         self.driver.reap_child(grant.worker, grant.message, timed_out=timed_out)
+
+    @where("held grants")
+    @rule(grant=one_of("held grants"), times=st.integers(1, 3))
+    def job_kills_its_workers(self, grant: Any, times: int) -> None:
+        for _ in range(times):
+            self.driver.reap_child(grant.worker, grant.message, timed_out=False)
+            self.everything_arrives(grant.worker, together=False)
+            again = [one for one in self.those("held grants") if one.number == grant.number]
+            if not again:
+                return
+            grant = again[0]
 
     # Operators
 
