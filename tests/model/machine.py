@@ -216,6 +216,26 @@ class Protocol(RuleBasedStateMachine):
         self.driver.reap_child(grant.worker, grant.message, timed_out=timed_out)
 
     @where("held grants")
+    @rule(
+        grant=one_of("held grants"),
+        end=st.sampled_from(["tries again", "succeeds", "lost", "given back", "stuck", "cleared"]),
+    )
+    def job_is_asked_to_stop(self, grant: Any, end: str) -> None:
+        self.driver.cancel(grant.number, self.driver.model.jobs[grant.number].program.tenant)
+        match end:
+            case "lost":
+                self.driver.reap_child(grant.worker, grant.message, timed_out=False)
+            case "given back":
+                self.driver.give_back(grant.worker)
+            case "stuck":
+                self.driver.time_passes(3)
+                self.driver.expire_stuck(policy="RETRY", numbers=None, tenant=None)
+            case "cleared":
+                self.driver.clear(grant, force=True)
+            case _:
+                self.driver.finish(grant, end)
+
+    @where("held grants")
     @rule(grant=one_of("held grants"), times=st.integers(1, 3))
     def job_kills_its_workers(self, grant: Any, times: int) -> None:
         for _ in range(times):

@@ -1,6 +1,7 @@
 """A pytest plugin that runs ordinary tests on a mutated protocol, in a database of their own."""
 
 import os
+from contextlib import ExitStack
 
 import pytest
 from django.db import connections
@@ -13,5 +14,6 @@ VARIABLE = "JOBSITE_MUTATION"
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Before anything is collected: the tests import what is mutated."""
     connections["default"].settings_dict["TEST"]["NAME"] = "test_mutated"
-    mutation = applied(MUTATIONS[os.environ[VARIABLE]])
-    mutation.__enter__()  # until the process ends
+    mutation = ExitStack()
+    mutation.enter_context(applied(MUTATIONS[os.environ[VARIABLE]]))
+    session.config.add_cleanup(mutation.close)
