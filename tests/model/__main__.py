@@ -13,6 +13,10 @@ ROW = "{:<55} {:<75} {:>7}"
 class Printer:
     """A pytest plugin: a row of the table for each mutation as it ends."""
 
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """No dots between the rows."""
+        return ("passed", "", "") if report.passed else None
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A mutation was tried: say what came of it."""
         properties = dict(report.user_properties)
