@@ -170,7 +170,8 @@ CELERY_BROKER_URL = ENVIRONMENT.broker_url or JOBSITE_BROKER_URLS[JOBSITE_QUEUES
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": f"jobsite:{DATABASES['default']['NAME']}:",
     "visibility_timeout": 3600,
-    "socket_timeout": 30,
+    # kombu waits once or twice for as long before it gives a half-open connection up; its BRPOP lasts a second.
+    "socket_timeout": 5,
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
     "health_check_interval": 10,

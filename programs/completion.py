@@ -3,20 +3,24 @@
 import random
 import time
 import traceback
+from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 import psycopg
 
+from jobsite.database import Cursor
 from jobsite.logs import get_logger
-from programs import retries, storable, workers
+from programs import job_log, retries, storable, workers
 from programs.actions.base import UnknownAction
 from programs.context import Context, JobCanceled, JobTimeout, LockLost, Snooze
+from programs.group import Ended, Group
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
 from programs.principals import PermissionRefused
 from programs.program_cache import RunnableProgram
 from programs.transitions import finish, give_back
 from programs.transitions.claim import Claimed
-from programs.transitions.finish import Ending, Held, StaleJob
+from programs.transitions.finish import Ending, Held
 
 log = get_logger(__name__)
 
@@ -132,41 +136,125 @@ def _described(error: BaseException, step: str) -> dict[str, object]:
     return {"type": type(error).__name__, "message": message, "step": step or None}
 
 
-def finish_for_sure(held: Held, ending: Ending) -> bool:
-    """Write the ending, over and over with new connections for a minute while the database is away.
+def settle(group: Group) -> None:
+    """Write the logs and endings that a group has gathered, on this thread's connection, for sure."""
+    with group.flushing:
+        ended, was_unsure = group.take_ended()
+        if not ended:
+            return
+        try:
+            _try_to_write_logs(ended)
+            finish_for_sure([(one.held, one.ending) for one in ended], was_unsure=was_unsure)
+        except BaseException:
+            # Above all: the process is told to end in the middle. The last try is the caller's.
+            group.put_back(ended)
+            raise
 
-    A commit whose answer was lost is recognized by the attempt that it stored. Returns False when the job is
-    no longer ours: another has it, and nothing was written.
+
+def settle_once(cursor: Cursor, group: Group) -> None:
+    """Write the endings that a group has gathered, by the watcher while an action keeps their thread busy.
+
+    What the database refuses or cannot take now is kept for the next time, and the error is the caller's.
+    """
+    with group.flushing:
+        ended, was_unsure = group.take_ended()
+        if not ended:
+            return
+        try:
+            _write_logs(cursor, ended)
+            endings = [(one.held, one.ending) for one in ended]
+            _written(cursor, {held.token: (held, ending) for held, ending in endings}, was_unsure=was_unsure)
+        except BaseException:
+            group.put_back(ended)
+            raise
+
+
+def _try_to_write_logs(ended: Sequence[Ended]) -> None:
+    try:
+        with workers.connection().cursor() as cursor:
+            _write_logs(cursor, ended)
+    except psycopg.Error as error:
+        # A log never fails its job.
+        log.warning("log_lost", jobs=len(ended), error=str(error))
+        workers.drop_connection()
+
+
+def _write_logs(cursor: Cursor, ended: Sequence[Ended]) -> None:
+    job_log.close_all(cursor, [one.log for one in ended if one.log is not None])
+
+
+Open = dict[UUID, tuple[Held, Ending]]
+"""Endings still to be written, by token."""
+
+
+def finish_for_sure(endings: Sequence[tuple[Held, Ending]], *, was_unsure: bool = False) -> set[UUID]:
+    """Write the endings, over and over with new connections for a minute while the database is away.
+
+    A commit whose answer was lost is recognized by the attempt that it stored (`was_unsure`: this may have
+    happened before). Returns the tokens that were still good; for any other, another has the job, and nothing
+    was written. Where the database refuses several at once, each is written by itself, so that only the one
+    that is refused alone fails.
     """
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     pause = 0.05
-    was_unsure = is_bare = False
+    is_bare = False
+    still_open: Open = {held.token: (held, ending) for held, ending in endings}
     while True:
         try:
             with workers.connection().cursor() as cursor:
-                if was_unsure:
-                    stored = finish.stored_attempts(cursor, [held]).get(held.token)
-                    if stored is not None:
-                        return stored is ending.attempt_result
-                finish.finish(cursor, held, ending)
-                return True
-        except StaleJob:
-            log.warning("finished_too_late", job=held.number, token=str(held.token))
-            return False
+                return _written(cursor, still_open, was_unsure=was_unsure)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             was_unsure = True
             workers.drop_connection()
             if time.monotonic() > give_up_at:
-                log.error("finish_given_up", job=held.number, error=str(error))
+                log.error("finish_given_up", jobs=_numbers(still_open), error=str(error))
                 raise
-            log.warning("finish_retried", job=held.number, error=str(error))
+            log.warning("finish_retried", jobs=len(still_open), error=str(error))
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
-        except (psycopg.DataError, ValueError) as error:
-            # ValueError: what psycopg or json cannot even send, such as lone surrogates or huge integers.
-            if is_bare:
+        except (psycopg.Error, ValueError) as error:
+            if len(still_open) > 1:
+                log.warning("group_finished_one_by_one", jobs=len(still_open), error=str(error))
+                workers.drop_connection()
+                return _one_by_one(still_open, was_unsure=was_unsure)
+            if is_bare or not isinstance(error, (psycopg.DataError, ValueError)):
                 raise
-            ending, is_bare = _without_data(error), True
+            # ValueError: what psycopg or json cannot even send, such as lone surrogates or huge integers.
+            ((token, (held, _)),) = still_open.items()
+            still_open, is_bare = {token: (held, _without_data(error))}, True
+
+
+def _written(cursor: Cursor, still_open: Open, *, was_unsure: bool) -> set[UUID]:
+    written: set[UUID] = set()
+    if was_unsure:
+        stored = finish.stored_attempts(cursor, [held for held, _ in still_open.values()])
+        written = {token for token, result in stored.items() if result is still_open[token][1].attempt_result}
+        still_open = {token: one for token, one in still_open.items() if token not in stored}
+    if still_open:
+        good = finish.finish_all(cursor, list(still_open.values()))
+        late = {token: one for token, one in still_open.items() if token not in good}
+        if late:
+            log.warning("finished_too_late", jobs=_numbers(late), tokens=[str(token) for token in late])
+        written |= good
+    return written
+
+
+def _one_by_one(still_open: Open, *, was_unsure: bool) -> set[UUID]:
+    written: set[UUID] = set()
+    failures: list[Exception] = []
+    for held, ending in still_open.values():
+        try:
+            written |= finish_for_sure([(held, ending)], was_unsure=was_unsure)
+        except Exception as error:  # the others must not suffer; the first is raised below
+            log.exception("finish_failed", job=held.number)
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return written
+
+
+def _numbers(still_open: Open) -> list[int]:
+    return [held.number for held, _ in still_open.values()]
 
 
 def _without_data(error: Exception) -> Ending:

@@ -45,6 +45,15 @@ class Snooze(BaseException):
         self.seconds = seconds
 
 
+_armed = False
+
+
+def _ring(_signal: int, _frame: FrameType | None) -> None:
+    # The alarm may arrive after the action has returned: protocol code is never interrupted.
+    if _armed:
+        raise JobTimeout
+
+
 def _bounded(count: int) -> int:
     return max(-MAX_COUNT, min(int(count), MAX_COUNT))
 
@@ -71,8 +80,8 @@ class Context:
         self.was_told = False
         self.stop_hooks: list[Callable[[], None]] = []
         self._principal = principal
-        self._cancel = threading.Event()
-        self._lost = threading.Event()
+        self._is_canceled = False
+        self._is_lost = False
         self._progress: dict[str, object] | None = None
         self._progress_version = 0
 
@@ -108,9 +117,9 @@ class Context:
     @property
     def is_canceled(self) -> bool:
         """Whether somebody asked the job to stop; an action that saw this and returns ends CANCELED."""
-        if self._cancel.is_set():
+        if self._is_canceled:
             self.was_told = True
-        return self._cancel.is_set()
+        return self._is_canceled
 
     def snooze(self, seconds: float) -> None:
         """Stop here and run the action again, from its beginning, in `seconds`; the run is not counted."""
@@ -120,7 +129,7 @@ class Context:
 
     def checkpoint(self) -> None:
         """Raise JobCanceled, JobTimeout or LockLost if the run should not go on; progress() does this too."""
-        if self._lost.is_set():
+        if self._is_lost:
             raise LockLost
         if self.is_canceled:
             raise JobCanceled
@@ -131,11 +140,11 @@ class Context:
 
     def request_cancel(self) -> None:
         """Pass on that the job is asked to stop."""
-        self._cancel.set()
+        self._is_canceled = True
 
     def lose_lock(self) -> None:
         """Pass on that this worker no longer holds the job."""
-        self._lost.set()
+        self._is_lost = True
 
     @property
     def progress_now(self) -> tuple[int, dict[str, object] | None]:
@@ -151,18 +160,14 @@ class Context:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        armed = True
-
-        def ring(_signal: int, _frame: FrameType | None) -> None:
-            # The alarm may arrive after the action has returned: protocol code is never interrupted.
-            if armed:
-                raise JobTimeout
-
-        before = signal.signal(signal.SIGALRM, ring)
+        global _armed
+        # Installed once, since that costs more than a short action does; an action may have put another in its place.
+        if signal.getsignal(signal.SIGALRM) is not _ring:
+            signal.signal(signal.SIGALRM, _ring)
+        _armed = True
         signal.setitimer(signal.ITIMER_REAL, max(0.001, min(seconds, self.deadline - time.monotonic())))
         try:
             yield
         finally:
-            armed = False
+            _armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)

@@ -1,12 +1,13 @@
 """Move ready jobs from PENDING to QUEUED and tell their broker: after a submission, a finish, or in a sweep."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 from jobsite import brokers
-from jobsite.database import Cursor
+from jobsite.database import Cursor, prepared_cursor
 from jobsite.logs import get_logger
 from programs.transitions import dispatch as transition
 from programs.transitions.dispatch import Dispatched
@@ -17,26 +18,29 @@ TASK = "programs.run_jobs"
 HARD_LIMIT_MARGIN = 5.0
 
 
-def after_commit(number: int, queue_id: int) -> None:
-    """Call after_submission once the caller's transaction has committed; what goes wrong there is logged."""
+def after_commit(number: int, queue_id: int, *, is_first_of_many: bool = False) -> None:
+    """Send a new job on its way once the caller's transaction has committed, or the many that came with it.
+
+    One takes the fast path, else the ordinary dispatch; where the window is full it waits in its lane for the next
+    finish, which may take it along in a group. What goes wrong is logged: the job waits in the database.
+    """
 
     def send() -> None:
-        after_submission(number, queue_id)
+        with prepared_cursor() as cursor:
+            if is_first_of_many:
+                wake_and_dispatch(cursor, [number], queue_id)
+            else:
+                _offer(cursor, number, queue_id)
 
     transaction.on_commit(send, robust=True)
 
 
-def after_submission(number: int, queue_id: int) -> None:
-    """Send a new job on its way, once its transaction has committed: the fast path, else the ordinary dispatch.
-
-    A broker that is down is not an error: the job waits in the database.
-    """
-    with connection.cursor() as cursor:
-        moved = transition.dispatch_one(cursor, number=number, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
-        if moved is not None:
-            _publish([moved])
-            return
-        wake_and_dispatch(cursor, [number], queue_id)
+def _offer(cursor: Cursor, number: int, queue_id: int) -> None:
+    offered = transition.offer(cursor, number=number, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
+    if isinstance(offered, Dispatched):
+        _publish([offered])
+    elif offered:
+        dispatch(cursor, queue_id)
 
 
 def wake_and_dispatch(cursor: Cursor, numbers: Sequence[int], queue_id: int) -> None:
@@ -51,6 +55,8 @@ def dispatch(cursor: Cursor, queue_id: int) -> int:
     Returns how many jobs each child may finish before the window is half empty and wants to be filled again:
     0 where it is short, as it is for long jobs.
     """
+    if not transition.anything_waits(cursor, queue_id=queue_id):
+        return 0
     moved = transition.dispatch(cursor, queue_id=queue_id, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
     _publish(moved)
     return moved[0].queued // (2 * moved[0].children) if moved and moved[0].children else 0
@@ -60,8 +66,28 @@ def _publish(moved: Sequence[Dispatched]) -> None:
     if not moved:
         return
     try:
-        brokers.publish(
-            brokers.Message(TASK, job.queue, ([job.number],), job.timeout_seconds + HARD_LIMIT_MARGIN) for job in moved
-        )
+        brokers.publish(_message(jobs) for jobs in grouped(moved))
     except brokers.BrokerUnavailable as error:
         log.warning("dispatched_without_message", jobs=len(moved), error=str(error))
+
+
+def _message(jobs: Sequence[Dispatched]) -> brokers.Message:
+    longest = max(job.timeout_seconds for job in jobs)
+    return brokers.Message(TASK, jobs[0].queue, ([job.number for job in jobs],), longest + HARD_LIMIT_MARGIN)
+
+
+def grouped(moved: Sequence[Dispatched]) -> list[list[Dispatched]]:
+    """The jobs of each message, in order: a group's are spread over the children, at most 50 a message."""
+    sizes = {
+        group: min(-(-count // max(moved[0].children, 1)), transition.GROUP_SIZE)
+        for group, count in Counter(job.group for job in moved).items()
+    }
+    messages: list[list[Dispatched]] = []
+    filling: dict[int, list[Dispatched]] = {}
+    for job in moved:
+        if job.group is None or len(filling.get(job.group, ())) % sizes[job.group] == 0:
+            messages.append([])
+            if job.group is not None:
+                filling[job.group] = messages[-1]
+        (messages[-1] if job.group is None else filling[job.group]).append(job)
+    return messages

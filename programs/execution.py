@@ -1,60 +1,95 @@
 """Run the jobs of a message: claim them, run their actions, end them, and top the queue's window up."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import psycopg
 from billiard.common import terminate_handler_fired
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 from django.conf import settings
+from django.db import close_old_connections
 
 from jobsite.database import Cursor
 from jobsite.logs import get_logger
 from programs import completion, dispatch, job_log, measures, principals, program_cache, workers
 from programs.actions import RUNNERS, Runner, Step, UnknownAction
 from programs.context import Context
+from programs.group import Ended, Group, boot_time
 from programs.program_cache import RunnableProgram
-from programs.transitions.claim import Claimed, claim, lock_manager
+from programs.transitions.claim import Claimed, claim, lock_manager, read_back
+from programs.transitions.dispatch import wake
 from programs.transitions.finish import Ending, Held
 from programs.watcher import watcher
 
 log = get_logger(__name__)
+Value = TypeVar("Value")
 
 
 def run(numbers: Sequence[int], *, message: UUID) -> int:
     """Claim and run these jobs, in order of number; returns how many were claimed.
 
-    To claim none is normal: the message was doubled, late, or about a job that waits again.
+    To claim none is normal: the message was doubled, late, or about jobs that wait again.
     """
     job_log.capture_logging()
+    began = boot_time()
     claimed = _claim(numbers, message)
-    for job in claimed:
-        _run_one(job)
+    if claimed:
+        name = workers.current().name
+        group = Group(claimed, worker=name, claimed_at=began, travels_alone=len(numbers) == 1)
+        with watcher().watching(group):
+            _run_all(group)
+    refused = set(numbers) - {job.number for job in claimed}
     for queue_id in {job.queue_id for job in claimed}:
-        _top_up(queue_id)
+        _top_up(queue_id, len(claimed), refused)
     measures.store_if_due()
     return len(claimed)
 
 
-def _claim(numbers: Sequence[int], message: UUID) -> list[Claimed]:
+def _run_all(group: Group) -> None:
     try:
-        return _claim_once(numbers, message)
+        while (taken := group.take()) is not None:
+            if (ended := _run_one(group, *taken)) is not None:
+                group.end(ended)
+            if group.is_to_flush:
+                completion.settle(group)
+    except BaseException:
+        # The process is told to end. What has run has run: better written now than run again.
+        _settle_a_last_time(group)
+        raise
+    completion.settle(group)
+
+
+def _settle_a_last_time(group: Group) -> None:
+    workers.drop_connection()  # perhaps in the middle of a statement
+    try:
+        with workers.connection().cursor() as cursor:
+            completion.settle_once(cursor, group)
+    except Exception as error:  # what ends the process is the caller's to raise; the rows come back as lost ones do
+        log.warning("endings_lost", error=str(error))
+
+
+def _claim(numbers: Sequence[int], message: UUID) -> list[Claimed]:
+    tokens = [(number, uuid4()) for number in sorted(numbers)]
+    try:
+        return _claim_once(tokens, message)
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        # Most often a connection that outlived its server. Had the claim been committed and only its answer
-        # lost, then this second one finds nothing, and the renewer finds the rows abandoned.
+        # Most often a connection that outlived its server; but the claim may be committed, and only its answer lost.
         log.warning("claim_retried", jobs=len(numbers), error=str(error))
         workers.drop_connection()
     try:
-        return _claim_once(numbers, message)
+        with workers.connection().cursor() as cursor:
+            held = read_back(cursor, tokens)
+        return held or _claim_once(tokens, message)
     except (psycopg.OperationalError, psycopg.InterfaceError):
         workers.drop_connection()
         raise
 
 
-def _claim_once(numbers: Sequence[int], message: UUID) -> list[Claimed]:
+def _claim_once(tokens: Sequence[tuple[int, UUID]], message: UUID) -> list[Claimed]:
     worker = workers.current()
-    tokens = [(number, uuid4()) for number in sorted(numbers)]
     connection = workers.connection()
 
     def take(cursor: Cursor, *, exact: bool) -> list[Claimed]:
@@ -77,37 +112,49 @@ def _claim_once(numbers: Sequence[int], message: UUID) -> list[Claimed]:
         return take(cursor, exact=True) if lock_manager(cursor, worker.manager_id) else []
 
 
-def _run_one(job: Claimed) -> None:
+def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
     began = time.monotonic()
     program = _program_of(job)
-    held = Held(job.number, job.token, workers.current().name, job.claimed_at)
     context: Context | None = None
     try:
-        principal = principals.running_as(job.context, tenant_id=job.tenant_id)
+        principal = principals.running_as(_captured(job), tenant_id=job.tenant_id)
         context = Context(job, principal, deadline=began + program.timeout, cancel_grace=program.cancel_grace)
-        with watcher().watching(context, held):
-            ending: Ending | None = completion.succeeded(context, _act(context, program))
+        group.run(held, context)
+        ending: Ending | None = completion.succeeded(context, _act(context, program))
     except BaseException as error:  # an action may raise anything; what ends the process itself goes on below
         if terminate_handler_fired() or isinstance(error, (WorkerShutdown, WorkerTerminate, KeyboardInterrupt)):
             # The process is told to end, by a cold stop or the hard limit: the main process knows which, and
             # gives the job back or times it out. An action's own sys.exit() is a failure like any other.
             raise
         ending = completion.raised(error, job, program, context)
-    if context is not None:
-        _close_log(context)
-    if ending is not None and completion.finish_for_sure(held, ending):
-        measures.add(job.program_id, time.monotonic() - began)
+    finally:
+        group.running = None
+    # A transaction that the action left open, or a connection that broke, is not handed to the next job.
+    close_old_connections()
+    measures.add(job.program_id, time.monotonic() - began)
+    # Without an ending the lock is lost: whoever has the job now says how it ends.
+    return Ended(held, ending, context.log if context is not None else None) if ending is not None else None
 
 
 def _program_of(job: Claimed) -> RunnableProgram:
+    known = program_cache.programs.get((job.program_id, job.program_version))
+    return known or _read(partial(program_cache.read_program, program_id=job.program_id, version=job.program_version))
+
+
+def _captured(job: Claimed) -> Mapping[str, Any]:
+    known = program_cache.contexts.get(job.context_key)
+    return known or _read(partial(program_cache.read_context, key=job.context_key))
+
+
+def _read(read: Callable[[Cursor], Value]) -> Value:
     try:
         with workers.connection().cursor() as cursor:
-            return program_cache.runnable(cursor, job.program_id, job.program_version)
+            return read(cursor)
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        log.warning("program_read_again", job=job.number, error=str(error))
+        log.warning("read_again", error=str(error))
         workers.drop_connection()
     with workers.connection().cursor() as cursor:
-        return program_cache.runnable(cursor, job.program_id, job.program_version)
+        return read(cursor)
 
 
 def _act(context: Context, program: RunnableProgram) -> object:
@@ -130,26 +177,22 @@ def _runner(step: Step) -> Runner:
         raise UnknownAction(f"of kind {step.kind}") from None
 
 
-def _close_log(context: Context) -> None:
-    try:
-        with workers.connection().cursor() as cursor:
-            context.log.close(cursor)
-    except psycopg.Error as error:
-        # A log never fails its job.
-        log.warning("log_lost", job=context.job_number, error=str(error))
-        workers.drop_connection()
-
-
 _spared: dict[int, int] = {}
 
 
-def _top_up(queue_id: int) -> None:
-    """Fill the window behind a finished job, unless the last time has filled it for some more."""
-    if (spared := _spared.get(queue_id, 0)) > 0:
-        _spared[queue_id] = spared - 1
+def _top_up(queue_id: int, finished: int, refused: Collection[int]) -> None:
+    """Fill the window behind finished jobs, unless the last time has filled it for some more.
+
+    What the manager's limit did not let through with them may go now. Where nothing was let through nobody has
+    made room: what was refused then is the sweep's.
+    """
+    if not refused and (spared := _spared.get(queue_id, 0)) >= finished:
+        _spared[queue_id] = spared - finished
         return
     try:
         with workers.connection().cursor() as cursor:
+            if refused:
+                wake(cursor, list(refused))
             _spared[queue_id] = dispatch.dispatch(cursor, queue_id)
     except psycopg.OperationalError as error:
         # The sweep dispatches within a second of the database's return.

@@ -3,9 +3,11 @@
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 
 from jobsite.database import Cursor
 from programs import storable
@@ -28,10 +30,9 @@ class Line:
 
 
 INSERT = """
-INSERT INTO jobsite_joblogentry (at, tenant_id, job_number, sequence, attempt, step, stream, severity, message)
-SELECT at, %(tenant)s, %(number)s, %(after)s + ordinality, %(attempt)s, step, stream, severity, message
-FROM unnest(%(at)s::timestamptz[], %(step)s::text[], %(stream)s::text[], %(severity)s::text[], %(message)s::text[])
-     WITH ORDINALITY AS line (at, step, stream, severity, message, ordinality)
+INSERT INTO jobsite_joblogentry (tenant_id, job_number, attempt, sequence, at, step, stream, severity, message)
+SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::integer[], %s::bigint[], %s::timestamptz[], %s::text[], %s::text[],
+                     %s::text[], %s::text[])
 """
 
 
@@ -86,41 +87,59 @@ class JobLog:
 
     def flush(self, cursor: Cursor) -> None:
         """Write what waits, in order. What the database refused stays, and the error is the caller's."""
-        with self._flushing:
-            with self._lock:
-                lines = list(self._lines)
-            if not lines:
-                return
-            if self._sequence is None:
-                self._sequence = _last_sequence(cursor, self._number)
-            self._insert(cursor, lines)
-            self._sequence += len(lines)
-            with self._lock:
-                del self._lines[: len(lines)]
+        _flush(cursor, [self])
 
-    def close(self, cursor: Cursor) -> None:
-        """Flush for the last time, saying how many lines were dropped."""
+    @property
+    def has_lines(self) -> bool:
+        """Whether something waits to be written."""
+        return bool(self._lines or self._dropped)
+
+    def _end(self) -> None:
+        """Say how many lines were dropped, as the last line."""
         if self._dropped:
             text = f"{self._dropped} more lines were dropped: a job's log holds {JOB_BYTES // 2**20} MiB"
             with self._lock:
                 self._lines.append(Line(datetime.now(UTC), "WARNING", text, self.step[:100], "log"))
-        self.flush(cursor)
+                self._dropped = 0  # said once, also where it must be written again
 
-    def _insert(self, cursor: Cursor, lines: Sequence[Line]) -> None:
-        cursor.execute(
-            INSERT,
-            {
-                "tenant": self._tenant_id,
-                "number": self._number,
-                "after": self._sequence,
-                "attempt": self._attempt,
-                "at": [line.at for line in lines],
-                "step": [line.step for line in lines],
-                "stream": [line.stream for line in lines],
-                "severity": [line.severity for line in lines],
-                "message": [line.message for line in lines],
-            },
-        )
+    def _numbered(self, cursor: Cursor) -> list[tuple[object, ...]]:
+        """The rows of all lines that wait; hold `_flushing` from here to `_forget`."""
+        with self._lock:
+            lines = list(self._lines)
+        if lines and self._sequence is None:
+            self._sequence = _last_sequence(cursor, self._number)
+        mine = (self._tenant_id, self._number, self._attempt)
+        return [
+            (*mine, sequence, line.at, line.step, line.stream, line.severity, line.message)
+            for sequence, line in enumerate(lines, start=(self._sequence or 0) + 1)
+        ]
+
+    def _forget(self, count: int) -> None:
+        """Drop the oldest lines, which are written now."""
+        if count:
+            self._sequence = (self._sequence or 0) + count
+            with self._lock:
+                del self._lines[:count]
+
+
+def close_all(cursor: Cursor, logs: Sequence[JobLog]) -> None:
+    """Flush the logs of runs that have ended, all in one statement, each saying how many lines were dropped."""
+    ending = [one for one in logs if one.has_lines]
+    for one in ending:
+        one._end()
+    if ending:
+        _flush(cursor, ending)
+
+
+def _flush(cursor: Cursor, logs: Sequence[JobLog]) -> None:
+    with ExitStack() as stack:
+        for one in logs:
+            stack.enter_context(one._flushing)
+        rows = [one._numbered(cursor) for one in logs]
+        if any(rows):
+            cursor.execute(INSERT, [list(column) for column in zip(*chain.from_iterable(rows), strict=True)])
+        for one, written in zip(logs, rows, strict=True):
+            one._forget(len(written))
 
 
 def _in_words(message: object, args: object) -> str:

@@ -1,9 +1,11 @@
-"""Programs as execution needs them, kept in the process by (key, version) so that a job costs no query for it."""
+"""What execution needs of programs and captured contexts, kept in the process so that a job costs no query for it."""
 
 import json
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 from jobsite.database import Cursor
 from programs.actions.base import Step
@@ -26,17 +28,42 @@ class RunnableProgram:
     steps: tuple[Step, ...]
 
 
-_cache: "OrderedDict[tuple[int, int], RunnableProgram]" = OrderedDict()
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 
 
-def runnable(cursor: Cursor, program_id: int, version: int) -> RunnableProgram:
-    """The program in the version that the claim saw; read once for each version."""
-    key = (program_id, version)
-    if key not in _cache:
-        _cache[key] = _read(cursor, program_id)
-        while len(_cache) > SIZE:
-            _cache.popitem(last=False)
-    return _cache[key]
+class Kept(Generic[Key, Value]):
+    """The last thousand values that were put in."""
+
+    def __init__(self) -> None:
+        self._values: OrderedDict[Key, Value] = OrderedDict()
+
+    def get(self, key: Key) -> Value | None:
+        """The value of this key, if it is kept."""
+        return self._values.get(key)
+
+    def put(self, key: Key, value: Value) -> Value:
+        """Keep a value, at the cost of the oldest."""
+        self._values[key] = value
+        while len(self._values) > SIZE:
+            self._values.popitem(last=False)
+        return value
+
+
+# A program's version and a context's key (the digest of its content) never stand for anything else.
+programs: Kept[tuple[int, int], RunnableProgram] = Kept()
+contexts: Kept[UUID, dict[str, Any]] = Kept()
+
+
+def read_context(cursor: Cursor, *, key: UUID) -> dict[str, Any]:
+    """Read a captured context, and keep it."""
+    cursor.execute("SELECT content FROM jobsite_capturedcontext WHERE key = %s", [key])
+    return contexts.put(key, _loaded(cursor.fetchone()[0]))
+
+
+def read_program(cursor: Cursor, *, program_id: int, version: int) -> RunnableProgram:
+    """Read a program in the version that the claim saw, and keep it."""
+    return programs.put((program_id, version), _read(cursor, program_id))
 
 
 def _read(cursor: Cursor, program_id: int) -> RunnableProgram:

@@ -134,7 +134,7 @@ def _columns(definition: ProgramDefinition) -> dict[str, object]:
         "overlap_policy": str(definition.overlap),
         "overlap_keys": list(definition.overlap_keys),
         "max_consecutive_failures": definition.max_consecutive_failures,
-        "travels_in_groups": definition.group,
+        "travels_in_groups": definition.group and all(action.kind == "python" for action in definition.actions),
     }
 
 

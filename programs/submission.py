@@ -1,16 +1,18 @@
 """Accept a job: permitted, valid, captured, inserted; dispatched once the caller's transaction commits."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import transaction
 from django.utils import timezone
 
 from jobsite import brokers
-from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from jobsite.database import prepared_cursor
+from jobsite.errors import Conflict, Forbidden, Invalid, NotFound, Refusal
 from jobsite.tenants.models import CODE_PATTERN, Tenant
 from programs import dispatch, parameters, principals, secrets, storable, times
 from programs.lifecycle import OPEN, Overlap, Trigger
@@ -20,6 +22,9 @@ from programs.transitions.submit import Inserted, NewJob, insert
 
 MAX_REASON = 1_000
 MAX_IDEMPOTENCY_KEY = 200
+MAX_JOBS = 10_000
+MAX_KNOWN_PROGRAMS = 1_000
+CHUNK = 1_000
 TRIES = 3
 
 
@@ -33,6 +38,10 @@ class Options:
     hold_reason: str = ""
     idempotency_key: str | None = None
     trigger: Trigger = Trigger.MANUAL
+
+
+DEFAULTS = Options()
+_OPTIONS = frozenset(field.name for field in fields(Options))
 
 
 def submit(
@@ -61,21 +70,130 @@ def submit(
     return submit_as(principal, program, parameters or {}, Options(**options))
 
 
-def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options: Options | None = None) -> Job:
-    """`submit` for a principal that an entry point has made already."""
-    options = options or Options()
+def submit_many(*, tenant: Tenant, jobs: Iterable[Mapping[str, Any]], user: User | None = None) -> list[int]:
+    """Submit up to 10,000 jobs at once, all or none, in the caller's transaction; their numbers, in the same order.
+
+    Each job is a mapping with `program`, and `parameters` and the fields of Options as far as they are wanted.
+    What was submitted before under the same idempotency key is not submitted again: its number of then is told.
+
+    Raises what `submit` raises; Invalid, Conflict and NotFound carry pointers such as /jobs/17/parameters/cohort.
+    """
+    principal = principals.of_user(user, tenant) if user is not None else principals.system(tenant)
+    return submit_many_as(principal, jobs)
+
+
+def submit_many_as(principal: Principal, jobs: Iterable[Mapping[str, Any]]) -> list[int]:
+    """`submit_many` for a principal that an entry point has made already."""
     principal.require("jobs:write")
-    program = find_program(principal, code)
-    new, request = _prepare(principal, program, given, options)
+    wanted = list(islice(jobs, MAX_JOBS + 1))
+    if len(wanted) > MAX_JOBS:
+        raise Invalid(f"more than {MAX_JOBS:,} jobs; submit them in several calls", code="too_many_jobs")
     for _ in range(TRIES):
-        with connection.cursor() as cursor:
+        prepared = _all_prepared(principal, wanted)
+        with transaction.atomic():
+            numbers, first_ready = _inserted(prepared)
+            if None not in numbers:
+                for queue_id, number in first_ready.items():
+                    dispatch.after_commit(number, queue_id, is_first_of_many=True)
+                return [number for number in numbers if number is not None]
+            transaction.set_rollback(True)
+        # Some program was edited meanwhile, or a job in our way has just ended.
+        _programs.clear()
+    raise Conflict("these jobs are contended; submit again", code="contended")
+
+
+def _all_prepared(principal: Principal, wanted: Sequence[Mapping[str, Any]]) -> list[tuple[NewJob, list[str]]]:
+    prepared: list[tuple[NewJob, list[str]]] = []
+    errors: list[dict[str, str]] = []
+    for place, job in enumerate(wanted):
+        try:
+            code, given, options = _request(job)
+            prepared.append(_prepare(principal, _known_program(principal, code), given, options))
+        except Invalid as error:
+            errors += _at(place, error)
+        except Refusal as error:
+            error.args = (f"/jobs/{place}: {error}",)
+            raise
+        if len(errors) >= parameters.MAX_ERRORS:
+            break
+    if errors:
+        raise Invalid(f"{errors[0]['pointer']}: {errors[0]['message']}", code="invalid_parameters", errors=errors)
+    return prepared
+
+
+def _request(job: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], Options]:
+    options = dict(job)
+    code, given = options.pop("program", None), options.pop("parameters", None)
+    if not isinstance(code, str) or not isinstance(given, Mapping | None):
+        raise Invalid("a job has a program, its code, and parameters, an object")
+    unknown = options.keys() - _OPTIONS
+    if unknown:
+        raise Invalid(f"{min(unknown)} is no option of a job; there are {', '.join(sorted(_OPTIONS))}")
+    return code, given or {}, Options(**options) if options else DEFAULTS
+
+
+def _at(place: int, error: Invalid) -> list[dict[str, str]]:
+    """The errors of one of many jobs, with pointers from the top."""
+    inner = error.details.get("errors")
+    if not isinstance(inner, list):
+        return [{"pointer": f"/jobs/{place}", "message": str(error)}]
+    return [{"pointer": f"/jobs/{place}/parameters{one['pointer']}", "message": one["message"]} for one in inner]
+
+
+def _inserted(prepared: Sequence[tuple[NewJob, list[str]]]) -> tuple[list[int | None], dict[int, int]]:
+    """The numbers, None for a job that nothing accounts for; and the first ready number of each queue."""
+    numbers: list[int | None] = []
+    first_ready: dict[int, int] = {}
+    for begin in range(0, len(prepared), CHUNK):
+        chunk = prepared[begin : begin + CHUNK]
+        with prepared_cursor() as cursor:
+            rows = insert(cursor, [new for new, _ in chunk])
+        by_place = {row.position: row for row in rows}
+        for place, (new, request) in enumerate(chunk):
+            if row := by_place.get(place):
+                numbers.append(row.number)
+                if row.blocked is None:
+                    first_ready.setdefault(row.queue_id, row.number)
+                continue
+            try:
+                earlier = _earlier(new, request)
+            except Conflict as error:
+                error.args = (f"/jobs/{begin + place}: {error}",)
+                raise
+            numbers.append(earlier.number if earlier else None)
+    return numbers, first_ready
+
+
+def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options: Options = DEFAULTS) -> Job:
+    """`submit` for a principal that an entry point has made already."""
+    principal.require("jobs:write")
+    for _ in range(TRIES):
+        program = _known_program(principal, code)
+        new, request = _prepare(principal, program, given, options)
+        with prepared_cursor() as cursor:
             inserted = insert(cursor, [new])
         if inserted:
             return _accepted(inserted[0], principal, program)
         if existing := _earlier(new, request):
             return existing
-    # The job in our way ended between our insert and our look, three times in a row.
+        # The program was edited since it was read, or the job in our way has just ended.
+        _programs.pop((principal.tenant.pk, code), None)
     raise Conflict(f"program {code} is contended; submit again", code="contended")
+
+
+# Programs as they were when last read. An insert goes by the version that it was validated with, so that one that
+# was edited since is read again.
+_programs: dict[tuple[int, str], Program] = {}
+
+
+def _known_program(principal: Principal, code: str) -> Program:
+    key = (principal.tenant.pk, code)
+    if (known := _programs.get(key)) is None:
+        known = find_program(principal, code)
+        if len(_programs) >= MAX_KNOWN_PROGRAMS:
+            _programs.clear()
+        _programs[key] = known
+    return known
 
 
 def find_program(principal: Principal, code: str) -> Program:
@@ -111,6 +229,7 @@ def _prepare(
     new = NewJob(
         tenant_id=principal.tenant.pk,
         program_id=program.pk,
+        program_version=program.version,
         parameters=parameters.canonical(values).decode(),
         context=principal.captured,
         engine=_engine(program),

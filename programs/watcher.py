@@ -9,24 +9,22 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 
 import psycopg
-from django.conf import settings
 
 from jobsite.database import Connection
 from jobsite.logs import get_logger
-from programs import workers
-from programs.context import Context
+from programs import completion, dispatch, job_log, workers
+from programs.group import BUDGET_SECONDS, Group, Running, boot_time, trust_seconds
 from programs.lifecycle import AttemptResult, Status
-from programs.transitions import finish
-from programs.transitions.finish import Ending, Held, StaleJob
+from programs.transitions import finish, give_back, start
+from programs.transitions.finish import Ending, StaleJob
 
 log = get_logger(__name__)
 
-SPARED_SECONDS = 0.2
 LOOK_SECONDS = 1.0
 IDLE_SECONDS = 5.0
 
@@ -37,84 +35,91 @@ RETURNING cancel_requested_at IS NOT NULL
 """
 
 
-def boot_time() -> float:
-    """Seconds that go on while the machine is suspended, which lock time does too."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-@dataclass
-class _Watched:
-    context: Context
-    held: Held
-    began: float
-    last_good: float
-    next_look: float
-    stored_progress: int = 0
-    told_at: float | None = None
-
-
 class Watcher(threading.Thread):
     """Watches every job of this process. Costs a short job nothing but an entry in a dictionary."""
 
     def __init__(self) -> None:
         super().__init__(name="jobsite-watcher", daemon=True)
-        self._watched: dict[int, _Watched] = {}
+        self._groups: set[Group] = set()
         self._wake = threading.Event()
         self._connection: Connection | None = None
-        # The lock is ours until it expires; the last quarter is left for stopping.
-        self._trust_seconds = settings.JOBSITE_LOCK_SECONDS * 0.75
+        self._trust_seconds = trust_seconds()
 
     @contextmanager
-    def watching(self, context: Context, held: Held) -> Iterator[None]:
-        """Watch a job while its action runs."""
-        now = boot_time()
-        self._watched[held.number] = _Watched(context, held, now, now, now + SPARED_SECONDS)
+    def watching(self, group: Group) -> Iterator[None]:
+        """Watch the jobs of a message while they run."""
+        self._groups.add(group)
         if not self._wake.is_set():
             self._wake.set()
         try:
             yield
         finally:
-            self._watched.pop(held.number, None)
+            self._groups.discard(group)
 
     def run(self) -> None:
         """Look every 200 ms while jobs come, else sleep until one does."""
         idle_since = boot_time()
         while True:
-            if self._watched:
+            if self._groups:
                 idle_since = boot_time()
             elif boot_time() - idle_since > IDLE_SECONDS:
                 self._wake.clear()
-                if not self._watched:
+                if not self._groups:
                     self._wake.wait()
                 idle_since = boot_time()
-            time.sleep(SPARED_SECONDS)
-            for watched in list(self._watched.values()):
-                self._attend(watched)
+            time.sleep(self._pause())
+            for group in list(self._groups):
+                if group.seconds_left <= 0:
+                    self._attend(group)
 
-    def _attend(self, watched: _Watched) -> None:
-        now = boot_time()
-        if now - watched.last_good > self._trust_seconds:
+    def _pause(self) -> float:
+        """Until the time of a group is up, where one runs; else 200 ms."""
+        left = [group.seconds_left for group in list(self._groups) if not group.is_disbanded]
+        return min((seconds for seconds in left if seconds > 0), default=BUDGET_SECONDS)
+
+    def _attend(self, group: Group) -> None:
+        if not group.is_disbanded:
+            self._guarded(partial(self._disband, group))
+        running, now = group.running, boot_time()
+        if running is None:
+            return
+        if now - running.last_good > self._trust_seconds:
             # Frozen, suspended or cut off: somebody else may hold the job by now. Ask nobody, stop.
-            self._abandon(watched, "no_look_at_the_lock")
-        elif now >= watched.next_look or watched.context.log.wants_flush:
-            watched.next_look = now + LOOK_SECONDS
-            try:
-                self._look(watched, now)
-            except psycopg.OperationalError as error:
-                log.warning("look_failed", job=watched.held.number, error=str(error))
-                self._drop_connection()
-            except Exception:
-                # Whatever it was, the watch goes on: the trust in the lock runs out by itself.
-                log.exception("look_failed", job=watched.held.number)
-                self._drop_connection()
-        if watched.told_at is not None and now - watched.told_at > watched.context.cancel_grace:
-            self._cancel_by_force(watched)
+            self._abandon(running, "no_look_at_the_lock")
+        elif now >= running.next_look or running.context.log.wants_flush:
+            running.next_look = now + LOOK_SECONDS
+            self._guarded(partial(self._look, group, running, now))
+        if running.told_at is not None and now - running.told_at > running.context.cancel_grace:
+            self._cancel_by_force(group, running)
 
-    def _look(self, watched: _Watched, now: float) -> None:
-        held, context = watched.held, watched.context
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except psycopg.OperationalError as error:
+            log.warning("look_failed", error=str(error))
+            self._drop_connection()
+        except Exception:
+            # Whatever it was, the watch goes on: the trust in the lock runs out by itself.
+            log.exception("look_failed")
+            self._drop_connection()
+
+    def _disband(self, group: Group) -> None:
+        """The time of a group is up: what has not started goes back, what has ended is written."""
+        with self._connected().cursor() as cursor:
+            if unstarted := group.close():
+                give_back.give_back(cursor, unstarted)
+                group.returned()
+                dispatch.wake_and_dispatch(cursor, [held.number for held in unstarted], group.queue_id)
+            if group.started is not None:
+                start.start(cursor, group.started)
+            completion.settle_once(cursor, group)
+        group.is_disbanded = True
+
+    def _look(self, group: Group, running: Running, now: float) -> None:
+        held, context = running.held, running.context
         version, progress = context.progress_now
         with self._connected().cursor() as cursor:
-            if version != watched.stored_progress:
+            if version != running.stored_progress:
                 cursor.execute(
                     REPORT,
                     [json.dumps(progress), context.log.step[:100], held.number, held.token],
@@ -125,23 +130,23 @@ class Watcher(threading.Thread):
             row = cursor.fetchone()
             if row is not None:
                 context.log.flush(cursor)
-        if held.number not in self._watched:
+        if group.running is not running:
             return  # it ended while we looked
         if row is None:
-            self._abandon(watched, "lock_lost")
+            self._abandon(running, "lock_lost")
             return
-        watched.last_good, watched.stored_progress = now, version
+        running.last_good, running.stored_progress = now, version
         if row[0]:
             context.request_cancel()
-            watched.told_at = watched.told_at if watched.told_at is not None else now
+            running.told_at = running.told_at if running.told_at is not None else now
 
-    def _abandon(self, watched: _Watched, reason: str) -> None:
-        log.warning(reason, job=watched.held.number, token=str(watched.held.token))
-        watched.context.lose_lock()
+    def _abandon(self, running: Running, reason: str) -> None:
+        log.warning(reason, job=running.held.number, token=str(running.held.token))
+        running.context.lose_lock()
         if workers.is_expendable():
             self._kill_process()
 
-    def _cancel_by_force(self, watched: _Watched) -> None:
+    def _cancel_by_force(self, group: Group, running: Running) -> None:
         if not workers.is_expendable():
             return
         ending = Ending(
@@ -151,19 +156,20 @@ class Watcher(threading.Thread):
         )
         try:
             with self._connected().cursor() as cursor:
-                watched.context.log.close(cursor)
-                finish.finish(cursor, watched.held, ending)
+                job_log.close_all(cursor, [running.context.log])
+                finish.finish(cursor, running.held, ending)
         except psycopg.Error as error:
-            log.warning("cancel_failed", job=watched.held.number, error=str(error))
+            log.warning("cancel_failed", job=running.held.number, error=str(error))
             self._drop_connection()
             return
         except StaleJob:
-            log.info("canceled_by_another", job=watched.held.number)
-        self._kill_process()
+            log.info("canceled_by_another", job=running.held.number)
+        if group.running is running:  # else it has ended meanwhile, and another job may run here
+            self._kill_process()
 
     def _kill_process(self) -> None:
-        for watched in list(self._watched.values()):
-            for hook in watched.context.stop_hooks:
+        for group in list(self._groups):
+            for hook in group.running.context.stop_hooks if group.running else ():
                 hook()
         os.kill(os.getpid(), signal.SIGKILL)
 

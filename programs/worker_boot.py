@@ -28,6 +28,7 @@ from jobsite.errors import Refusal
 from jobsite.logs import get_logger
 from programs import dispatch, queues, sweeps, workers
 from programs.transitions import give_back, reap, renew
+from programs.transitions.finish import Held
 
 log = get_logger(__name__)
 
@@ -137,6 +138,7 @@ class MainThread(threading.Thread):
         self.dead: queue.SimpleQueue[tuple[UUID, bool] | None] = queue.SimpleQueue()
         self._controller = controller
         self._worker = workers.current()
+        self.is_stopping = False
         self._connection: Connection | None = None
         self._abandoned: dict[UUID, float] = {}
 
@@ -186,7 +188,11 @@ class MainThread(threading.Thread):
             now = time.monotonic()
             self._abandoned = {token: self._abandoned.get(token, now) for _, token in gone}
             lost = [(number, token) for number, token in gone if now - self._abandoned[token] >= ABANDONED_SECONDS]
-            if lost:
+            if lost and self.is_stopping:
+                # A cold stop ended the children: what they held is given back, as at the end of a warm one.
+                name = self._worker.name
+                give_back.give_back(cursor, [Held(number, token, name, None) for number, token in lost])
+            elif lost:
                 sweeps.send_on(cursor, reap.reap_tokens(cursor, lost, message="abandoned, its message is gone"))
 
     def _take_back(self, message: UUID, timed_out: bool) -> None:
@@ -263,6 +269,7 @@ def announce_stop(**_: Any) -> None:
     """Count for no window any more."""
     if _renewer is None:
         return
+    _renewer.is_stopping = True
     connection = workers.open_connection()
     try:
         with connection.cursor() as cursor:

@@ -2,12 +2,16 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from django.db import connection
+
 from programs.actions import PermanentError, TransientError
 from programs.context import Context
+from programs.transitions import cancel
 
 
 def succeed(context: Context, **_: Any) -> dict[str, int]:
@@ -102,3 +106,58 @@ def die(context: Context, path: str) -> None:
     with Path(path).open("a") as file:
         file.write(f"{context.job_number} {context.fence}\n")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def perform(context: Context, act: str = "succeed", **arguments: Any) -> Any:
+    """Any other of these: a group's jobs are of one program, and each may behave in its own way."""
+    return globals()[act](context, **arguments)
+
+
+def note(context: Context, path: str) -> dict[str, int]:
+    """Say who it is: in the job's log, in a file (number, fence, process), in the result."""
+    context.log.info("this is %d", context.job_number)
+    with Path(path).open("a") as file:
+        file.write(f"{context.job_number} {context.fence} {os.getpid()}\n")
+    return {"number": context.job_number}
+
+
+def snooze(context: Context, seconds: float) -> None:
+    context.snooze(seconds)
+
+
+def leave(context: Context, status: int) -> None:
+    sys.exit(status)
+
+
+def interrupt(context: Context) -> None:
+    """As a process is ended that is told to."""
+    raise KeyboardInterrupt
+
+
+def cancel_another(context: Context, number: int, seconds: float) -> None:
+    """Somebody cancels another job while this one runs."""
+    with connection.cursor() as cursor:
+        cancel.cancel(cursor, number=number, tenant_id=context.claimed.tenant_id, by="alice", reason="")
+    time.sleep(seconds)
+
+
+def forget_autocommit(context: Context) -> None:
+    """Leaves Django's connection in a transaction that nobody will end."""
+    connection.set_autocommit(False)
+
+
+def rename_tenant(context: Context, name: str) -> None:
+    """A write of the action's own, with Django's connection."""
+    context.tenant.name = name
+    context.tenant.save(update_fields=["name"])
+
+
+def signal_once(context: Context, path: str, number: int, to: str, seconds: float = 0.0) -> None:
+    """In its first run a signal to `group` (its worker with all children) or `parent` (the worker's main process)."""
+    if context.fence == 1:
+        if to == "group":
+            os.killpg(0, number)
+        else:
+            os.kill(os.getppid(), number)
+        time.sleep(seconds)
+    note(context, path)

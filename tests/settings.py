@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("JOBSITE_HOME", str(Path(__file__).resolve().parent.parent / ".jobsite" / "tests"))
+# No plan, but failpoints: a test may arm some in its own process.
+os.environ.setdefault("JOBSITE_FAILPOINTS", "")
 os.environ.setdefault("JOBSITE_ACTIONS", "jobsite.samples,tests.sample_actions")
 
 from jobsite.settings import *  # noqa: F403 - the environment must be set first

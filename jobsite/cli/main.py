@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 UNDEFINED_TABLE = "42P01"
 WITHOUT_SERVERS = {
+    "bench",
     "down",
     "check",
     "collectstatic",
@@ -26,6 +27,7 @@ QUIET = {
     "members",
     "doctor",
     "demo",
+    "bench",
     "down",
 }
 

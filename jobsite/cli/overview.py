@@ -26,6 +26,7 @@ COMMANDS = {
         "members": "add, list",
         "sweep": "look for what was lost, once or for ever",
         "doctor": "what is wrong with this installation, and how to mend it",
+        "bench": "how fast this machine is, beside peers and limits",
     },
 }
 

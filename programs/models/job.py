@@ -6,11 +6,11 @@ No statement outside programs/transitions/ and programs/submission.py writes the
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from jobsite.tenants.models import Tenant
-from programs.lifecycle import OPEN, TERMINAL, Blocked, FailureKind, Outcome, Phase, Status, Trigger
+from programs.lifecycle import OPEN, TERMINAL, Outcome, Phase, Status, Trigger
 from programs.models.program import Program
 from programs.models.queue import Queue
 
@@ -62,10 +62,10 @@ class Job(models.Model):
     cancel_reason = models.TextField(db_default="")
 
     # The lock: who may change the row now.
-    attempts = models.PositiveIntegerField(db_default=0)
-    losses = models.PositiveIntegerField(db_default=0)
-    returns = models.PositiveIntegerField(db_default=0)
-    fence = models.PositiveBigIntegerField(db_default=0)
+    attempts = models.IntegerField(db_default=0)
+    losses = models.IntegerField(db_default=0)
+    returns = models.IntegerField(db_default=0)
+    fence = models.BigIntegerField(db_default=0)
     lock_token = models.UUIDField(null=True)
     lock_owner = models.UUIDField(null=True)
     lock_expires_at = models.DateTimeField(null=True)
@@ -134,58 +134,7 @@ class Job(models.Model):
                 condition=Q(retry_of__isnull=False, status__in=_open),
                 name="job_retried_once_at_a_time",
             ),
-            models.CheckConstraint(condition=Q(status__in=list(Status)), name="job_status_known"),
-            models.CheckConstraint(condition=Q(trigger__in=list(Trigger)), name="job_trigger_known"),
-            models.CheckConstraint(condition=Q(priority__gte=-100, priority__lte=100), name="job_priority_in_range"),
-            models.CheckConstraint(
-                condition=Q(
-                    status="RUNNING",
-                    lock_token__isnull=False,
-                    lock_owner__isnull=False,
-                    lock_expires_at__isnull=False,
-                    claimed_at__isnull=False,
-                )
-                | (
-                    ~Q(status="RUNNING")
-                    & Q(lock_token__isnull=True, lock_owner__isnull=True, lock_expires_at__isnull=True)
-                ),
-                name="job_locked_only_while_running",
-            ),
-            models.CheckConstraint(
-                condition=(_terminal & Q(finished_at__isnull=False)) | (~_terminal & Q(finished_at__isnull=True)),
-                name="job_finished_at_only_when_terminal",
-            ),
-            models.CheckConstraint(
-                # A comparison with NULL is not false, and a CHECK lets through what is not false.
-                condition=Q(
-                    status="FAILED", outcome="ERROR", failure_kind__isnull=False, failure_kind__in=list(FailureKind)
-                )
-                | Q(status="COMPLETED", outcome__in=["NORMAL", "WARNING"], failure_kind__isnull=True)
-                | (~Q(status__in=["FAILED", "COMPLETED"]) & Q(outcome="NORMAL", failure_kind__isnull=True)),
-                name="job_outcome_follows_status",
-            ),
-            models.CheckConstraint(
-                condition=Q(blocked__isnull=True) | Q(status="PENDING", blocked__in=list(Blocked)),
-                name="job_blocked_only_while_pending",
-            ),
-            models.CheckConstraint(
-                condition=Q(hold_at__isnull=False, blocked__isnull=False, blocked="HELD")
-                | (Q(hold_at__isnull=True) & (Q(blocked__isnull=True) | ~Q(blocked="HELD"))),
-                name="job_held_with_a_moment",
-            ),
-            models.CheckConstraint(
-                condition=Q(overlap_policy="ALLOW", overlap_key__isnull=True)
-                | Q(overlap_policy__in=["REJECT", "QUEUE"], overlap_key__isnull=False),
-                name="job_overlap_key_with_its_policy",
-            ),
-            models.CheckConstraint(
-                condition=Q(parent__isnull=True, child_key__isnull=True)
-                | Q(parent__isnull=False, child_key__isnull=False, trigger="CHILD"),
-                name="job_child_has_a_key",
-            ),
-            models.CheckConstraint(
-                condition=Q(losses__lte=F("attempts"), attempts__lte=F("fence")), name="job_counters_add_up"
-            ),
+            # What a row may look like and how it may change says the trigger job_guard (migrations/0003_one_guard.py).
         ]
         indexes: ClassVar = [
             # The lane: all that dispatch ever reads.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
 from programs.lifecycle import Status
 
 # One statement, so that a claim in between decides which half applies.
@@ -26,6 +27,7 @@ class Canceled:
     status: Status
 
 
+@failpoint("cancel")
 def cancel(cursor: Cursor, *, number: int, tenant_id: int, by: str, reason: str) -> Canceled | None:
     """Cancel a job, or ask its worker to stop; None when the job is terminal or not of this tenant."""
     cursor.execute(CANCEL, {"number": number, "tenant": tenant_id, "by": by, "reason": reason})

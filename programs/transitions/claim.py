@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class Claimed:
     tenant: str
     program_id: int
     program_version: int
+    counts_failures: bool
     queue_id: int
-    queue: str
     parameters: dict[str, Any]
-    context: dict[str, Any]
+    context_key: UUID
     claimed_at: datetime
 
 
@@ -34,11 +35,15 @@ class Claimed:
 # from one that never happened. Guards are primary-key joins. A claimer whose manager has a limit must have
 # locked the manager's row in a statement before (exact), so that the count of RUNNING rows is exact; without
 # that it gets nothing and changes nothing.
+# A job that came alone starts now. One of a group starts in the worker's memory: started_at stays empty, and
+# a group that is lost is known by it.
+# The status is compared with a parameter, so that the planner goes by the key and never by a partial index, in
+# which it would read every QUEUED row for each job.
 # 0 rows is normal: the message was doubled, late or about a job that waits again.
 CLAIM = """
 WITH wanted AS MATERIALIZED (
-    SELECT j.number, c.token, p.status AS program_status, p.version AS program_version, t.code AS tenant,
-           q.name AS queue,
+    SELECT j.number, c.token, p.status AS program_status, p.version AS program_version, p.timeout_seconds,
+           p.max_consecutive_failures IS NOT NULL AS counts_failures, t.code AS tenant,
            p.status <> 'PAUSED' AND t.status = 'ACTIVE' AND q.paused_at IS NULL AND l.paused_at IS NULL
                AND (p.status <> 'TERMINATED' OR j.trigger <> 'AUTOMATIC')
                AND j.due_at <= clock_timestamp() AS may_run
@@ -48,7 +53,7 @@ WITH wanted AS MATERIALIZED (
     JOIN jobsite_tenant t ON t.id = j.tenant_id
     JOIN jobsite_queue q ON q.id = j.queue_id
     LEFT JOIN jobsite_lane l ON l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id
-    WHERE j.status = 'QUEUED' AND q.name = ANY(%(queues)s)
+    WHERE j.status = %(queued)s AND q.name = ANY(%(queues)s)
           AND (%(exact)s OR (SELECT max_running IS NULL FROM jobsite_workermanager WHERE id = %(manager)s))
     ORDER BY j.number
     FOR NO KEY UPDATE OF j
@@ -60,31 +65,64 @@ WITH wanted AS MATERIALIZED (
     FROM jobsite_workermanager m WHERE m.id = %(manager)s
 ), allowed AS MATERIALIZED (
     SELECT number FROM wanted, room WHERE may_run ORDER BY number LIMIT (SELECT slots FROM room)
-), claimed AS (
+), decided AS MATERIALIZED (
+    SELECT wanted.*, allowed.number IS NOT NULL AS runs FROM wanted LEFT JOIN allowed USING (number)
+), moved AS (
     UPDATE jobsite_job j
-    SET status = 'RUNNING', lock_token = wanted.token, lock_owner = %(owner)s,
-        lock_expires_at = clock_timestamp() + %(lock)s * interval '1 second',
-        fence = j.fence + 1, claimed_at = clock_timestamp(), started_at = clock_timestamp(),
-        stuck_at = clock_timestamp() + (p.timeout_seconds + 10) * interval '1 second',
-        external_id = %(message)s, progress = NULL, current_step = ''
-    FROM wanted JOIN allowed USING (number), jobsite_program p
-    WHERE j.number = wanted.number AND p.id = j.program_id AND j.status = 'QUEUED'
-    RETURNING j.number, wanted.token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, wanted.tenant,
-              j.program_id, wanted.program_version, j.queue_id, wanted.queue, j.parameters, j.context_id,
-              j.claimed_at
-), refused AS (
-    UPDATE jobsite_job j
-    SET status = 'PENDING', queued_at = NULL,
-        blocked = CASE WHEN j.due_at > clock_timestamp() THEN 'SCHEDULED'
-                       WHEN wanted.program_status = 'PAUSED' THEN 'PAUSED' END
-    FROM wanted LEFT JOIN allowed USING (number)
-    WHERE j.number = wanted.number AND allowed.number IS NULL
-    RETURNING j.number
+    SET status = CASE WHEN runs THEN 'RUNNING' ELSE 'PENDING' END,
+        lock_token = CASE WHEN runs THEN decided.token END,
+        lock_owner = CASE WHEN runs THEN %(owner)s::uuid END,
+        lock_expires_at = CASE WHEN runs THEN clock_timestamp() + %(lock)s * interval '1 second' END,
+        stuck_at = CASE WHEN runs THEN clock_timestamp() + (decided.timeout_seconds + 10) * interval '1 second' END,
+        fence = j.fence + runs::integer,
+        claimed_at = CASE WHEN runs THEN clock_timestamp() ELSE j.claimed_at END,
+        started_at = CASE WHEN NOT runs THEN j.started_at WHEN %(alone)s THEN clock_timestamp() END,
+        external_id = CASE WHEN runs THEN %(message)s::uuid ELSE j.external_id END,
+        progress = CASE WHEN runs THEN NULL ELSE j.progress END,
+        current_step = CASE WHEN runs THEN '' ELSE j.current_step END,
+        queued_at = CASE WHEN runs THEN j.queued_at END,
+        blocked = CASE WHEN runs THEN NULL WHEN j.due_at > clock_timestamp() THEN 'SCHEDULED'
+                       WHEN decided.program_status = 'PAUSED' THEN 'PAUSED' END
+    FROM decided
+    WHERE j.number = decided.number AND j.status = %(queued)s
+    RETURNING decided.runs, j.number, decided.token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id,
+              decided.tenant, j.program_id, decided.program_version, decided.counts_failures, j.queue_id,
+              j.parameters, j.context_id, j.claimed_at
 )
-SELECT claimed.number, token, fence, attempts, losses, returns, tenant_id, tenant, program_id, program_version,
-       queue_id, queue, parameters, context.content, claimed_at
-FROM claimed JOIN jobsite_capturedcontext context ON context.key = claimed.context_id
-ORDER BY claimed.number
+SELECT number, token, fence, attempts, losses, returns, tenant_id, tenant, program_id, program_version,
+       counts_failures, queue_id, parameters, context_id, claimed_at
+FROM moved WHERE runs ORDER BY number
+"""
+
+# The usual case, one job that may run on a worker without a limit, at two thirds of the cost. What it does not take,
+# CLAIM looks at, which says the same guards.
+CLAIM_ONE = """
+UPDATE jobsite_job j
+SET status = 'RUNNING', lock_token = %(token)s::uuid, lock_owner = %(owner)s::uuid,
+    lock_expires_at = clock_timestamp() + %(lock)s * interval '1 second',
+    stuck_at = clock_timestamp() + (p.timeout_seconds + 10) * interval '1 second',
+    fence = j.fence + 1, claimed_at = clock_timestamp(), started_at = clock_timestamp(),
+    external_id = %(message)s::uuid, progress = NULL, current_step = ''
+FROM jobsite_program p, jobsite_tenant t, jobsite_queue q, jobsite_workermanager m
+WHERE j.number = %(number)s AND j.status = %(queued)s AND p.id = j.program_id AND t.id = j.tenant_id
+      AND q.id = j.queue_id AND q.name = ANY(%(queues)s) AND q.paused_at IS NULL
+      AND m.id = %(manager)s AND m.max_running IS NULL
+      AND p.status <> 'PAUSED' AND (p.status <> 'TERMINATED' OR j.trigger <> 'AUTOMATIC') AND t.status = 'ACTIVE'
+      AND NOT EXISTS (SELECT 1 FROM jobsite_lane l
+                      WHERE l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id AND l.paused_at IS NOT NULL)
+      AND j.due_at <= clock_timestamp()
+RETURNING j.number, j.lock_token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, t.code, j.program_id,
+          p.version, p.max_consecutive_failures IS NOT NULL, j.queue_id, j.parameters, j.context_id, j.claimed_at
+"""
+
+READ_BACK = """
+SELECT j.number, j.lock_token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, t.code, j.program_id,
+       p.version, p.max_consecutive_failures IS NOT NULL, j.queue_id, j.parameters, j.context_id, j.claimed_at
+FROM unnest(%s::bigint[], %s::uuid[]) AS c (number, token)
+JOIN jobsite_job j ON j.number = c.number AND j.lock_token = c.token
+JOIN jobsite_program p ON p.id = j.program_id
+JOIN jobsite_tenant t ON t.id = j.tenant_id
+ORDER BY j.number
 """
 
 LOCK_MANAGER = """
@@ -92,6 +130,7 @@ SELECT max_running IS NOT NULL FROM jobsite_workermanager WHERE id = %s AND max_
 """
 
 
+@failpoint("claim")
 def claim(
     cursor: Cursor,
     tokens: Sequence[tuple[int, UUID]],
@@ -108,22 +147,39 @@ def claim(
     `owner` is the worker's incarnation, `message` the Celery task id. The list may be empty, and is where the
     manager has a limit but the caller does not hold its row (`exact`, lock_manager).
     """
+    values: dict[str, object] = {
+        "owner": owner,
+        "manager": manager_id,
+        "queues": list(queues),
+        "message": message,
+        "lock": lock_seconds,
+        "queued": "QUEUED",
+    }
+    if len(tokens) == 1 and not exact:
+        cursor.execute(CLAIM_ONE, values | {"number": tokens[0][0], "token": tokens[0][1]})
+        if rows := cursor.fetchall():
+            return [Claimed(*rows[0])]
     cursor.execute(
         CLAIM,
-        {
+        values
+        | {
             "numbers": [number for number, _ in tokens],
             "tokens": [token for _, token in tokens],
-            "owner": owner,
-            "manager": manager_id,
-            "queues": list(queues),
-            "message": message,
-            "lock": lock_seconds,
             "exact": exact,
+            "alone": len(tokens) == 1,
         },
     )
     return [Claimed(*row) for row in cursor.fetchall()]
 
 
+@failpoint("read_back")
+def read_back(cursor: Cursor, tokens: Sequence[tuple[int, UUID]]) -> list[Claimed]:
+    """The jobs that a claim under these tokens took whose answer was lost; all that it took, or none."""
+    cursor.execute(READ_BACK, [[number for number, _ in tokens], [token for _, token in tokens]])
+    return [Claimed(*row) for row in cursor.fetchall()]
+
+
+@failpoint("lock_manager")
 def lock_manager(cursor: Cursor, manager_id: int) -> bool:
     """Lock the manager's row if it has a limit, and say whether it has; the caller's transaction holds it."""
     cursor.execute(LOCK_MANAGER, [manager_id])

@@ -4,111 +4,138 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
 
 ADVISORY_CLASS = 0x6A6F62  # "job": our advisory locks' first key
 MESSAGES_PER_CHILD = 20
+GROUP_SIZE = 50
 HORIZON_SECONDS = 0.1
 WINDOW_WITHOUT_WORKERS = 2
 
 
 @dataclass(frozen=True)
 class Dispatched:
-    """A job that became QUEUED and wants a message; its queue now has `queued` of them for `children`."""
+    """A job that became QUEUED and wants a message; its queue now has `queued` jobs waiting for `children`.
+
+    Jobs of one `group` (their program) may share a message; None travels alone.
+    """
 
     number: int
     queue: str
     timeout_seconds: float
+    group: int | None = None
     queued: int = 1
     children: int = 0
 
 
-# What one run of program p is expected to take; a mean of fewer than twenty runs is not believed.
-EXPECTED = "coalesce(CASE WHEN p.measured_runs >= 20 THEN p.mean_seconds END, 'infinity'::float)"
+# Whether job j of program p may share a message with others of its program: short by its last twenty runs, and
+# nothing about it (a loss, a parent, children) that asks for care.
+GROUPABLE = """(p.travels_in_groups AND p.measured_runs >= 20 AND p.mean_seconds <= 0.004
+                AND NOT j.alone AND j.losses = 0 AND j.parent_id IS NULL)"""
+# What one run is expected to keep a child busy: the program's mean, and the claim and finish around it. A mean
+# of fewer than twenty runs is not believed; such a program is expected to take for ever.
+EXPECTED = f"""CASE WHEN p.measured_runs >= 20
+                    THEN p.mean_seconds + CASE WHEN {GROUPABLE} THEN 0.0002 ELSE 0.002 END
+                    ELSE 'infinity'::float END"""
+# A full group is one message.
+MESSAGES = f"CASE WHEN {GROUPABLE} THEN {1 / GROUP_SIZE} ELSE 1.0 END"
 
+# The commit need not wait for the disk: a crash of the database that forgets it makes the job PENDING again, and its
+# message finds nothing to claim.
+UNHURRIED = "set_config('synchronous_commit', 'off', true)"
+
+# The living workers of a queue, their children, and those that are idle, of managers that have room.
+WORKERS = """
+    SELECT count(*) AS count, coalesce(sum(w.children), 0)::integer AS children,
+           coalesce(sum(CASE WHEN m.max_running IS NULL THEN greatest(w.children - own.running, 0)
+                ELSE least(greatest(w.children - own.running, 0),
+                           greatest(m.max_running - (
+                               SELECT count(*) FROM jobsite_job j
+                               JOIN jobsite_worker o ON o.incarnation = j.lock_owner
+                               WHERE j.status = 'RUNNING' AND o.manager_id = m.id), 0)) END), 0) AS idle
+    FROM jobsite_worker w
+    JOIN jobsite_workermanager m ON m.id = w.manager_id
+    CROSS JOIN LATERAL (SELECT count(DISTINCT external_id) AS running FROM jobsite_job
+                        WHERE lock_owner = w.incarnation AND status = 'RUNNING') own
+    WHERE w.status = 'ACTIVE' AND gate.name = ANY(w.queues)
+          AND w.last_seen_at > clock_timestamp() - %(lock)s * interval '1 second'
+"""
 # How many more messages a queue may hold (PROTOCOL "window"): one for each idle child of its living workers
 # whose manager has room, plus one; beyond that only what the children are expected to finish within the
-# horizon, by the programs' known means, which the caller adds up row by row (a program without a known mean is
-# expected to take for ever). No worker known: two.
+# horizon, by the programs' known means, which the caller adds up row by row. No worker known: two.
+SLOTS = "CASE WHEN workers.count = 0 THEN %(unattended)s ELSE workers.idle + 1 END"
 ROOM = f"""
-    SELECT coalesce(sum(w.children), 0) AS children,
-           CASE WHEN count(w.id) = 0 THEN %(unattended)s
-                ELSE coalesce(sum(w.idle), 0) + 1 END AS slots,
-           (SELECT count(*) FROM jobsite_job WHERE queue_id = gate.id AND status = 'QUEUED') AS queued,
-           (SELECT coalesce(sum({EXPECTED}), 0)
-            FROM jobsite_job j JOIN jobsite_program p ON p.id = j.program_id
-            WHERE j.queue_id = gate.id AND j.status = 'QUEUED') AS queued_seconds
+    SELECT workers.children, {SLOTS} AS slots, waiting.jobs, waiting.messages, waiting.seconds
     FROM gate
-    LEFT JOIN LATERAL (
-        SELECT w.id, w.children,
-               CASE WHEN m.max_running IS NULL THEN greatest(w.children - own.running, 0)
-                    ELSE least(greatest(w.children - own.running, 0),
-                               greatest(m.max_running - (
-                                   SELECT count(*) FROM jobsite_job j
-                                   JOIN jobsite_worker o ON o.incarnation = j.lock_owner
-                                   WHERE j.status = 'RUNNING' AND o.manager_id = m.id), 0)) END AS idle
-        FROM jobsite_worker w
-        JOIN jobsite_workermanager m ON m.id = w.manager_id
-        CROSS JOIN LATERAL (SELECT count(*) AS running FROM jobsite_job
-                            WHERE lock_owner = w.incarnation AND status = 'RUNNING') own
-        WHERE w.status = 'ACTIVE' AND gate.name = ANY(w.queues)
-              AND w.last_seen_at > clock_timestamp() - %(lock)s * interval '1 second'
-    ) w ON true
-    GROUP BY gate.id
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS jobs, ceil(coalesce(sum({MESSAGES}), 0)) AS messages,
+               coalesce(sum({EXPECTED}), 0) AS seconds
+        FROM jobsite_job j JOIN jobsite_program p ON p.id = j.program_id
+        WHERE j.queue_id = gate.id AND j.status = 'QUEUED'
+    ) waiting
+    CROSS JOIN LATERAL ({WORKERS}) workers
 """
 
 # One statement, one dispatcher a queue at a time: who misses the advisory lock goes home, since every finish
 # and the sweep dispatch again. Only waiting lanes are read, the least served first, and of each only its top
 # rows through the index job_ready_in_lane: the cost does not grow with what is finished, future, held or
-# paused, nor with tenants that have nothing waiting. MATERIALIZED fences keep the planner from evaluating a
+# paused, nor with tenants that have nothing waiting. Of many lanes each is read no further than twice its even
+# share; what more it deserves it gets the next time. MATERIALIZED fences keep the planner from evaluating a
 # limit twice. Lanes and the queue's virtual time are written only when lanes compete.
 DISPATCH = f"""
 WITH gate AS MATERIALIZED (
-    SELECT id, name, virtual_time FROM jobsite_queue
+    SELECT id, name, virtual_time, {UNHURRIED} FROM jobsite_queue
     WHERE id = %(queue)s AND paused_at IS NULL AND pg_try_advisory_xact_lock({ADVISORY_CLASS}, id::integer)
 ), room AS MATERIALIZED (
     {ROOM}
 ), bound AS MATERIALIZED (
-    SELECT greatest(slots, children * {MESSAGES_PER_CHILD}) - queued AS most, slots - queued AS certain,
-           children * %(horizon)s - queued_seconds AS seconds FROM room
+    SELECT slots - messages AS certain, children * {MESSAGES_PER_CHILD} - messages AS messages,
+           children * %(horizon)s - seconds AS seconds,
+           -- Some of these rows are read for nothing; fewer would starve a group.
+           greatest(slots, children * {MESSAGES_PER_CHILD * GROUP_SIZE}) - jobs AS most
+    FROM room
 ), lanes AS MATERIALIZED (
     SELECT l.id, l.queue_id, l.tenant_id, l.wakes, greatest(l.served, gate.virtual_time) AS start_tag,
-           t.weight, bound.most
+           t.weight, least(bound.most, 10 + 2 * bound.most / count(*) OVER ()) AS most
     FROM gate CROSS JOIN bound
     JOIN jobsite_lane l ON l.queue_id = gate.id AND l.is_waiting AND l.paused_at IS NULL
     JOIN jobsite_tenant t ON t.id = l.tenant_id AND t.status = 'ACTIVE'
-    WHERE bound.most > 0
+    WHERE bound.most > 0 AND (bound.certain > 0 OR bound.seconds > 0 AND bound.messages > 0)
     -- A few more than there is room for: some lanes may prove empty.
     ORDER BY greatest(l.served, gate.virtual_time), l.id LIMIT (SELECT greatest(most, 0) + 10 FROM bound)
 ), candidates AS MATERIALIZED (
-    SELECT c.number, c.seconds, lanes.id AS lane_id,
+    SELECT c.number, c.group_id, c.timeout_seconds, c.seconds, c.messages, lanes.id AS lane_id, lanes.wakes,
            lanes.start_tag + (c.place - 1)::float / lanes.weight AS tag, lanes.weight, c.rank
     FROM lanes CROSS JOIN LATERAL (
-        SELECT j.number, j.rank, {EXPECTED} AS seconds,
+        SELECT j.number, j.rank, CASE WHEN {GROUPABLE} THEN p.id END AS group_id, p.timeout_seconds,
+               {EXPECTED} AS seconds, {MESSAGES} AS messages,
                row_number() OVER (ORDER BY j.rank, j.number) AS place
-        FROM (SELECT number, rank, program_id FROM jobsite_job
+        FROM (SELECT number, rank, program_id, alone, losses, parent_id FROM jobsite_job
               WHERE queue_id = lanes.queue_id AND tenant_id = lanes.tenant_id
                     AND status = 'PENDING' AND blocked IS NULL
               ORDER BY rank, number LIMIT lanes.most) j
         JOIN jobsite_program p ON p.id = j.program_id
     ) c
 ), ordered AS MATERIALIZED (
-    SELECT *, row_number() OVER served_order AS place, sum(seconds) OVER served_order AS total_seconds
+    SELECT *, row_number() OVER served_order AS place, sum(seconds) OVER served_order AS total_seconds,
+           sum(messages) OVER served_order AS total_messages
     FROM candidates WINDOW served_order AS (ORDER BY tag, rank, number)
 ), locked AS MATERIALIZED (
-    SELECT j.number, o.lane_id, o.tag, o.weight
+    SELECT j.number, o.group_id, o.timeout_seconds, o.lane_id, o.tag, o.weight
     FROM ordered o CROSS JOIN bound JOIN jobsite_job j ON j.number = o.number
-    WHERE o.place <= bound.most AND (o.place <= bound.certain OR o.total_seconds <= bound.seconds)
-          AND j.status = 'PENDING' AND j.blocked IS NULL
+    WHERE o.place <= bound.most
+          AND (o.place <= bound.certain OR (o.total_seconds <= bound.seconds AND o.total_messages <= bound.messages))
+          AND j.status = %(pending)s AND j.blocked IS NULL
     ORDER BY j.number FOR NO KEY UPDATE OF j SKIP LOCKED
 ), moved AS (
     UPDATE jobsite_job j SET status = 'QUEUED', queued_at = clock_timestamp()
     FROM locked WHERE j.number = locked.number
-    RETURNING j.number, j.program_id
+    RETURNING j.number, locked.group_id, locked.timeout_seconds, locked.tag
 ), emptied AS (
     -- Not where the lane was waked since this statement's snapshot: the row that waked it is not in sight.
     UPDATE jobsite_lane l SET is_waiting = false
-    FROM lanes WHERE l.id = lanes.id AND l.wakes = lanes.wakes
-          AND NOT EXISTS (SELECT 1 FROM candidates c WHERE c.lane_id = lanes.id)
+    FROM (SELECT id, wakes FROM lanes EXCEPT SELECT lane_id, wakes FROM candidates) empty
+    WHERE l.id = empty.id AND l.wakes = empty.wakes
 ), served AS (
     UPDATE jobsite_lane l SET served = s.tag + 1.0 / s.weight
     FROM (SELECT lane_id, max(tag) AS tag, max(weight) AS weight FROM locked GROUP BY lane_id) s
@@ -118,32 +145,37 @@ WITH gate AS MATERIALIZED (
     FROM (SELECT max(tag) AS tag FROM locked) s
     WHERE q.id = %(queue)s AND s.tag > q.virtual_time AND (SELECT count(*) FROM lanes) > 1
 )
-SELECT moved.number, gate.name, p.timeout_seconds,
-       (room.queued + count(*) OVER ())::integer, room.children::integer
-FROM moved JOIN locked USING (number) JOIN jobsite_program p ON p.id = moved.program_id CROSS JOIN gate CROSS JOIN room
-ORDER BY locked.tag, moved.number
+SELECT moved.number, gate.name, timeout_seconds, group_id, (room.jobs + count(*) OVER ())::integer, room.children
+FROM moved CROSS JOIN gate CROSS JOIN room
+ORDER BY tag, moved.number
 """
 
-# The fast path of a submission: its own row, if the window has room and its lane has no better row.
+# The fast path of a submission looks first, since a flood of submissions finds the window full and need not write: is
+# there room for a message, and nothing better in the lane? Each QUEUED row counts as a message here. A job that may
+# travel in a group goes alone only while no other waits for a child: the finish of a short job is never far, and takes
+# along all that has come by then.
+LOOK = f"""
+SELECT gate.name, p.timeout_seconds,
+       EXISTS (SELECT 1 FROM jobsite_job b
+               WHERE b.queue_id = j.queue_id AND b.tenant_id = j.tenant_id
+                     AND b.status = 'PENDING' AND b.blocked IS NULL
+                     AND (b.rank, b.number) < (j.rank, j.number)),
+       coalesce(l.is_waiting, false),
+       CASE WHEN {GROUPABLE} THEN least({SLOTS}, 1) ELSE {SLOTS} END
+           > (SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id AND o.status = 'QUEUED')
+FROM jobsite_job j
+JOIN jobsite_queue gate ON gate.id = j.queue_id
+JOIN jobsite_program p ON p.id = j.program_id
+JOIN jobsite_tenant t ON t.id = j.tenant_id
+LEFT JOIN jobsite_lane l ON l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id
+CROSS JOIN LATERAL ({WORKERS}) workers
+WHERE j.number = %(number)s AND j.status = %(pending)s AND j.blocked IS NULL
+      AND gate.paused_at IS NULL AND t.status = 'ACTIVE' AND l.paused_at IS NULL
+"""
 DISPATCH_ONE = f"""
-WITH gate AS MATERIALIZED (
-    SELECT q.id, q.name FROM jobsite_queue q
-    JOIN jobsite_job j ON j.queue_id = q.id
-    WHERE j.number = %(number)s AND q.paused_at IS NULL
-), room AS MATERIALIZED (
-    {ROOM}
-)
-UPDATE jobsite_job j SET status = 'QUEUED', queued_at = clock_timestamp()
-FROM room, gate, jobsite_program p, jobsite_tenant t
-WHERE j.number = %(number)s AND j.status = 'PENDING' AND j.blocked IS NULL AND room.queued < room.slots
-      AND p.id = j.program_id AND t.id = j.tenant_id AND t.status = 'ACTIVE'
-      AND NOT EXISTS (SELECT 1 FROM jobsite_lane l
-                      WHERE l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id AND l.paused_at IS NOT NULL)
-      AND NOT EXISTS (SELECT 1 FROM jobsite_job b
-                      WHERE b.queue_id = j.queue_id AND b.tenant_id = j.tenant_id
-                            AND b.status = 'PENDING' AND b.blocked IS NULL
-                            AND (b.rank, b.number) < (j.rank, j.number))
-RETURNING j.number, gate.name, p.timeout_seconds
+UPDATE jobsite_job SET status = 'QUEUED', queued_at = clock_timestamp()
+WHERE number = %(number)s AND status = %(pending)s AND blocked IS NULL AND {UNHURRIED} = 'off'
+RETURNING number
 """
 
 # A lane is waked after a commit, never inside a caller's transaction, which might hold its row for long.
@@ -168,28 +200,58 @@ RETURNING j.number
 """
 
 
+@failpoint("dispatch")
 def dispatch(cursor: Cursor, *, queue_id: int, lock_seconds: float) -> list[Dispatched]:
     """Move the best ready jobs of a queue to QUEUED, as many as its window has room for."""
     cursor.execute(DISPATCH, _parameters(lock_seconds) | {"queue": queue_id})
     return [Dispatched(*row) for row in cursor.fetchall()]
 
 
-def dispatch_one(cursor: Cursor, *, number: int, lock_seconds: float) -> Dispatched | None:
-    """Move one ready job to QUEUED if nothing better waits in its lane and the window has room."""
-    cursor.execute(DISPATCH_ONE, _parameters(lock_seconds) | {"number": number})
-    row = cursor.fetchone()
-    return Dispatched(*row) if row else None
+@failpoint("offer")
+def offer(cursor: Cursor, *, number: int, lock_seconds: float) -> Dispatched | bool:
+    """Move one ready job to QUEUED if nothing better waits in its lane and the window has room.
+
+    Otherwise its lane is awake from now on, so that the next finish finds the job, and the answer is whether the
+    window has room for a dispatch.
+    """
+    values = _parameters(lock_seconds) | {"number": number}
+    cursor.execute(LOOK, values)
+    seen = cursor.fetchone()
+    if seen is None:
+        return False
+    queue, timeout_seconds, is_behind, is_awake, has_room = seen
+    if has_room and not is_behind:
+        cursor.execute(DISPATCH_ONE, values)
+        return Dispatched(number, queue, timeout_seconds) if cursor.fetchone() else False
+    # Should the row that it is behind be taken in between, and the lane be closed, then the sweep opens it.
+    if not (is_awake and is_behind):
+        wake(cursor, [number])
+    return bool(has_room)
 
 
 def _parameters(lock_seconds: float) -> dict[str, object]:
-    return {"lock": lock_seconds, "horizon": HORIZON_SECONDS, "unattended": WINDOW_WITHOUT_WORKERS}
+    return {
+        "lock": lock_seconds,
+        "horizon": HORIZON_SECONDS,
+        "unattended": WINDOW_WITHOUT_WORKERS,
+        "pending": "PENDING",  # a parameter where rows are looked up by their key: see CLAIM
+    }
 
 
+@failpoint("anything_waits")
+def anything_waits(cursor: Cursor, *, queue_id: int) -> bool:
+    """Whether a dispatch of this queue may find something: a tenth of the cost of asking it."""
+    cursor.execute("SELECT EXISTS (SELECT 1 FROM jobsite_lane WHERE queue_id = %s AND is_waiting)", [queue_id])
+    return bool(cursor.fetchone()[0])
+
+
+@failpoint("wake")
 def wake(cursor: Cursor, numbers: Sequence[int]) -> None:
     """Let dispatch look at the lanes of these jobs."""
     cursor.execute(WAKE, [list(numbers)])
 
 
+@failpoint("requeue")
 def requeue(cursor: Cursor, *, queue_id: int, older_than: float) -> list[int]:
     """Put QUEUED jobs of a queue whose message is lost back to PENDING, and wake their lanes.
 

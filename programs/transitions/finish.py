@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
 
 
@@ -16,7 +17,10 @@ class StaleJob(Exception):
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended and what follows. `delay` in seconds counts for PENDING: when the next run is due."""
+    """How a run ended and what follows. `delay` in seconds counts for PENDING: when the next run is due.
+
+    Without a delay a PENDING job keeps the place in its lane that it had.
+    """
 
     status: Status
     attempt_result: AttemptResult
@@ -25,7 +29,7 @@ class Ending:
     result: object = None
     error: dict[str, object] | None = None
     traceback: str = ""
-    delay: float = 0.0
+    delay: float | None = None
     counts: bool = True
     is_return: bool = False
     progress: dict[str, object] | None = None
@@ -33,87 +37,123 @@ class Ending:
 
 @dataclass(frozen=True)
 class Held:
-    """What the holder knows of its lock, for the attempt's row."""
+    """What the holder knows of its lock, for the attempt's row; `started_at` by the database's clock.
+
+    Where the program has a maximum of consecutive failures (`counts_failures`), a success is looked at too.
+    """
 
     number: int
     token: UUID
     worker: str
     started_at: datetime | None
+    counts_failures: bool = True
 
 
 # A job that was asked to stop does not run again: what would have been a retry ends it.
-# One guarded statement: the job, its attempt, and the program's row of consecutive failures, which is touched
-# only when it changes (a row written by every finish would be what all finishes wait for). A retry that is
-# due later goes out of the lane (blocked = SCHEDULED); the sweep brings it back.
-FINISH = """
-WITH mine AS MATERIALIZED (
-    SELECT number, CASE WHEN %(status)s::text = 'PENDING' AND cancel_requested_at IS NOT NULL THEN 'CANCELED'
-                        ELSE %(status)s::text END AS target
-    FROM jobsite_job
-    WHERE number = %(number)s::bigint AND lock_token = %(token)s::uuid AND status = 'RUNNING'
-    FOR NO KEY UPDATE
-), moved AS (
+_TARGET = "CASE WHEN g.status = 'PENDING' AND j.cancel_requested_at IS NOT NULL THEN 'CANCELED' ELSE g.status END"
+_AGAIN = "g.status = 'PENDING' AND j.cancel_requested_at IS NULL"
+_DUE = f"""CASE WHEN {_AGAIN} AND g.delay IS NOT NULL
+                THEN statement_timestamp() + g.delay * interval '1 second' ELSE j.due_at END"""
+
+_GIVEN = """
+    unnest(%(number)s::bigint[], %(token)s::uuid[], %(status)s::text[], %(outcome)s::text[],
+           %(failure_kind)s::text[], %(result)s::text[], %(error)s::text[], %(traceback)s::text[],
+           %(delay)s::float[], %(counted)s::smallint[], %(returned)s::smallint[], %(progress)s::text[],
+           %(attempt_result)s::text[], %(started_at)s::timestamptz[])
+        AS g (number, token, status, outcome, failure_kind, result, error, traceback, delay, counted, returned,
+              progress, attempt_result, started_at)"""
+# Several rows are locked in order of number first, so that two statements over the same rows never deadlock.
+_LOCKED = f"""
+    (SELECT g.* FROM {_GIVEN}
+     JOIN jobsite_job j ON j.number = g.number AND j.lock_token = g.token AND j.status = %(running)s
+     ORDER BY j.number FOR NO KEY UPDATE OF j) AS g"""
+
+# One guarded statement for one job or a group's: the jobs, in order of number, and their attempts. One statement
+# for fifty costs a third of fifty in a pipeline, and is as atomic. A retry that is due later goes out of the lane
+# (blocked = SCHEDULED); the sweep brings it back. Why the status is compared with a parameter: see CLAIM.
+_MOVED = f"""
+WITH moved AS (
     UPDATE jobsite_job j SET
-        status = mine.target, outcome = %(outcome)s::text, failure_kind = %(failure_kind)s::text,
-        result = %(result)s::jsonb, error = %(error)s::jsonb,
-        needs_review = mine.target = 'FAILED',
-        finished_at = CASE WHEN mine.target IN ('COMPLETED', 'FAILED', 'CANCELED') THEN clock_timestamp() END,
-        queued_at = CASE WHEN mine.target = 'PENDING' THEN NULL ELSE j.queued_at END,
-        due_at = CASE WHEN mine.target = 'PENDING'
-                      THEN statement_timestamp() + %(delay)s::float * interval '1 second' ELSE j.due_at END,
-        rank = CASE WHEN mine.target = 'PENDING'
-                    THEN statement_timestamp() + %(delay)s::float * interval '1 second'
-                         - j.priority * interval '60 seconds' ELSE j.rank END,
-        blocked = CASE WHEN mine.target = 'PENDING' AND %(delay)s::float > 0 THEN 'SCHEDULED' END,
-        attempts = j.attempts + %(counted)s::integer, returns = j.returns + %(returned)s::integer,
-        progress = coalesce(%(progress)s::jsonb, j.progress),
+        status = {_TARGET}, outcome = g.outcome, failure_kind = g.failure_kind,
+        result = g.result::jsonb, error = g.error::jsonb, needs_review = g.status = 'FAILED',
+        finished_at = CASE WHEN g.status = 'WAITING' OR {_AGAIN} THEN NULL ELSE clock_timestamp() END,
+        started_at = coalesce(j.started_at, g.started_at),
+        queued_at = CASE WHEN {_AGAIN} THEN NULL ELSE j.queued_at END,
+        due_at = {_DUE}, rank = {_DUE} - j.priority * interval '60 seconds',
+        blocked = CASE WHEN {_AGAIN} AND g.delay > 0 THEN 'SCHEDULED' END,
+        attempts = j.attempts + g.counted, returns = j.returns + g.returned,
+        progress = coalesce(g.progress::jsonb, j.progress),
         lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
-    FROM mine
-    WHERE j.number = mine.number AND j.lock_token = %(token)s::uuid AND j.status = 'RUNNING'
-    RETURNING j.number, j.tenant_id, j.program_id, j.fence, j.external_id, j.claimed_at, mine.target
+    FROM {{given}}
+    WHERE j.number = g.number AND j.lock_token = g.token AND j.status = %(running)s
+    RETURNING j.number, j.tenant_id, j.program_id, j.status AS target, j.fence, j.external_id, j.claimed_at,
+              g.token, j.started_at, g.attempt_result, j.error, g.traceback
 ), attempt AS (
     INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at,
                                     started_at, ended_at, result, error, traceback)
-    SELECT tenant_id, number, fence, %(token)s::uuid, %(worker)s::text, external_id, claimed_at,
-           %(started_at)s::timestamptz, clock_timestamp(), %(attempt_result)s::text, %(error)s::jsonb,
-           %(traceback)s::text
+    SELECT tenant_id, number, fence, token, %(worker)s::text, external_id, claimed_at, started_at,
+           clock_timestamp(), attempt_result, error, traceback
     FROM moved
-), counted AS (
+)"""
+# The programs' rows of consecutive failures are touched only when they change: a row written by every finish would
+# be what all finishes wait for. Failures since the last success, in order of number, in which a group runs.
+_COUNTED = """, counted AS (
     UPDATE jobsite_program p
-    SET consecutive_failures = CASE WHEN moved.target = 'FAILED' THEN p.consecutive_failures + 1 ELSE 0 END
-    FROM moved
-    WHERE p.id = moved.program_id AND p.max_consecutive_failures IS NOT NULL
-          AND (moved.target = 'FAILED' OR (moved.target = 'COMPLETED' AND p.consecutive_failures > 0))
-)
-SELECT number FROM moved
-"""
+    SET consecutive_failures = c.failures + CASE WHEN c.last_success IS NULL THEN p.consecutive_failures ELSE 0 END
+    FROM (SELECT program_id, last_success,
+                 count(*) FILTER (WHERE target = 'FAILED' AND number > coalesce(last_success, 0)) AS failures
+          FROM (SELECT program_id, number, target,
+                       max(number) FILTER (WHERE target = 'COMPLETED') OVER (PARTITION BY program_id) AS last_success
+                FROM moved) m
+          GROUP BY program_id, last_success ORDER BY program_id) c
+    WHERE p.id = c.program_id AND p.max_consecutive_failures IS NOT NULL
+          AND (c.failures > 0 OR (c.last_success IS NOT NULL AND p.consecutive_failures > 0))
+)"""
+_TOKENS = "\nSELECT token FROM moved"
+_ONE, _MANY = _MOVED.format(given=_GIVEN), _MOVED.format(given=_LOCKED)
+# By whether there are several jobs, and whether failures are counted: what a job does not need costs it a tenth more.
+FINISH = {
+    (False, False): _ONE + _TOKENS,
+    (False, True): _ONE + _COUNTED + _TOKENS,
+    (True, False): _MANY + _TOKENS,
+    (True, True): _MANY + _COUNTED + _TOKENS,
+}
 
 
 def finish(cursor: Cursor, held: Held, ending: Ending) -> None:
-    """Write the ending under the token; raises StaleJob when the token holds nothing any more."""
-    cursor.execute(FINISH, parameters(held, ending))
-    if cursor.fetchone() is None:
+    """Write the ending of one run; raises StaleJob when the token holds nothing any more."""
+    if not finish_all(cursor, [(held, ending)]):
         raise StaleJob(f"job {held.number} is no longer held by token {held.token}")
 
 
-def parameters(held: Held, ending: Ending) -> dict[str, object]:
-    """The values of FINISH."""
+@failpoint("finish")
+def finish_all(cursor: Cursor, endings: Sequence[tuple[Held, Ending]]) -> set[UUID]:
+    """Write the endings of one worker's runs, all that still hold their job; the tokens that did."""
+    counts = any(held.counts_failures or ending.status is Status.FAILED for held, ending in endings)
+    cursor.execute(FINISH[len(endings) > 1, counts], _parameters(endings))
+    return {row[0] for row in cursor.fetchall()}
+
+
+def _parameters(endings: Sequence[tuple[Held, Ending]]) -> dict[str, object]:
+    ends = [ending for _, ending in endings]
     return {
-        "number": held.number,
-        "token": held.token,
-        "worker": held.worker,
-        "started_at": held.started_at,
-        "status": str(ending.status),
-        "outcome": str(ending.outcome),
-        "failure_kind": str(ending.failure_kind) if ending.failure_kind else None,
-        "result": _json(ending.result),
-        "error": _json(ending.error),
-        "traceback": ending.traceback,
-        "delay": ending.delay,
-        "counted": int(ending.counts),
-        "returned": int(ending.is_return),
-        "progress": _json(ending.progress),
-        "attempt_result": str(ending.attempt_result),
+        "number": [held.number for held, _ in endings],
+        "token": [held.token for held, _ in endings],
+        "worker": endings[0][0].worker,
+        "running": "RUNNING",
+        "started_at": [held.started_at for held, _ in endings],
+        "status": [end.status.value for end in ends],
+        "outcome": [end.outcome.value for end in ends],
+        "failure_kind": [end.failure_kind and end.failure_kind.value for end in ends],
+        "result": [_json(end.result) for end in ends],
+        "error": [_json(end.error) for end in ends],
+        "traceback": [end.traceback for end in ends],
+        # An action may snooze for a whole number; psycopg sends no list that mixes whole ones and others.
+        "delay": [end.delay if end.delay is None else float(end.delay) for end in ends],
+        "counted": [int(end.counts) for end in ends],
+        "returned": [int(end.is_return) for end in ends],
+        "progress": [_json(end.progress) for end in ends],
+        "attempt_result": [end.attempt_result.value for end in ends],
     }
 
 
@@ -121,6 +161,7 @@ def _json(value: object) -> str | None:
     return None if value is None else json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
+@failpoint("stored_attempts")
 def stored_attempts(cursor: Cursor, held: Sequence[Held]) -> dict[UUID, AttemptResult]:
     """How the attempts of these tokens ended, as far as they are stored.
 

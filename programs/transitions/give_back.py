@@ -1,13 +1,17 @@
 """RUNNING -> PENDING without counting the run: what a worker holds and cannot go on with."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from programs.transitions.finish import Ending
+from programs.transitions.finish import Ending, Held, finish_all
 
 MAX_RETURNS = 10
 UNKNOWN_ACTION_DELAY = 30.0
+# Back into its lane, where it was.
+UNSTARTED = Ending(Status.PENDING, AttemptResult.RETURNED, counts=False)
 
 
 def snoozed(seconds: float) -> Ending:
@@ -40,6 +44,12 @@ def action_unknown(target: str, *, returns: int) -> Ending:
     )
 
 
+@failpoint("give_back")
+def give_back(cursor: Cursor, unstarted: Sequence[Held]) -> set[UUID]:
+    """Return jobs of a group that have not had their turn, uncounted; the tokens that still held theirs."""
+    return finish_all(cursor, [(held, UNSTARTED) for held in unstarted])
+
+
 # A graceful stop: all that this incarnation still holds, whether its child is alive or not; a child that goes
 # on finds its token gone.
 GIVE_BACK_ALL = """
@@ -65,6 +75,7 @@ SELECT number FROM moved
 """
 
 
+@failpoint("give_back_all")
 def give_back_all(cursor: Cursor, *, owner: UUID, worker: str) -> list[int]:
     """Return every job of this worker incarnation, uncounted; the numbers of the jobs returned."""
     cursor.execute(GIVE_BACK_ALL, {"owner": owner, "worker": worker})

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
 
 HOLD = """
 UPDATE jobsite_job SET status = 'PENDING', queued_at = NULL, blocked = 'HELD', hold_at = clock_timestamp(),
@@ -59,24 +60,28 @@ RETURNING j.number, j.queue_id, true
 """
 
 
+@failpoint("hold")
 def hold(cursor: Cursor, *, number: int, tenant_id: int, by: str, reason: str, until: datetime | None) -> bool:
     """Hold a PENDING or QUEUED job; False when it is none, already held, or a schedule's."""
     cursor.execute(HOLD, {"number": number, "tenant": tenant_id, "by": by, "reason": reason, "until": until})
     return cursor.fetchone() is not None
 
 
+@failpoint("release")
 def release(cursor: Cursor, *, number: int, tenant_id: int) -> bool:
     """Let a held job go on; False when it is not held."""
     cursor.execute(RELEASE, {"number": number, "tenant": tenant_id})
     return cursor.fetchone() is not None
 
 
+@failpoint("end_holds")
 def end_holds(cursor: Cursor) -> list[int]:
     """Release the jobs whose hold has reached its end; their numbers."""
     cursor.execute(END_HOLDS)
     return [row[0] for row in cursor.fetchall()]
 
 
+@failpoint("unblock")
 def unblock(cursor: Cursor) -> list[tuple[int, int]]:
     """Bring PENDING jobs that became due, or whose program goes on, into their lanes: (number, queue id)."""
     moved: list[tuple[int, int]] = []

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
 from programs.lifecycle import Status
 
 
@@ -20,7 +21,8 @@ class Reaped:
 
 # The whole condition stands twice, in the choice and in the UPDATE together with the token seen, so that a
 # job that was finished or renewed in between is left alone (river#1302 shows what happens otherwise).
-# A run that was lost is tried again, alone, until the program's max_worker_losses.
+# A run that was lost is tried again, alone, until the program's max_worker_losses. One of a group that had not
+# been seen to start (started_at IS NULL) may be innocent: it comes back uncounted, and travels alone from now on.
 _REAP = """
 WITH seen AS MATERIALIZED (
     SELECT j.number, j.lock_token, j.lock_owner,
@@ -38,7 +40,8 @@ WITH seen AS MATERIALIZED (
         needs_review = seen.target = 'FAILED',
         finished_at = CASE WHEN seen.target <> 'PENDING' THEN clock_timestamp() END,
         queued_at = CASE WHEN seen.target = 'PENDING' THEN NULL ELSE j.queued_at END,
-        attempts = j.attempts + 1, losses = j.losses + {losses}, alone = true,
+        attempts = j.attempts + (j.started_at IS NOT NULL)::integer,
+        losses = j.losses + CASE WHEN j.started_at IS NULL THEN 0 ELSE {losses} END, alone = true,
         lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
     FROM seen
     WHERE j.number = seen.number AND j.status = 'RUNNING' AND j.lock_token = seen.lock_token AND {condition}
@@ -48,7 +51,7 @@ WITH seen AS MATERIALIZED (
     INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at, started_at,
                                     ended_at, result, error)
     SELECT m.tenant_id, m.number, m.fence, m.lock_token, coalesce(w.name, ''), m.external_id, m.claimed_at,
-           m.started_at, clock_timestamp(), %(result)s,
+           m.started_at, clock_timestamp(), CASE WHEN m.started_at IS NULL THEN 'RETURNED' ELSE %(result)s END,
            jsonb_build_object('type', '{error_type}', 'message', %(message)s::text, 'step', NULL)
     FROM moved m LEFT JOIN jobsite_worker w ON w.incarnation = m.lock_owner
 ), counted AS (
@@ -61,10 +64,12 @@ SELECT number, target, queue_id, tenant_id FROM moved
 
 _LOST_DECISION = """
 CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
+     WHEN j.started_at IS NULL THEN 'PENDING'
      WHEN p.on_worker_lost = 'FAIL' OR j.losses + 1 >= p.max_worker_losses THEN 'FAILED'
      ELSE 'PENDING' END"""
 _STUCK_DECISION = """
 CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
+     WHEN j.started_at IS NULL THEN 'PENDING'
      WHEN %(policy)s = 'FAIL' THEN 'FAILED'
      WHEN %(policy)s = 'RETRY' THEN 'PENDING'
      WHEN p.retry_on_timeout AND j.attempts + 1 - j.losses < p.max_attempts THEN 'PENDING'
@@ -106,11 +111,13 @@ STUCK = _timed_out(
 LOST_MESSAGE = "Worker lost during execution"
 
 
+@failpoint("reap_expired")
 def reap_expired(cursor: Cursor) -> list[Reaped]:
     """Take the runs whose lock ran out, at most 500."""
     return _run(cursor, EXPIRED, {"message": f"{LOST_MESSAGE}: its lock ran out"})
 
 
+@failpoint("reap_child")
 def reap_child(cursor: Cursor, *, owner: UUID, message: UUID, timed_out: bool = False) -> list[Reaped]:
     """Take what a dead child of this worker held: all jobs of its message.
 
@@ -123,17 +130,20 @@ def reap_child(cursor: Cursor, *, owner: UUID, message: UUID, timed_out: bool = 
     return _run(cursor, CHILD, held | {"message": f"{LOST_MESSAGE}: the child process died"})
 
 
+@failpoint("reap_tokens")
 def reap_tokens(cursor: Cursor, held: Sequence[tuple[int, UUID]], *, message: str) -> list[Reaped]:
     """Take these runs, each only while its token still holds the job."""
     numbers, tokens = [number for number, _ in held], [token for _, token in held]
     return _run(cursor, TOKENS, {"numbers": numbers, "tokens": tokens, "message": f"{LOST_MESSAGE}: {message}"})
 
 
+@failpoint("reap_owners")
 def reap_owners(cursor: Cursor, owners: Sequence[UUID]) -> list[Reaped]:
     """Take what worker incarnations hold whose process is known to be gone."""
     return _run(cursor, OWNERS, {"owners": list(owners), "message": f"{LOST_MESSAGE}: the worker process is gone"})
 
 
+@failpoint("clear")
 def clear(cursor: Cursor, *, number: int, token: UUID, force: bool, by: str) -> list[Reaped]:
     """Take one run from a holder that is gone; with `force` from a live one, but only under the token shown."""
     return _run(
@@ -144,6 +154,7 @@ def clear(cursor: Cursor, *, number: int, token: UUID, force: bool, by: str) -> 
     )
 
 
+@failpoint("expire_stuck")
 def expire_stuck(
     cursor: Cursor, *, numbers: Sequence[int] | None = None, tenant_id: int | None = None, policy: str = ""
 ) -> list[Reaped]:

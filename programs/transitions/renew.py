@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
 
 # Only rows whose message this worker still holds: a main process must not renew what nobody works on. Rows
 # that somebody changes just now are left for the next round, so that this never waits for a finish, nor a
@@ -25,12 +26,14 @@ WHERE lock_owner = %(owner)s AND status = 'RUNNING' AND NOT external_id = ANY(%(
 """
 
 
+@failpoint("renew")
 def renew(cursor: Cursor, *, owner: UUID, messages: Sequence[UUID], lock_seconds: float) -> list[int]:
     """Prolong the locks of this incarnation's jobs whose message is still held; the numbers renewed."""
     cursor.execute(RENEW, {"owner": owner, "messages": list(messages), "lock": lock_seconds})
     return [row[0] for row in cursor.fetchall()]
 
 
+@failpoint("abandoned")
 def abandoned(cursor: Cursor, *, owner: UUID, messages: Sequence[UUID]) -> list[tuple[int, UUID]]:
     """(number, token) of jobs that this incarnation holds though their message is gone."""
     cursor.execute(ABANDONED, {"owner": owner, "messages": list(messages)})

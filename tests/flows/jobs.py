@@ -1,11 +1,14 @@
 """What the stories ask of jobs: how far they are, what their history says, what they really did."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from django.db import connection
 
+from jobsite import brokers
+from programs.dispatch import TASK
 from programs.lifecycle import TERMINAL
 from programs.models import Job, JobAttempt, JobLogEntry, Program
 from programs.principals import Principal
@@ -39,14 +42,34 @@ def queued_without_message(
     principal: Principal, program: Program, parameters: dict[str, Any], *, count: int
 ) -> list[Job]:
     """Jobs that dispatch has moved, and whose messages are the test's to send, double or lose."""
-    new = NewJob(principal.tenant.pk, program.pk, json.dumps(parameters), principal.captured)
+    return queued_each(principal, program, [parameters] * count)
+
+
+def queued_each(principal: Principal, program: Program, parameters: Sequence[dict[str, Any]]) -> list[Job]:
+    """The same, one job for each of these parameters."""
+    return [_queued(job) for job in pending_each(principal, program, parameters)]
+
+
+def pending_each(principal: Principal, program: Program, parameters: Sequence[dict[str, Any]]) -> list[Job]:
+    """Jobs that dispatch has not heard of, one for each of these parameters."""
+    new = [NewJob(principal.tenant.pk, program.pk, json.dumps(one), principal.captured) for one in parameters]
     with connection.cursor() as cursor:
-        numbers = [row.number for row in insert(cursor, [new] * count)]
-        cursor.execute(
-            "UPDATE jobsite_job SET status = 'QUEUED', queued_at = clock_timestamp() WHERE number = ANY(%s)",
-            [numbers],
-        )
+        numbers = [row.number for row in insert(cursor, new)]
     return list(Job.objects.filter(number__in=numbers).order_by("number"))
+
+
+def _queued(job: Job) -> Job:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE jobsite_job SET status = 'QUEUED', queued_at = clock_timestamp() WHERE number = %s", [job.number]
+        )
+    job.refresh_from_db()
+    return job
+
+
+def send_group(jobs: Sequence[Job], *, queue: str = "default", limit: float | None = None) -> None:
+    """One message that carries all these jobs."""
+    brokers.publish([brokers.Message(TASK, queue, ([job.number for job in jobs],), limit)])
 
 
 def _seen(job: Job, statuses: frozenset[str], seconds: float) -> Job:

@@ -56,12 +56,11 @@ def _status(pid: int) -> list[str]:
         return []
 
 
-class WorkerProcess:
-    """One `celery -A jobsite worker`, with its pool, in a session of its own."""
+class OwnProcess:
+    """A process of a test's own, in a session of its own, whose output goes to a log."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, name: str, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.name, self.log = name, log
-        argv = [sys.executable, "-m", "celery", "-A", "jobsite", "worker", "-n", f"{name}@flows", *arguments]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 argv,
@@ -78,19 +77,9 @@ class WorkerProcess:
         return self.process.pid
 
     @property
-    def row(self) -> Worker:
-        """Its registration."""
-        return Worker.objects.get(pid=self.pid)
-
-    def wait_until_ready(self) -> "WorkerProcess":
-        """Until it is registered; fails at once when it has ended instead."""
-
-        def is_ready() -> bool:
-            assert self.process.poll() is None, f"worker {self.name} ended while it booted:\n{self.tail()}"
-            return Worker.objects.filter(pid=self.pid, status="ACTIVE").exists()
-
-        until(is_ready, f"worker {self.name} is ACTIVE", seconds=BOOT_SECONDS)
-        return self
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.poll() is None
 
     def send(self, number: signal.Signals) -> None:
         """To the main process alone."""
@@ -105,11 +94,11 @@ class WorkerProcess:
         """End it and all its children without a word, and wait for the end."""
         self.send_all(signal.SIGKILL)
         self.process.wait()
-        until(lambda: not session_of(self.pid), f"all of worker {self.name} is gone", seconds=10)
+        until(lambda: not session_of(self.pid), f"all of {self.name} is gone", seconds=10)
 
     def wait_for_end(self, *, seconds: float = 20.0) -> int:
         """Its exit status once it has ended, with all its children."""
-        until(lambda: self.process.poll() is not None, f"worker {self.name} has ended", seconds=seconds)
+        until(lambda: not self.is_running, f"{self.name} has ended", seconds=seconds)
         until(lambda: not session_of(self.pid), f"the children of {self.name} are gone", seconds=10)
         return int(self.process.returncode)
 
@@ -120,3 +109,26 @@ class WorkerProcess:
     def tail(self, lines: int = 150) -> str:
         """The end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+class WorkerProcess(OwnProcess):
+    """One `celery -A jobsite worker`, with its pool."""
+
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        argv = [sys.executable, "-m", "celery", "-A", "jobsite", "worker", "-n", f"{name}@flows", *arguments]
+        super().__init__(name, argv, environment, log)
+
+    @property
+    def row(self) -> Worker:
+        """Its registration."""
+        return Worker.objects.get(pid=self.pid)
+
+    def wait_until_ready(self) -> "WorkerProcess":
+        """Until it is registered; fails at once when it has ended instead."""
+
+        def is_ready() -> bool:
+            assert self.is_running, f"worker {self.name} ended while it booted:\n{self.tail()}"
+            return Worker.objects.filter(pid=self.pid, status="ACTIVE").exists()
+
+        until(is_ready, f"worker {self.name} is ACTIVE", seconds=BOOT_SECONDS)
+        return self

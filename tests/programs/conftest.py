@@ -350,10 +350,10 @@ def a_claimed(**fields: Any) -> Claimed:
         "tenant": "acme",
         "program_id": 1,
         "program_version": 1,
+        "counts_failures": False,
         "queue_id": 1,
-        "queue": "default",
         "parameters": {},
-        "context": {},
+        "context_key": uuid4(),
         "claimed_at": datetime.now(UTC),
     }
     return Claimed(**known | fields)

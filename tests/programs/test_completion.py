@@ -1,6 +1,7 @@
 """How a run ends: what its error or result means, and the write that nothing but a lost token stops."""
 
 import json
+import threading
 from datetime import timedelta
 
 import psycopg
@@ -11,14 +12,15 @@ from programs import completion, workers
 from programs.actions import PermanentError, TransientError, UnknownAction
 from programs.completion import finish_for_sure, raised, succeeded
 from programs.context import JobCanceled, JobTimeout, LockLost, Snooze
+from programs.group import Ended, Group, boot_time
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from programs.models import JobAttempt
+from programs.models import JobAttempt, JobLogEntry
 from programs.principals import PermissionRefused
 from programs.program_cache import RunnableProgram
 from programs.retries import RetryPolicy
 from programs.transitions.finish import Ending
 from programs.transitions.reap import reap_expired
-from tests.programs.conftest import FAILURE, SUCCESS, a_claimed, a_context, held
+from tests.programs.conftest import FAILURE, SUCCESS, a_claimed, a_context, claim_all, held
 
 
 def a_program(**fields):
@@ -242,7 +244,7 @@ in_the_database = pytest.mark.django_db(transaction=True)
 def test_an_ending_is_written_on_the_workers_own_connection(jobs):
     claimed = jobs.running()
 
-    assert finish_for_sure(held(claimed), SUCCESS)
+    assert finish_for_sure([(held(claimed), SUCCESS)])
 
     assert (jobs.status(claimed.number), jobs.attempts(claimed.number)) == ("COMPLETED", ["SUCCESS"])
 
@@ -254,7 +256,7 @@ def test_a_job_that_another_has_is_not_written(jobs, ending):
     jobs.expire_lock(claimed.number)
     reap_expired(jobs.cursor)
 
-    assert not finish_for_sure(held(claimed), ending)
+    assert not finish_for_sure([(held(claimed), ending)])
 
     assert (jobs.status(claimed.number), jobs.attempts(claimed.number)) == ("PENDING", ["LOST"])
 
@@ -265,7 +267,7 @@ def test_a_connection_that_died_meanwhile_is_replaced(jobs):
     pid = workers.connection().info.backend_pid
     jobs.cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
-    assert finish_for_sure(held(claimed), SUCCESS)
+    assert finish_for_sure([(held(claimed), SUCCESS)])
 
     assert jobs.attempts(claimed.number) == ["SUCCESS"]
 
@@ -273,7 +275,7 @@ def test_a_connection_that_died_meanwhile_is_replaced(jobs):
 class LosesTheAnswer(psycopg.Cursor):
     """The statement is carried out and committed; its answer never arrives."""
 
-    def fetchone(self):
+    def fetchall(self):
         self.connection.close()
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
@@ -284,7 +286,7 @@ def test_a_commit_whose_answer_was_lost_is_recognized(jobs, ending):
     claimed = jobs.running()
     workers.connection().cursor_factory = LosesTheAnswer
 
-    assert finish_for_sure(held(claimed), ending)
+    assert finish_for_sure([(held(claimed), ending)])
 
     assert jobs.status(claimed.number) == ending.status
     assert jobs.attempts(claimed.number) == [ending.attempt_result]
@@ -305,7 +307,7 @@ def test_what_the_reaper_stored_meanwhile_is_not_taken_for_ours(jobs):
 
     workers.connection().cursor_factory = TooLate
 
-    assert not finish_for_sure(held(claimed), SUCCESS)
+    assert not finish_for_sure([(held(claimed), SUCCESS)])
 
     assert (jobs.status(claimed.number), jobs.attempts(claimed.number)) == ("PENDING", ["LOST"])
 
@@ -318,7 +320,7 @@ def test_while_the_database_is_away_it_is_tried_for_a_while_and_then_given_up(jo
     monkeypatch.setitem(connection.settings_dict, "HOST", "/nowhere")
 
     with pytest.raises(psycopg.OperationalError):
-        finish_for_sure(held(claimed), SUCCESS)
+        finish_for_sure([(held(claimed), SUCCESS)])
 
     monkeypatch.undo()
     assert jobs.status(claimed.number) == "RUNNING"
@@ -346,7 +348,7 @@ def test_while_the_database_is_away_it_is_tried_for_a_while_and_then_given_up(jo
 def test_a_finish_that_is_refused_for_its_data_is_written_without_them(jobs, ending):
     claimed = jobs.running()
 
-    assert finish_for_sure(held(claimed), ending)
+    assert finish_for_sure([(held(claimed), ending)])
 
     job = jobs.row(claimed.number)
     assert (job.status, job.outcome, job.failure_kind) == ("FAILED", "ERROR", "PERMANENT")
@@ -365,6 +367,160 @@ def test_progress_that_nobody_can_store_does_not_leave_the_job_without_an_end(jo
     except ValueError as error:  # to refuse it at once is right as well
         ending = raised(error, claimed, a_program(), context)
 
-    assert finish_for_sure(held(claimed), ending)
+    assert finish_for_sure([(held(claimed), ending)])
 
     assert jobs.row(claimed.number).is_terminal
+
+
+# ---- a group ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def group(jobs):
+    """A group of so many running jobs; each line of `logs` is what each of them says."""
+
+    def make(count, *, line=None):
+        numbers = [jobs.queued() for _ in range(count)]
+        claimed = claim_all(jobs.cursor, numbers, jobs.worker)
+        made = Group(claimed, worker="w@here", claimed_at=boot_time(), travels_alone=False)
+        made.numbers, made.line = numbers, line
+        return made
+
+    return make
+
+
+def run_all(group, endings):
+    """As if the actions had run, with these endings."""
+    for ending in endings:
+        job, held = group.take()
+        context = a_context(job)
+        if group.line:
+            context.log.info(group.line)
+        group.end(Ended(held, ending, context.log))
+
+
+def lines(number):
+    return list(JobLogEntry.objects.filter(job_number=number).values_list("message", flat=True))
+
+
+@in_the_database
+def test_of_a_group_only_the_ending_that_the_database_refuses_is_replaced(jobs, group):
+    three = group(3, line="hello")
+    run_all(three, [SUCCESS, Ending(Status.PENDING, AttemptResult.TRANSIENT, traceback="\x00"), SUCCESS])
+
+    completion.settle(three)
+
+    first, refused, last = three.numbers
+    assert [jobs.attempts(number) for number in (first, last)] == [["SUCCESS"]] * 2
+    assert (jobs.status(refused), jobs.attempts(refused)) == ("FAILED", ["PERMANENT"])
+    assert jobs.row(refused).error["message"].startswith("result could not be stored: ")
+    assert [lines(number) for number in three.numbers] == [["hello"]] * 3
+    assert three.take_ended() == ([], False)
+
+
+@in_the_database
+def test_of_a_group_whose_commit_lost_its_answer_each_ending_is_recognized(jobs, group):
+    three = group(3)
+    run_all(three, [SUCCESS, FAILURE, SUCCESS])
+    workers.connection().cursor_factory = LosesTheAnswer
+
+    completion.settle(three)
+
+    assert [jobs.attempts(number) for number in three.numbers] == [["SUCCESS"], ["PERMANENT"], ["SUCCESS"]]
+    assert [jobs.row(number).attempts for number in three.numbers] == [1, 1, 1]
+
+
+@in_the_database
+def test_of_a_group_that_was_partly_taken_away_the_rest_is_written(jobs, group):
+    three = group(3)
+    run_all(three, [SUCCESS] * 3)
+    jobs.expire_lock(three.numbers[1])
+    reap_expired(jobs.cursor)
+
+    completion.settle(three)
+
+    assert [jobs.attempts(number) for number in three.numbers] == [["SUCCESS"], ["RETURNED"], ["SUCCESS"]]
+
+
+@in_the_database
+@pytest.mark.parametrize("is_committed", [True, False], ids=["committed", "not sent"])
+def test_what_the_watcher_could_not_write_is_kept_and_written_once_by_the_next(jobs, group, other, is_committed):
+    three = group(3, line="hello")
+    run_all(three, [SUCCESS, FAILURE])
+    other.cursor_factory = LosesTheAnswer
+    cursor = other.cursor()
+    if not is_committed:
+        other.close()
+
+    with pytest.raises(psycopg.OperationalError):
+        completion.settle_once(cursor, three)
+
+    assert jobs.attempts(three.numbers[0]) == (["SUCCESS"] if is_committed else [])
+    run_all(three, [SUCCESS])
+    completion.settle(three)
+    assert [jobs.attempts(number) for number in three.numbers] == [["SUCCESS"], ["PERMANENT"], ["SUCCESS"]]
+    assert [jobs.row(number).attempts for number in three.numbers] == [1, 1, 1]
+    assert [lines(number) for number in three.numbers] == [["hello"]] * 3
+
+
+class IsToldToEnd(psycopg.Cursor):
+    """The process is told to end while it waits for the database."""
+
+    def execute(self, query, *args, **kwargs):
+        if "jobsite_jobattempt" in query:
+            raise SystemExit
+        return super().execute(query, *args, **kwargs)
+
+
+@in_the_database
+def test_endings_whose_writing_is_interrupted_are_written_by_the_last_try(jobs, group, other):
+    three = group(3, line="hello")
+    run_all(three, [SUCCESS] * 3)
+    workers.connection().cursor_factory = IsToldToEnd
+
+    with pytest.raises(SystemExit):
+        completion.settle(three)
+    assert [jobs.status(number) for number in three.numbers] == ["RUNNING"] * 3
+    completion.settle_once(other.cursor(), three)
+
+    assert [jobs.attempts(number) for number in three.numbers] == [["SUCCESS"]] * 3
+    assert [lines(number) for number in three.numbers] == [["hello"]] * 3
+
+
+@in_the_database
+def test_the_watcher_and_the_jobs_thread_at_once_write_each_ending_once(jobs, group, other):
+    for _ in range(4):
+        fifty = group(50, line="hello")
+        done = threading.Event()
+
+        def watch(fifty=fifty, done=done):
+            while not done.is_set():
+                completion.settle_once(other.cursor(), fifty)
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        for _ in range(50):
+            run_all(fifty, [SUCCESS])
+            if fifty.is_to_flush:
+                completion.settle(fifty)
+        completion.settle(fifty)
+        done.set()
+        watching.join()
+
+        assert [jobs.attempts(number) for number in fifty.numbers] == [["SUCCESS"]] * 50
+        assert JobLogEntry.objects.filter(job_number__in=fifty.numbers).count() == 50
+
+
+@in_the_database
+def test_once_refused_and_once_unsure_no_ending_is_taken_for_stale(jobs, group, other):
+    three = group(3)
+    run_all(three, [SUCCESS] * 2)
+    other.cursor_factory = LosesTheAnswer
+    with pytest.raises(psycopg.OperationalError):
+        completion.settle_once(other.cursor(), three)
+    run_all(three, [Ending(Status.PENDING, AttemptResult.TRANSIENT, traceback="\x00")])
+
+    ended, was_unsure = three.take_ended()
+    written = finish_for_sure([(one.held, one.ending) for one in ended], was_unsure=was_unsure)
+
+    assert written == {one.held.token for one in ended}

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from programs import job_log
-from programs.job_log import LINE_BYTES, ActionLogHandler, JobLog, capture_logging
+from programs.job_log import LINE_BYTES, ActionLogHandler, JobLog, capture_logging, close_all
 from programs.models import JobLogEntry
 
 pytestmark = pytest.mark.django_db
@@ -79,7 +79,7 @@ def test_the_numbering_goes_on_from_flush_to_flush_and_from_run_to_run(log, new_
 def test_nothing_said_costs_nothing(log, django_assert_num_queries):
     with django_assert_num_queries(0), connection.cursor() as cursor:
         log.flush(cursor)
-        log.close(cursor)
+        close_all(cursor, [log])
 
 
 def test_a_thousand_lines_are_one_statement(log, django_assert_num_queries, number):
@@ -147,7 +147,7 @@ def test_beyond_its_bytes_a_job_is_not_heard_and_the_end_of_the_log_says_so(log,
     for _ in range(30):
         log.info("123456789")
 
-    log.close(cursor)
+    close_all(cursor, [log])
 
     messages = stored(number, "message")
     assert messages[:10] == ["123456789"] * 10

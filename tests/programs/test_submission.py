@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from jobsite import brokers
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound, Refusal
@@ -11,7 +11,7 @@ from jobsite.tenants.models import Membership, Role, Tenant
 from programs import principals, submission
 from programs.lifecycle import Trigger
 from programs.models import Job, Program
-from programs.submission import Options, submit, submit_as
+from programs.submission import Options, submit, submit_as, submit_many
 
 pytestmark = pytest.mark.django_db
 
@@ -129,11 +129,45 @@ def test_the_job_that_is_returned_can_be_used_at_once(give):
     assert str(job) == f"#{job.number}"
 
 
-def test_a_submission_costs_one_statement_beside_finding_the_program(give, django_assert_num_queries):
-    give()
+def test_a_submission_is_one_round_trip_once_its_program_is_known(give, tmp_path):
+    for _ in range(3):
+        give()  # the program is read, the statement is prepared
 
-    with django_assert_num_queries(2):
+    with (tmp_path / "trace").open("wb") as trace:
+        connection.connection.pgconn.trace(trace.fileno())
         give()
+        connection.connection.pgconn.untrace()
+
+    assert (tmp_path / "trace").read_text(errors="replace").count("ReadyForQuery") == 1
+
+
+def test_a_program_that_was_edited_since_it_was_read_is_read_again(give, define):
+    give(7)
+
+    define("scores", parameters={**SCHEMA, "required": ["student", "note"]}, priority=9)
+
+    with refused(Invalid, "invalid_parameters"):
+        give(7)
+    assert give(7, parameters={"note": "n"}).priority == 9
+
+
+def test_a_program_that_was_deleted_since_it_was_read_is_not_found(give):
+    give(7)
+
+    Program.objects.update(deleted_at=NOW)
+
+    with pytest.raises(NotFound):
+        give(7)
+
+
+def test_a_program_that_was_terminated_since_it_was_read_takes_no_automatic_job(give):
+    give(7)
+
+    Program.objects.update(status="TERMINATED")
+
+    assert give(7).status == "PENDING"
+    with refused(Forbidden, "program_terminated"):
+        give(7, trigger=Trigger.AUTOMATIC)
 
 
 @pytest.mark.parametrize(
@@ -478,3 +512,112 @@ def test_a_principal_can_be_made_once_and_used_for_many(tenant, bob, scores):
     numbers = [submit_as(principal, "scores", {"student": student}).number for student in range(5)]
 
     assert numbers == sorted(numbers)
+
+
+# ---- many at once ----------------------------------------------------------------------------------------
+
+
+def many(*students, **options):
+    return [{"program": "scores", "parameters": {"student": student}, **options} for student in students]
+
+
+def test_many_jobs_are_submitted_at_once_in_their_order(tenant, bob, scores):
+    numbers = submit_many(tenant=tenant, user=bob, jobs=many(*range(2_500), priority=4))
+
+    assert numbers == sorted(numbers)
+    jobs = Job.objects.order_by("number")
+    assert [job.parameters["student"] for job in jobs] == list(range(2_500))
+    assert {(job.number in set(numbers), job.priority, job.status) for job in jobs} == {(True, 4, "PENDING")}
+    assert {job.context.content["submitted_by"] for job in jobs.select_related("context")} == {"bob"}
+
+
+def test_nothing_of_many_is_submitted_when_one_is_wrong_and_all_wrong_ones_are_named(tenant, scores):
+    jobs = [*many(1, "two"), {"program": "scores", "parameters": {}}, *many(4)]
+
+    with refused(Invalid, "invalid_parameters") as refusal:
+        submit_many(tenant=tenant, jobs=jobs)
+
+    pointers = [error["pointer"] for error in refusal.value.details["errors"]]
+    assert pointers == ["/jobs/1/parameters/student", "/jobs/2/parameters/student"]
+    assert str(refusal.value).startswith("/jobs/1/parameters/student: ")
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        ({"parameters": {}}, "/jobs/1: a job has a program"),
+        ({"program": "scores", "parameters": []}, "/jobs/1: a job has a program"),
+        ({"program": "scores", "colour": "red"}, "/jobs/1: colour is no option of a job; there are hold,"),
+        ({"program": "scores", "parameters": {"student": 1}, "priority": 101}, "/jobs/1: priority must be"),
+        ({"program": "scores", "parameters": {"student": 1}, "scheduled_at": "soon"}, "/jobs/1: scheduled_at: "),
+        ({"program": "nothing"}, "/jobs/1: no program nothing in tenant acme"),
+    ],
+)
+def test_what_is_wrong_with_one_of_many_is_named_with_its_place(tenant, scores, job, said):
+    with pytest.raises(Refusal) as refusal:
+        submit_many(tenant=tenant, jobs=[*many(1), job])
+
+    assert str(refusal.value).startswith(said)
+    assert not Job.objects.exists()
+
+
+def test_one_duplicate_among_many_refuses_them_all(tenant, give, rejecting):
+    first = give(7, code="import")
+
+    with refused(Conflict, "duplicate_job") as refusal:
+        submit_many(
+            tenant=tenant, jobs=[{"program": "import", "parameters": {"student": student}} for student in (6, 7, 8)]
+        )
+
+    assert refusal.value.details["existing_job"] == first.number
+    assert str(refusal.value).startswith(f"/jobs/1: duplicate of job {first.number}")
+    assert Job.objects.count() == 1
+
+
+def test_what_was_submitted_before_under_its_key_is_told_again(tenant, scores):
+    jobs = [job | {"idempotency_key": f"k{place}"} for place, job in enumerate(many(1, 2, 3))]
+    [middle] = submit_many(tenant=tenant, jobs=jobs[1:2])
+
+    numbers = submit_many(tenant=tenant, jobs=jobs)
+
+    assert numbers[1] == middle
+    assert Job.objects.count() == len(set(numbers)) == 3
+
+
+def test_more_than_ten_thousand_at_once_are_refused(tenant, scores):
+    with refused(Invalid, "too_many_jobs"):
+        submit_many(tenant=tenant, jobs=({"program": "scores", "parameters": {"student": n}} for n in range(10_001)))
+
+
+def test_a_stranger_submits_none_of_many(tenant, charlie, scores):
+    with pytest.raises(NotFound):
+        submit_many(tenant=tenant, user=charlie, jobs=many(1))
+
+
+def test_a_program_that_was_edited_since_it_was_read_is_read_again_for_many(tenant, give, define):
+    submit_many(tenant=tenant, jobs=many(1))
+
+    define("scores", parameters={**SCHEMA, "required": ["student", "note"]})
+
+    with refused(Invalid, "invalid_parameters"):
+        submit_many(tenant=tenant, jobs=many(1))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_are_sent_on_their_way_after_the_commit(tenant, scores, broker):
+    with transaction.atomic():
+        numbers = submit_many(tenant=tenant, jobs=many(*range(10)))
+        assert broker.raw() == []
+
+    assert broker.numbers() == numbers[:2]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_die_with_the_callers_transaction(tenant, scores, broker):
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        submit_many(tenant=tenant, jobs=many(*range(10)))
+        raise ZeroDivisionError
+
+    assert not Job.objects.exists()
+    assert broker.raw() == []

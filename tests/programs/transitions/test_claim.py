@@ -37,7 +37,7 @@ def test_a_claim_writes_the_lock_and_tells_all_that_a_run_needs(jobs, worker):
         timedelta(seconds=LOCK_SECONDS), abs=timedelta(seconds=1)
     )
     assert (claimed.number, claimed.token, claimed.fence) == (number, token, 1)
-    assert (claimed.tenant, claimed.queue, claimed.program_id) == ("acme", "default", jobs.program.pk)
+    assert (claimed.tenant, claimed.queue_id, claimed.program_id) == ("acme", jobs.queue_id, jobs.program.pk)
     assert (claimed.attempts, claimed.losses, claimed.returns, claimed.program_version) == (0, 0, 0, 1)
     assert claimed.claimed_at == job.claimed_at
 

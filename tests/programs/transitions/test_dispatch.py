@@ -9,7 +9,7 @@ import pytest
 from jobsite.tenants.models import Tenant
 from programs.models import Job, Lane, Program, Queue, Worker, WorkerManager
 from programs.transitions.cancel import cancel
-from programs.transitions.dispatch import ADVISORY_CLASS, dispatch, dispatch_one, requeue, wake
+from programs.transitions.dispatch import ADVISORY_CLASS, Dispatched, dispatch, offer, requeue, wake
 from programs.transitions.finish import finish
 from programs.transitions.submit import insert
 from tests.programs.conftest import LOCK_SECONDS, SUCCESS, claim_all, held, new_worker, queue_row, until
@@ -26,7 +26,8 @@ def send(jobs, cursor=None, queue_id=None):
 
 
 def send_one(jobs, number, cursor=None):
-    return dispatch_one(cursor or jobs.cursor, number=number, lock_seconds=LOCK_SECONDS)
+    offered = offer(cursor or jobs.cursor, number=number, lock_seconds=LOCK_SECONDS)
+    return offered if isinstance(offered, Dispatched) else None
 
 
 @pytest.fixture
@@ -184,14 +185,14 @@ def test_a_managers_limit_bounds_the_idle_children(jobs, ready, cursor, limit, r
         (0, None, 3),
         (19, 0.01, 3),  # a few lucky runs fill no window
         (20, 0.3, 3),
-        (20, 0.02, 10),  # 2 children x 100 ms / 20 ms
+        (20, 0.018, 10),  # 2 children x 100 ms / (18 + 2 ms around it)
         (5_000, 0.001, 40),  # at most 20 a child
     ],
 )
 def test_short_jobs_make_the_window_as_deep_as_a_tenth_of_a_second(jobs, ready, cursor, runs, mean, window):
     new_worker(cursor, children=2)
     ready(60)
-    Program.objects.update(measured_runs=runs, mean_seconds=mean)
+    Program.objects.update(measured_runs=runs, mean_seconds=mean, travels_in_groups=False)
 
     assert len(send(jobs)) == window
 
@@ -199,7 +200,7 @@ def test_short_jobs_make_the_window_as_deep_as_a_tenth_of_a_second(jobs, ready, 
 def test_short_jobs_that_are_out_count_against_the_tenth_of_a_second(jobs, ready, cursor):
     new_worker(cursor, children=2)
     ready(60)
-    Program.objects.update(measured_runs=20, mean_seconds=0.02)
+    Program.objects.update(measured_runs=20, mean_seconds=0.018)
     numbers = send(jobs)
 
     consume(jobs, numbers[:4])
@@ -217,6 +218,75 @@ def test_a_long_job_ends_the_row_of_short_ones(jobs, define, ready, cursor):
     ready(10, short)
 
     assert sorted(send(jobs)) == first
+
+
+# ---- groups ----------------------------------------------------------------------------------------------
+
+
+def groups(jobs):
+    """Dispatch once; the group of each job that went out."""
+    moved = dispatch(jobs.cursor, queue_id=jobs.queue_id, lock_seconds=LOCK_SECONDS)
+    return {one.number: one.group for one in moved}
+
+
+@pytest.mark.parametrize(
+    ("program", "job", "is_grouped"),
+    [
+        ({}, {}, True),
+        ({"mean_seconds": 0.004}, {}, True),
+        ({"mean_seconds": 0.0041}, {}, False),
+        ({"measured_runs": 19}, {}, False),
+        ({"travels_in_groups": False}, {}, False),
+        ({}, {"alone": True}, False),
+        ({}, {"losses": 1, "attempts": 1, "fence": 1}, False),
+    ],
+)
+def test_only_what_is_known_to_be_short_and_has_hurt_nobody_shares_a_message(
+    jobs, ready, wide, program, job, is_grouped
+):
+    numbers = ready(3)
+    Program.objects.update(**{"measured_runs": 20, "mean_seconds": 0.001} | program)
+    Job.objects.filter(number=numbers[1]).update(**job)
+
+    sent = groups(jobs)
+
+    of_program = jobs.program.pk if is_grouped or job else None
+    assert sent == dict(zip(numbers, [of_program, jobs.program.pk if is_grouped else None, of_program], strict=True))
+
+
+def test_a_child_of_another_job_shares_no_message(jobs, ready, wide):
+    parent, child = ready(2)
+    Program.objects.update(measured_runs=20, mean_seconds=0.001)
+    Job.objects.filter(number=child).update(parent_id=parent, child_key="one", trigger="CHILD")
+
+    assert groups(jobs) == {parent: jobs.program.pk, child: None}
+
+
+@pytest.mark.parametrize(
+    ("children", "mean", "window"),
+    [
+        (2, 0.0008, 200),  # 2 children x 100 ms / (0.8 + 0.2 ms around it)
+        (1, 0.0008, 100),
+        (2, 0.0038, 50),
+        (1, 0.0, 500),
+    ],
+)
+def test_a_tenth_of_a_second_holds_many_jobs_of_a_group(jobs, ready, cursor, children, mean, window):
+    new_worker(cursor, children=children)
+    ready(600)
+    Program.objects.update(measured_runs=20, mean_seconds=mean)
+
+    assert len(send(jobs)) == pytest.approx(window, abs=1)
+
+
+def test_each_job_tells_how_many_are_out_for_how_many_children(jobs, ready, cursor):
+    new_worker(cursor, children=2)
+    ready(30)
+    Program.objects.update(measured_runs=20, mean_seconds=0.001)
+
+    moved = dispatch(cursor, queue_id=jobs.queue_id, lock_seconds=LOCK_SECONDS)
+
+    assert {(one.queued, one.children) for one in moved} == {(30, 2)}
 
 
 # ---- what is not dispatched ------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ from uuid import uuid4
 import pytest
 
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from programs.models import JobAttempt, Program
+from programs.models import Job, JobAttempt, Program
 from programs.transitions.cancel import cancel
 from programs.transitions.dispatch import dispatch, wake
-from programs.transitions.finish import Ending, Held, StaleJob, finish, stored_attempts
+from programs.transitions.finish import Ending, Held, StaleJob, finish, finish_all, stored_attempts
 from programs.transitions.reap import reap_expired
 from programs.transitions.renew import renew
 from tests.programs.conftest import FAILURE, LOCK_SECONDS, SUCCESS, WAITING, claim_all, held
@@ -284,3 +284,106 @@ def runs_again(jobs, number, worker):
     wake(jobs.cursor, [number])
     dispatch(jobs.cursor, queue_id=jobs.queue_id, lock_seconds=LOCK_SECONDS)
     return bool(claim_all(jobs.cursor, [number], worker))
+
+
+# ---- many at once ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def group(jobs):
+    """Running jobs of one claim."""
+
+    def make(count, program=None, **fields):
+        numbers = [jobs.queued(program, **fields) for _ in range(count)]
+        return claim_all(jobs.cursor, numbers, jobs.worker)
+
+    return make
+
+
+def test_the_runs_of_a_group_end_each_in_its_own_way_in_one_statement(jobs, group):
+    done, stale, retried, failed, told, snoozed, stopped = claimed = group(7)
+    jobs.expire_lock(stale.number)
+    reap_expired(jobs.cursor)
+    cancel(jobs.cursor, number=told.number, tenant_id=told.tenant_id, by="alice", reason="")
+    endings = [SUCCESS, SUCCESS, RETRY, FAILURE, RETRY, SNOOZE, CANCELED]
+
+    good = finish_all(jobs.cursor, [(held(one), ending) for one, ending in zip(claimed, endings, strict=True)])
+
+    assert good == {one.token for one in claimed} - {stale.token}
+    assert {one.number: (jobs.status(one.number), *jobs.attempts(one.number)) for one in claimed} == {
+        done.number: ("COMPLETED", "SUCCESS"),
+        stale.number: ("PENDING", "RETURNED"),
+        retried.number: ("PENDING", "TRANSIENT"),
+        failed.number: ("FAILED", "PERMANENT"),
+        told.number: ("CANCELED", "TRANSIENT"),
+        snoozed.number: ("PENDING", "RETURNED"),
+        stopped.number: ("CANCELED", "CANCELED"),
+    }
+    assert [jobs.row(one.number).attempts for one in claimed] == [1, 0, 1, 1, 1, 0, 1]
+    assert [jobs.row(one.number).blocked for one in claimed] == [None, None, "SCHEDULED", None, None, None, None]
+    assert [jobs.row(one.number).result for one in claimed] == [SUCCESS.result, None, None, None, None, None, None]
+    assert not Job.objects.exclude(lock_token=None).exists()
+
+
+def test_each_run_of_a_group_is_written_under_its_own_token_and_start(jobs, group):
+    claimed = group(3)
+    starts = [one.claimed_at + timedelta(milliseconds=place) for place, one in enumerate(claimed, start=1)]
+    endings = [
+        (Held(one.number, one.token, "w@here", start), SUCCESS) for one, start in zip(claimed, starts, strict=True)
+    ]
+
+    finish_all(jobs.cursor, endings[::-1])
+
+    written = list(JobAttempt.objects.order_by("job_id").values_list("token", "started_at", "fence"))
+    assert written == [(one.token, start, 1) for one, start in zip(claimed, starts, strict=True)]
+    assert [jobs.row(one.number).started_at for one in claimed] == starts
+
+
+@pytest.mark.parametrize(
+    ("before", "endings", "after"),
+    [
+        (1, "FF", 3),
+        (1, "FFSF", 1),
+        (1, "SFF", 2),
+        (1, "FFS", 0),
+        (1, "FCRF", 3),
+        (1, "CR", 1),
+        (0, "SSS", 0),
+        (0, "FSFSF", 1),
+    ],
+)
+@pytest.mark.parametrize("turn", [1, -1], ids=["in order", "backwards"])
+def test_failures_in_a_row_are_counted_in_order_of_number_within_a_group(
+    jobs, define, group, before, endings, after, turn
+):
+    program = define(max_consecutive_failures=50)
+    Program.objects.filter(pk=program.pk).update(consecutive_failures=before)
+    kinds = {"F": FAILURE, "S": SUCCESS, "C": CANCELED, "R": RETRY}
+    claimed = group(len(endings), program)
+
+    finish_all(jobs.cursor, [(held(one), kinds[kind]) for one, kind in zip(claimed, endings, strict=True)][::turn])
+
+    program.refresh_from_db()
+    assert program.consecutive_failures == after
+
+
+def test_a_stale_failure_in_a_group_is_not_counted(jobs, define, group):
+    program = define(max_consecutive_failures=50)
+    claimed = group(3, program)
+    jobs.expire_lock(claimed[1].number)
+    reap_expired(jobs.cursor)
+
+    finish_all(jobs.cursor, [(held(one), FAILURE) for one in claimed])
+
+    program.refresh_from_db()
+    assert program.consecutive_failures == 2
+
+
+def test_the_programs_of_a_mixed_group_are_counted_each_by_itself(jobs, define):
+    programs = [define(code, max_consecutive_failures=50) for code in ("one", "two")]
+    numbers = [jobs.queued(programs[place % 2]) for place in range(6)]
+    claimed = claim_all(jobs.cursor, numbers, jobs.worker)
+
+    finish_all(jobs.cursor, [(held(one), SUCCESS if place == 3 else FAILURE) for place, one in enumerate(claimed)])
+
+    assert [Program.objects.get(pk=program.pk).consecutive_failures for program in programs] == [3, 1]

@@ -8,8 +8,10 @@ import pytest
 from programs.models import JobAttempt, Program, Worker
 from programs.transitions import reap
 from programs.transitions.cancel import cancel
+from programs.transitions.finish import finish
 from programs.transitions.renew import renew
-from tests.programs.conftest import LOCK_SECONDS, new_worker
+from programs.transitions.start import start
+from tests.programs.conftest import LOCK_SECONDS, SUCCESS, claim_all, held, new_worker
 
 pytestmark = pytest.mark.django_db
 
@@ -326,6 +328,90 @@ def test_a_lock_that_was_taken_anew_since_it_was_shown_is_left_even_by_force(job
     assert clear(jobs, claimed, token=uuid4(), force=True) == []
 
     assert jobs.row(claimed.number).lock_token == claimed.token
+
+
+# ---- of a group ------------------------------------------------------------------------------------------
+
+REAPERS = {
+    "expired": lambda cursor, one, owner, message: reap.reap_expired(cursor),
+    "child": lambda cursor, one, owner, message: reap.reap_child(cursor, owner=owner, message=message),
+    "child timed out": lambda cursor, one, owner, message: reap.reap_child(
+        cursor, owner=owner, message=message, timed_out=True
+    ),
+    "tokens": lambda cursor, one, owner, message: reap.reap_tokens(cursor, [(one.number, one.token)], message="gone"),
+    "owners": lambda cursor, one, owner, message: reap.reap_owners(cursor, [owner]),
+    "cleared": lambda cursor, one, owner, message: reap.clear(
+        cursor, number=one.number, token=one.token, force=True, by="alice"
+    ),
+    "stuck": lambda cursor, one, owner, message: reap.expire_stuck(cursor),
+    "stuck, to fail": lambda cursor, one, owner, message: reap.expire_stuck(cursor, policy="FAIL"),
+}
+# Where each takes it as a run that had started.
+STARTED = {
+    "expired": ("FAILED", "LOST"),
+    "child": ("FAILED", "LOST"),
+    "child timed out": ("FAILED", "TIMEOUT"),
+    "tokens": ("FAILED", "LOST"),
+    "owners": ("FAILED", "LOST"),
+    "cleared": ("FAILED", "CLEARED"),
+    "stuck": ("FAILED", "TIMEOUT"),
+    "stuck, to fail": ("FAILED", "TIMEOUT"),
+}
+
+
+@pytest.fixture
+def one_of_a_group(jobs, worker, define):
+    """A run that is not known to have started, of a program that forgives nothing."""
+
+    def make():
+        program, message = define(max_worker_losses=1, on_worker_lost="FAIL", max_consecutive_failures=9), uuid4()
+        numbers = [jobs.queued(program) for _ in range(2)]
+        claimed, other = claim_all(jobs.cursor, numbers, worker, message=message)
+        finish(jobs.cursor, held(other), SUCCESS)
+        past = "clock_timestamp() - interval '1 second'"
+        jobs.set(claimed.number, f"lock_expires_at = {past}, stuck_at = {past}")
+        return claimed, worker.incarnation, message
+
+    return make
+
+
+@pytest.mark.parametrize("reaper", REAPERS)
+def test_a_run_of_a_group_that_had_not_started_comes_back_uncounted_and_alone(jobs, one_of_a_group, reaper):
+    claimed, owner, message = one_of_a_group()
+
+    [reaped] = REAPERS[reaper](jobs.cursor, claimed, owner, message)
+
+    job = jobs.row(claimed.number)
+    assert (reaped.status, job.status, job.outcome, job.error) == ("PENDING", "PENDING", "NORMAL", None)
+    assert (job.attempts, job.losses, job.alone, job.fence) == (0, 0, True, 1)
+    assert (job.lock_token, job.queued_at, job.finished_at) == (None, None, None)
+    attempt = JobAttempt.objects.get(job_id=claimed.number)
+    assert (attempt.result, attempt.started_at, attempt.token) == ("RETURNED", None, claimed.token)
+    assert Program.objects.get(pk=claimed.program_id).consecutive_failures == 0
+
+
+@pytest.mark.parametrize("reaper", REAPERS)
+def test_a_run_of_a_group_that_had_started_counts_like_any_other(jobs, one_of_a_group, reaper):
+    claimed, owner, message = one_of_a_group()
+    start(jobs.cursor, held(claimed))
+
+    REAPERS[reaper](jobs.cursor, claimed, owner, message)
+
+    job = jobs.row(claimed.number)
+    assert (job.status, *jobs.attempts(claimed.number)) == STARTED[reaper]
+    assert job.attempts == 1
+    assert job.losses == (0 if STARTED[reaper][1] == "TIMEOUT" else 1)
+
+
+@pytest.mark.parametrize("reaper", REAPERS)
+def test_a_run_of_a_group_that_was_asked_to_stop_does_not_come_back(jobs, one_of_a_group, reaper):
+    claimed, owner, message = one_of_a_group()
+    cancel(jobs.cursor, number=claimed.number, tenant_id=claimed.tenant_id, by="alice", reason="")
+
+    REAPERS[reaper](jobs.cursor, claimed, owner, message)
+
+    assert (jobs.status(claimed.number), jobs.attempts(claimed.number)) == ("CANCELED", ["RETURNED"])
+    assert jobs.row(claimed.number).attempts == 0
 
 
 # ---- beside others ---------------------------------------------------------------------------------------

@@ -1,15 +1,21 @@
-"""jobsite doctor: what is wrong with this installation, and how to mend it."""
+"""jobsite doctor: what is wrong with this installation, and how to mend it; or whether the invariants hold."""
 
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from django.db import connection
+from rich.table import Table
 from rich.text import Text
 
+from jobsite.brokers import BrokerUnavailable
 from jobsite.cli import printing
 from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.base import add_json
-from programs import diagnosis
+from jobsite.errors import Invalid, Refusal
+from programs import diagnosis, invariants
+from programs.invariants import NotChecked, Report, Violation
 
 
 class Command(BaseCommand):
@@ -18,16 +24,32 @@ class Command(BaseCommand):
     help = "Look for what is wrong with this installation; exit status 1 when something is."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """--json."""
+        """--invariants, --at-rest, --json."""
+        parser.add_argument(
+            "--invariants",
+            action="store_true",
+            help="instead ask of all jobs whether the protocol's invariants hold; reads only, also on a live system",
+        )
+        parser.add_argument(
+            "--at-rest",
+            action="store_true",
+            help="with --invariants: nothing is left to do, so every job has ended and the brokers are empty",
+        )
         add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the findings."""
+        """Print the findings, or the violations."""
+        if options["at_rest"] and not options["invariants"]:
+            raise Invalid("--at-rest goes with --invariants")
+        is_good = self._invariants(options) if options["invariants"] else self._findings(options)
+        self.finish(0 if is_good else 1)
+
+    def _findings(self, options: dict[str, Any]) -> bool:
         findings = diagnosis.examine()
         is_good = all(finding.is_good for finding in findings)
         if options["json"]:
             printing.print_json([asdict(finding) for finding in findings])
-            self.finish(0 if is_good else 1)
+            return is_good
         out = printing.console()
         for finding in findings:
             mark = Text("✓ ", style="green") if finding.is_good else Text("✗ ", style="red")
@@ -35,4 +57,42 @@ class Command(BaseCommand):
             if not finding.is_good and finding.mend:
                 out.print(Text(f"  {'':<15}→ {finding.mend}", style="yellow"))
         out.print("\n[green]All is well.[/]" if is_good else "\n[yellow]Something needs care.[/]")
-        self.finish(0 if is_good else 1)
+        return is_good
+
+    def _invariants(self, options: dict[str, Any]) -> bool:
+        try:
+            with connection.cursor() as cursor:
+                report = invariants.examine(cursor, at_rest=options["at_rest"])
+        except (NotChecked, BrokerUnavailable) as error:
+            raise Refusal(str(error), code="not_checked") from error
+        if options["json"]:
+            printing.print_json({"holds": not report.violations, **asdict(report)})
+            return not report.violations
+        if report.violations:
+            printing.console().print(_violations(report.violations))
+        printing.console().print(_summary(report))
+        return not report.violations
+
+
+def _violations(violations: Sequence[Violation]) -> Table:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(style="red", no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for violation in violations:
+        table.add_row("✗", violation.invariant, Text(violation.rule))
+        for one in violation.said.split("; "):
+            table.add_row("", "", Text(one, style="yellow"))
+        if violation.count > 1 and len(violation.jobs) > 1:
+            named = ", ".join(str(job) for job in violation.jobs)
+            more = ", …" if violation.count > len(violation.jobs) else ""
+            table.add_row("", "", Text(f"jobs {named}{more}", style="dim"))
+    return table
+
+
+def _summary(report: Report) -> Text:
+    size = f"jobs {report.jobs:,}, attempts {report.attempts:,}, {printing.span(report.seconds)}"
+    if not report.violations:
+        return Text(f"All invariants hold ({report.rules} rules, {size}).", style="green")
+    broken = len(report.violations)
+    return Text(f"\n{broken} of {report.rules} rules {'is' if broken == 1 else 'are'} broken ({size}).", style="red")

@@ -1,0 +1,16 @@
+"""The job of the benchmark as a Django task."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from jobsite.bench import ledger
+
+# Django has them itself from version 6 on.
+_tasks: Any = import_module("django.tasks" if find_spec("django.tasks") else "django_tasks")
+
+
+@_tasks.task()
+def mark(number: int) -> None:
+    """Note that the task runs."""
+    ledger.write(number)

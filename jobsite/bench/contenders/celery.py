@@ -1,0 +1,99 @@
+"""Celery by itself, where a message is all there is, and Celery with its results in PostgreSQL."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jobsite.bench.contenders.base import SHORT, SLEEP_SECONDS, SLEEPING, Client, Contender
+from jobsite.bench.processes import Launch
+
+APP = "jobsite.bench.bodies.celery_app"
+RESULTS_VARIABLE, REUSE_VARIABLE = "JOBSITE_BENCH_RESULTS", "JOBSITE_BENCH_REUSE"
+DJANGO = {"DJANGO_SETTINGS_MODULE": "jobsite.bench.bodies.django_settings"}
+
+
+def worker(app: str, pool: str, children: int, *options: str) -> list[str]:
+    """The argv of a Celery worker; the options that spare it talk with others are the same for all."""
+    quiet = ("--without-mingle", "--without-gossip", "-l", "WARNING")
+    return ["-m", "celery", "-A", app, "worker", "-P", pool, "-c", str(children), *quiet, *options]
+
+
+@dataclass(frozen=True)
+class BareCelery(Contender):
+    """Celery with task_ignore_result on Redis: nothing is recorded."""
+
+    pool: str = "prefork"
+
+    kinds: ClassVar[tuple[str, ...]] = (SHORT, SLEEPING)
+
+    def workers(self) -> list[Launch]:
+        """One worker."""
+        return [Launch(worker(APP, self.pool, self.children))]
+
+    def connect(self) -> Client:
+        """The application knows its broker from the environment."""
+        return CeleryClient()
+
+
+@dataclass(frozen=True)
+class CeleryResults(Contender):
+    """Celery with django-celery-results: each task has a row, with its start and its arguments.
+
+    `reuse` is CELERY_DB_REUSE_MAX: without it Celery's Django fixup closes the connection around every task.
+    """
+
+    reuse: int | None = None
+
+    def workers(self) -> list[Launch]:
+        """One worker."""
+        reuse = {REUSE_VARIABLE: str(self.reuse)} if self.reuse else {}
+        environment = {**DJANGO, RESULTS_VARIABLE: "django-db", **reuse}
+        return [Launch(worker(APP, "prefork", self.children), environment)]
+
+    def connect(self) -> Client:
+        """Migrate the database."""
+        return CeleryResultsClient()
+
+
+class CeleryClient(Client):
+    """`delay`, as everybody does."""
+
+    def __init__(self) -> None:
+        from jobsite.bench.bodies.celery_app import app, mark
+
+        self._app, self._mark = app, mark
+
+    def submit(self, mark: int, kind: str) -> None:
+        """See Client."""
+        arguments = (mark, SLEEP_SECONDS) if kind == SLEEPING else (mark,)
+        self._mark.delay(*arguments)
+
+    def clear(self) -> None:
+        """Empty the queue."""
+        self._app.control.purge()
+
+
+class CeleryResultsClient(CeleryClient):
+    """The same, and the results' rows."""
+
+    def __init__(self) -> None:
+        import django
+
+        django.setup()
+        from django.core.management import call_command
+
+        call_command("migrate", verbosity=0, interactive=False)
+        super().__init__()
+
+    def clear(self) -> None:
+        """Empty the queue and the table."""
+        from django.db import connection
+
+        super().clear()
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE django_celery_results_taskresult")
+
+    def finished(self) -> int | None:
+        """Results that say SUCCESS."""
+        from django_celery_results.models import TaskResult
+
+        return int(TaskResult.objects.filter(status="SUCCESS").count())

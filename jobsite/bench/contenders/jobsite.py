@@ -1,0 +1,145 @@
+"""jobsite itself, by its public doors: `submit` and `celery -A jobsite worker`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jobsite.bench.contenders.base import ALONE, SHORT, SLEEP_SECONDS, SLEEPING, Client, Contender
+from jobsite.bench.contenders.celery import worker
+from jobsite.bench.processes import Launch
+
+QUEUE = "default"
+TENANT = "bench"
+CHUNK = 10_000
+SETTINGS = {"DJANGO_SETTINGS_MODULE": "jobsite.settings"}
+SHORT_SECONDS = 0.004  # PROTOCOL "Groups": a program whose runs take no longer is short
+KNOWN_RUNS = 20
+
+CLEAR_ALL = "TRUNCATE jobsite_joblogentry, jobsite_jobattempt, jobsite_job"
+# In one transaction. Open jobs are never deleted, says a trigger; these are the benchmark's own.
+CLEAR_SINCE = """
+ALTER TABLE jobsite_job DISABLE TRIGGER USER;
+DELETE FROM jobsite_job WHERE number > {since};
+ALTER TABLE jobsite_job ENABLE TRIGGER USER;
+"""
+
+
+@dataclass(frozen=True)
+class Jobsite(Contender):
+    """jobsite with one worker."""
+
+    pool: str = "prefork"
+    is_grown: bool = False
+
+    kinds: ClassVar[tuple[str, ...]] = (SHORT, ALONE, SLEEPING)
+    has_bulk: ClassVar[bool] = True
+
+    def workers(self) -> list[Launch]:
+        """One worker."""
+        return [Launch(worker("jobsite", self.pool, self.children, "-Q", QUEUE), SETTINGS)]
+
+    def connect(self) -> Client:
+        """Migrate the database and load the programs."""
+        return JobsiteClient(is_grown=self.is_grown)
+
+
+class JobsiteClient(Client):
+    """Submissions by the platform itself, in autocommit: each is durable when it returns."""
+
+    def __init__(self, *, is_grown: bool) -> None:
+        import django
+
+        django.setup()
+        from django.core.management import call_command
+        from django.db.models import Max
+
+        from jobsite import logs
+        from programs import submission
+        from programs.models import Job, Worker
+
+        logs.quiet()
+        call_command("migrate", verbosity=0, interactive=False)
+        self._tenant = _tenant()
+        _load_programs(self._tenant)
+        self._submit, self._submit_many = submission.submit, submission.submit_many
+        self._since = (Job.objects.aggregate(last=Max("number"))["last"] or 0) if is_grown else 0
+        Worker.objects.all().delete()  # of an earlier turn; they would count for the window
+
+    def submit(self, mark: int, kind: str) -> None:
+        """See Client."""
+        self._submit(tenant=self._tenant, program=kind, parameters=_parameters(mark, kind))
+
+    def submit_many(self, marks: Sequence[int], kind: str) -> None:
+        """Ten thousand a call, each all or none."""
+        for first in range(0, len(marks), CHUNK):
+            chunk = marks[first : first + CHUNK]
+            jobs = [{"program": kind, "parameters": _parameters(mark, kind)} for mark in chunk]
+            self._submit_many(tenant=self._tenant, jobs=jobs)
+
+    def clear(self) -> None:
+        """Remove what was submitted here, but not what the database was filled with before."""
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            cursor.execute(CLEAR_ALL if not self._since else CLEAR_SINCE.format(since=self._since))
+
+    def finished(self) -> int | None:
+        """Completed jobs, each with the attempt that says so."""
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT count(*) FROM jobsite_job j
+                JOIN jobsite_jobattempt a ON a.job_id = j.number AND a.result = 'SUCCESS'
+                WHERE j.number > %s AND a.job_id > %s AND j.status = 'COMPLETED'
+                """,
+                [self._since, self._since],
+            )
+            return int(cursor.fetchone()[0])
+
+    def is_warm(self) -> bool:
+        """Whether the programs that are short are known to be."""
+        from programs.models import Program
+
+        known = Program.objects.filter(
+            tenant=self._tenant, measured_runs__gte=KNOWN_RUNS, mean_seconds__lte=SHORT_SECONDS
+        )
+        return {SHORT, ALONE} <= set(known.values_list("code", flat=True))
+
+
+def _tenant() -> Any:
+    from jobsite.tenants import setup
+    from jobsite.tenants.models import Tenant
+
+    return Tenant.objects.filter(code=TENANT).first() or setup.create(TENANT)
+
+
+def _load_programs(tenant: Any) -> None:
+    from django.conf import settings
+
+    from programs import principals, registration
+    from programs.definitions import from_mapping
+
+    schema = {
+        "type": "object",
+        "required": ["number"],
+        "additionalProperties": False,
+        "properties": {"number": {"type": "integer"}, "seconds": {"type": "number"}},
+    }
+    action = {"kind": "python", "target": "jobsite.bench.bodies.jobsite_actions:mark"}
+    registration.load(
+        principals.local(tenant, login="bench"),
+        [
+            from_mapping(
+                {"code": kind, "queue": QUEUE, "group": kind != ALONE, "parameters": schema, "action": [action]},
+                where="bench",
+                queues=settings.JOBSITE_QUEUES,
+            )
+            for kind in Jobsite.kinds
+        ],
+    )
+
+
+def _parameters(mark: int, kind: str) -> dict[str, object]:
+    return {"number": mark, "seconds": SLEEP_SECONDS} if kind == SLEEPING else {"number": mark}

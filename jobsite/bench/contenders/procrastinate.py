@@ -1,0 +1,62 @@
+"""Procrastinate: tasks in PostgreSQL, workers told by NOTIFY."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jobsite.bench.contenders.base import Client, Contender
+from jobsite.bench.processes import Launch
+
+APP = "jobsite.bench.bodies.procrastinate_app.app"
+CONCURRENCY = 10
+CHUNK = 1_000
+
+
+@dataclass(frozen=True)
+class Procrastinate(Contender):
+    """One worker with ten tasks at a time; finished jobs are kept (the default)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("procrastinate",)
+    has_bulk: ClassVar[bool] = True
+
+    def workers(self) -> list[Launch]:
+        """One process."""
+        return [Launch(["-m", "procrastinate", f"--app={APP}", "worker", "-c", str(CONCURRENCY)])]
+
+    def connect(self) -> Client:
+        """Apply the schema unless it is there."""
+        return ProcrastinateClient()
+
+
+class ProcrastinateClient(Client):
+    """`defer` and `batch_defer`."""
+
+    def __init__(self) -> None:
+        from jobsite.bench.bodies.procrastinate_app import app, mark
+
+        self._mark = mark
+        app.open()
+        self._database = app.connector.get_sync_connector()
+        if not self._database.execute_query_one("SELECT to_regclass('procrastinate_jobs') IS NOT NULL AS is_there")[
+            "is_there"
+        ]:
+            app.schema_manager.apply_schema()
+
+    def submit(self, mark: int, kind: str) -> None:
+        """See Client."""
+        self._mark.defer(number=mark)
+
+    def submit_many(self, marks: Sequence[int], kind: str) -> None:
+        """A thousand a statement."""
+        for first in range(0, len(marks), CHUNK):
+            given: list[Any] = [{"number": mark} for mark in marks[first : first + CHUNK]]
+            self._mark.batch_defer(*given)
+
+    def clear(self) -> None:
+        """Empty the tables."""
+        self._database.execute_query("TRUNCATE procrastinate_jobs CASCADE")
+
+    def finished(self) -> int | None:
+        """Jobs that have succeeded."""
+        query = "SELECT count(*) AS finished FROM procrastinate_jobs WHERE status = 'succeeded'"
+        return int(self._database.execute_query_one(query)["finished"])

@@ -1,0 +1,109 @@
+"""`jobsite bench` as people start it: own servers, own processes, nothing left behind."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobsite.bench import contenders, ground
+from tests.flows.processes import ROOT, running_with, until
+
+SMALL = ("--quick", "--rounds", "1")
+
+
+def _start(home: Path, *arguments: str) -> "subprocess.Popen[str]":
+    # The benchmark must not look at what the caller has configured: such a database would be an error.
+    environment = {
+        "JOBSITE_HOME": str(home),
+        "JOBSITE_TENANT": "nobody",
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+    }
+    argv = [sys.executable, "-m", "jobsite.cli", "bench", *arguments]
+    return subprocess.Popen(
+        argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def _folders() -> set[Path]:
+    return {path for place in ground.PLACES for path in place.glob("jobsite-bench-*")}
+
+
+def _belonging_to(home: Path) -> list[int]:
+    """The processes whose environment leads to the servers of this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if str(home).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def _values(document: dict[str, Any], who: str) -> dict[str, float]:
+    return {one["figure"]: one["median"] for one in document["measured"] if one["who"] == who}
+
+
+def test_a_small_run_measures_and_leaves_nothing(tmp_path: Path) -> None:
+    before = _folders()
+
+    run = _start(
+        tmp_path, *SMALL, "--who", "jobsite", "celery", "--only", "submit", "drain", "memory", "limits", "--json"
+    )
+    output, progress = run.communicate(timeout=110)
+
+    assert run.returncode == 0, progress
+    document = json.loads(output)
+    for who in ("jobsite", "celery"):
+        values = _values(document, who)
+        assert set(values) == {"submit", "drain", "rss", "pss"}
+        assert all(value > 0 for value in values.values())
+    assert {"copy", "fetch-100", "insert", "pairs"} <= {one["who"] for one in document["measured"]}
+    assert [aim["reached"] in (True, False) for aim in document["aims"] if aim["peer"] == "Celery, 2 processes"]
+    assert "round 1 of 1: jobsite, 2 processes" in progress
+    assert _folders() <= before
+    assert not (tmp_path / "postgres").exists()
+
+
+def test_ctrl_c_stops_servers_and_workers(tmp_path: Path) -> None:
+    before = _folders()
+    run = _start(tmp_path, *SMALL, "--who", "jobsite", "--only", "drain")
+    made = until(lambda: _folders() - before, "the servers' folder", seconds=60)
+    home = made.pop()
+    until(lambda: len(_belonging_to(home)) > 2, "an agent and a worker", seconds=60)
+
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=60)
+
+    assert run.returncode == 130
+    assert not home.exists()
+    assert not running_with(str(home))
+    assert not _belonging_to(home)
+
+
+@pytest.mark.parametrize("arguments", [("--rounds", "0"), ("--jobs", "1"), ("--only", "speed"), ("--who", "me")])
+def test_what_makes_no_sense_is_refused_in_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    run = _start(tmp_path, *arguments)
+    _, said = run.communicate(timeout=60)
+
+    assert run.returncode == 2
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+def test_every_peer_and_a_grown_database(tmp_path: Path) -> None:
+    run = _start(tmp_path, *SMALL, "--history", "20000", "--json")
+    output, progress = run.communicate(timeout=1_800)
+
+    assert run.returncode == 0, progress
+    document = json.loads(output)
+    present = {contender.name for contender in contenders.ALL if not contender.missing}
+    assert present <= {one["who"] for one in document["measured"]}
+    assert present == {one["who"] for one in document["costs"]}

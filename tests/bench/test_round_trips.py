@@ -1,0 +1,38 @@
+"""How many round trips to the database a job costs."""
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from jobsite.tenants.models import Tenant
+from programs import execution, workers
+from programs.models import Job
+
+
+def test_a_job_costs_at_most_three_round_trips_to_the_database(
+    db: None, tenant: Tenant, define: Any, submit: Any, tmp_path: Path
+) -> None:
+    define("noop", target="jobsite.samples:noop")
+    numbers = [submit("noop").number for _ in range(20)]
+    with workers.connection().cursor() as cursor:
+        workers.become(
+            workers.register(cursor, name="bench@here", manager="default", queues=["default"], pool="solo", children=1)
+        )
+    trace = tmp_path / "trace"
+
+    def run(number: int) -> None:
+        Job.objects.filter(number=number, status="PENDING").update(status="QUEUED")
+        assert execution.run([number], message=uuid4()) == 1
+
+    for number in numbers[:10]:
+        run(number)  # the caches fill, the statements are prepared
+    with trace.open("wb") as file:
+        workers.connection().pgconn.trace(file.fileno())
+        for number in numbers[10:]:
+            run(number)
+        workers.connection().pgconn.untrace()
+
+    trips = trace.read_text(errors="replace").count("ReadyForQuery")
+    # Claim and finish, and dispatch unless the window was filled for some more; once a second the program's mean.
+    assert 20 <= trips <= 31
+    workers.drop_connection()

@@ -1,0 +1,91 @@
+"""jobsite doctor --invariants: a damaged database named, a healthy one praised, in words and as JSON."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from jobsite.tenants.models import Tenant
+from programs import submission
+from programs.models import Program
+from tests.cli.conftest import Answer
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def damaged(define: Callable[..., Program], tenant: Tenant) -> list[int]:
+    """Three jobs: one with a status, one with an attempt, one with a lock that cannot be."""
+    define()
+    numbers = [submission.submit(tenant=tenant, program="sample").number for _ in range(3)]
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("ALTER TABLE jobsite_job DISABLE TRIGGER USER")
+        cursor.execute("UPDATE jobsite_job SET status = 'DREAMING' WHERE number = %s", numbers[:1])
+        cursor.execute(
+            "INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, claimed_at, ended_at, result)"
+            " VALUES (%s, %s, 1, gen_random_uuid(), 'w', now(), now(), 'SUCCESS')",
+            [tenant.pk, numbers[1]],
+        )
+        cursor.execute("UPDATE jobsite_job SET lock_token = gen_random_uuid() WHERE number = %s", numbers[2:])
+    return numbers
+
+
+def test_the_doctor_names_what_is_broken_in_a_database_that_was_damaged(run: Run, damaged: list[int]) -> None:
+    answer = run("doctor", "--invariants")
+
+    one, two, three = damaged
+    said = " ".join(answer.out.split())
+    assert answer.status == 1
+    assert f"I3 A job has one of the statuses that there are job {one} has status DREAMING" in said
+    assert f"job {two} is PENDING, its SUCCESS attempts: 1" in said
+    assert f"job {two} counts attempts 0 and losses 0, its rows say 1 and 0" in said
+    assert f"I3 Only a RUNNING job has a lock job {three} is PENDING with lock_token" in said
+    assert re.search(r"\n5 of \d+ rules are broken \(jobs 3, attempts 1, \d", answer.out)
+
+
+def test_a_script_reads_the_violations_as_one_document(run: Run, damaged: list[int]) -> None:
+    answer = run("doctor", "--invariants", "--json")
+
+    found = answer.json["violations"]
+    assert (answer.status, answer.json["holds"], answer.json["jobs"]) == (1, False, 3)
+    assert [(one["invariant"], one["jobs"], one["count"]) for one in found] == [
+        ("I2", [damaged[1]], 1),
+        ("I3", [damaged[0]], 1),
+        ("I3", [damaged[2]], 1),
+        ("I4", [damaged[1]], 1),
+        ("I4", [damaged[1]], 1),
+    ]
+
+
+def test_the_doctor_says_that_the_invariants_hold(run: Run, define: Callable[..., Program], tenant: Tenant) -> None:
+    define()
+    submission.submit(tenant=tenant, program="sample")
+
+    answer = run("doctor", "--invariants")
+
+    assert answer.status == 0
+    assert re.fullmatch(r"All invariants hold \(\d+ rules, jobs 1, attempts 0, [\d.]+ m?s\)\.\n", answer.out)
+
+
+def test_at_rest_a_job_that_waits_is_a_violation(run: Run, define: Callable[..., Program], tenant: Tenant) -> None:
+    define()
+    number = submission.submit(tenant=tenant, program="sample").number
+
+    answer = run("doctor", "--invariants", "--at-rest")
+
+    assert answer.status == 1
+    assert f"job {number} is PENDING" in answer.out
+
+
+def test_what_cannot_be_checked_is_said_in_one_line(run: Run, settings: Any) -> None:
+    settings.JOBSITE_BROKER_URLS = dict.fromkeys(settings.JOBSITE_QUEUES, "redis://127.0.0.1:1/0")
+
+    bare, unreachable = run("doctor", "--at-rest"), run("doctor", "--invariants", "--at-rest")
+
+    assert (bare.status, bare.out, bare.err) == (2, "", "jobsite: --at-rest goes with --invariants\n")
+    assert (unreachable.status, unreachable.out) == (3, "")
+    assert unreachable.err.startswith("jobsite: redis://127.0.0.1:1/0: ")
+    assert unreachable.err.count("\n") == 1

@@ -1,0 +1,283 @@
+"""Groups on workers that break, stop or are limited, and the messages in which dispatch sends them."""
+
+import base64
+import json
+import signal
+import time
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from jobsite import brokers
+from programs.dispatch import dispatch
+from programs.models import Job, Program, Queue
+from programs.transitions.claim import claim
+from programs.transitions.dispatch import wake
+from programs.transitions.reap import reap_owners
+from programs.workers import manager_id
+from tests.flows.conftest import flush_broker
+from tests.flows.jobs import all_finished, attempts, finished, history, pending_each, queued_each, running, send_group
+from tests.flows.processes import until
+
+
+@pytest.fixture
+def group(define, operator):
+    """QUEUED jobs of one program whose message is not sent yet."""
+
+    def make(*parameters, **program):
+        # Or the first look at a broker that was emptied would take these messages for lost.
+        Queue.objects.update(broker_epoch=None)
+        return queued_each(operator, define(target="tests.sample_actions:perform", **program), parameters)
+
+    return make
+
+
+@pytest.fixture
+def notes(tmp_path):
+    return Notes(tmp_path / "notes")
+
+
+class Notes:
+    """What `note` wrote, and the parameters that make a job write, or signal its worker in its first run before."""
+
+    def __init__(self, path):
+        self.path = path
+        self.act = {"act": "note", "path": str(path)}
+
+    def after(self, number, to, seconds=0.0):
+        return {"act": "signal_once", "path": str(self.path), "number": number, "to": to, "seconds": seconds}
+
+    def runs(self):
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        return [tuple(map(int, line.split()[:2])) for line in lines]
+
+
+def outcomes(jobs):
+    return {(job.status, job.attempts, job.losses) for job in jobs}
+
+
+# ---- workers that break ----------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_killed_with_a_group_costs_no_job_a_loss(group, notes, start_worker):
+    jobs = group(notes.act, notes.after(signal.SIGKILL, "group"), notes.act, notes.act)
+    killed = start_worker("default", name="killed")
+
+    send_group(jobs)
+    killed.wait_for_end()
+    start_worker("default", name="other")
+    ended = all_finished(jobs)
+
+    assert outcomes(ended) == {("COMPLETED", 1, 0)}
+    assert {(job.alone, tuple(history(job))) for job in ended} == {(True, ("RETURNED", "SUCCESS"))}
+    assert sorted(notes.runs()) == [(jobs[0].number, 1)] + [(job.number, 2) for job in jobs]
+
+
+@pytest.mark.slow
+def test_a_worker_frozen_with_a_group_past_its_lock_writes_nothing_and_starts_nothing_more(group, notes, start_worker):
+    jobs = group(notes.act, notes.after(signal.SIGSTOP, "group"), *[notes.act] * 20, timeout="100s")
+    frozen = start_worker("default", name="frozen", concurrency=1)
+
+    send_group(jobs)
+    until(lambda: (jobs[0].number, 1) in notes.runs(), "the group runs")
+    other = start_worker("default", name="other")
+    ended = all_finished(jobs, seconds=30)
+    before = [(job.finished_at, job.fence, job.attempts, history(job)) for job in ended]
+    other.kill()
+    frozen.send_all(signal.SIGCONT)
+    [last] = group(notes.act)
+    send_group([last])
+    assert attempts(finished(last))[0].worker == "frozen@flows"  # whose only child is through with the group
+
+    assert outcomes(ended) == {("COMPLETED", 1, 0)}
+    assert {tuple(history(job)) for job in ended} == {("RETURNED", "SUCCESS")}
+    now = Job.objects.filter(number__in=[job.number for job in jobs]).order_by("number")
+    assert [(job.finished_at, job.fence, job.attempts, history(job)) for job in now] == before
+    assert {attempts(job)[1].worker for job in now} == {"other@flows"}
+    # The job that was frozen may have gone on for a moment; none was begun.
+    assert {number for number, fence in notes.runs() if fence == 1} <= {jobs[0].number, jobs[1].number, last.number}
+
+
+# ---- workers that stop -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_worker_told_to_stop_in_the_middle_of_a_group_ends_it_first(group, notes, start_worker):
+    jobs = group(notes.act, notes.after(signal.SIGTERM, "parent"), *[notes.act] * 8)
+    leaving = start_worker("default", name="leaving", concurrency=1)
+
+    send_group(jobs)
+    assert leaving.wait_for_end() == 0
+
+    ended = all_finished(jobs, seconds=0.1)
+    assert outcomes(ended) == {("COMPLETED", 1, 0)}
+    assert notes.runs() == [(job.number, 1) for job in jobs]
+
+
+def test_a_worker_told_to_stop_now_writes_what_has_run_and_gives_the_rest_back(group, notes, start_worker):
+    jobs = group(notes.act, notes.act, notes.after(signal.SIGQUIT, "parent", 60), *[notes.act] * 3, timeout="100s")
+    stop_now = ("--", "worker.soft_shutdown_timeout=1")
+    leaving = start_worker("default", name="leaving", concurrency=1, options=stop_now)
+
+    send_group(jobs)
+    leaving.wait_for_end()
+
+    rows = list(Job.objects.order_by("number"))
+    assert [(job.status, job.attempts, history(job)) for job in rows[:2]] == [("COMPLETED", 1, ["SUCCESS"])] * 2
+    assert [(job.lock_token, job.attempts, history(job)) for job in rows[2:]] == [(None, 0, ["RETURNED"])] * 4
+    assert {(job.losses, job.alone) for job in rows} == {(0, False)}
+    assert notes.runs() == [(job.number, 1) for job in jobs[:2]]
+
+
+# ---- a manager's limit -----------------------------------------------------------------------------------
+
+
+def test_a_group_does_not_exceed_its_managers_limit(group, notes, start_worker, manager):
+    nap = {"act": "effect", "path": str(notes.path), "seconds": 0.05}
+    jobs = group(*[nap] * 10)
+    start_worker("default", manager=manager.name, concurrency=2)
+    samples = []
+
+    def ended():
+        samples.append(Job.objects.filter(status="RUNNING").count())
+        return Job.objects.filter(status="COMPLETED").count() == len(jobs)
+
+    began = time.monotonic()
+    send_group(jobs)
+    until(ended, "the jobs have ended")
+
+    assert max(samples) == 2
+    # What it does not let through goes with the next message, not with the next sweep.
+    assert time.monotonic() - began < 3
+    assert outcomes(all_finished(jobs)) == {("COMPLETED", 1, 0)}
+    assert sorted(number for number, _ in notes.runs()) == [job.number for job in jobs]
+
+
+def test_the_only_job_that_a_limit_lets_through_is_known_to_have_started(group, start_worker, manager, tmp_path):
+    type(manager).objects.filter(pk=manager.pk).update(max_running=1)
+    waiting = {"act": "wait_for", "path": str(tmp_path / "go")}
+    jobs = group(waiting, {}, timeout="100s")
+    start_worker("default", manager=manager.name, concurrency=2)
+
+    send_group(jobs)
+    first = running(jobs[0])
+    until(lambda: Job.objects.get(number=first.number).started_at, "it is known to have started", seconds=3)
+
+    (tmp_path / "go").touch()
+    assert outcomes(all_finished(jobs)) == {("COMPLETED", 1, 0)}
+
+
+# ---- what dispatch puts into one message -----------------------------------------------------------------
+
+
+def messages(queue="default"):
+    """The numbers in each message of a queue, the oldest first."""
+    key = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] + queue
+    raws = brokers._client(settings.JOBSITE_BROKER_URLS[queue]).lrange(key, 0, -1)
+    bodies = [json.loads(raw)["body"] for raw in reversed(raws)]
+    return [json.loads(base64.b64decode(body))[0][0] for body in bodies]
+
+
+def send_off(jobs):
+    """Dispatch these, as a finish or the sweep does."""
+    with connection.cursor() as cursor:
+        wake(cursor, [job.number for job in jobs])
+        dispatch(cursor, jobs[0].queue_id)
+
+
+def lose(jobs):
+    """Each has been lost once, with a worker that ran it alone."""
+    owner = uuid4()
+    Job.objects.filter(number__in=[job.number for job in jobs]).update(status="QUEUED", queued_at=datetime.now(UTC))
+    with connection.cursor() as cursor:
+        manager = manager_id(cursor, "default")
+        for job in jobs:
+            assert claim(
+                cursor,
+                [(job.number, uuid4())],
+                owner=owner,
+                manager_id=manager,
+                queues=["default"],
+                message=uuid4(),
+                lock_seconds=60,
+            )
+        assert len(reap_owners(cursor, [owner])) == len(jobs)
+
+
+def is_known_as_short(program):
+    row = Program.objects.get(pk=program.pk)
+    return row.measured_runs >= 20 and row.mean_seconds <= 0.004
+
+
+def test_a_program_that_proves_short_travels_in_groups_until_it_proves_slow(
+    define, submit, operator, start_worker, servers
+):
+    flush_broker(servers)
+    program = define(target="tests.sample_actions:perform")
+    worker = start_worker("default", concurrency=2)
+
+    def warmed_up():
+        all_finished([submit("sample") for _ in range(10)])
+        return is_known_as_short(program)
+
+    until(warmed_up, "the program is known as short", seconds=30)
+    worker.send_all(signal.SIGSTOP)
+    jobs = pending_each(operator, program, [{}] * 200)
+    send_off(jobs)
+    sent = messages()
+    worker.send_all(signal.SIGCONT)
+    ended = all_finished(jobs)
+
+    # One more may have gone to the worker, which was waiting for it when it was stopped.
+    assert 3 <= len(sent) <= 8
+    assert all(20 <= len(numbers) <= 50 for numbers in sent)
+    assert all(numbers == sorted(numbers) for numbers in sent)
+    assert outcomes(ended) == {("COMPLETED", 1, 0)}
+    claims = {attempt.external_id for job in ended for attempt in attempts(job)}
+    assert len(sent) <= len(claims) <= len(sent) + 1
+
+    def slow():
+        all_finished([submit("sample", {"act": "hang", "seconds": 0.05}) for _ in range(5)])
+        return not is_known_as_short(program)
+
+    until(slow, "the program is known as slow", seconds=30)
+    worker.send_all(signal.SIGSTOP)
+    jobs = pending_each(operator, program, [{}] * 20)
+    send_off(jobs)
+    sent = messages()
+    worker.send_all(signal.SIGCONT)
+
+    assert sent
+    assert {len(numbers) for numbers in sent} == {1}
+    assert outcomes(all_finished(jobs)) == {("COMPLETED", 1, 0)}
+
+
+def test_what_must_not_share_a_message_travels_alone(define, operator, start_worker, servers):
+    flush_broker(servers)
+    worker = start_worker("default", concurrency=2)
+    worker.send_all(signal.SIGSTOP)
+    kinds = {
+        "short": define("short"),
+        "asked": define("asked", group=False),
+        "command": define("command", action=[{"kind": "command", "argv": ["true"]}]),
+        "lossy": define("lossy"),
+        "lonely": define("lonely"),
+    }
+    Program.objects.update(measured_runs=100, mean_seconds=0.0005)
+    jobs = {code: pending_each(operator, program, [{}] * 4) for code, program in kinds.items()}
+    lose(jobs["lossy"])
+    Job.objects.filter(program=kinds["lossy"]).update(alone=False)
+    Job.objects.filter(program=kinds["lonely"]).update(alone=True)
+    everything = [job for of_kind in jobs.values() for job in of_kind]
+
+    send_off(everything)
+    sent = messages()
+    worker.kill()
+
+    in_company = {number for numbers in sent for number in numbers if len(numbers) > 1}
+    assert in_company
+    assert in_company <= {job.number for job in jobs["short"]}
+    assert {len(numbers) for numbers in sent if not in_company & set(numbers)} == {1}

@@ -1,0 +1,759 @@
+"""Each invariant broken by hand, and named; what a living system goes through is not."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+from psycopg.pq import TransactionStatus
+
+from jobsite import brokers
+from jobsite.database import snapshot
+from programs import invariants
+from programs.invariants import NotChecked
+from programs.invariants.looks import Look, Rule
+from programs.lifecycle import AttemptResult, Status
+from programs.models import Job, JobAttempt
+from programs.transitions import cancel, finish, give_back, reap
+from programs.transitions.finish import Ending
+from tests.programs.conftest import FAILURE, SUCCESS, held, new_worker
+
+pytestmark = pytest.mark.django_db
+
+RETRY = Ending(Status.PENDING, AttemptResult.TRANSIENT)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A healthy job {n}, what is done to it behind the protocol's back, and what is then said (`*`: anything).
+
+    Before it there are {h}, which is COMPLETED, and {o}, which Charlie's tenant canceled; with `twin` there is {m}
+    besides, made after {n} as it was. {t} and {p} are the tenant and program of {n}, {t2} and {p2} those of {o}.
+    `jobs` are those that the violation names.
+    """
+
+    invariant: str
+    said: str
+    status: str
+    sql: str
+    twin: str = ""
+    jobs: str = "n"
+    at_rest: bool = False
+
+
+def row(assignments: str, which: str = "{n}") -> str:
+    return f"UPDATE jobsite_job SET {assignments} WHERE number IN ({which});"
+
+
+def attempt(assignments: str) -> str:
+    return f"UPDATE jobsite_jobattempt SET {assignments} WHERE job_id = {{n}};"
+
+
+def earlier_attempt(result: str, *, token: str = "gen_random_uuid()", ended: str = "1 minute") -> str:
+    """The run of fence 1 becomes that of fence 2, after one that ended so long before it."""
+    return (
+        "UPDATE jobsite_jobattempt SET fence = 2 WHERE job_id = {n};"
+        "INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, claimed_at, ended_at, result)"
+        f" SELECT tenant_id, number, 1, {token}, 'w', claimed_at - interval '1 hour', claimed_at - interval '{ended}',"
+        f" '{result}' FROM jobsite_job WHERE number = {{n}};"
+    ) + row("fence = 2, attempts = attempts + 1")
+
+
+def log_line(at: str, tenant: str) -> str:
+    return (
+        "INSERT INTO jobsite_joblogentry (at, tenant_id, job_number, sequence, attempt, stream, severity, message)"
+        f" VALUES ({at}, {tenant}, {{n}}, 1, 1, 'log', 'INFO', 'hello');"
+    )
+
+
+AGO = "clock_timestamp() - interval '1 hour'"
+AHEAD = "clock_timestamp() + interval '1 hour'"
+CHILD = "trigger = 'CHILD', child_key = 'a'"
+
+DAMAGES = (
+    # A status and its fields agree.
+    Damage("I3", "job {n} has status DREAMING", "PENDING", row("status = 'DREAMING'")),
+    Damage("I3", "job {n} is RUNNING without lock_token", "RUNNING", row("lock_token = NULL")),
+    Damage(
+        "I3",
+        "job {n} is RUNNING without lock_owner, lock_expires_at",
+        "RUNNING",
+        row("lock_owner = NULL, lock_expires_at = NULL"),
+    ),
+    Damage("I3", "job {n} is RUNNING without claimed_at", "RUNNING", row("claimed_at = NULL")),
+    Damage("I3", "job {n} is COMPLETED with lock_token", "COMPLETED", row("lock_token = gen_random_uuid()")),
+    Damage("I3", "job {n} is QUEUED with lock_expires_at", "QUEUED", row(f"lock_expires_at = {AHEAD}")),
+    Damage("I3", "job {n} is COMPLETED and its finished_at is empty", "COMPLETED", row("finished_at = NULL")),
+    Damage("I3", "job {n} is PENDING and its finished_at is 2*", "PENDING", row("finished_at = now()")),
+    Damage(
+        "I3", "job {n} is QUEUED without queued_at, so nobody would miss its message", "QUEUED", row("queued_at = NULL")
+    ),
+    Damage(
+        "I3",
+        "job {n} is COMPLETED with outcome ERROR, its kind of failure is empty",
+        "COMPLETED",
+        row("outcome = 'ERROR'"),
+    ),
+    Damage(
+        "I3", "job {n} is FAILED with outcome ERROR, its kind of failure is empty", "FAILED", row("failure_kind = NULL")
+    ),
+    Damage(
+        "I3", "job {n} is FAILED with outcome ERROR, its kind of failure is BAD", "FAILED", row("failure_kind = 'BAD'")
+    ),
+    Damage(
+        "I3",
+        "job {n} is PENDING with outcome WARNING, its kind of failure is empty",
+        "PENDING",
+        row("outcome = 'WARNING'"),
+    ),
+    Damage("I3", "job {n} is PENDING though it was asked to stop at 2*", "PENDING", row("cancel_requested_at = now()")),
+    Damage("I3", "job {n} is QUEUED and blocked PAUSED", "QUEUED", row("blocked = 'PAUSED'")),
+    Damage("I3", "job {n} is PENDING and blocked BORED", "PENDING", row("blocked = 'BORED'")),
+    Damage(
+        "I3",
+        "the blocked of job {n} is HELD, its hold_at is empty and its hold_until empty",
+        "PENDING",
+        row("blocked = 'HELD'"),
+    ),
+    Damage(
+        "I3",
+        "the blocked of job {n} is empty, its hold_at is 2* and its hold_until empty",
+        "PENDING",
+        row("hold_at = now()"),
+    ),
+    Damage(
+        "I3",
+        "the blocked of job {n} is empty, its hold_at is empty and its hold_until 2*",
+        "PENDING",
+        row(f"hold_until = {AHEAD}"),
+    ),
+    Damage("I3", "job {n} is blocked OVERLAP with policy ALLOW", "PENDING", row("blocked = 'OVERLAP'")),
+    Damage(
+        "I3",
+        "job {n} waits in its lane 3* s before it is due",
+        "PENDING",
+        row("due_at = due_at + interval '1 hour', rank = rank + interval '1 hour'"),
+    ),
+    Damage(
+        "I3", "job {n} has rank 2*, is due at 2* and has priority 0", "PENDING", row("rank = rank - interval '1 s'")
+    ),
+    Damage("I3", "job {n} has priority 101", "PENDING", row("priority = 101, rank = due_at - interval '101 minutes'")),
+    Damage("I3", "job {n} has trigger LUCK", "PENDING", row("trigger = 'LUCK'")),
+    Damage("I3", "job {n} has overlap policy ALLOW, its key is k", "PENDING", row("overlap_key = 'k'")),
+    Damage("I3", "job {n} has overlap policy REJECT, its key is empty", "PENDING", row("overlap_policy = 'REJECT'")),
+    # What the sweeps put right.
+    Damage("I3", "job {n} is RUNNING though its lock ran out 36* s ago", "RUNNING", row(f"lock_expires_at = {AGO}")),
+    Damage(
+        "I3",
+        "job {n} is RUNNING though it should have been ended as stuck 36* s ago",
+        "RUNNING",
+        row(f"stuck_at = {AGO}"),
+    ),
+    Damage(
+        "I3",
+        "job {n} is blocked SCHEDULED, due since 36* s",
+        "PENDING",
+        row(f"blocked = 'SCHEDULED', due_at = {AGO}") + row("rank = due_at"),
+    ),
+    Damage(
+        "I3",
+        "job {n} is HELD, its hold has ended 36* s ago",
+        "PENDING",
+        row(f"blocked = 'HELD', hold_at = {AGO}, hold_until = {AGO}"),
+    ),
+    Damage(
+        "I3",
+        "job {n} is blocked PAUSED, its program sample is ACTIVE",
+        "PENDING",
+        row(f"blocked = 'PAUSED', created_at = {AGO}") + f"UPDATE jobsite_program SET updated_at = {AGO};",
+    ),
+    # Attempts.
+    Damage("I2", "job {n} is COMPLETED, its SUCCESS attempts: 0", "COMPLETED", attempt("result = 'PERMANENT'")),
+    Damage("I2", "job {n} is COMPLETED, its SUCCESS attempts: 2", "COMPLETED", earlier_attempt("SUCCESS")),
+    Damage(
+        "I2",
+        "job {n} is COMPLETED, its SUCCESS has fence 1 and its last attempt fence 2",
+        "COMPLETED",
+        attempt("result = 'PERMANENT'") + earlier_attempt("SUCCESS"),
+    ),
+    Damage("I2", "job {n} is FAILED, its SUCCESS attempts: 1", "FAILED", attempt("result = 'SUCCESS'")),
+    Damage("I2", "job {n} is PENDING, its SUCCESS attempts: 1", "RETRIED", attempt("result = 'SUCCESS'")),
+    Damage(
+        "I2",
+        "job {n} is WAITING, its SUCCESS attempts: 2",
+        "WAITING",
+        attempt("result = 'SUCCESS'") + earlier_attempt("SUCCESS"),
+    ),
+    Damage(
+        "I2",
+        "job {n} is WAITING, its last attempt of fence 1 is neither SUCCESS nor PARKED",
+        "WAITING",
+        attempt("result = 'PERMANENT'"),
+    ),
+    Damage("I4", "job {n} is COMPLETED at fence 5, its attempts reach 1", "COMPLETED", row("fence = 5")),
+    Damage("I4", "job {n} is RUNNING at fence 2, its attempts reach 0", "RUNNING", row("fence = 2")),
+    Damage(
+        "I4", "job {n} has attempts up to fence 2, but only 1", "COMPLETED", row("fence = 2") + attempt("fence = 2")
+    ),
+    Damage(
+        "I4",
+        "job {n} counts attempts 0 and losses 0, its rows say 1 and 0",
+        "FAILED",
+        row("attempts = 0"),
+    ),
+    Damage(
+        "I4",
+        "job {n} counts attempts 1 and losses 0, its rows say 1 and 1",
+        "FAILED",
+        attempt("result = 'LOST'"),
+    ),
+    Damage("I4", "job {n} counts returns 1, its rows say 0", "FAILED", row("returns = 1")),
+    Damage("I4", "attempt 1 of job {n} has result LUCKY", "FAILED", attempt("result = 'LUCKY'")),
+    Damage(
+        "I4",
+        "job {n} is held under fence 2 by the token that ended attempt 1",
+        "RUNNING",
+        earlier_attempt("TRANSIENT", token="lock_token"),
+    ),
+    Damage(
+        "I4",
+        "jobs {n}, {m} are held by one token",
+        "RUNNING",
+        row("lock_token = (SELECT lock_token FROM jobsite_job WHERE number = {m})"),
+        twin="RUNNING",
+        jobs="n m",
+    ),
+    Damage(
+        "I5",
+        "attempt 1 of job {n} was claimed at 2* and ended at 2*",
+        "FAILED",
+        attempt("ended_at = claimed_at - interval '1 s'"),
+    ),
+    Damage(
+        "I5",
+        "job {n} was claimed under fence 2 at 2*, the run before it ended TRANSIENT at 2*",
+        "FAILED",
+        earlier_attempt("TRANSIENT", ended="-0.5 seconds"),
+    ),
+    Damage(
+        "I5",
+        "job {n} was claimed under fence 2 at 2*, the run before it ended RETURNED at 2*",
+        "RUNNING",
+        earlier_attempt("RETURNED", ended="-1 minute") + row("attempts = 0"),
+    ),
+    Damage(
+        "I6",
+        "job {n} ended at 2*, was last claimed at * and last given up at *",
+        "COMPLETED",
+        row(f"claimed_at = {AHEAD}"),
+    ),
+    Damage(
+        "I6",
+        "job {n} ended at 2*, was last claimed at * and last given up at *",
+        "CANCELED",
+        row(f"claimed_at = {AHEAD}"),
+    ),
+    Damage(
+        "I6",
+        "job {n} ended at 2*, was last claimed at 2* and last given up at 2*",
+        "FAILED",
+        attempt("ended_at = ended_at + interval '1 minute'"),
+    ),
+    # Families.
+    Damage("I8", "job {n} has parent empty, child key a and trigger *", "PENDING", row("child_key = 'a'")),
+    Damage(
+        "I8",
+        "job {n} has parent {h}, child key a and trigger MANUAL",
+        "FAILED",
+        row("parent_id = {h}, child_key = 'a'"),
+    ),
+    Damage("I8", "job {n} has job {n} for a parent", "PENDING", row(f"parent_id = {{n}}, {CHILD}")),
+    Damage(
+        "I8",
+        "job {n} is COMPLETED, its child {m} is PENDING",
+        "COMPLETED",
+        row(f"parent_id = {{n}}, {CHILD}", "{m}"),
+        twin="PENDING",
+        jobs="n m",
+    ),
+    Damage(
+        "I8",
+        "job {n} was CANCELED at 2*, its child {m} is QUEUED",
+        "CANCELED",
+        row(f"parent_id = {{n}}, {CHILD}", "{m}") + row(f"finished_at = {AGO}"),
+        twin="QUEUED",
+        jobs="n m",
+    ),
+    Damage(
+        "I8",
+        "job {n} is WAITING though no child of it is open since 2*",
+        "WAITING",
+        row(f"created_at = {AGO}, claimed_at = {AGO}") + attempt(f"claimed_at = {AGO}, ended_at = {AGO}"),
+    ),
+    # One tenant along every reference, and something at its end.
+    Damage(
+        "I10",
+        "job {n} of tenant {t} is of program {p2}, whose tenant is {t2}",
+        "PENDING",
+        row("program_id = {p2}"),
+    ),
+    Damage("I10", "job {n} of tenant {t} is of program 0, whose tenant is empty", "COMPLETED", row("program_id = 0")),
+    Damage("I10", "job {n} names queue 0, which does not exist", "QUEUED", row("queue_id = 0")),
+    Damage("I10", "job {n} names context *, which does not exist", "FAILED", row("context_id = gen_random_uuid()")),
+    Damage(
+        "I10",
+        "attempt 1 of tenant {t2} is of job {n}, whose tenant is {t}",
+        "FAILED",
+        attempt("tenant_id = {t2}"),
+    ),
+    Damage(
+        "I10",
+        "attempt 1 of tenant {t} is of job 0, whose tenant is empty",
+        "FAILED",
+        "INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, claimed_at, ended_at, result)"
+        " VALUES ({t}, 0, 1, gen_random_uuid(), 'w', now(), now(), 'LOST');",
+        jobs="0",
+    ),
+    Damage(
+        "I10",
+        "job {n} of tenant {t} is a child of job {o}, whose tenant is {t2}",
+        "COMPLETED",
+        row(f"parent_id = {{o}}, {CHILD}"),
+    ),
+    Damage(
+        "I10",
+        "job {n} of tenant {t} is a child of job 0, whose tenant is empty",
+        "COMPLETED",
+        row(f"parent_id = 0, {CHILD}"),
+    ),
+    Damage(
+        "I10",
+        "job {n} of tenant {t} is a retry of job {o}, whose tenant is {t2}",
+        "COMPLETED",
+        row("retry_of_id = {o}"),
+    ),
+    Damage(
+        "I10",
+        "action 1 of tenant {t2} is of program {p}, whose tenant is {t}",
+        "COMPLETED",
+        "UPDATE jobsite_action SET tenant_id = {t2};",
+        jobs="",
+    ),
+    Damage(
+        "I10",
+        "program {p2} names queue 0, which does not exist",
+        "COMPLETED",
+        "UPDATE jobsite_program SET queue_id = 0 WHERE id = {p2};",
+        jobs="",
+    ),
+    Damage(
+        "I10",
+        "lane * names tenant 0, which does not exist",
+        "COMPLETED",
+        "INSERT INTO jobsite_lane (queue_id, tenant_id) SELECT min(id), 0 FROM jobsite_queue;",
+        jobs="",
+    ),
+    Damage(
+        "I10",
+        "log entries of job {n}, whose tenant is {t}, that are of tenant {t2}: 2",
+        "COMPLETED",
+        2 * log_line("now()", "{t2}"),
+    ),
+    Damage(
+        "I10",
+        "log entries in the default partition, from 2001-01-01T00:00:00+00:00 to 2001-01-01T00:00:00+00:00: 1",
+        "COMPLETED",
+        log_line("'2001-01-01 00:00+00'", "{t}"),
+        jobs="",
+    ),
+    # Limits.
+    Damage(
+        "I12",
+        "running jobs of manager default: 2, its limit is 1",
+        "RUNNING",
+        row("lock_owner = '{w}'", "{n}, {m}") + "UPDATE jobsite_workermanager SET max_running = 1;",
+        twin="RUNNING",
+        jobs="n m",
+    ),
+    Damage(
+        "I12",
+        "running jobs of tenant acme: 1, its quota is 0",
+        "RUNNING",
+        "UPDATE jobsite_tenant SET running_quota = 0 WHERE id = {t};",
+    ),
+    # Once means once.
+    Damage("I14", "job {n} is a retry of job {n}", "COMPLETED", row("retry_of_id = {n}")),
+    Damage(
+        "I14",
+        "job {m} is a retry of job {n}, which is RUNNING",
+        "RUNNING",
+        row("retry_of_id = {n}", "{m}"),
+        twin="PENDING",
+        jobs="m",
+    ),
+    Damage(
+        "I14",
+        "jobs {n}, {m} of tenant {t} have the idempotency key k",
+        "COMPLETED",
+        row("idempotency_key = 'k'", "{n}, {m}"),
+        twin="PENDING",
+        jobs="n m",
+    ),
+    Damage(
+        "I14",
+        "jobs {n}, {m} are the child a of job {h}",
+        "COMPLETED",
+        row(f"parent_id = {{h}}, {CHILD}", "{n}, {m}"),
+        twin="CANCELED",
+        jobs="n m",
+    ),
+    Damage(
+        "I14",
+        "jobs {n}, {m} are open with the REJECT key k",
+        "PENDING",
+        row("overlap_policy = 'REJECT', overlap_key = 'k'", "{n}, {m}"),
+        twin="RUNNING",
+        jobs="n m",
+    ),
+    Damage(
+        "I14",
+        "jobs {n}, {m} are active with the QUEUE key k",
+        "RETRIED",
+        row("overlap_policy = 'QUEUE', overlap_key = 'k'", "{n}, {m}"),
+        twin="WAITING",
+        jobs="n m",
+    ),
+    Damage(
+        "I14",
+        "jobs {n}, {m} are open retries of job {h}",
+        "QUEUED",
+        row("retry_of_id = {h}", "{n}, {m}"),
+        twin="QUEUED",
+        jobs="n m",
+    ),
+    # At rest.
+    Damage("I1", "job {n} is QUEUED", "QUEUED", "", at_rest=True),
+    Damage("I1", "job {n} is WAITING", "WAITING", "", at_rest=True),
+    Damage(
+        "I1",
+        "job {n} is PENDING and blocked PAUSED",
+        "PENDING",
+        "UPDATE jobsite_program SET status = 'PAUSED';" + row("blocked = 'PAUSED'"),
+        at_rest=True,
+    ),
+)
+
+# The tests' user is no superuser, who alone may switch the database's own triggers off; the owner may drop its rules.
+UNGUARD = """
+DO $$ DECLARE
+    guard record;
+    tables regclass[] := '{jobsite_job, jobsite_jobattempt, jobsite_action, jobsite_program, jobsite_lane}';
+BEGIN
+    SET CONSTRAINTS ALL IMMEDIATE;
+    FOR guard IN SELECT conrelid::regclass AS owner, conname FROM pg_constraint
+                 WHERE contype IN ('c', 'f') AND conrelid = ANY(tables)
+    LOOP EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', guard.owner, guard.conname); END LOOP;
+    FOR guard IN SELECT indexrelid::regclass AS name FROM pg_index
+                 WHERE indisunique AND indpred IS NOT NULL AND indrelid = ANY(tables)
+    LOOP EXECUTE format('DROP INDEX %s', guard.name); END LOOP;
+    ALTER TABLE jobsite_job DISABLE TRIGGER USER;
+END $$
+"""
+
+
+@pytest.fixture
+def other_program(define, other_tenant):
+    """A program of Charlie's tenant."""
+    theirs = define("theirs")
+    theirs.actions.all().delete()
+    theirs.tenant = other_tenant
+    theirs.save()
+    return theirs
+
+
+def healthy(jobs, status: str, **fields: Any) -> int:
+    """A job of this status, or one RETRIED: PENDING after a first attempt."""
+    return jobs.ended(RETRY, **fields) if status == "RETRIED" else jobs.in_status(status, **fields)
+
+
+@pytest.fixture
+def names(jobs, other_program):
+    """Make what a Damage wants, do it, and give the names that it uses."""
+
+    def prepare(damage: Damage) -> dict[str, Any]:
+        known: dict[str, Any] = {
+            "h": jobs.in_status("COMPLETED"),
+            "o": jobs.in_status("CANCELED", program=other_program),
+            "n": healthy(jobs, damage.status),
+            "m": healthy(jobs, damage.twin) if damage.twin else None,
+            "p": jobs.program.pk,
+            "t": jobs.program.tenant_id,
+            "p2": other_program.pk,
+            "t2": other_program.tenant_id,
+            "w": new_worker(jobs.cursor).incarnation,
+        }
+        assert invariants.check(jobs.cursor) == []
+        jobs.cursor.execute(UNGUARD)
+        if damage.sql:
+            jobs.cursor.execute(damage.sql.format_map(known))
+        return known
+
+    return prepare
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: f"{damage.invariant}: {damage.said}")
+def test_what_is_broken_is_named_and_nothing_else(jobs, names, broker, damage):
+    known = names(damage)
+
+    found = invariants.check(jobs.cursor, at_rest=damage.at_rest)
+
+    assert [one.invariant for one in found] == [damage.invariant]
+    pattern = re.escape(damage.said.format_map(known)).replace(r"\*", ".*")
+    assert re.fullmatch(pattern, found[0].said), found[0].said
+    assert found[0].count == 1
+    assert found[0].jobs == tuple(known.get(name, 0) for name in damage.jobs.split())
+
+
+def test_every_rule_is_broken_by_one_damage_at_least():
+    rules = [rule for look in invariants.AT_REST for rule in look.rules]
+    patterns = [re.sub(r"\\{.*?\\}", ".+", re.escape(rule.said)) for rule in rules]
+
+    unbroken = [pattern for pattern in patterns if not any(re.fullmatch(pattern, one.said) for one in DAMAGES)]
+
+    assert not unbroken
+    assert len({rule.sentence for rule in rules}) == len(rules)
+
+
+def family(jobs) -> tuple[int, int]:
+    """A job that waits, and its open child."""
+    parent, child = jobs.in_status("WAITING"), jobs.pending()
+    jobs.set(child, f"parent_id = %s, {CHILD}", [parent])
+    return parent, child
+
+
+def test_jobs_in_every_status_break_nothing(jobs):
+    for status in Status:
+        jobs.in_status(status)
+    jobs.pending(hold_by="alice")
+    jobs.pending(scheduled_at="2100-01-01T00:00:00Z", priority=-7)
+    jobs.ended(RETRY)
+    jobs.ended(give_back.snoozed(5))
+    jobs.ended(give_back.action_unknown("a:b", returns=0))
+    jobs.pending(retry_of=jobs.ended(FAILURE))
+    family(jobs)
+
+    assert invariants.check(jobs.cursor) == []
+
+
+def test_runs_that_were_taken_away_break_nothing(jobs):
+    lost = jobs.running()
+    jobs.expire_lock(lost.number)
+    reap.reap_expired(jobs.cursor)
+    cleared = jobs.running()
+    reap.clear(jobs.cursor, number=cleared.number, token=cleared.token, force=True, by="alice")
+    stuck = jobs.running()
+    jobs.set(stuck.number, f"stuck_at = {AGO}")
+    reap.expire_stuck(jobs.cursor, policy="RETRY")
+    for number in (lost.number, cleared.number, stuck.number):
+        jobs.queue(number)
+        finish.finish(jobs.cursor, held(jobs.claim(number)), SUCCESS)
+
+    assert invariants.check(jobs.cursor) == []
+    assert {jobs.attempts(one.number)[0] for one in (lost, cleared, stuck)} == {"LOST", "CLEARED", "TIMEOUT"}
+
+
+def test_a_run_that_was_lost_with_its_group_is_not_counted(jobs):
+    number = jobs.running().number
+    jobs.set(number, "started_at = NULL")  # as the claim of a group leaves it
+    assert invariants.check(jobs.cursor) == []
+    jobs.expire_lock(number)
+    reap.reap_expired(jobs.cursor)
+
+    assert (jobs.attempts(number), jobs.row(number).attempts) == (["RETURNED"], 0)
+    assert invariants.check(jobs.cursor) == []
+
+
+@pytest.mark.parametrize("result", ["LOST", "TIMEOUT", "CLEARED"])
+def test_a_run_may_overlap_one_that_was_taken_away(jobs, names, result):
+    damage = Damage("", "", "FAILED", earlier_attempt(result, ended="-0.5 seconds"))
+    known = names(damage)
+    jobs.set(known["n"], "losses = %s", [int(result != "TIMEOUT")])
+
+    assert invariants.check(jobs.cursor) == []
+
+
+@pytest.mark.parametrize(
+    "ending", ["status = 'FAILED', outcome = 'ERROR', failure_kind = 'PERMANENT'", "status = 'CANCELED'"]
+)
+def test_a_parent_that_its_children_brought_down_keeps_its_success(jobs, ending):
+    parent, child = family(jobs)
+    JobAttempt.objects.filter(job_id=parent).update(result="SUCCESS")
+    jobs.set(child, "status = 'CANCELED', finished_at = clock_timestamp()")
+    jobs.set(parent, f"{ending}, finished_at = clock_timestamp()")
+
+    assert invariants.check(jobs.cursor) == []
+
+
+# What lasts for a moment on every living system: the same as among the damages, but a second old.
+MOMENT = "now() - interval '1 second'"
+
+
+@pytest.mark.parametrize(
+    ("status", "change"),
+    [
+        ("RUNNING", f"lock_expires_at = {MOMENT}"),
+        ("RUNNING", f"stuck_at = {MOMENT}"),
+        ("PENDING", f"blocked = 'SCHEDULED', due_at = {MOMENT}, rank = {MOMENT}"),
+        ("PENDING", f"blocked = 'HELD', hold_at = {AGO}, hold_until = {MOMENT}"),
+        ("PENDING", "blocked = 'PAUSED'"),
+        ("WAITING", "progress = NULL"),
+        ("QUEUED", f"queued_at = {AGO}"),
+    ],
+)
+def test_what_passes_by_itself_is_no_violation_until_it_has_lasted(jobs, status, change):
+    number = jobs.in_status(status)
+    jobs.set(number, change)
+
+    assert invariants.check(jobs.cursor) == []
+
+
+def test_the_child_of_a_canceled_parent_is_given_time_to_stop(jobs):
+    parent, child = family(jobs)
+    cancel.cancel(jobs.cursor, number=parent, tenant_id=jobs.program.tenant_id, by="alice", reason="")
+    assert invariants.check(jobs.cursor) == []
+
+    jobs.queue(child)
+    jobs.claim(child)
+    cancel.cancel(jobs.cursor, number=child, tenant_id=jobs.program.tenant_id, by="alice", reason="")
+    jobs.cursor.execute(UNGUARD)
+    then = "now() - interval '1 hour'"
+    jobs.set(parent, f"finished_at = {then}, claimed_at = {then}")
+    jobs.cursor.execute(f"UPDATE jobsite_jobattempt SET claimed_at = {then}, ended_at = {then}")
+
+    assert invariants.check(jobs.cursor) == []
+
+
+def test_twenty_jobs_are_named_three_told_and_all_counted(jobs):
+    numbers = jobs.many(25)
+    jobs.cursor.execute(UNGUARD)
+    jobs.cursor.execute("UPDATE jobsite_job SET priority = 101, rank = due_at - interval '101 minutes'")
+
+    (found,) = invariants.check(jobs.cursor)
+
+    assert found.count == 25
+    assert found.jobs == tuple(numbers[:20])
+    assert found.said.count("has priority 101") == 3
+    assert found.said.endswith("; and 22 more")
+
+
+def test_a_wiped_and_several_times_damaged_database_is_named_in_the_order_of_the_protocol(jobs):
+    lost, broken = jobs.in_status("COMPLETED"), jobs.in_status("RUNNING")
+    jobs.cursor.execute(UNGUARD)
+    jobs.cursor.execute("DELETE FROM jobsite_jobattempt")
+    jobs.set(broken, "lock_owner = NULL, idempotency_key = 'k'")
+
+    found = invariants.check(jobs.cursor)
+
+    assert [one.invariant for one in found] == ["I2", "I3", "I4", "I4"]
+    assert [one.jobs for one in found] == [(lost,), (broken,), (lost,), (lost,)]
+
+
+def test_at_rest_held_future_and_ended_jobs_remain_and_those_that_wait_for_them(jobs, broker):
+    jobs.pending(hold_by="alice")
+    jobs.pending(scheduled_at="2100-01-01T00:00:00Z")
+    jobs.in_status("FAILED")
+    _, child = family(jobs)
+    jobs.set(child, "blocked = 'HELD', hold_at = clock_timestamp()")
+
+    assert invariants.check(jobs.cursor, at_rest=True) == []
+
+
+def test_at_rest_the_brokers_are_empty(jobs, broker):
+    broker.client.rpush(broker.prefix + "default", "a message", "another")
+
+    assert invariants.check(jobs.cursor) == []
+    (found,) = invariants.check(jobs.cursor, at_rest=True)
+
+    assert (found.invariant, found.jobs, found.count) == ("I13", (), 2)
+    assert re.fullmatch(r"messages in queue default of redis.*: 2", found.said)
+
+
+def test_at_rest_a_broker_out_of_reach_is_no_empty_one(jobs, broker_is_down):
+    with pytest.raises(brokers.BrokerUnavailable):
+        invariants.check(jobs.cursor, at_rest=True)
+
+
+def test_the_report_says_how_much_was_looked_at(jobs):
+    jobs.many(3)
+    jobs.ended()
+
+    report = invariants.examine(jobs.cursor)
+
+    assert (report.violations, report.jobs, report.attempts) == ((), 4, 1)
+    assert report.rules == sum(len(look.rules) for look in invariants.LIVE)
+    assert 0 < report.seconds < 60
+
+
+def test_the_callers_transaction_goes_on_as_it_was(jobs):
+    jobs.cursor.execute("SET LOCAL statement_timeout = '77s'")
+
+    invariants.check(jobs.cursor)
+
+    jobs.pending()
+    jobs.cursor.execute("SHOW statement_timeout")
+    assert jobs.cursor.fetchone() == ("77s",)
+
+
+def test_outside_a_transaction_none_is_left_open(connect_more):
+    other = connect_more()
+
+    with other.cursor() as cursor:
+        assert invariants.check(cursor) == []
+
+    assert other.info.transaction_status == TransactionStatus.IDLE
+    assert other.execute("SHOW transaction_read_only").fetchone() == ("off",)
+
+
+def test_all_is_seen_as_of_one_moment(jobs, connect_more):
+    other = connect_more()
+
+    with other.cursor() as cursor, snapshot(cursor, statement_seconds=5, lock_seconds=5):
+        jobs.pending()
+        cursor.execute("SELECT count(*) FROM jobsite_job")
+        seen = cursor.fetchone()
+
+    assert (seen, Job.objects.count()) == ((0,), 1)
+
+
+def test_a_look_writes_nothing(connect_more):
+    other = connect_more()
+
+    with (
+        pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
+        other.cursor() as cursor,
+        snapshot(cursor, statement_seconds=5, lock_seconds=5),
+    ):
+        cursor.execute("UPDATE jobsite_queue SET name = name")
+
+
+@pytest.mark.parametrize("is_djangos", [True, False])
+def test_a_table_that_is_locked_is_not_waited_for(connect_more, monkeypatch, is_djangos):
+    monkeypatch.setattr(invariants, "LOCK_SECONDS", 0.05)
+    other, blocker = connect_more(), connect_more()
+
+    with blocker.transaction(), (connection if is_djangos else other).cursor() as cursor:
+        blocker.execute("LOCK TABLE jobsite_jobattempt")
+        with pytest.raises(NotChecked, match=r"^the invariants could not be checked: canceling statement due to lock"):
+            invariants.check(cursor)
+
+
+def test_a_query_that_takes_too_long_is_given_up(connect_more, monkeypatch):
+    monkeypatch.setattr(invariants, "STATEMENT_SECONDS", 0.05)
+    monkeypatch.setattr(
+        invariants, "LIVE", (Look("SELECT 1 AS number FROM pg_sleep(5)", (Rule("I1", "", "true", ""),)),)
+    )
+
+    with connect_more().cursor() as cursor, pytest.raises(NotChecked, match="statement timeout"):
+        invariants.check(cursor)

@@ -1,0 +1,193 @@
+"""The child's watcher: what it does with a group whose time is up, and whom it kills."""
+
+import os
+import signal
+
+import pytest
+
+from programs import completion, workers
+from programs.group import BUDGET_SECONDS, Ended, Group, boot_time
+from programs.lifecycle import AttemptResult, Status
+from programs.models import JobAttempt
+from programs.transitions.cancel import cancel
+from programs.transitions.finish import Ending
+from programs.transitions.reap import reap_owners
+from programs.watcher import Watcher
+from tests.programs.conftest import SUCCESS, a_context, claim_all, until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def group(jobs):
+    """A group of so many running jobs, of which `ran` have ended and one runs."""
+
+    def make(count, *, ran=0, runs=True, travels_alone=False):
+        claimed = claim_all(jobs.cursor, [jobs.queued() for _ in range(count)], jobs.worker)
+        made = Group(claimed, worker="w@here", claimed_at=boot_time(), travels_alone=travels_alone)
+        made.numbers = [job.number for job in claimed]
+        for _ in range(ran):
+            made.end(Ended(made.take()[1], SUCCESS, None))
+        if runs:
+            job, held = made.take()
+            made.run(held, a_context(job))
+        return made
+
+    return make
+
+
+@pytest.fixture
+def watcher():
+    """A watcher whose steps the test takes."""
+    made = Watcher()
+    yield made
+    made._drop_connection()
+
+
+def history(jobs, group):
+    return [(jobs.status(number), jobs.attempts(number)) for number in group.numbers]
+
+
+def test_when_the_time_of_a_group_is_up_what_waits_goes_back_and_what_ended_is_written(jobs, group, watcher):
+    five = group(5, ran=2)
+
+    watcher._attend(five)
+
+    assert history(jobs, five) == [("COMPLETED", ["SUCCESS"])] * 2 + [("RUNNING", [])] + [
+        (jobs.status(number), ["RETURNED"]) for number in five.numbers[3:]
+    ]
+    assert {jobs.status(number) for number in five.numbers[3:]} <= {"PENDING", "QUEUED"}
+    running = jobs.row(five.numbers[2])
+    assert running.started_at == five.started.started_at
+    assert five.is_disbanded
+    assert five.take() is None
+
+
+def test_what_was_given_back_is_dispatched_at_once(jobs, group, watcher, broker):
+    five = group(5)
+
+    watcher._attend(five)
+
+    assert broker.numbers() == five.numbers[1:3]  # the window where no worker is known
+
+
+def test_a_job_that_has_its_turn_but_does_not_run_yet_is_known_to_have_started(jobs, group, watcher):
+    three = group(3, runs=False)
+    _, held = three.take()
+
+    watcher._attend(three)
+
+    assert jobs.row(three.numbers[0]).started_at == held.started_at
+    reap_owners(jobs.cursor, [jobs.worker.incarnation])
+    assert jobs.attempts(three.numbers[0]) == ["LOST"]
+
+
+def test_the_only_job_let_through_of_a_message_is_known_to_have_started(jobs, group, watcher):
+    one = group(2)
+    only = Group([one._waiting[0]], worker="w@here", claimed_at=boot_time(), travels_alone=False)
+    job, held = only.take()
+    only.run(held, a_context(job))
+
+    watcher._attend(only)
+
+    assert jobs.row(job.number).started_at == held.started_at
+
+
+def test_an_ending_that_is_refused_keeps_the_watcher_from_nothing_else(jobs, group, watcher):
+    three = group(3, runs=False)
+    bad = Ending(Status.PENDING, AttemptResult.TRANSIENT, traceback="\x00")
+    three.end(Ended(three.take()[1], bad, None))
+    job, held = three.take()
+    three.run(held, a_context(job))
+
+    watcher._attend(three)
+
+    assert jobs.row(job.number).started_at == held.started_at
+    assert jobs.attempts(three.numbers[2]) == ["RETURNED"]
+    completion.settle(three)
+    assert jobs.status(three.numbers[0]) == "FAILED"
+
+
+def test_while_the_database_is_away_the_group_is_kept_together_and_given_back_afterwards(jobs, group, watcher):
+    three = group(3)
+    watcher._connected()
+    jobs.cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [watcher._connection.info.backend_pid])
+
+    watcher._attend(three)
+    assert not three.is_disbanded
+    watcher._attend(three)
+
+    assert three.is_disbanded
+    assert [jobs.attempts(number) for number in three.numbers] == [[], ["RETURNED"], ["RETURNED"]]
+    assert JobAttempt.objects.count() == 2
+
+
+# ---- time ------------------------------------------------------------------------------------------------
+
+
+def test_the_watcher_sleeps_until_the_time_of_a_group_is_up(jobs, group, watcher):
+    assert watcher._pause() == BUDGET_SECONDS
+    two = group(2)
+
+    with watcher.watching(two):
+        two.claimed_at = boot_time() - BUDGET_SECONDS + 0.05
+        assert 0 < watcher._pause() <= 0.05
+        two.claimed_at = boot_time() - BUDGET_SECONDS  # attended to by now, if in vain
+        assert watcher._pause() == BUDGET_SECONDS
+        two.claimed_at, two.is_disbanded = boot_time() - 0.1, True
+        assert watcher._pause() == BUDGET_SECONDS
+
+
+def test_in_its_own_thread_it_takes_a_group_apart(jobs, group, watcher):
+    two = group(2)
+    watcher.start()
+
+    with watcher.watching(two):
+        until(lambda: two.is_disbanded)
+
+    returned = JobAttempt.objects.get(job_id=two.numbers[1])
+    assert (returned.ended_at - returned.claimed_at).total_seconds() >= BUDGET_SECONDS - 0.02
+
+
+# ---- by force --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kills(monkeypatch):
+    """What this process would have been sent, were it a pool's child."""
+    sent = []
+    monkeypatch.setattr(workers, "_is_expendable", True)
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    return sent
+
+
+def told_long_ago(jobs, group):
+    """The running job was asked to stop, and its grace is over."""
+    row = jobs.row(group.running.held.number)
+    cancel(jobs.cursor, number=row.number, tenant_id=row.tenant_id, by="alice", reason="")
+    group.running.told_at = boot_time() - 100
+
+
+def test_a_job_that_does_not_stop_is_canceled_and_its_process_killed(jobs, group, watcher, kills):
+    one = group(1, travels_alone=True)
+    told_long_ago(jobs, one)
+
+    watcher._attend(one)
+
+    assert history(jobs, one) == [("CANCELED", ["CANCELED"])]
+    assert kills == [(os.getpid(), signal.SIGKILL)]
+
+
+def test_a_job_that_stopped_at_the_last_moment_takes_nobody_along(jobs, group, watcher, kills):
+    one = group(1, travels_alone=True)
+    told_long_ago(jobs, one)
+    running, held = one.running, one.running.held
+    # It ends between the watcher's look and its force: the child may have the next message by then.
+    one.running = None
+    one.end(Ended(held, SUCCESS, None))
+    completion.settle(one)
+
+    watcher._cancel_by_force(one, running)
+
+    assert history(jobs, one) == [("COMPLETED", ["SUCCESS"])]
+    assert kills == []
