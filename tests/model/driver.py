@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any
@@ -11,13 +11,16 @@ from uuid import UUID
 
 import psycopg
 
-from jobsite.database import Connection, Cursor, connect
-from programs import queues, sweeps, workers
+from jobsite.database import Cursor
+from programs import invariants, queues, sweeps, workers
+from programs.dispatch import grouped
+from programs.invariants.looks import Look
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Overlap, Status, Trigger
 from programs.principals import Captured
-from programs.transitions import cancel, claim, dispatch, finish, give_back, hold, reap, renew, submit
+from programs.transitions import cancel, claim, dispatch, finish, give_back, hold, reap, renew, start, submit
+from programs.transitions.dispatch import Dispatched
+from programs.transitions.finish import Held
 from programs.transitions.submit import NewJob
-from tests.flows.invariants import RULES
 from tests.model import reference
 from tests.model.reference import Model
 from tests.model.refusals import REFUSALS
@@ -25,7 +28,7 @@ from tests.model.rows import Job, Program, Worker
 
 TICK = 1_000.0  # seconds: the database's clock may go on for minutes between two moves and change nothing
 TENANTS = ("acme", "umbrella")
-QUEUES = ("default", "content")
+QUEUES = ("default", "content", "analytics")
 MANAGERS = {"default": None, "narrow": 1}
 CONTEXT = Captured(UUID(int=1), "{}")
 
@@ -46,12 +49,12 @@ class Grant:
     token: UUID
     worker: Worker
     message: UUID
+    counts_failures: bool
 
 
 @dataclass(frozen=True)
 class Message:
     id: UUID
-    queue: str
     numbers: tuple[int, ...]
 
 
@@ -70,9 +73,10 @@ ENDINGS: dict[str, tuple[finish.Ending, dict[str, Any]]] = {
         {"target": "FAILED", "result": "PERMANENT", "failure": "PERMANENT"},
     ),
     "tries again": (
-        finish.Ending(Status.PENDING, AttemptResult.TRANSIENT, error={"type": "E"}),
-        {"target": "PENDING", "result": "TRANSIENT"},
+        finish.Ending(Status.PENDING, AttemptResult.TRANSIENT, error={"type": "E"}, delay=0.0),
+        {"target": "PENDING", "result": "TRANSIENT", "delay": 0.0},
     ),
+    "has not had its turn": (give_back.UNSTARTED, {"target": "PENDING", "result": "RETURNED", "attempts": 0}),
     "tries again later": (
         finish.Ending(Status.PENDING, AttemptResult.TRANSIENT, delay=1.5 * TICK),
         {"target": "PENDING", "result": "TRANSIENT", "delay": 1.5},
@@ -107,6 +111,7 @@ SELECT number, status, blocked, attempts, losses, returns, fence, lock_token, lo
        round(extract(epoch FROM hold_until - clock_timestamp()) / 500)::integer AS hold_until,
        (SELECT json_agg(json_build_array(a.fence, a.token, a.result) ORDER BY a.fence)
         FROM jobsite_jobattempt a WHERE a.job_id = j.number) AS attempt_rows,
+       status = 'RUNNING' AND started_at IS NULL AS is_grouped,
        md5(j::text)
 FROM jobsite_job j ORDER BY number
 """
@@ -116,10 +121,6 @@ SELECT (SELECT json_agg(json_build_array(q.name, t.code)) FROM jobsite_lane l
        (SELECT json_agg(json_build_array(incarnation, status)) FROM jobsite_worker),
        (SELECT json_agg(json_build_array(id, consecutive_failures)) FROM jobsite_program)
 """
-INVARIANTS = " UNION ALL ".join(
-    f"SELECT '{rule}', number FROM ({query}) AS r (number)" for rule, query in RULES.items()
-)
-
 # Whatever is still open grows older; what has ended is final, and no statement asks when.
 TIME_PASSES = (
     """UPDATE jobsite_job SET due_at = due_at - t, rank = rank - t, queued_at = queued_at - t, stuck_at = stuck_at - t,
@@ -138,9 +139,8 @@ class World:
     """The real tables, in one transaction that never commits: every example starts from the same savepoint."""
 
     def __init__(self, damage: Callable[[Cursor], None] | None = None) -> None:
-        self.connection: Connection = connect(application_name="model")
+        self.connection = workers.open_connection()
         self.cursor = self.connection.cursor()
-        self.cursor.execute("SET plan_cache_mode = force_generic_plan")
         self.cursor.execute("BEGIN")
         queues.register(self.cursor)
         self.tenants = {code: self._one("INSERT INTO jobsite_tenant (code, name) VALUES (%s, '') RETURNING id", code)
@@ -156,6 +156,7 @@ class World:
             self._program("acme", "default", max_losses=2, retries_timeouts=True, max_attempts=2, counts_failures=True),
             self._program("acme", "default", fails_when_lost=True, overlap="REJECT"),
             self._program("acme", "content", overlap="QUEUE"),
+            self._program("acme", "analytics", seconds=0.001),
             self._program("umbrella", "default"),
             self._program("umbrella", "default", overlap="REJECT", counts_failures=True),
         ]
@@ -175,8 +176,8 @@ class World:
             """
             INSERT INTO jobsite_program (tenant_id, queue_id, code, parameters_schema, timeout_seconds, max_attempts,
                                          max_worker_losses, on_worker_lost, retry_on_timeout,
-                                         max_consecutive_failures)
-            VALUES (%s, %s, gen_random_uuid()::text, '{}', %s, %s, %s, %s, %s, %s) RETURNING id
+                                         max_consecutive_failures, mean_seconds, measured_runs)
+            VALUES (%s, %s, gen_random_uuid()::text, '{}', %s, %s, %s, %s, %s, %s, %s, 20) RETURNING id
             """,
             self.tenants[tenant],
             self.queues[queue],
@@ -186,6 +187,7 @@ class World:
             "FAIL" if program.fails_when_lost else "RETRY",
             program.retries_timeouts,
             5 if program.counts_failures else None,
+            program.seconds,
         )
         return program
 
@@ -269,6 +271,7 @@ class Driver:
             "lock_owner": job.owner,
             "alone": job.is_alone,
             "is_asked": job.is_asked,
+            "is_grouped": job.is_grouped,
             "failure_kind": job.failure,
             "message": job.message if job.status == "RUNNING" else None,
             "due": from_now(job.due),
@@ -301,9 +304,6 @@ class Driver:
                 raise Broken("an ended token holds a job", f"job {number}: {row}")
         self.hashes = hashes
         self._compare_others()
-        self.cursor.execute(INVARIANTS)
-        for rule, number in self.cursor.fetchall():
-            raise Broken(rule, f"job {number}: {rows.get(number)}")
 
     def _compare_others(self) -> None:
         self.cursor.execute(OTHERS)
@@ -351,24 +351,25 @@ class Driver:
         )
 
     @move
-    def dispatch_one(self, number: int) -> None:
+    def offer(self, number: int) -> None:
+        """The fast path of a submission, or of any job at any time."""
         clashes = self.model.clashes([number])
-        would = copy.deepcopy(self.model).dispatch_one(number)
-        with self.expected("job_queue_key_once_among_active" if would and clashes else None):
-            moved = dispatch.dispatch_one(self.cursor, number=number, lock_seconds=reference.LOCK * TICK)
-            self.same("dispatch_one", moved is not None, self.model.dispatch_one(number))
-            self._publish([number] if moved else [], together=False)
+        would = copy.deepcopy(self.model).offer(number)
+        with self.expected("job_queue_key_once_among_active" if would == "sent" and clashes else None):
+            offered = dispatch.offer(self.cursor, number=number, lock_seconds=reference.LOCK * TICK)
+            answer = {True: "room", False: "no"}[offered] if isinstance(offered, bool) else "sent"
+            self.same("offer", answer, self.model.offer(number))
+            if not isinstance(offered, bool):
+                self._publish([offered], together=False)
 
     @move
     def dispatch(self, queue: str, *, together: bool = False) -> list[int]:
-        """Fill the window of a queue; `together` in one message."""
-        numbers: list[int] = []
+        """Fill the window of a queue; `together` in one message, whoever should travel alone."""
         self.cursor.execute("SAVEPOINT step")
         try:
             moved = dispatch.dispatch(
                 self.cursor, queue_id=self.world.queues[queue], lock_seconds=reference.LOCK * TICK
             )
-            numbers = [one.number for one in moved]
         except psycopg.errors.UniqueViolation as error:
             # One row that breaks a QUEUE key stops its whole batch, as yet.
             self.world.back_to("step")
@@ -376,14 +377,17 @@ class Driver:
             if error.diag.constraint_name != "job_queue_key_once_among_active" or not self.model.clashes(ready):
                 raise
             return []
+        numbers = [one.number for one in moved]
         if trouble := self.model.dispatch(queue, numbers):
             raise Broken("answer of dispatch", trouble)
-        self._publish(numbers, together=together)
+        in_groups = {one.number for one in moved if one.group is not None}
+        self.same("who travels in groups", in_groups, {n for n in numbers if self.model.jobs[n].is_groupable})
+        self._publish(moved, together=together)
         return numbers
 
-    def _publish(self, numbers: Sequence[int], *, together: bool) -> None:
-        for group in [tuple(numbers)] if together and numbers else [(number,) for number in numbers]:
-            self.bag.append(Message(self.new_id(), self.model.jobs[group[0]].program.queue, group))
+    def _publish(self, moved: Sequence[Dispatched], *, together: bool) -> None:
+        for jobs in [list(moved)] if together and moved else grouped(moved):
+            self.bag.append(Message(self.new_id(), tuple(one.number for one in jobs)))
 
     @move
     def wake(self, number: int) -> None:
@@ -420,7 +424,8 @@ class Driver:
         self.same("claim", [one.number for one in claimed], self.model.claim(worker, tokens, message.id))
         for one in claimed:
             self.same("claim's token", (one.token, one.fence), (tokens[one.number], self.model.jobs[one.number].fence))
-        grants = [Grant(one.number, one.token, worker, message.id) for one in claimed]
+        self.same("read_back", claim.read_back(self.cursor, list(tokens.items())), claimed)
+        grants = [Grant(one.number, one.token, worker, message.id, one.counts_failures) for one in claimed]
         self.grants += grants
         return grants
 
@@ -440,10 +445,10 @@ class Driver:
         return workers.manager_id(self.cursor, worker.manager)
 
     @move
-    def finish(self, grant: Grant, how: str) -> bool:
+    def finish(self, grant: Grant, how: str) -> None:
         """With a token of then or of now; what the token's attempt became is read back as a worker would."""
         ending, outcome = ENDINGS[how]
-        held = finish.Held(grant.number, grant.token, grant.worker.name, None)
+        held = self._held(grant)
         is_mine = self.model.finish(grant.number, grant.token, **outcome)
         try:
             finish.finish(self.cursor, held, ending)
@@ -454,7 +459,24 @@ class Driver:
         stored = finish.stored_attempts(self.cursor, [held])
         known = {token: result for _, token, result in self.model.jobs[grant.number].history if token == grant.token}
         self.same("stored_attempts", {token: str(result) for token, result in stored.items()}, known)
-        return is_mine
+
+    @move
+    def finish_all(self, endings: Sequence[tuple[Grant, str]]) -> None:
+        """A group's runs in one statement; of those whose token holds nothing any more nothing is written."""
+        written = finish.finish_all(self.cursor, [(self._held(grant), ENDINGS[how][0]) for grant, how in endings])
+        mine = {grant.token for grant, how in sorted(endings, key=lambda pair: pair[0].number)
+                if self.model.finish(grant.number, grant.token, **ENDINGS[how][1])}  # fmt: skip
+        self.same("finish_all", written, mine)
+
+    @staticmethod
+    def _held(grant: Grant) -> Held:
+        return Held(grant.number, grant.token, grant.worker.name, None, grant.counts_failures)
+
+    @move
+    def start(self, grant: Grant) -> None:
+        held = replace(self._held(grant), started_at=datetime.now(UTC))
+        start.start(self.cursor, held)
+        self.model.start(grant.number, grant.token)
 
     @move
     def give_back(self, worker: Worker) -> None:
@@ -610,6 +632,16 @@ class Driver:
 
     # At the end
 
+    def look(self, looks: Sequence[Look], *, patience: float) -> None:
+        """Ask the invariants; what sweeps put right may have lasted for `patience` seconds."""
+        self.is_sound = False
+        for look in looks:
+            values = {"now": datetime.now(UTC), "patience": patience, "named": 1}
+            self.cursor.execute(look.statement, values)
+            for place, _, row in self.cursor.fetchall():
+                raise Broken(f"{look.rules[place].invariant}: {look.rules[place].sentence}", row)
+        self.is_sound = True
+
     def try_refusals(self) -> None:
         """Write past the protocol; the database itself refuses each."""
         self.is_sound = False
@@ -629,6 +661,7 @@ class Driver:
     def come_to_rest(self) -> None:
         """All pauses and holds end, every message is lost, and a healthy worker comes: every job ends."""
         model = self.model
+        self.look(invariants.LIVE, patience=1e9)  # no sweep has run but by chance
         for program in model.programs:
             if program.status != "ACTIVE":
                 self.set_program(program, "ACTIVE")
@@ -649,8 +682,9 @@ class Driver:
         self.open_lanes()
         for queue in QUEUES:
             numbers = self.dispatch(queue, together=True)
-            for grant in self.claim(worker, self.bag[-1]) if numbers else []:
-                self.finish(grant, "succeeds")
-        left = [job for job in model.jobs.values() if job.is_open]
-        if left:
-            raise Broken("I1: at rest every job has ended", left)
+            grants = self.claim(worker, self.bag[-1]) if numbers else []
+            if grants:
+                self.finish_all([(grant, "succeeds") for grant in grants])
+        if left := [job for job in model.jobs.values() if job.is_open]:
+            raise Broken("everything comes to rest", left)
+        self.look(invariants.AT_REST, patience=0.0)

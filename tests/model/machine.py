@@ -30,7 +30,7 @@ RARELY = st.sampled_from([False] * 5 + [True])
 HOW = st.sampled_from(list(ENDINGS))
 NEWS = st.fixed_dictionaries(
     {
-        "program": st.integers(0, 5),
+        "program": st.integers(0, 6),
         "count": st.integers(1, 4),
         "later": st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.5, 2.5]),
         "priority": st.sampled_from([0, 50, -50]),
@@ -111,7 +111,7 @@ class Protocol(RuleBasedStateMachine):
         jobs = [Job(0, to, due, priority=priority * (place % 2), key=key_or_none, **fields) for place in range(count)]
         for number in self.driver.submit(jobs, held=held):
             if is_sent:  # else whoever submitted died right after his commit
-                self.driver.dispatch_one(number)
+                self.driver.offer(number)
 
     @where("ended jobs")
     @rule(job=one_of("ended jobs"))
@@ -125,8 +125,8 @@ class Protocol(RuleBasedStateMachine):
         self._paused(pause, job.program, stays, partial(self.driver.dispatch, job.program.queue, together=together))
 
     @rule(job=one_of("jobs"), pause=PAUSE, stays=RARELY)
-    def dispatch_one(self, job: Job, pause: str, stays: bool) -> None:
-        self._paused(pause, job.program, stays, partial(self.driver.dispatch_one, job.number))
+    def offer(self, job: Job, pause: str, stays: bool) -> None:
+        self._paused(pause, job.program, stays, partial(self.driver.offer, job.number))
 
     @rule(what=st.sampled_from(["due", "due", "lost messages", "ended holds", "expired", "dead workers"]), queue=queues)
     def sweep(self, what: str, queue: str) -> None:
@@ -188,11 +188,17 @@ class Protocol(RuleBasedStateMachine):
         self.driver.finish(grant, how)
 
     @where("held grants")
-    @rule(grant=one_of("held grants"), how=HOW)
-    def finish_all_of_a_message(self, grant: Any, how: str) -> None:
-        for one in self.driver.grants:
-            if one.message == grant.message:
-                self.driver.finish(one, how)
+    @rule(grant=one_of("held grants"), ways=st.lists(HOW, min_size=1, max_size=3), only_start=st.booleans())
+    def group_ends(self, grant: Any, ways: list[str], only_start: bool) -> None:
+        group = [one for one in self.driver.grants if one.message == grant.message]
+        if only_start:
+            self.driver.start(grant)  # the first has overstayed the group's time: the others go back
+            self.driver.finish_all(
+                [(one, "has not had its turn") for one in group if one != grant] or [(grant, ways[0])]
+            )
+        else:
+            latest = {one.number: one for one in group}  # a message that came twice may have been claimed twice
+            self.driver.finish_all([(one, ways[place % len(ways)]) for place, one in enumerate(latest.values())])
 
     @where("grants")
     @rule(grant=one_of("late grants"), how=HOW)

@@ -6,14 +6,24 @@ what its statement must answer, and changes the rows that its statement must cha
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
 from typing import Any
 from uuid import UUID
 
 from tests.model.rows import Job, Program, Worker
 
 LOCK, STUCK = 4.5, 2.5
-# Whether a run that was lost together with others counts; a group's loss says nothing about any one of them.
-LOST_GROUP_COUNTS = True
+
+
+def message_share(job: Job) -> Fraction:
+    """What part of a message it fills."""
+    return Fraction(1, 50) if job.is_groupable else Fraction(1)
+
+
+def seconds_busy(job: Job) -> float:
+    """How long it is expected to keep a child, with its claim and its finish."""
+    return job.program.seconds + (0.0002 if job.is_groupable else 0.002)
 
 
 @dataclass
@@ -40,7 +50,9 @@ class Model:
         return "SCHEDULED" if job.due > self.now else "PAUSED" if job.program.status == "PAUSED" else None
 
     def accepts(self, new: Job) -> bool:
-        """Whether no unique key stands in the way of a submission."""
+        """Whether neither its program nor a unique key stands in the way of a submission."""
+        if new.program.status == "TERMINATED" and new.trigger == "AUTOMATIC":
+            return False
         return not any(
             (new.once is not None and other.once == new.once and other.program.tenant == new.program.tenant)
             or (new.key is not None and new.program is other.program and new.key == other.key
@@ -51,18 +63,18 @@ class Model:
 
     # PENDING -> QUEUED, and back
 
-    def window(self, queue: str) -> int:
-        """How many messages a queue may hold: no program here is known to be short."""
-        idle = [
-            min(max(0, one.children - len(self.running(one.incarnation))), *self._known(self.room(one.manager)))
-            for one in self.workers
-            if one.status == "ACTIVE" and queue in one.queues and one.seen > self.now - LOCK
-        ]
-        return sum(idle) + 1 if idle else 2
+    def window(self, queue: str) -> tuple[int, int]:
+        """How many messages of runs of unknown length a queue may hold, and for how many children."""
+        living = [one for one in self.workers if one.status == "ACTIVE" and queue in one.queues and self.is_heard(one)]
+        idle = 0
+        for one in living:
+            free = max(0, one.children - len({job.message for job in self.running(one.incarnation)}))
+            room = self.room(one.manager)
+            idle += free if room is None else min(free, room)
+        return idle + 1 if living else 2, sum(one.children for one in living)
 
-    @staticmethod
-    def _known(room: int | None) -> list[int]:
-        return [10**9 if room is None else room]
+    def is_heard(self, worker: Worker) -> bool:
+        return worker.seen > self.now - LOCK
 
     def lane(self, queue: str, tenant: str) -> list[Job]:
         """What is ready in a lane, the best first."""
@@ -73,34 +85,53 @@ class Model:
     def is_closed(self, queue: str, tenant: str) -> bool:
         return bool(self.paused & {queue, tenant, (queue, tenant)})
 
-    def slots(self, queue: str) -> int:
-        out = [job for job in self.jobs.values() if job.status == "QUEUED" and job.program.queue == queue]
-        return max(0, self.window(queue) - len(out))
+    def queued(self, queue: str) -> list[Job]:
+        return [job for job in self.jobs.values() if job.status == "QUEUED" and job.program.queue == queue]
+
+    def fitting(self, queue: str, jobs: Sequence[Job]) -> int:
+        """How many of these the window takes, in this order: messages, or what is done in a tenth of a second."""
+        slots, children = self.window(queue)
+        out = self.queued(queue)
+        certain = slots - ceil(sum(map(message_share, out)))
+        most = max(slots, children * 1_000) - len(out)
+        seconds = children * 0.1 - sum(map(seconds_busy, out))
+        messages = children * 20 - ceil(sum(map(message_share, out)))
+        for place, job in enumerate(jobs):
+            seconds, messages = seconds - seconds_busy(job), messages - message_share(job)
+            if place >= most or (place >= certain and (seconds < 0 or messages < 0)):
+                return place
+        return len(jobs)
 
     def dispatch(self, queue: str, taken: Sequence[int]) -> str:
         """Take these, or say why they are not the ones: as many as fit, of each open lane its best."""
-        slots = self.slots(queue)
-        lanes = [lane for lane in self.awake if lane[0] == queue and not self.is_closed(*lane)] if slots else []
-        ready = {lane: [job.number for job in self.lane(*lane)] for lane in lanes}
-        if len(taken) != min(slots, sum(map(len, ready.values()))):
-            return f"{len(taken)} taken, {slots} fit, ready are {ready}"
-        for lane, numbers in ready.items():
-            mine = {number for number in taken if number in numbers}
-            if mine != set(numbers[: len(mine)]):
-                return f"of lane {lane} {mine} were taken before {numbers}"
-        if not set(taken) <= {number for numbers in ready.values() for number in numbers}:
+        lanes = {lane: self.lane(*lane) for lane in self.awake if lane[0] == queue and not self.is_closed(*lane)}
+        ready = [job for jobs in lanes.values() for job in jobs]
+        # Where lanes compete no run is known to be short, so that it does not matter here whose turn it is.
+        if len(taken) != self.fitting(queue, ready):
+            return f"{taken} taken, {self.fitting(queue, ready)} of {lanes} fit"
+        for lane, jobs in lanes.items():
+            mine = {job.number for job in jobs if job.number in taken}
+            if mine != {job.number for job in jobs[: len(mine)]}:
+                return f"of lane {lane} {mine} were taken before {jobs}"
+        if not set(taken) <= {job.number for job in ready}:
             return f"{taken} are not all of {ready}"
         for number in taken:
             self._queue(self.jobs[number])
         return ""
 
-    def dispatch_one(self, number: int) -> bool:
+    def offer(self, number: int) -> str:
+        """The fast path: "sent", or whether there is room for a dispatch; the lane is awake unless it is closed."""
         job = self.jobs[number]
         lane = job.program.queue, job.program.tenant
-        if not job.is_ready or self.is_closed(*lane) or not self.slots(lane[0]) or self.lane(*lane)[0] is not job:
-            return False
-        self._queue(job)
-        return True
+        if not job.is_ready or self.is_closed(*lane):
+            return "no"
+        slots, _ = self.window(lane[0])
+        has_room = len(self.queued(lane[0])) < (min(slots, 1) if job.is_groupable else slots)
+        if has_room and self.lane(*lane)[0] is job:
+            self._queue(job)
+            return "sent"
+        self.awake.add(lane)
+        return "room" if has_room else "no"
 
     def clashes(self, numbers: Iterable[int]) -> bool:
         """Whether to queue all of these would break a QUEUE key."""
@@ -187,13 +218,16 @@ class Model:
         job = self.jobs[number]
         if job.token != token:
             return False
-        delay = fields.pop("delay", 0.0)
+        delay = fields.pop("delay", None)
         self._end(job, target, result, **fields)
-        if job.status == "PENDING":
+        if job.status == "PENDING" and delay is not None:
             job.due, job.blocked = self.now + delay, "SCHEDULED" if delay else None
         if job.status == "COMPLETED" and job.program.counts_failures:
             job.program.failures = 0
         return True
+
+    def start(self, number: int, token: UUID) -> None:
+        self.jobs[number].is_grouped &= self.jobs[number].token != token
 
     def give_back(self, owner: UUID) -> list[int]:
         held = self.running(owner)
@@ -205,12 +239,7 @@ class Model:
         lost = list(jobs)
         for job in lost:
             fails = job.losses + 1 >= job.program.max_losses or job.program.fails_when_lost
-            target = "CANCELED" if job.is_asked else "FAILED" if fails else "PENDING"
-            job.is_alone = True
-            if job.is_grouped and result == "LOST" and not LOST_GROUP_COUNTS:
-                self._end(job, "PENDING", "RETURNED", attempts=0)
-            else:
-                self._end(job, target, result, losses=1, failure="WORKER_LOST")
+            self._take(job, "FAILED" if fails else "PENDING", result, losses=1, failure="WORKER_LOST")
         return {job.number: job.status for job in lost}
 
     def time_out(self, jobs: Iterable[Job], policy: str = "") -> dict[int, str]:
@@ -218,9 +247,15 @@ class Model:
         for job in stuck:
             again = job.program.retries_timeouts and job.attempts + 1 - job.losses < job.program.max_attempts
             target = {"FAIL": "FAILED", "RETRY": "PENDING", "": "PENDING" if again else "FAILED"}[policy]
-            job.is_alone = True
-            self._end(job, "CANCELED" if job.is_asked else target, "TIMEOUT", failure="TIMEOUT")
+            self._take(job, target, "TIMEOUT", failure="TIMEOUT")
         return {job.number: job.status for job in stuck}
+
+    def _take(self, job: Job, target: str, result: str, **fields: Any) -> None:
+        """From now on it travels alone; a run of a group that nobody saw start is innocent, and not counted."""
+        job.is_alone = True
+        if job.is_grouped:
+            target, result, fields = "PENDING", "RETURNED", {"attempts": 0}
+        self._end(job, "CANCELED" if job.is_asked else target, result, **fields)
 
     def expired(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.expires is not None and job.expires < self.now]
@@ -241,6 +276,7 @@ class Model:
         job.status = "CANCELED" if target == "PENDING" and job.is_asked else target
         job.attempts, job.losses, job.returns = job.attempts + attempts, job.losses + losses, job.returns + returns
         job.token = job.owner = job.expires = job.stuck = None
+        job.is_grouped = False
         job.queued = None if job.status == "PENDING" else job.queued
         if job.status == "FAILED":
             job.failure = failure

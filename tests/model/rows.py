@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from uuid import UUID
 
-PRIORITY_STEP = 0.06
+PRIORITY_STEP, SHORT = 0.06, 0.004
 TERMINAL = ("COMPLETED", "FAILED", "CANCELED")
 
 
@@ -18,6 +19,7 @@ class Program:
     retries_timeouts: bool = False
     max_attempts: int = 3
     counts_failures: bool = False
+    seconds: float = inf  # of a run, as far as is known
     overlap: str = "ALLOW"
     failures: int = 0
     status: str = "ACTIVE"
@@ -70,6 +72,11 @@ class Job:
     @property
     def is_ready(self) -> bool:
         return self.status == "PENDING" and self.blocked is None
+
+    @property
+    def is_groupable(self) -> bool:
+        """Whether it may share a message with others of its program."""
+        return self.program.seconds <= SHORT and not self.is_alone and self.losses == 0
 
     @property
     def is_open(self) -> bool:

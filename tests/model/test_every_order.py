@@ -16,7 +16,7 @@ def moves(driver: Driver) -> Iterator[Any]:
     """What may happen now. Nothing is left out because it would be refused: that it is refused is what is looked at."""
     [job] = driver.model.jobs.values()
     number, tenant = job.number, job.program.tenant
-    yield partial(driver.dispatch_one, number)
+    yield partial(driver.offer, number)
     for message in driver.bag[:1] + driver.bag[1:][-1:]:  # the first may come very late
         for worker in driver.model.workers:
             yield partial(driver.claim, worker, message)
@@ -85,7 +85,7 @@ def test_every_order_of_a_few_moves_of_one_job(world, depth):
     for name in ("w1", "w2"):
         driver.register(name, manager="default", queues=("default",), children=1)
     [number] = driver.submit([Job(0, driver.model.programs[0], 0.0)])
-    driver.dispatch_one(number)
+    driver.offer(number)
     explorer = Explorer(world)
 
     explorer.explore(driver, depth)
