@@ -27,7 +27,7 @@ def where(*attributes: str) -> Callable[[Any], Any]:
 queues = st.sampled_from(QUEUES)
 PAUSE = st.sampled_from(["", "", "", "PAUSED", "TERMINATED", "queue", "tenant", "lane"])
 RARELY = st.sampled_from([False] * 5 + [True])
-HOW = st.sampled_from(list(ENDINGS))
+HOW = st.sampled_from(["succeeds", *ENDINGS])
 NEWS = st.fixed_dictionaries(
     {
         "program": st.integers(0, 6),

@@ -6,9 +6,11 @@ whose fragment is no longer found fails, so that this list stays true.
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
 from jobsite.database import Cursor
 from tests.model.refusals import REFUSALS
@@ -42,85 +44,61 @@ _ALL_LOST = "reap:EXPIRED,CHILD,TOKENS,OWNERS,CLEARED"
 
 STATEMENTS = (
     # finish
+    _m("finish without the token", "finish:FINISH", "AND j.lock_token = g.token", ""),
     _m(
-        "finish without the token",
+        "finish of a group: the token not asked when it locks",
         "finish:FINISH",
-        "AND lock_token = %(token)s::uuid AND status = 'RUNNING'",
-        "AND status = 'RUNNING'",
-        "AND j.lock_token = %(token)s::uuid",
-        "",
-    ),
-    _m(
-        "finish: the token only when it writes",
-        "finish:FINISH",
-        "AND lock_token = %(token)s::uuid AND status = 'RUNNING'",
-        "AND status = 'RUNNING'",
+        "AND j.lock_token = g.token AND j.status = %(running)s\n     ORDER BY",
+        "\n     ORDER BY",
         held_by="the UPDATE repeats the token",
     ),
-    _m("finish: the token not repeated", "finish:FINISH", "AND j.lock_token = %(token)s::uuid", "", held_by=LOCKED),
-    _m(
-        "finish in any status",
-        "finish:FINISH",
-        "%(token)s::uuid AND status = 'RUNNING'",
-        "%(token)s::uuid",
-        "AND j.status = 'RUNNING'",
-        "",
-        held_by=ONLY_RUNNING_HAS_A_LOCK,
-    ),
+    _m("finish in any status", "finish:FINISH", "AND j.status = %(running)s", "", held_by=ONLY_RUNNING_HAS_A_LOCK),
     _m(
         "finish retries what was asked to stop",
         "finish:FINISH",
-        "AND cancel_requested_at IS NOT NULL",
+        "AND j.cancel_requested_at IS NOT NULL",
         "AND false",
+        "AND j.cancel_requested_at IS NULL",
+        "",
     ),
-    _m("finish counts every run", "finish:FINISH", "attempts + %(counted)s::integer", "attempts + 1"),
-    _m("finish counts no return", "finish:FINISH", "returns + %(returned)s::integer", "returns"),
+    _m("finish counts every run", "finish:FINISH", "attempts + g.counted", "attempts + 1"),
+    _m("finish counts no return", "finish:FINISH", "returns + g.returned", "returns"),
     _m("finish keeps the lock", "finish:FINISH", _UNLOCK, "lock_owner = j.lock_owner"),
+    _m("finish leaves a later retry in the lane", "finish:FINISH", "AND g.delay > 0", "AND g.delay < 0"),
+    _m("finish does not move due_at", "finish:FINISH", "AND g.delay IS NOT NULL", "AND false"),
+    _m("what had not its turn loses its place", "finish:FINISH", "ELSE j.due_at END", "ELSE statement_timestamp() END"),
     _m(
-        "finish leaves a later retry in the lane",
+        "finish leaves no attempt",
         "finish:FINISH",
-        "::float > 0 THEN 'SCHEDULED'",
-        "::float < 0 THEN ''",
+        "traceback\n    FROM moved",
+        "traceback\n    FROM moved WHERE false",
     ),
-    _m(
-        "finish does not move due_at",
-        "finish:FINISH",
-        "due_at = CASE WHEN mine.target = 'PENDING'",
-        "due_at = CASE WHEN false",
-        "rank = CASE WHEN mine.target = 'PENDING'",
-        "rank = CASE WHEN false",
-    ),
-    _m("finish leaves no attempt", "finish:FINISH", "FROM moved\n), counted", "FROM moved WHERE false\n), counted"),
     _m(
         "a success does not end a row of failures",
         "finish:FINISH",
-        "moved.target = 'COMPLETED' AND p.consecutive_failures > 0",
+        "c.last_success IS NOT NULL AND p.consecutive_failures > 0",
         "false",
     ),
+    _m("failures of a group count past its success", "finish:FINISH", "number > coalesce(last_success, 0)", "true"),
+    _m("start under a token of then", "start:START", "AND lock_token = %s", "AND %s::uuid IS NOT NULL"),
     _m("stored_attempts of any token", "finish:stored_attempts", " AND a.token = h.token", ""),
     # claim
     _m(
         "claim in any status",
         "claim:CLAIM",
-        "WHERE j.status = 'QUEUED' AND",
+        "WHERE j.status = %(queued)s AND",
         "WHERE",
-        "AND j.status = 'QUEUED'\n    RETURNING",
+        "AND j.status = %(queued)s\n    RETURNING",
         "RETURNING",
     ),
-    _m("claim chooses in any status", "claim:CLAIM", "WHERE j.status = 'QUEUED' AND", "WHERE"),
-    _m(
-        "claim: the status not repeated",
-        "claim:CLAIM",
-        "AND j.status = 'QUEUED'\n    RETURNING",
-        "RETURNING",
-        held_by=LOCKED,
-    ),
+    _m("claim chooses in any status", "claim:CLAIM", "WHERE j.status = %(queued)s AND", "WHERE"),
+    _m("claim: the status not repeated", "claim:CLAIM", "AND j.status = %(queued)s\n    RET", "RET", held_by=LOCKED),
     _m("claim of any queue", "claim:CLAIM", "AND q.name = ANY(%(queues)s)", ""),
     _m(
         "claim before it is due",
         "claim:CLAIM",
-        "AND j.due_at <= clock_timestamp() AS may_run",
-        "AS may_run",
+        "j.due_at <= clock_timestamp() AS",
+        "true AS",
         tests=TESTS.format("claim"),
     ),
     _m("claim of a paused program", "claim:CLAIM", "p.status <> 'PAUSED' AND", ""),
@@ -129,25 +107,31 @@ STATEMENTS = (
     _m("claim in a paused lane", "claim:CLAIM", "AND l.paused_at IS NULL", ""),
     _m("claim of a terminated program's schedule", "claim:CLAIM", "OR j.trigger <> 'AUTOMATIC'", "OR true"),
     _m("claim beyond the manager's limit", "claim:CLAIM", "LIMIT (SELECT slots FROM room)", ""),
+    _m("claim without the manager's lock", "claim:CLAIM", "(%(exact)s OR", "(true OR", tests=TESTS.format("claim")),
+    _m("the manager's row is read, not locked", "claim:LOCK_MANAGER", " FOR UPDATE", "", tests=TESTS.format("claim")),
+    _m("claim does not raise the fence", "claim:CLAIM", "j.fence + runs::integer", "j.fence"),
+    _m("claim makes its own token", "claim:CLAIM", "THEN decided.token END", "THEN gen_random_uuid() END"),
+    _m("claim does not say by which message", "claim:CLAIM", "THEN %(message)s::uuid ELSE", "THEN j.external_id ELSE"),
+    _m("claim keeps what it refused", "claim:CLAIM", "ELSE 'PENDING' END", "ELSE 'QUEUED' END"),
+    _m("claim sets no moment to be stuck at", "claim:CLAIM", "(decided.timeout_seconds + 10)", "(100000)"),
+    _m("all of a group start at once", "claim:CLAIM", "WHEN %(alone)s THEN", "WHEN true THEN"),
+    _m("claim of one in any status", "claim:CLAIM_ONE", "AND j.status = %(queued)s", ""),
+    _m("claim of one of any queue", "claim:CLAIM_ONE", "AND q.name = ANY(%(queues)s)", ""),
     _m(
-        "claim without the manager's lock",
-        "claim:CLAIM",
-        "AND (%(exact)s OR",
-        "AND (true OR",
+        "claim of one before it is due",
+        "claim:CLAIM_ONE",
+        "AND j.due_at <=",
+        "AND now() <=",
         tests=TESTS.format("claim"),
     ),
-    _m(
-        "the manager's row is read, not locked",
-        "claim:LOCK_MANAGER",
-        " FOR UPDATE",
-        "",
-        tests=TESTS.format("claim"),
-    ),
-    _m("claim does not raise the fence", "claim:CLAIM", "fence = j.fence + 1", "fence = j.fence"),
-    _m("claim makes its own token", "claim:CLAIM", "lock_token = wanted.token", "lock_token = gen_random_uuid()"),
-    _m("claim does not say by which message", "claim:CLAIM", "external_id = %(message)s,", ""),
-    _m("claim keeps what it refused", "claim:CLAIM", "SET status = 'PENDING', queued_at = NULL,", "SET"),
-    _m("claim sets no moment to be stuck at", "claim:CLAIM", "(p.timeout_seconds + 10)", "(p.timeout_seconds * 9)"),
+    _m("claim of one of a paused program", "claim:CLAIM_ONE", "AND p.status <> 'PAUSED'", ""),
+    _m("claim of one of a suspended tenant", "claim:CLAIM_ONE", "AND t.status = 'ACTIVE'", ""),
+    _m("claim of one in a paused queue", "claim:CLAIM_ONE", "AND q.paused_at IS NULL", ""),
+    _m("claim of one in a paused lane", "claim:CLAIM_ONE", "AND l.paused_at IS NOT NULL", "AND false"),
+    _m("claim of one of a terminated program's schedule", "claim:CLAIM_ONE", "OR j.trigger <> 'AUTOMATIC'", "OR true"),
+    _m("claim of one beyond the manager's limit", "claim:CLAIM_ONE", "AND m.max_running IS NULL", ""),
+    _m("claim of one does not raise the fence", "claim:CLAIM_ONE", "fence = j.fence + 1", "fence = j.fence"),
+    _m("read_back of what another holds", "claim:READ_BACK", "AND j.lock_token = c.token", ""),
     # dispatch
     _m("dispatch of what is blocked", "dispatch:DISPATCH", "AND blocked IS NULL", "", "AND j.blocked IS NULL", ""),
     _m(
@@ -155,17 +139,13 @@ STATEMENTS = (
         "dispatch:DISPATCH",
         "AND status = 'PENDING' AND blocked",
         "AND blocked",
-        "AND j.status = 'PENDING' AND j.blocked",
+        "AND j.status = %(pending)s AND j.blocked",
         "AND j.blocked",
     ),
-    _m(
-        "dispatch beyond the window",
-        "dispatch:DISPATCH",
-        "- queued AS most",
-        "AS most",
-        "- queued AS certain",
-        "AS certain",
-    ),
+    _m("dispatch beyond the window", "dispatch:DISPATCH", "slots - messages AS certain", "slots AS certain"),
+    _m("dispatch of long runs as if they were short", "dispatch:DISPATCH", "o.total_seconds <= bound.seconds", "true"),
+    _m("a job that was lost travels in a group", "dispatch:DISPATCH", "AND NOT j.alone AND j.losses = 0", ""),
+    _m("a group keeps many children busy", "dispatch:DISPATCH", "count(DISTINCT external_id)", "count(*)"),
     _m("dispatch in a paused queue", "dispatch:DISPATCH", "AND paused_at IS NULL AND pg_try", "AND pg_try"),
     _m("dispatch in a paused lane", "dispatch:DISPATCH", "AND l.paused_at IS NULL", ""),
     _m("dispatch of a suspended tenant", "dispatch:DISPATCH", "AND t.status = 'ACTIVE'", ""),
@@ -180,7 +160,7 @@ STATEMENTS = (
     _m(
         "dispatch closes a lane that has jobs",
         "dispatch:DISPATCH",
-        "AND NOT EXISTS (SELECT 1 FROM candidates c WHERE c.lane_id = lanes.id)",
+        "EXCEPT SELECT lane_id, wakes FROM candidates",
         "",
     ),
     _m(
@@ -193,7 +173,7 @@ STATEMENTS = (
     _m(
         "dispatch closes a lane that was waked meanwhile",
         "dispatch:DISPATCH",
-        "AND l.wakes = lanes.wakes",
+        "AND l.wakes = empty.wakes",
         "",
         tests=TESTS.format("dispatch"),
     ),
@@ -229,23 +209,41 @@ STATEMENTS = (
     _m("stopping workers make room", "dispatch:DISPATCH", "w.status = 'ACTIVE' AND", ""),
     _m("workers of other queues make room", "dispatch:DISPATCH", "AND gate.name = ANY(w.queues)", ""),
     _m("a full manager makes room", "dispatch:DISPATCH", "WHEN m.max_running IS NULL THEN", "WHEN true THEN"),
-    _m("the fast path of what is blocked", "dispatch:DISPATCH_ONE", "AND j.blocked IS NULL", ""),
+    _m(
+        "the fast path of what is blocked",
+        "dispatch:LOOK,DISPATCH_ONE",
+        "AND j.blocked IS NULL",
+        "",
+        "AND blocked IS NULL AND",
+        "AND",
+    ),
     _m(
         "the fast path in any status",
-        "dispatch:DISPATCH_ONE",
-        "AND j.status = 'PENDING' AND j.blocked",
-        "AND j.blocked",
+        "dispatch:LOOK,DISPATCH_ONE",
+        "AND j.status = %(pending)s",
+        "",
+        "AND status = %(pending)s",
+        "",
     ),
-    _m("the fast path beyond the window", "dispatch:DISPATCH_ONE", "AND room.queued < room.slots", ""),
     _m(
-        "the fast path overtakes",
+        "the fast path: the status not repeated",
         "dispatch:DISPATCH_ONE",
-        "(b.rank, b.number) < (j.rank, j.number)",
-        "false",
+        "AND status = %(pending)s AND blocked IS NULL",
+        "",
+        held_by="the database: no legal move, or blocked; to be QUEUED again is a doubled message",
     ),
-    _m("the fast path in a paused lane", "dispatch:DISPATCH_ONE", "l.paused_at IS NOT NULL", "false"),
-    _m("the fast path in a paused queue", "dispatch:DISPATCH_ONE", "AND q.paused_at IS NULL", ""),
-    _m("the fast path of a suspended tenant", "dispatch:DISPATCH_ONE", "AND t.status = 'ACTIVE'", ""),
+    _m(
+        "the fast path beyond the window",
+        "dispatch:LOOK",
+        "(SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id AND o.status = 'QUEUED')",
+        "0",
+    ),
+    _m("the fast path of a short job beside others", "dispatch:LOOK", ", 1) ELSE", ", 9) ELSE"),
+    _m("the fast path overtakes", "dispatch:LOOK", "(b.rank, b.number) < (j.rank, j.number)", "false"),
+    _m("the fast path in a paused lane", "dispatch:LOOK", "AND l.paused_at IS NULL", ""),
+    _m("the fast path in a paused queue", "dispatch:LOOK", "AND gate.paused_at IS NULL", ""),
+    _m("the fast path of a suspended tenant", "dispatch:LOOK", "AND t.status = 'ACTIVE'", ""),
+    _m("the fast path wakes no lane", "dispatch:offer", "wake(cursor, [number])", "pass"),
     _m(
         "nobody wakes a lane that sleeps",
         "dispatch:WAKE",
@@ -327,8 +325,8 @@ STATEMENTS = (
         "FOR NO KEY UPDATE OF j",
         tests=TESTS.format("reap"),
     ),
-    _m("a loss is not counted", _ALL_LOST, "losses = j.losses + 1", "losses = j.losses"),
-    _m("a lost run is no attempt", _ALL_LOST, "attempts = j.attempts + 1", "attempts = j.attempts"),
+    _m("a loss is not counted", _ALL_LOST, "THEN 0 ELSE 1 END", "THEN 0 ELSE 0 END"),
+    _m("a lost run is no attempt", _ALL_LOST, "(j.started_at IS NOT NULL)::integer", "0"),
     _m(
         "a lost run leaves no attempt",
         _ALL_LOST,
@@ -336,6 +334,11 @@ STATEMENTS = (
         "FROM moved m JOIN jobsite_job ON false LEFT JOIN",
     ),
     _m("a lost job does not go alone", _ALL_LOST, "alone = true,", ""),
+    _m("a lost group counts as runs", _ALL_LOST, "(j.started_at IS NOT NULL)::integer", "1"),
+    _m("a lost group counts as losses", _ALL_LOST, "j.started_at IS NULL THEN 0", "j.started_at IS NULL THEN 1"),
+    _m("a lost group's attempts are losses", _ALL_LOST, "m.started_at IS NULL THEN 'RETURNED'", "false THEN ''"),
+    _m("a lost group may fail", _ALL_LOST, "WHEN j.started_at IS NULL THEN 'PENDING'", ""),
+    _m("a stuck group may fail", "reap:STUCK,CHILD_TIMED_OUT", "WHEN j.started_at IS NULL THEN 'PENDING'", ""),
     _m("losses without end", _ALL_LOST, "OR j.losses + 1 >= p.max_worker_losses", ""),
     _m("on_worker_lost is ignored", _ALL_LOST, "p.on_worker_lost = 'FAIL' OR", ""),
     _m("reap retries what was asked to stop", _ALL_LOST, "j.cancel_requested_at IS NOT NULL", "false"),
@@ -363,7 +366,7 @@ STATEMENTS = (
         "",
     ),
     _m("time-outs without end", "reap:STUCK,CHILD_TIMED_OUT", "AND j.attempts + 1 - j.losses < p.max_attempts", ""),
-    _m("a time-out counts as a loss", "reap:STUCK,CHILD_TIMED_OUT", "losses = j.losses + 0", "losses = j.losses + 1"),
+    _m("a time-out counts as a loss", "reap:STUCK,CHILD_TIMED_OUT", "THEN 0 ELSE 0 END", "THEN 0 ELSE 1 END"),
     _m("expire retries what was asked to stop", "reap:STUCK", "j.cancel_requested_at IS NOT NULL", "false"),
     # give back
     _m(
@@ -420,20 +423,18 @@ STATEMENTS = (
     _m("due, though the program is paused", "hold:UNBLOCK", "due.program_status = 'PAUSED'", "false"),
     _m("a paused program's jobs come back", "hold:UNPAUSE", "p.status <> 'PAUSED' AND", ""),
     # submit
-    _m("a taken key breaks the submission", "submit:INSERT", "ON CONFLICT DO NOTHING\n    RETURNING", "RETURNING"),
+    _m("a taken key breaks the submission", "submit:INSERT", "ON CONFLICT DO NOTHING\nRETURNING", "RETURNING"),
     _m("a future job is ready", "submit:INSERT", "WHEN g.scheduled_at > statement_timestamp()", "WHEN false"),
     _m("a job on hold is ready", "submit:INSERT", "WHEN g.hold_by IS NOT NULL THEN 'HELD'", "WHEN false THEN 'HELD'"),
     _m("a paused program's job is ready", "submit:INSERT", "WHEN p.status = 'PAUSED' THEN 'PAUSED'", ""),
-    _m("priority is worth nothing", "submit:INSERT", "due_at - priority * interval '60 seconds'", "due_at"),
+    _m("a terminated program's schedule goes on", "submit:INSERT", "OR g.trigger <> 'AUTOMATIC'", "OR true"),
+    _m("priority is worth nothing", "submit:INSERT", "- coalesce(g.priority, p.priority) * interval '60 seconds'", ""),
 )
 
+_GUARD = importlib.import_module("programs.migrations.0003_one_guard")
 _GUARDS = {
-    "job_moves_are_legal": "NEW.status <> OLD.status AND (OLD.status, NEW.status) NOT IN",
-    "job_terminal_is_final": "(\n                NEW.status <> OLD.status OR NEW.outcome",
-    "job_fence_never_falls": "NEW.fence < OLD.fence THEN",
-    "job_scheduled_at_never_changes": "NEW.scheduled_at <> OLD.scheduled_at THEN",
-    "job_tenant_never_changes": "NEW.tenant_id <> OLD.tenant_id THEN",
-    "job_open_is_never_deleted": "OLD.status NOT IN",
+    **{name: (f"({rule})", "(true)") for name, rule in (_GUARD.CHANGES | _GUARD.SHAPE).items()},
+    "job_open_is_never_deleted": ("IF OLD.status NOT IN", "IF false AND OLD.status NOT IN"),
 }
 
 
@@ -441,7 +442,7 @@ def _weaken_guard(rule: str) -> Callable[[Cursor], None]:
     def change(cursor: Cursor) -> None:
         cursor.execute("SELECT pg_get_functiondef('jobsite_job_guard'::regproc)")
         [(source,)] = cursor.fetchall()
-        cursor.execute(replaced(source, ((_GUARDS[rule], f"false AND {_GUARDS[rule]}"),)))
+        cursor.execute(replaced([source], (_GUARDS[rule],))[0])
 
     return change
 
@@ -465,30 +466,40 @@ DATABASE = tuple(
 MUTATIONS = {mutation.name: mutation for mutation in (*STATEMENTS, *DATABASE)}
 
 
-def replaced(text: str, changes: tuple[tuple[str, str], ...]) -> str:
-    """The text with every change made wherever its fragment stands; LookupError where it stands no more."""
+def replaced(texts: Sequence[str], changes: Sequence[tuple[str, str]]) -> list[str]:
+    """The texts with every change made wherever its fragment stands; LookupError where it stands nowhere any more."""
     for old, new in changes:
-        if old not in text:
+        if not any(old in text for text in texts):
             raise LookupError(f"no longer in the source: {old}")
-        text = text.replace(old, new)
-    return text
+        texts = [text.replace(old, new) for text in texts]
+    return list(texts)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return [value if isinstance(value, str) else inspect.getsource(value)]
 
 
 @contextmanager
 def applied(mutation: Mutation) -> Iterator[None]:
     """The statements of the mutation are changed inside; those of the database are the world's affair."""
-    if mutation.ddl is not None:
+    module_name, _, names = mutation.where.partition(":")
+    if not names:
         yield
         return
-    module_name, _, names = mutation.where.partition(":")
     module = importlib.import_module(module_name)
     before = {name: getattr(module, name) for name in names.split(",")}
+    texts = iter(replaced([text for value in before.values() for text in _texts(value)], mutation.changes))
     try:
         for name, value in before.items():
-            if isinstance(value, str):
-                setattr(module, name, replaced(value, mutation.changes))
+            mutated = list(islice(texts, len(_texts(value))))
+            if isinstance(value, dict):
+                setattr(module, name, dict(zip(value, mutated, strict=True)))
+            elif isinstance(value, str):
+                setattr(module, name, mutated[0])
             else:
-                exec(replaced(inspect.getsource(value), mutation.changes), vars(module))  # defines it anew
+                exec(mutated[0], vars(module))  # defines it anew
         yield
     finally:
         for name, value in before.items():
