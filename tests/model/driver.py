@@ -1,0 +1,690 @@
+"""Makes each move twice, by the real SQL and by the reference, and fails where the two part."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from jobsite.database import Cursor
+from programs import invariants, queues, sweeps, workers
+from programs.dispatch import grouped
+from programs.invariants.looks import Look
+from programs.lifecycle import AttemptResult, FailureKind, Outcome, Overlap, Status, Trigger
+from programs.principals import Captured
+from programs.transitions import cancel, claim, dispatch, finish, give_back, hold, reap, renew, start, submit
+from programs.transitions.dispatch import Dispatched
+from programs.transitions.finish import Held
+from programs.transitions.submit import NewJob
+from tests.model import reference
+from tests.model.reference import Model
+from tests.model.refusals import REFUSALS
+from tests.model.rows import Job, Program, Worker
+
+TICK = 1_000.0  # seconds: the database's clock may go on for minutes between two moves and change nothing
+TENANTS = ("acme", "umbrella")
+QUEUES = ("default", "content", "analytics")
+MANAGERS = {"default": None, "narrow": 1}
+CONTEXT = Captured(UUID(int=1), "{}")
+
+
+class Broken(AssertionError):
+    """The database and the reference part, or a rule does not hold; `check` says which look found it."""
+
+    def __init__(self, check: str, detail: object) -> None:
+        super().__init__(f"{check}: {detail}")
+        self.check = check
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a worker remembers of a claim for ever, and may use when it has long lost it."""
+
+    number: int
+    token: UUID
+    worker: Worker
+    message: UUID
+    counts_failures: bool
+
+
+@dataclass(frozen=True)
+class Message:
+    id: UUID
+    numbers: tuple[int, ...]
+
+
+# How a run may end: what the worker writes, and what the reference makes of it.
+def _failed(kind: FailureKind, result: AttemptResult) -> finish.Ending:
+    return finish.Ending(Status.FAILED, result, outcome=Outcome.ERROR, failure_kind=kind, error={"type": "E"})
+
+
+ENDINGS: dict[str, tuple[finish.Ending, dict[str, Any]]] = {
+    "succeeds": (
+        finish.Ending(Status.COMPLETED, AttemptResult.SUCCESS, result={"n": 1}),
+        {"target": "COMPLETED", "result": "SUCCESS"},
+    ),
+    "fails": (
+        _failed(FailureKind.PERMANENT, AttemptResult.PERMANENT),
+        {"target": "FAILED", "result": "PERMANENT", "failure": "PERMANENT"},
+    ),
+    "tries again": (
+        finish.Ending(Status.PENDING, AttemptResult.TRANSIENT, error={"type": "E"}, delay=0.0),
+        {"target": "PENDING", "result": "TRANSIENT", "delay": 0.0},
+    ),
+    "has not had its turn": (give_back.UNSTARTED, {"target": "PENDING", "result": "RETURNED", "attempts": 0}),
+    "tries again later": (
+        finish.Ending(Status.PENDING, AttemptResult.TRANSIENT, delay=1.5 * TICK),
+        {"target": "PENDING", "result": "TRANSIENT", "delay": 1.5},
+    ),
+    "snoozes": (
+        give_back.snoozed(0.5 * TICK),
+        {"target": "PENDING", "result": "RETURNED", "attempts": 0, "delay": 0.5},
+    ),
+    "is unknown": (
+        give_back.action_unknown("x", returns=0),
+        {"target": "PENDING", "result": "RETURNED", "attempts": 0, "returns": 1, "delay": 0.03},
+    ),
+    "is unknown to all": (
+        give_back.action_unknown("x", returns=10),
+        {"target": "FAILED", "result": "PERMANENT", "failure": "PERMANENT"},
+    ),
+    "stops": (
+        finish.Ending(Status.CANCELED, AttemptResult.CANCELED),
+        {"target": "CANCELED", "result": "CANCELED"},
+    ),
+}
+
+# Moments in half ticks from now, so that neither side's own pace is seen.
+JOBS = """
+SELECT number, status, blocked, attempts, losses, returns, fence, lock_token, lock_owner, alone,
+       cancel_requested_at IS NOT NULL AS is_asked, failure_kind,
+       CASE WHEN status = 'RUNNING' THEN external_id END AS message,
+       round(extract(epoch FROM due_at - clock_timestamp()) / 500)::integer AS due,
+       round(extract(epoch FROM lock_expires_at - clock_timestamp()) / 500)::integer AS expires,
+       round(extract(epoch FROM stuck_at - clock_timestamp()) / 500)::integer AS stuck,
+       round(extract(epoch FROM queued_at - clock_timestamp()) / 500)::integer AS queued,
+       round(extract(epoch FROM hold_until - clock_timestamp()) / 500)::integer AS hold_until,
+       (SELECT json_agg(json_build_array(a.fence, a.token, a.result) ORDER BY a.fence)
+        FROM jobsite_jobattempt a WHERE a.job_id = j.number) AS attempt_rows,
+       status = 'RUNNING' AND started_at IS NULL AS is_grouped,
+       md5(j::text)
+FROM jobsite_job j ORDER BY number
+"""
+OTHERS = """
+SELECT (SELECT json_agg(json_build_array(q.name, t.code)) FROM jobsite_lane l
+        JOIN jobsite_queue q ON q.id = l.queue_id JOIN jobsite_tenant t ON t.id = l.tenant_id WHERE l.is_waiting),
+       (SELECT json_agg(json_build_array(incarnation, status)) FROM jobsite_worker),
+       (SELECT json_agg(json_build_array(id, consecutive_failures)) FROM jobsite_program)
+"""
+# Whatever is still open grows older; what has ended is final, and no statement asks when.
+TIME_PASSES = (
+    """UPDATE jobsite_job SET due_at = due_at - t, rank = rank - t, queued_at = queued_at - t, stuck_at = stuck_at - t,
+              lock_expires_at = lock_expires_at - t, claimed_at = claimed_at - t, started_at = started_at - t,
+              hold_until = hold_until - t
+       FROM make_interval(secs => %s) AS t WHERE status NOT IN ('COMPLETED', 'FAILED', 'CANCELED')""",
+    """UPDATE jobsite_jobattempt a SET claimed_at = a.claimed_at - t, started_at = a.started_at - t,
+              ended_at = a.ended_at - t
+       FROM jobsite_job j, make_interval(secs => %s) AS t
+       WHERE j.number = a.job_id AND j.status NOT IN ('COMPLETED', 'FAILED', 'CANCELED')""",
+    "UPDATE jobsite_worker SET last_seen_at = last_seen_at - make_interval(secs => %s)",
+)
+
+
+class World:
+    """The real tables, in one transaction that never commits: every example starts from the same savepoint."""
+
+    def __init__(self, damage: Callable[[Cursor], None] | None = None) -> None:
+        self.connection = workers.open_connection()
+        self.cursor = self.connection.cursor()
+        self.cursor.execute("BEGIN")
+        queues.register(self.cursor)
+        self.tenants = {code: self._one("INSERT INTO jobsite_tenant (code, name) VALUES (%s, '') RETURNING id", code)
+                        for code in TENANTS}  # fmt: skip
+        self.queues = {name: self._one("SELECT id FROM jobsite_queue WHERE name = %s", name) for name in QUEUES}
+        for name, limit in MANAGERS.items():
+            self.cursor.execute(
+                "INSERT INTO jobsite_workermanager (name, max_running) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                [name, limit],
+            )
+        self.programs = [
+            self._program("acme", "default"),
+            self._program("acme", "default", max_losses=2, retries_timeouts=True, max_attempts=2, counts_failures=True),
+            self._program("acme", "default", fails_when_lost=True, overlap="REJECT"),
+            self._program("acme", "content", overlap="QUEUE"),
+            self._program("acme", "analytics", seconds=0.001),
+            self._program("umbrella", "default"),
+            self._program("umbrella", "default", overlap="REJECT", counts_failures=True),
+        ]
+        if damage is not None:
+            damage(self.cursor)
+        self.cursor.execute("SAVEPOINT start")
+
+    def _one(self, statement: str, *values: object) -> int:
+        self.cursor.execute(statement, values)
+        row = self.cursor.fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _program(self, tenant: str, queue: str, **fields: Any) -> Program:
+        program = Program(0, tenant, queue, **fields)
+        program.id = self._one(
+            """
+            INSERT INTO jobsite_program (tenant_id, queue_id, code, parameters_schema, timeout_seconds, max_attempts,
+                                         max_worker_losses, on_worker_lost, retry_on_timeout,
+                                         max_consecutive_failures, mean_seconds, measured_runs)
+            VALUES (%s, %s, gen_random_uuid()::text, '{}', %s, %s, %s, %s, %s, %s, %s, 20) RETURNING id
+            """,
+            self.tenants[tenant],
+            self.queues[queue],
+            reference.STUCK * TICK - 10,
+            program.max_attempts,
+            program.max_losses,
+            "FAIL" if program.fails_when_lost else "RETRY",
+            program.retries_timeouts,
+            5 if program.counts_failures else None,
+            program.seconds,
+        )
+        return program
+
+    def back_to(self, savepoint: str) -> None:
+        """Undo all since. Not by the cursor, which would forget its prepared statements at every ROLLBACK."""
+        self.connection.pgconn.exec_(f"ROLLBACK TO SAVEPOINT {savepoint}".encode())
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def move(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A move of the driver's: time goes on a little, both sides move, and all that they have is compared."""
+
+    @wraps(method)
+    def moved(self: "Driver", *arguments: Any, **keywords: Any) -> Any:
+        self.is_sound = False
+        before = self.model_state()
+        self.model.now += 1e-6
+        answer = method(self, *arguments, **keywords)
+        self.compare(None if method.__name__ == "time_passes" else before)
+        self.is_sound = True
+        return answer
+
+    return moved
+
+
+class Driver:
+    """The moves. `bag` holds what brokers may deliver at any time, once, twice or never."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.cursor = world, world.cursor
+        self.model = Model(copy.deepcopy(world.programs), MANAGERS)
+        self.bag: list[Message] = []
+        self.grants: list[Grant] = []
+        self.tokens_ended: set[UUID] = set()
+        self.hashes: dict[int, str] = {}
+        self.is_sound = True
+        self._count = 0
+
+    def new_id(self) -> UUID:
+        self._count += 1
+        return UUID(int=self._count + 1000)
+
+    def same(self, what: str, got: object, expected: object) -> None:
+        if got != expected:
+            raise Broken(f"answer of {what}", f"{got}, not {expected}")
+
+    @contextmanager
+    def expected(self, constraint: str | None) -> Iterator[None]:
+        """The database refuses what happens inside by this rule and undoes it; with None it refuses nothing."""
+        self.cursor.execute("SAVEPOINT step")
+        try:
+            yield
+        except psycopg.IntegrityError as error:
+            self.world.back_to("step")
+            if error.diag.constraint_name != constraint:
+                raise Broken(f"refused by {error.diag.constraint_name}", error) from error
+        else:
+            if constraint is not None:
+                raise Broken(f"not refused by {constraint}", "accepted")
+
+    # Comparison
+
+    def model_state(self) -> dict[int, tuple[object, ...]]:
+        return {job.number: (*vars(job).values(), len(job.history)) for job in self.model.jobs.values()}
+
+    def _expected(self, job: Job) -> dict[str, object]:
+        def from_now(moment: float | None) -> int | None:
+            return None if moment is None else round((moment - self.model.now) * 2)
+
+        return {
+            "number": job.number,
+            "status": job.status,
+            "blocked": job.blocked,
+            "attempts": job.attempts,
+            "losses": job.losses,
+            "returns": job.returns,
+            "fence": job.fence,
+            "lock_token": job.token,
+            "lock_owner": job.owner,
+            "alone": job.is_alone,
+            "is_asked": job.is_asked,
+            "is_grouped": job.is_grouped,
+            "failure_kind": job.failure,
+            "message": job.message if job.status == "RUNNING" else None,
+            "due": from_now(job.due),
+            "expires": from_now(job.expires),
+            "stuck": from_now(job.stuck),
+            "queued": from_now(job.queued),
+            "hold_until": from_now(job.hold_until),
+            "attempt_rows": [[fence, str(token), result] for fence, token, result in job.history] or None,
+        }
+
+    def compare(self, before: dict[int, tuple[object, ...]] | None) -> None:
+        """Every column that the reference knows; what it did not touch is as it was, to the last column."""
+        self.cursor.execute(JOBS)
+        assert self.cursor.description is not None
+        columns = [column.name for column in self.cursor.description]
+        rows = {row[0]: dict(zip(columns, row, strict=True)) for row in self.cursor.fetchall()}
+        self.same("the jobs' numbers", list(rows), sorted(self.model.jobs))
+        hashes = {number: row.pop("md5") for number, row in rows.items()}
+        after = self.model_state()
+        for number, row in rows.items():
+            job = self.model.jobs[number]
+            for column, value in self._expected(job).items():
+                # No statement asks when a job that has ended was due or queued.
+                if row[column] != value and (job.is_open or column not in ("due", "queued")):
+                    raise Broken(f"column {column}", f"job {number}: {row[column]}, not {value}; {row}")
+            if before is not None and before.get(number) == after[number] and hashes[number] != self.hashes[number]:
+                raise Broken("a row that nothing should touch", f"job {number}: {row}")
+            self.tokens_ended |= {token for _, token, _ in job.history}
+            if row["lock_token"] in self.tokens_ended:
+                raise Broken("an ended token holds a job", f"job {number}: {row}")
+        self.hashes = hashes
+        self._compare_others()
+
+    def _compare_others(self) -> None:
+        self.cursor.execute(OTHERS)
+        row = self.cursor.fetchone()
+        assert row is not None
+        lanes, processes, programs = (list(map(tuple, found or [])) for found in row)
+        # A lane may fall asleep whenever nothing in it is ready; only a move that wakes it wakes it.
+        asleep = {lane for lane in self.model.awake - set(lanes) if not self.model.lane(*lane)}
+        self.same("the lanes awake", set(lanes), self.model.awake - asleep)
+        self.model.awake -= asleep
+        self.same("the workers", dict(processes), {str(one.incarnation): one.status for one in self.model.workers})
+        self.same("the failures in a row", dict(programs), {one.id: one.failures for one in self.model.programs})
+
+    # Submissions and the way to a worker
+
+    @move
+    def submit(self, news: Sequence[Job], *, held: bool = False) -> list[int]:
+        """Some jobs in one statement; what a unique key refuses is left out. A number of 0 becomes the real one."""
+        rows = submit.insert(self.cursor, [self._new(job, held=held) for job in news])
+        numbers = {row.position: row.number for row in rows}
+        for position, job in enumerate(news):
+            self.same("submit", position in numbers, self.model.accepts(job))
+            if position in numbers:
+                job.number = numbers[position]
+                job.blocked = "HELD" if held else self.model.why(job)
+                self.model.jobs[job.number] = job
+        return list(numbers.values())
+
+    def _new(self, job: Job, *, held: bool) -> NewJob:
+        job.due = max(job.due, self.model.now)
+        later = job.due - self.model.now
+        return NewJob(
+            tenant_id=self.world.tenants[job.program.tenant],
+            program_id=job.program.id,
+            parameters="{}",
+            context=CONTEXT,
+            trigger=Trigger(job.trigger),
+            priority=job.priority,
+            scheduled_at=datetime.now(UTC) + timedelta(seconds=later * TICK) if later else None,
+            hold_by="alice" if held else None,
+            overlap_policy=Overlap(job.program.overlap),
+            overlap_key=job.key,
+            idempotency_key=job.once,
+            retry_of=job.retry_of,
+        )
+
+    @move
+    def offer(self, number: int) -> None:
+        """The fast path of a submission, or of any job at any time."""
+        clashes = self.model.clashes([number])
+        would = copy.deepcopy(self.model).offer(number)
+        with self.expected("job_queue_key_once_among_active" if would == "sent" and clashes else None):
+            offered = dispatch.offer(self.cursor, number=number, lock_seconds=reference.LOCK * TICK)
+            answer = {True: "room", False: "no"}[offered] if isinstance(offered, bool) else "sent"
+            self.same("offer", answer, self.model.offer(number))
+            if not isinstance(offered, bool):
+                self._publish([offered], together=False)
+
+    @move
+    def dispatch(self, queue: str, *, together: bool = False) -> list[int]:
+        """Fill the window of a queue; `together` in one message, whoever should travel alone."""
+        self.cursor.execute("SAVEPOINT step")
+        try:
+            moved = dispatch.dispatch(
+                self.cursor, queue_id=self.world.queues[queue], lock_seconds=reference.LOCK * TICK
+            )
+        except psycopg.errors.UniqueViolation as error:
+            # One row that breaks a QUEUE key stops its whole batch, as yet.
+            self.world.back_to("step")
+            ready = [job.number for tenant in TENANTS for job in self.model.lane(queue, tenant)]
+            if error.diag.constraint_name != "job_queue_key_once_among_active" or not self.model.clashes(ready):
+                raise
+            return []
+        numbers = [one.number for one in moved]
+        if trouble := self.model.dispatch(queue, numbers):
+            raise Broken("answer of dispatch", trouble)
+        in_groups = {one.number for one in moved if one.group is not None}
+        self.same("who travels in groups", in_groups, {n for n in numbers if self.model.jobs[n].is_groupable})
+        self._publish(moved, together=together)
+        return numbers
+
+    def _publish(self, moved: Sequence[Dispatched], *, together: bool) -> None:
+        for jobs in [list(moved)] if together and moved else grouped(moved):
+            self.bag.append(Message(self.new_id(), tuple(one.number for one in jobs)))
+
+    @move
+    def wake(self, number: int) -> None:
+        dispatch.wake(self.cursor, [number])
+        self.model.wake([number])
+
+    @move
+    def requeue(self, queue: str) -> None:
+        """The sweep believes the messages of more than half a tick ago to be lost; they may come all the same."""
+        numbers = dispatch.requeue(self.cursor, queue_id=self.world.queues[queue], older_than=0.5 * TICK)
+        self.same("requeue", sorted(numbers), sorted(self.model.requeue(queue, 0.5)))
+
+    @move
+    def open_lanes(self) -> None:
+        sweeps.open_lanes(self.cursor)
+        self.model.wake(self.model.jobs)
+
+    @move
+    def unblock(self) -> None:
+        ready = [number for number, _ in hold.unblock(self.cursor)]
+        self.same("unblock", sorted(ready), sorted(self.model.unblock()))
+        dispatch.wake(self.cursor, ready)
+        self.model.wake(ready)
+
+    # Claim and what a worker does with it
+
+    @move
+    def claim(self, worker: Worker, message: Message) -> list[Grant]:
+        """A message arrives, for the first time or once more: as execution does it, exact where there is a limit."""
+        tokens = {number: self.new_id() for number in message.numbers}
+        claimed = self._claim(worker, tokens, message, exact=False)
+        if not claimed and claim.lock_manager(self.cursor, self._manager(worker)):
+            claimed = self._claim(worker, tokens, message, exact=True)
+        self.same("claim", [one.number for one in claimed], self.model.claim(worker, tokens, message.id))
+        for one in claimed:
+            self.same("claim's token", (one.token, one.fence), (tokens[one.number], self.model.jobs[one.number].fence))
+        self.same("read_back", claim.read_back(self.cursor, list(tokens.items())), claimed)
+        grants = [Grant(one.number, one.token, worker, message.id, one.counts_failures) for one in claimed]
+        self.grants += grants
+        return grants
+
+    def _claim(self, worker: Worker, tokens: Mapping[int, UUID], message: Message, *, exact: bool) -> Sequence[Any]:
+        return claim.claim(
+            self.cursor,
+            sorted(tokens.items()),
+            owner=worker.incarnation,
+            manager_id=self._manager(worker),
+            queues=worker.queues,
+            message=message.id,
+            lock_seconds=reference.LOCK * TICK,
+            exact=exact,
+        )
+
+    def _manager(self, worker: Worker) -> int:
+        return workers.manager_id(self.cursor, worker.manager)
+
+    @move
+    def finish(self, grant: Grant, how: str) -> None:
+        """With a token of then or of now; what the token's attempt became is read back as a worker would."""
+        ending, outcome = ENDINGS[how]
+        held = self._held(grant)
+        is_mine = self.model.finish(grant.number, grant.token, **outcome)
+        try:
+            finish.finish(self.cursor, held, ending)
+        except finish.StaleJob:
+            self.same("finish", "stale", "written" if is_mine else "stale")
+        else:
+            self.same("finish", "written", "written" if is_mine else "stale")
+        stored = finish.stored_attempts(self.cursor, [held])
+        known = {token: result for _, token, result in self.model.jobs[grant.number].history if token == grant.token}
+        self.same("stored_attempts", {token: str(result) for token, result in stored.items()}, known)
+
+    @move
+    def finish_all(self, endings: Sequence[tuple[Grant, str]]) -> None:
+        """A group's runs in one statement; of those whose token holds nothing any more nothing is written."""
+        written = finish.finish_all(self.cursor, [(self._held(grant), ENDINGS[how][0]) for grant, how in endings])
+        mine = {grant.token for grant, how in sorted(endings, key=lambda pair: pair[0].number)
+                if self.model.finish(grant.number, grant.token, **ENDINGS[how][1])}  # fmt: skip
+        self.same("finish_all", written, mine)
+
+    @staticmethod
+    def _held(grant: Grant) -> Held:
+        return Held(grant.number, grant.token, grant.worker.name, None, grant.counts_failures)
+
+    @move
+    def start(self, grant: Grant) -> None:
+        held = replace(self._held(grant), started_at=datetime.now(UTC))
+        start.start(self.cursor, held)
+        self.model.start(grant.number, grant.token)
+
+    @move
+    def give_back(self, worker: Worker) -> None:
+        numbers = give_back.give_back_all(self.cursor, owner=worker.incarnation, worker=worker.name)
+        self.same("give back", sorted(numbers), sorted(self.model.give_back(worker.incarnation)))
+
+    @move
+    def renew(self, worker: Worker, messages: Sequence[UUID]) -> list[Grant]:
+        """Prolong what these messages hold; what the worker holds without a message is abandoned."""
+        owner = worker.incarnation
+        numbers = renew.renew(self.cursor, owner=owner, messages=messages, lock_seconds=reference.LOCK * TICK)
+        self.same("renew", sorted(numbers), sorted(self.model.renew(owner, messages)))
+        gone = renew.abandoned(self.cursor, owner=owner, messages=messages)
+        without = [job for job in self.model.running(owner) if job.message not in messages]
+        self.same("abandoned", sorted(gone), sorted((job.number, job.token) for job in without))
+        return [grant for grant in self.grants if (grant.number, grant.token) in gone]
+
+    # Taking away
+
+    def _same_reaped(self, what: str, reaped: Iterable[reap.Reaped], expected: Mapping[int, str]) -> None:
+        self.same(what, {one.number: str(one.status) for one in reaped}, expected)
+
+    @move
+    def reap_expired(self) -> None:
+        self._same_reaped("reap_expired", reap.reap_expired(self.cursor), self.model.lose(self.model.expired()))
+
+    @move
+    def reap_child(self, worker: Worker, message: UUID, *, timed_out: bool) -> None:
+        reaped = reap.reap_child(self.cursor, owner=worker.incarnation, message=message, timed_out=timed_out)
+        held = [job for job in self.model.running(worker.incarnation) if job.message == message]
+        self._same_reaped("reap_child", reaped, self.model.time_out(held) if timed_out else self.model.lose(held))
+
+    @move
+    def reap_tokens(self, grants: Sequence[Grant]) -> None:
+        reaped = reap.reap_tokens(self.cursor, [(one.number, one.token) for one in grants], message="abandoned")
+        held = [job for job in self.model.jobs.values() if job.token in {one.token for one in grants}]
+        self._same_reaped("reap_tokens", reaped, self.model.lose(held))
+
+    @move
+    def expire_stuck(self, *, policy: str, numbers: Sequence[int] | None, tenant: str | None) -> None:
+        reaped = reap.expire_stuck(
+            self.cursor, numbers=numbers, tenant_id=tenant and self.world.tenants[tenant], policy=policy
+        )
+        chosen = [job for job in self.model.stuck() if (numbers is None or job.number in numbers)
+                  and (tenant is None or job.program.tenant == tenant)]  # fmt: skip
+        self._same_reaped("expire_stuck", reaped, self.model.time_out(chosen, policy))
+
+    @move
+    def clear(self, shown: Grant, *, force: bool) -> None:
+        """An operator clears the lock that he was shown, then or now."""
+        reaped = reap.clear(self.cursor, number=shown.number, token=shown.token, force=force, by="alice")
+        job = self.model.jobs[shown.number]
+        may = job.token == shown.token and (force or self.model.is_stale(job))
+        self._same_reaped("clear", reaped, self.model.lose([job] if may else [], "CLEARED"))
+
+    # Operators
+
+    @move
+    def cancel(self, number: int, tenant: str) -> None:
+        done = cancel.cancel(self.cursor, number=number, tenant_id=self.world.tenants[tenant], by="alice", reason="")
+        self.same("cancel", done and str(done.status), self.model.cancel(number, tenant))
+
+    @move
+    def hold(self, number: int, tenant: str, *, until: float | None) -> None:
+        moment = None if until is None else datetime.now(UTC) + timedelta(seconds=until * TICK)
+        held = hold.hold(
+            self.cursor, number=number, tenant_id=self.world.tenants[tenant], by="alice", reason="", until=moment
+        )
+        end = None if until is None else self.model.now + until
+        self.same("hold", held, self.model.hold(number, tenant, end))
+
+    @move
+    def release(self, number: int, tenant: str) -> None:
+        released = hold.release(self.cursor, number=number, tenant_id=self.world.tenants[tenant])
+        job = self.model.jobs[number]
+        self.same("release", released, self.model.release([job] if job.program.tenant == tenant else []) == [number])
+
+    @move
+    def end_holds(self) -> None:
+        self.same("end_holds", sorted(hold.end_holds(self.cursor)), sorted(self.model.end_holds()))
+
+    @move
+    def set_program(self, program: Program, status: str) -> None:
+        self.cursor.execute("UPDATE jobsite_program SET status = %s WHERE id = %s", [status, program.id])
+        program.status = status
+
+    @move
+    def set_paused(self, what: str | tuple[str, str], paused: bool) -> None:
+        """Pause or resume a queue, a tenant or a lane (queue, tenant)."""
+        moment = "clock_timestamp()" if paused else "NULL"
+        if isinstance(what, tuple):
+            self.cursor.execute(
+                f"""INSERT INTO jobsite_lane (queue_id, tenant_id, paused_at) VALUES (%s, %s, {moment})
+                    ON CONFLICT (queue_id, tenant_id) DO UPDATE SET paused_at = excluded.paused_at""",
+                [self.world.queues[what[0]], self.world.tenants[what[1]]],
+            )
+        elif what in QUEUES:
+            self.cursor.execute(f"UPDATE jobsite_queue SET paused_at = {moment} WHERE name = %s", [what])
+        else:
+            status = "SUSPENDED" if paused else "ACTIVE"
+            self.cursor.execute("UPDATE jobsite_tenant SET status = %s WHERE code = %s", [status, what])
+        (self.model.paused.add if paused else self.model.paused.discard)(what)
+
+    # Workers and time
+
+    @move
+    def register(self, name: str, *, manager: str, queues: Sequence[str], children: int) -> Worker:
+        """A worker starts; the same name may be alive, or may have died unseen."""
+        living = {one.name for one in self.model.workers if one.status in ("ACTIVE", "STOPPING")}
+        entered = workers.register(
+            self.cursor, name=name, manager=manager, queues=queues, pool="prefork", children=children
+        )
+        self.same("register", (entered.name in living, entered.name.startswith(name)), (False, True))
+        worker = Worker(entered.incarnation, entered.name, manager, queues, children, self.model.now)
+        self.model.workers.append(worker)
+        return worker
+
+    @move
+    def set_status(self, worker: Worker, status: str) -> None:
+        workers.set_status(self.cursor, incarnation=worker.incarnation, status=status)
+        worker.status, worker.seen = status, self.model.now
+
+    @move
+    def heartbeat(self, worker: Worker) -> None:
+        workers.heartbeat(self.cursor, incarnation=worker.incarnation, children=worker.children)
+        worker.status, worker.seen = "STOPPING" if worker.status == "STOPPING" else "ACTIVE", self.model.now
+        self.cursor.execute("SELECT name FROM jobsite_worker WHERE incarnation = %s", [worker.incarnation])
+        [(worker.name,)] = self.cursor.fetchall()  # another, if its own was taken while it seemed lost
+
+    @move
+    def process_dies(self, worker: Worker) -> None:
+        """Its pid is another process's now; nobody has looked yet."""
+        self.cursor.execute(
+            "UPDATE jobsite_worker SET process_started = -1 WHERE incarnation = %s", [worker.incarnation]
+        )
+        worker.is_gone = True
+
+    @move
+    def bury(self) -> None:
+        reaped = workers.bury(self.cursor, silent_seconds=reference.LOCK * TICK)
+        dead = [one for one in self.model.workers if one.status in ("ACTIVE", "STOPPING")
+                and (one.is_gone or one.seen < self.model.now - reference.LOCK)]  # fmt: skip
+        for one in dead:
+            one.status = "LOST"
+        gone = [one.incarnation for one in dead if one.is_gone]
+        self._same_reaped("bury", reaped, self.model.lose(self.model.running(*gone)))
+
+    @move
+    def time_passes(self, ticks: int) -> None:
+        for statement in TIME_PASSES:
+            self.cursor.execute(statement, [ticks * TICK])
+        self.model.now += ticks
+
+    # At the end
+
+    def look(self, looks: Sequence[Look], *, patience: float) -> None:
+        """Ask the invariants; what sweeps put right may have lasted for `patience` seconds."""
+        self.is_sound = False
+        for look in looks:
+            values = {"now": datetime.now(UTC), "patience": patience, "named": 1}
+            self.cursor.execute(look.statement, values)
+            for place, _, row in self.cursor.fetchall():
+                raise Broken(f"{look.rules[place].invariant}: {look.rules[place].sentence}", row)
+        self.is_sound = True
+
+    def try_refusals(self) -> None:
+        """Write past the protocol; the database itself refuses each."""
+        self.is_sound = False
+        for constraint, statement in REFUSALS:
+            self.cursor.execute("SAVEPOINT step")
+            try:
+                self.cursor.execute(statement)
+            except psycopg.IntegrityError as error:
+                if error.diag.constraint_name != constraint:
+                    raise Broken(f"{constraint} was to refuse", f"{error}: {statement}") from error
+            else:
+                if self.cursor.rowcount:
+                    raise Broken(f"not refused by {constraint}", statement)
+            self.world.back_to("step")
+        self.is_sound = True
+
+    def come_to_rest(self) -> None:
+        """All pauses and holds end, every message is lost, and a healthy worker comes: every job ends."""
+        model = self.model
+        self.look(invariants.LIVE, patience=1e9)  # no sweep has run but by chance
+        for program in model.programs:
+            if program.status != "ACTIVE":
+                self.set_program(program, "ACTIVE")
+        for what in list(model.paused):
+            self.set_paused(what, False)
+        for job in list(model.jobs.values()):
+            if job.blocked == "HELD":
+                self.release(job.number, job.program.tenant)
+            if job.is_open and job.program.overlap == "QUEUE":
+                self.cancel(job.number, job.program.tenant)  # until dispatch knows QUEUE keys
+        self.time_passes(6)
+        self.bury()
+        self.reap_expired()
+        worker = self.register("last", manager="default", queues=QUEUES, children=50)
+        for queue in QUEUES:
+            self.requeue(queue)
+        self.unblock()
+        self.open_lanes()
+        for queue in QUEUES:
+            numbers = self.dispatch(queue, together=True)
+            grants = self.claim(worker, self.bag[-1]) if numbers else []
+            if grants:
+                self.finish_all([(grant, "succeeds") for grant in grants])
+        if left := [job for job in model.jobs.values() if job.is_open]:
+            raise Broken("everything comes to rest", left)
+        self.look(invariants.AT_REST, patience=0.0)

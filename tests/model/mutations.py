@@ -1,0 +1,506 @@
+"""Guards of the protocol taken away one by one, each with what must notice it.
+
+A mutation replaces fragments of a statement (or of a function's source), or damages the database's own rules. One
+whose fragment is no longer found fails, so that this list stays true.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from jobsite.database import Cursor
+from tests.model.refusals import REFUSALS
+
+T = "programs.transitions."
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`where` is module:names; `changes` are (old, new). `held_by` says why it changes nothing; `tests` names the
+    ordinary tests that notice what needs two connections at once, or a state that no move leads to."""
+
+    name: str
+    where: str
+    changes: tuple[tuple[str, str], ...]
+    held_by: str = ""
+    tests: str = ""
+    ddl: Callable[[Cursor], None] | None = field(default=None, compare=False)
+
+
+def _m(name: str, where: str, *changes: str, held_by: str = "", tests: str = "") -> Mutation:
+    pairs = tuple(zip(changes[::2], changes[1::2], strict=True))
+    return Mutation(name, T + where if ":" in where and "." not in where else where, pairs, held_by, tests)
+
+
+LOCKED = "the statement has locked the row, as its own first part saw it"
+ONLY_RUNNING_HAS_A_LOCK = "the database: no lock without RUNNING (job_locked_only_while_running)"
+TESTS = "tests/programs/transitions/test_{}.py"
+_UNLOCK = "lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL"
+_ALL_LOST = "reap:EXPIRED,CHILD,TOKENS,OWNERS,CLEARED"
+
+STATEMENTS = (
+    # finish
+    _m("finish without the token", "finish:FINISH", "AND j.lock_token = g.token", ""),
+    _m(
+        "finish of a group: the token not asked when it locks",
+        "finish:FINISH",
+        "AND j.lock_token = g.token AND j.status = %(running)s\n     ORDER BY",
+        "\n     ORDER BY",
+        held_by="the UPDATE repeats the token",
+    ),
+    _m("finish in any status", "finish:FINISH", "AND j.status = %(running)s", "", held_by=ONLY_RUNNING_HAS_A_LOCK),
+    _m(
+        "finish retries what was asked to stop",
+        "finish:FINISH",
+        "AND j.cancel_requested_at IS NOT NULL",
+        "AND false",
+        "AND j.cancel_requested_at IS NULL",
+        "",
+    ),
+    _m("finish counts every run", "finish:FINISH", "attempts + g.counted", "attempts + 1"),
+    _m("finish counts no return", "finish:FINISH", "returns + g.returned", "returns"),
+    _m("finish keeps the lock", "finish:FINISH", _UNLOCK, "lock_owner = j.lock_owner"),
+    _m("finish leaves a later retry in the lane", "finish:FINISH", "AND g.delay > 0", "AND g.delay < 0"),
+    _m("finish does not move due_at", "finish:FINISH", "AND g.delay IS NOT NULL", "AND false"),
+    _m("what had not its turn loses its place", "finish:FINISH", "ELSE j.due_at END", "ELSE statement_timestamp() END"),
+    _m(
+        "finish leaves no attempt",
+        "finish:FINISH",
+        "traceback\n    FROM moved",
+        "traceback\n    FROM moved WHERE false",
+    ),
+    _m(
+        "a success does not end a row of failures",
+        "finish:FINISH",
+        "c.last_success IS NOT NULL AND p.consecutive_failures > 0",
+        "false",
+    ),
+    _m("failures of a group count past its success", "finish:FINISH", "number > coalesce(last_success, 0)", "true"),
+    _m("start under a token of then", "start:START", "AND lock_token = %s", "AND %s::uuid IS NOT NULL"),
+    _m("stored_attempts of any token", "finish:stored_attempts", " AND a.token = h.token", ""),
+    # claim
+    _m(
+        "claim in any status",
+        "claim:CLAIM",
+        "WHERE j.status = %(queued)s AND",
+        "WHERE",
+        "AND j.status = %(queued)s\n    RETURNING",
+        "RETURNING",
+    ),
+    _m("claim chooses in any status", "claim:CLAIM", "WHERE j.status = %(queued)s AND", "WHERE"),
+    _m("claim: the status not repeated", "claim:CLAIM", "AND j.status = %(queued)s\n    RET", "RET", held_by=LOCKED),
+    _m("claim of any queue", "claim:CLAIM", "AND q.name = ANY(%(queues)s)", ""),
+    _m(
+        "claim before it is due",
+        "claim:CLAIM",
+        "j.due_at <= clock_timestamp() AS",
+        "true AS",
+        tests=TESTS.format("claim"),
+    ),
+    _m("claim of a paused program", "claim:CLAIM", "p.status <> 'PAUSED' AND", ""),
+    _m("claim of a suspended tenant", "claim:CLAIM", "t.status = 'ACTIVE' AND", ""),
+    _m("claim in a paused queue", "claim:CLAIM", "q.paused_at IS NULL AND", ""),
+    _m("claim in a paused lane", "claim:CLAIM", "AND l.paused_at IS NULL", ""),
+    _m("claim of a terminated program's schedule", "claim:CLAIM", "OR j.trigger <> 'AUTOMATIC'", "OR true"),
+    _m("claim beyond the manager's limit", "claim:CLAIM", "LIMIT (SELECT slots FROM room)", ""),
+    _m("claim without the manager's lock", "claim:CLAIM", "(%(exact)s OR", "(true OR", tests=TESTS.format("claim")),
+    _m("the manager's row is read, not locked", "claim:LOCK_MANAGER", " FOR UPDATE", "", tests=TESTS.format("claim")),
+    _m("claim does not raise the fence", "claim:CLAIM", "j.fence + runs::integer", "j.fence"),
+    _m("claim makes its own token", "claim:CLAIM", "THEN decided.token END", "THEN gen_random_uuid() END"),
+    _m("claim does not say by which message", "claim:CLAIM", "THEN %(message)s::uuid ELSE", "THEN j.external_id ELSE"),
+    _m("claim keeps what it refused", "claim:CLAIM", "ELSE 'PENDING' END", "ELSE 'QUEUED' END"),
+    _m("claim sets no moment to be stuck at", "claim:CLAIM", "(decided.timeout_seconds + 10)", "(100000)"),
+    _m("all of a group start at once", "claim:CLAIM", "WHEN %(alone)s THEN", "WHEN true THEN"),
+    _m("claim of one in any status", "claim:CLAIM_ONE", "AND j.status = %(queued)s", ""),
+    _m("claim of one of any queue", "claim:CLAIM_ONE", "AND q.name = ANY(%(queues)s)", ""),
+    _m(
+        "claim of one before it is due",
+        "claim:CLAIM_ONE",
+        "AND j.due_at <=",
+        "AND now() <=",
+        tests=TESTS.format("claim"),
+    ),
+    _m("claim of one of a paused program", "claim:CLAIM_ONE", "AND p.status <> 'PAUSED'", ""),
+    _m("claim of one of a suspended tenant", "claim:CLAIM_ONE", "AND t.status = 'ACTIVE'", ""),
+    _m("claim of one in a paused queue", "claim:CLAIM_ONE", "AND q.paused_at IS NULL", ""),
+    _m("claim of one in a paused lane", "claim:CLAIM_ONE", "AND l.paused_at IS NOT NULL", "AND false"),
+    _m("claim of one of a terminated program's schedule", "claim:CLAIM_ONE", "OR j.trigger <> 'AUTOMATIC'", "OR true"),
+    _m("claim of one beyond the manager's limit", "claim:CLAIM_ONE", "AND m.max_running IS NULL", ""),
+    _m("claim of one does not raise the fence", "claim:CLAIM_ONE", "fence = j.fence + 1", "fence = j.fence"),
+    _m("read_back of what another holds", "claim:READ_BACK", "AND j.lock_token = c.token", ""),
+    # dispatch
+    _m("dispatch of what is blocked", "dispatch:DISPATCH", "AND blocked IS NULL", "", "AND j.blocked IS NULL", ""),
+    _m(
+        "dispatch in any status",
+        "dispatch:DISPATCH",
+        "AND status = 'PENDING' AND blocked",
+        "AND blocked",
+        "AND j.status = %(pending)s AND j.blocked",
+        "AND j.blocked",
+    ),
+    _m("dispatch beyond the window", "dispatch:DISPATCH", "slots - messages AS certain", "slots AS certain"),
+    _m("dispatch of long runs as if they were short", "dispatch:DISPATCH", "o.total_seconds <= bound.seconds", "true"),
+    _m("a job that was lost travels in a group", "dispatch:DISPATCH", "AND NOT j.alone AND j.losses = 0", ""),
+    _m("a group keeps many children busy", "dispatch:DISPATCH", "count(DISTINCT external_id)", "count(*)"),
+    _m("dispatch in a paused queue", "dispatch:DISPATCH", "AND paused_at IS NULL AND pg_try", "AND pg_try"),
+    _m("dispatch in a paused lane", "dispatch:DISPATCH", "AND l.paused_at IS NULL", ""),
+    _m("dispatch of a suspended tenant", "dispatch:DISPATCH", "AND t.status = 'ACTIVE'", ""),
+    _m(
+        "dispatch without order",
+        "dispatch:DISPATCH",
+        "ORDER BY rank, number LIMIT",
+        "ORDER BY number LIMIT",
+        "(ORDER BY j.rank, j.number)",
+        "(ORDER BY j.number)",
+    ),
+    _m(
+        "dispatch closes a lane that has jobs",
+        "dispatch:DISPATCH",
+        "EXCEPT SELECT lane_id, wakes FROM candidates",
+        "",
+    ),
+    _m(
+        "dispatch closes no lane",
+        "dispatch:DISPATCH",
+        "SET is_waiting = false",
+        "SET is_waiting = true",
+        tests=TESTS.format("dispatch"),
+    ),
+    _m(
+        "dispatch closes a lane that was waked meanwhile",
+        "dispatch:DISPATCH",
+        "AND l.wakes = empty.wakes",
+        "",
+        tests=TESTS.format("dispatch"),
+    ),
+    _m(
+        "dispatchers at once",
+        "dispatch:DISPATCH",
+        "AND pg_try_advisory_xact_lock(",
+        "AND 0 < ALL (ARRAY[",
+        ", id::integer)",
+        "])",
+        tests=TESTS.format("dispatch"),
+    ),
+    _m(
+        "dispatch waits for whoever changes a row",
+        "dispatch:DISPATCH",
+        "FOR NO KEY UPDATE OF j SKIP LOCKED",
+        "FOR NO KEY UPDATE OF j",
+        tests=TESTS.format("dispatch"),
+    ),
+    _m(
+        "dispatch does not share among tenants",
+        "dispatch:DISPATCH",
+        "(ORDER BY tag, rank, number)",
+        "(ORDER BY rank, number)",
+        tests=TESTS.format("dispatch"),
+    ),
+    _m(
+        "silent workers make room",
+        "dispatch:DISPATCH",
+        "AND w.last_seen_at > clock_timestamp() - %(lock)s * interval '1 second'",
+        "",
+    ),
+    _m("stopping workers make room", "dispatch:DISPATCH", "w.status = 'ACTIVE' AND", ""),
+    _m("workers of other queues make room", "dispatch:DISPATCH", "AND gate.name = ANY(w.queues)", ""),
+    _m("a full manager makes room", "dispatch:DISPATCH", "WHEN m.max_running IS NULL THEN", "WHEN true THEN"),
+    _m(
+        "the fast path of what is blocked",
+        "dispatch:LOOK,DISPATCH_ONE",
+        "AND j.blocked IS NULL",
+        "",
+        "AND blocked IS NULL AND",
+        "AND",
+    ),
+    _m(
+        "the fast path in any status",
+        "dispatch:LOOK,DISPATCH_ONE",
+        "AND j.status = %(pending)s",
+        "",
+        "AND status = %(pending)s",
+        "",
+    ),
+    _m(
+        "the fast path: the status not repeated",
+        "dispatch:DISPATCH_ONE",
+        "AND status = %(pending)s AND blocked IS NULL",
+        "",
+        held_by="the database: no legal move, or blocked; to be QUEUED again is a doubled message",
+    ),
+    _m(
+        "the fast path beyond the window",
+        "dispatch:LOOK",
+        "(SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id AND o.status = 'QUEUED')",
+        "0",
+    ),
+    _m("the fast path of a short job beside others", "dispatch:LOOK", ", 1) ELSE", ", 9) ELSE"),
+    _m("the fast path overtakes", "dispatch:LOOK", "(b.rank, b.number) < (j.rank, j.number)", "false"),
+    _m("the fast path in a paused lane", "dispatch:LOOK", "AND l.paused_at IS NULL", ""),
+    _m("the fast path in a paused queue", "dispatch:LOOK", "AND gate.paused_at IS NULL", ""),
+    _m("the fast path of a suspended tenant", "dispatch:LOOK", "AND t.status = 'ACTIVE'", ""),
+    _m("the fast path wakes no lane", "dispatch:offer", "wake(cursor, [number])", "pass"),
+    _m(
+        "nobody wakes a lane that sleeps",
+        "dispatch:WAKE",
+        "DO UPDATE SET is_waiting = true",
+        "DO UPDATE SET served = 0",
+    ),
+    _m("what is blocked wakes its lane", "dispatch:WAKE", "AND blocked IS NULL", ""),
+    _m("requeue wakes no lane", "dispatch:requeue", "wake(cursor, numbers)", "pass"),
+    _m("requeue in any status", "dispatch:REQUEUE", "AND status = 'QUEUED'", ""),
+    _m("requeue of what was just sent", "dispatch:REQUEUE", "AND queued_at <= clock_timestamp()", "AND now() >= now()"),
+    _m("requeue in all queues", "dispatch:REQUEUE", "queue_id = %(queue)s AND", ""),
+    _m(
+        "the sweep opens no lane that sleeps",
+        "programs.sweeps:OPEN_LANES",
+        "DO UPDATE SET is_waiting = true",
+        "DO UPDATE SET served = 0",
+    ),
+    # renew
+    _m(
+        "renew anybody's lock",
+        "renew:RENEW",
+        "lock_owner = %(owner)s AND status",
+        "status",
+        "AND j.lock_owner = %(owner)s",
+        "",
+    ),
+    _m("renew without a message", "renew:RENEW", "AND external_id = ANY(%(messages)s::uuid[])", ""),
+    _m(
+        "renew prolongs nothing", "renew:RENEW", "clock_timestamp() + %(lock)s * interval '1 second'", "lock_expires_at"
+    ),
+    _m("renew: the owner not repeated", "renew:RENEW", "AND j.lock_owner = %(owner)s", "", held_by=LOCKED),
+    _m(
+        "renew in any status",
+        "renew:RENEW",
+        "AND status = 'RUNNING'",
+        "",
+        "AND j.status = 'RUNNING'",
+        "",
+        held_by=ONLY_RUNNING_HAS_A_LOCK,
+    ),
+    _m(
+        "renew waits for a finish",
+        "renew:RENEW",
+        "FOR NO KEY UPDATE SKIP LOCKED",
+        "FOR NO KEY UPDATE",
+        tests=TESTS.format("renew"),
+    ),
+    _m("others' jobs are abandoned", "renew:ABANDONED", "lock_owner = %(owner)s AND", ""),
+    _m("what is held is abandoned", "renew:ABANDONED", "AND NOT external_id = ANY(%(messages)s::uuid[])", ""),
+    # reap, expire, clear
+    _m("reap before the lock expires", "reap:EXPIRED", "j.lock_expires_at < clock_timestamp()", "true"),
+    _m(
+        "reap: the token not repeated",
+        _ALL_LOST + ",CHILD_TIMED_OUT,STUCK",
+        "AND j.lock_token = seen.lock_token",
+        "",
+        held_by=LOCKED,
+    ),
+    _m(
+        "reap: the expiry not repeated",
+        "reap:EXPIRED",
+        "seen.lock_token AND j.lock_expires_at < clock_timestamp()",
+        "seen.lock_token",
+        held_by=LOCKED,
+    ),
+    _m(
+        "reap neither locks nor repeats",
+        "reap:EXPIRED",
+        "FOR NO KEY UPDATE OF j SKIP LOCKED",
+        "",
+        "AND j.status = 'RUNNING' AND j.lock_token = seen.lock_token AND j.lock_expires_at < clock_timestamp()",
+        "",
+        tests=TESTS.format("reap"),
+    ),
+    _m(
+        "reap waits for a finish",
+        "reap:EXPIRED",
+        "FOR NO KEY UPDATE OF j SKIP LOCKED",
+        "FOR NO KEY UPDATE OF j",
+        tests=TESTS.format("reap"),
+    ),
+    _m("a loss is not counted", _ALL_LOST, "THEN 0 ELSE 1 END", "THEN 0 ELSE 0 END"),
+    _m("a lost run is no attempt", _ALL_LOST, "(j.started_at IS NOT NULL)::integer", "0"),
+    _m(
+        "a lost run leaves no attempt",
+        _ALL_LOST,
+        "FROM moved m LEFT JOIN",
+        "FROM moved m JOIN jobsite_job ON false LEFT JOIN",
+    ),
+    _m("a lost job does not go alone", _ALL_LOST, "alone = true,", ""),
+    _m("a lost group counts as runs", _ALL_LOST, "(j.started_at IS NOT NULL)::integer", "1"),
+    _m("a lost group counts as losses", _ALL_LOST, "j.started_at IS NULL THEN 0", "j.started_at IS NULL THEN 1"),
+    _m("a lost group's attempts are losses", _ALL_LOST, "m.started_at IS NULL THEN 'RETURNED'", "false THEN ''"),
+    _m("a lost group may fail", _ALL_LOST, "WHEN j.started_at IS NULL THEN 'PENDING'", ""),
+    _m("a stuck group may fail", "reap:STUCK,CHILD_TIMED_OUT", "WHEN j.started_at IS NULL THEN 'PENDING'", ""),
+    _m("losses without end", _ALL_LOST, "OR j.losses + 1 >= p.max_worker_losses", ""),
+    _m("on_worker_lost is ignored", _ALL_LOST, "p.on_worker_lost = 'FAIL' OR", ""),
+    _m("reap retries what was asked to stop", _ALL_LOST, "j.cancel_requested_at IS NOT NULL", "false"),
+    _m("a job lost for good is no failure of its program", _ALL_LOST, "+ c.failures", "+ 0"),
+    _m("a dead child takes others' jobs along", "reap:CHILD", "j.lock_owner = %(owner)s AND", ""),
+    _m("a dead child takes its worker's jobs along", "reap:CHILD", "AND j.external_id = %(external_id)s", ""),
+    _m(
+        "an abandoned job is taken whoever has it",
+        "reap:TOKENS",
+        "(j.number, j.lock_token) IN (SELECT * FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]))",
+        "j.number = ANY(%(numbers)s)",
+    ),
+    _m(
+        "a silent worker's jobs are taken at once", "programs.workers:bury", "(cursor, gone)", "(cursor, gone + silent)"
+    ),
+    _m("clear ignores the token that was shown", "reap:CLEARED", "AND j.lock_token = %(token)s", ""),
+    _m("clear without force", "reap:CLEARED", "%(force)s OR", "true OR"),
+    _m("clear only what has expired", "reap:CLEARED", "o.status IN ('STOPPED', 'LOST')", "false"),
+    _m("expire what is not stuck", "reap:STUCK", "j.stuck_at < clock_timestamp() AND", ""),
+    _m("expire in all tenants", "reap:STUCK", "AND (%(tenant)s::bigint IS NULL OR j.tenant_id = %(tenant)s)", ""),
+    _m(
+        "expire others than chosen",
+        "reap:STUCK",
+        "AND (%(numbers)s::bigint[] IS NULL OR j.number = ANY(%(numbers)s))",
+        "",
+    ),
+    _m("time-outs without end", "reap:STUCK,CHILD_TIMED_OUT", "AND j.attempts + 1 - j.losses < p.max_attempts", ""),
+    _m("a time-out counts as a loss", "reap:STUCK,CHILD_TIMED_OUT", "THEN 0 ELSE 0 END", "THEN 0 ELSE 1 END"),
+    _m("expire retries what was asked to stop", "reap:STUCK", "j.cancel_requested_at IS NOT NULL", "false"),
+    # give back
+    _m(
+        "give back counts",
+        "give_back:GIVE_BACK_ALL",
+        "queued_at = NULL, lock",
+        "attempts = j.attempts + 1, queued_at = NULL, lock",
+    ),
+    _m("give back others' jobs", "give_back:GIVE_BACK_ALL", "lock_owner = %(owner)s AND", ""),
+    _m(
+        "give back what was asked to stop",
+        "give_back:GIVE_BACK_ALL",
+        "j.cancel_requested_at IS NULL",
+        "true",
+        "j.cancel_requested_at IS NOT NULL",
+        "false",
+    ),
+    _m(
+        "give back: the token not repeated",
+        "give_back:GIVE_BACK_ALL",
+        "AND j.lock_token = held.lock_token",
+        "",
+        held_by=LOCKED,
+    ),
+    # cancel
+    _m(
+        "cancel what has ended",
+        "cancel:CANCEL",
+        "'WAITING', 'RUNNING')",
+        "'WAITING', 'RUNNING', 'FAILED', 'COMPLETED')",
+    ),
+    _m(
+        "cancel a running job at once",
+        "cancel:CANCEL",
+        "CASE WHEN status = 'RUNNING' THEN status ELSE 'CANCELED' END",
+        "'CANCELED'",
+    ),
+    _m("cancel for another tenant", "cancel:CANCEL", "AND tenant_id = %(tenant)s", ""),
+    _m(
+        "cancel asks nobody", "cancel:CANCEL", "coalesce(cancel_requested_at, clock_timestamp())", "cancel_requested_at"
+    ),
+    # hold, release, what becomes due
+    _m("hold a running job", "hold:HOLD", "('PENDING', 'QUEUED')", "('PENDING', 'QUEUED', 'RUNNING')"),
+    _m("hold a job that stays queued", "hold:HOLD", "SET status = 'PENDING', queued_at = NULL,", "SET"),
+    _m("hold a schedule's job", "hold:HOLD", "AND trigger <> 'AUTOMATIC'", ""),
+    _m("hold a held job", "hold:HOLD", "AND hold_at IS NULL", ""),
+    _m("hold for another tenant", "hold:HOLD", "AND tenant_id = %(tenant)s", ""),
+    _m("release what is not held", "hold:RELEASE", "AND j.blocked = 'HELD'", ""),
+    _m("release for another tenant", "hold:RELEASE", "AND j.tenant_id = %(tenant)s", ""),
+    _m("release before it is due", "hold:RELEASE", "WHEN j.due_at > clock_timestamp()", "WHEN false"),
+    _m("release into a paused program", "hold:RELEASE", "WHEN p.status = 'PAUSED'", "WHEN false"),
+    _m("holds end too early", "hold:END_HOLDS", "AND hold_until <= clock_timestamp()", "AND hold_until IS NOT NULL"),
+    _m("jobs are due too early", "hold:UNBLOCK", "AND j.due_at <= clock_timestamp()", ""),
+    _m("due, though the program is paused", "hold:UNBLOCK", "due.program_status = 'PAUSED'", "false"),
+    _m("a paused program's jobs come back", "hold:UNPAUSE", "p.status <> 'PAUSED' AND", ""),
+    # submit
+    _m("a taken key breaks the submission", "submit:INSERT", "ON CONFLICT DO NOTHING\nRETURNING", "RETURNING"),
+    _m("a future job is ready", "submit:INSERT", "WHEN g.scheduled_at > statement_timestamp()", "WHEN false"),
+    _m("a job on hold is ready", "submit:INSERT", "WHEN g.hold_by IS NOT NULL THEN 'HELD'", "WHEN false THEN 'HELD'"),
+    _m("a paused program's job is ready", "submit:INSERT", "WHEN p.status = 'PAUSED' THEN 'PAUSED'", ""),
+    _m("a terminated program's schedule goes on", "submit:INSERT", "OR g.trigger <> 'AUTOMATIC'", "OR true"),
+    _m("priority is worth nothing", "submit:INSERT", "- coalesce(g.priority, p.priority) * interval '60 seconds'", ""),
+)
+
+_GUARD = importlib.import_module("programs.migrations.0003_one_guard")
+_GUARDS = {
+    **{name: (f"({rule})", "(true)") for name, rule in (_GUARD.CHANGES | _GUARD.SHAPE).items()},
+    "job_open_is_never_deleted": ("IF OLD.status NOT IN", "IF false AND OLD.status NOT IN"),
+}
+
+
+def _weaken_guard(rule: str) -> Callable[[Cursor], None]:
+    def change(cursor: Cursor) -> None:
+        cursor.execute("SELECT pg_get_functiondef('jobsite_job_guard'::regproc)")
+        [(source,)] = cursor.fetchall()
+        cursor.execute(replaced([source], (_GUARDS[rule],))[0])
+
+    return change
+
+
+def _drop(constraint: str) -> Callable[[Cursor], None]:
+    def change(cursor: Cursor) -> None:
+        cursor.execute("SELECT conrelid::regclass::text FROM pg_constraint WHERE conname = %s", [constraint])
+        found = cursor.fetchall()
+        # A rule with a condition is an index to PostgreSQL.
+        cursor.execute(
+            f"ALTER TABLE {found[0][0]} DROP CONSTRAINT {constraint}" if found else f"DROP INDEX {constraint}"
+        )
+
+    return change
+
+
+DATABASE = tuple(
+    Mutation(f"the database without {rule}", "database", (), ddl=(_weaken_guard if rule in _GUARDS else _drop)(rule))
+    for rule in dict.fromkeys(name for name, _ in REFUSALS)
+)
+MUTATIONS = {mutation.name: mutation for mutation in (*STATEMENTS, *DATABASE)}
+
+
+def replaced(texts: Sequence[str], changes: Sequence[tuple[str, str]]) -> list[str]:
+    """The texts with every change made wherever its fragment stands; LookupError where it stands nowhere any more."""
+    for old, new in changes:
+        if not any(old in text for text in texts):
+            raise LookupError(f"no longer in the source: {old}")
+        texts = [text.replace(old, new) for text in texts]
+    return list(texts)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return [value if isinstance(value, str) else inspect.getsource(value)]
+
+
+@contextmanager
+def applied(mutation: Mutation) -> Iterator[None]:
+    """The statements of the mutation are changed inside; those of the database are the world's affair."""
+    module_name, _, names = mutation.where.partition(":")
+    if not names:
+        yield
+        return
+    module = importlib.import_module(module_name)
+    before = {name: getattr(module, name) for name in names.split(",")}
+    texts = iter(replaced([text for value in before.values() for text in _texts(value)], mutation.changes))
+    try:
+        for name, value in before.items():
+            mutated = list(islice(texts, len(_texts(value))))
+            if isinstance(value, dict):
+                setattr(module, name, dict(zip(value, mutated, strict=True)))
+            elif isinstance(value, str):
+                setattr(module, name, mutated[0])
+            else:
+                exec(mutated[0], vars(module))  # defines it anew
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)

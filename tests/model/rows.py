@@ -1,0 +1,92 @@
+"""What the reference knows of programs, workers and jobs; moments in ticks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from uuid import UUID
+
+PRIORITY_STEP, SHORT = 0.06, 0.004
+TERMINAL = ("COMPLETED", "FAILED", "CANCELED")
+
+
+@dataclass
+class Program:
+    id: int
+    tenant: str
+    queue: str
+    max_losses: int = 3
+    fails_when_lost: bool = False
+    retries_timeouts: bool = False
+    max_attempts: int = 3
+    counts_failures: bool = False
+    seconds: float = inf  # of a run, as far as is known
+    overlap: str = "ALLOW"
+    failures: int = 0
+    status: str = "ACTIVE"
+
+
+@dataclass
+class Worker:
+    incarnation: UUID
+    name: str
+    manager: str
+    queues: Sequence[str]
+    children: int
+    seen: float
+    status: str = "ACTIVE"
+    is_gone: bool = False
+
+
+@dataclass(repr=False)
+class Job:
+    number: int
+    program: Program
+    due: float
+    priority: int = 0
+    trigger: str = "MANUAL"
+    blocked: str | None = None
+    key: str | None = None
+    once: str | None = None
+    retry_of: int | None = None
+    status: str = "PENDING"
+    attempts: int = 0
+    losses: int = 0
+    returns: int = 0
+    fence: int = 0
+    token: UUID | None = None
+    owner: UUID | None = None
+    message: UUID | None = None
+    expires: float | None = None
+    stuck: float | None = None
+    queued: float | None = None
+    hold_until: float | None = None
+    is_grouped: bool = False
+    is_alone: bool = False
+    is_asked: bool = False
+    failure: str | None = None
+    history: list[tuple[int, UUID, str]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"#{self.number}"
+
+    @property
+    def is_ready(self) -> bool:
+        return self.status == "PENDING" and self.blocked is None
+
+    @property
+    def is_groupable(self) -> bool:
+        """Whether it may share a message with others of its program."""
+        return self.program.seconds <= SHORT and not self.is_alone and self.losses == 0
+
+    @property
+    def is_open(self) -> bool:
+        return self.status not in TERMINAL
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it takes its QUEUE key."""
+        return self.status in ("QUEUED", "RUNNING", "WAITING") or (self.status == "PENDING" and self.attempts > 0)
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        return self.due - self.priority * PRIORITY_STEP, self.number
