@@ -27,7 +27,8 @@ from jobsite import brokers
 from jobsite.embedded import Servers
 from jobsite.tenants.models import Tenant
 from programs import invariants, submission, sweeps
-from programs.models import Job, WorkerManager
+from programs.models import Job, Queue, WorkerManager
+from tests.flows.jobs import queued_each
 from tests.flows.processes import ROOT, WorkerProcess
 
 FAST = {"LOCK": 8.0, "RENEW": 2.0, "SWEEP": 1.0}
@@ -173,6 +174,18 @@ def submit(tenant: Tenant) -> Submit:
 
     def make(program: str, parameters: dict[str, Any] | None = None, **options: Any) -> Job:
         return submission.submit(tenant=tenant, program=program, parameters=parameters, **options)
+
+    return make
+
+
+@pytest.fixture
+def group(define: Any, operator: Any) -> Callable[..., list[Job]]:
+    """QUEUED jobs of one program whose message is not sent yet: `group({"act": "hang"}, {}, timeout="2s")`."""
+
+    def make(*parameters: dict[str, Any], **program: Any) -> list[Job]:
+        # Or the first look at a broker that was emptied would take these messages for lost.
+        Queue.objects.update(broker_epoch=None)
+        return queued_each(operator, define(target="tests.sample_actions:perform", **program), parameters)
 
     return make
 

@@ -26,18 +26,6 @@ SOON = timedelta(seconds=1.5)  # a quarter of a second, on a machine that has ot
 
 
 @pytest.fixture
-def group(define, operator):
-    """QUEUED jobs of one program whose message is not sent yet: `group({"act": "hang"}, {}, timeout="2s")`."""
-
-    def make(*parameters, **program):
-        # Or the first look at a broker that was emptied would take these messages for lost.
-        Queue.objects.update(broker_epoch=None)
-        return queued_each(operator, define(target="tests.sample_actions:perform", **program), parameters)
-
-    return make
-
-
-@pytest.fixture
 def notes(tmp_path):
     """What `note` wrote: (number, fence, process) in the order of the runs; `.act` is the parameters for it."""
     return Notes(tmp_path / "notes")

@@ -13,26 +13,14 @@ from django.db import connection
 
 from jobsite import brokers
 from programs.dispatch import dispatch
-from programs.models import Job, Program, Queue
+from programs.models import Job, Program
 from programs.transitions.claim import claim
 from programs.transitions.dispatch import wake
 from programs.transitions.reap import reap_owners
 from programs.workers import manager_id
 from tests.flows.conftest import flush_broker
-from tests.flows.jobs import all_finished, attempts, finished, history, pending_each, queued_each, running, send_group
+from tests.flows.jobs import all_finished, attempts, finished, history, pending_each, running, send_group
 from tests.flows.processes import until
-
-
-@pytest.fixture
-def group(define, operator):
-    """QUEUED jobs of one program whose message is not sent yet."""
-
-    def make(*parameters, **program):
-        # Or the first look at a broker that was emptied would take these messages for lost.
-        Queue.objects.update(broker_epoch=None)
-        return queued_each(operator, define(target="tests.sample_actions:perform", **program), parameters)
-
-    return make
 
 
 @pytest.fixture
