@@ -1,9 +1,12 @@
 """psycopg beside Django's ORM: connections that Django does not know, and prepared statements on its own."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
 
 import psycopg
 from django.db import connection, connections
@@ -12,7 +15,33 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzLoader
 
 PREPARE_THRESHOLD = 2  # a statement is planned for good when it comes for the third time
+FIRST_REPLAN_SECONDS = 0.1
+REPLAN_SECONDS = 10.0
 Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class Plans:
+    """When the plans of a connection are to be made anew, since they go by the sizes that tables had.
+
+    Soon at first, when an empty table, which is read as a whole, may fill in a moment; then every ten seconds.
+    """
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + FIRST_REPLAN_SECONDS
+        self._pause = FIRST_REPLAN_SECONDS
+
+    @property
+    def are_old(self) -> bool:
+        """Whether it is time; then not again before the next."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._pause
+        self._pause = min(self._pause * 2, REPLAN_SECONDS)
+        return True
+
+
+_plans: WeakKeyDictionary[Connection, Plans] = WeakKeyDictionary()
 
 
 class Cursor(Protocol):
@@ -27,19 +56,39 @@ class Cursor(Protocol):
 
 @contextmanager
 def prepared_cursor() -> Iterator[Cursor]:
-    """A cursor on Django's connection, in its transaction, whose statements the server plans once.
+    """A cursor on Django's connection, in its transaction, whose statements the server plans once in a while.
 
     Django's own cursors write the values into the text, and a hot statement costs more to plan than to run. Values
     come back as psycopg reads them (jsonb as Python values); errors are Django's.
     """
     connection.ensure_connection()
     connection.validate_no_broken_transaction()
-    raw: psycopg.Connection[Any] = connection.connection
-    raw.prepare_threshold = PREPARE_THRESHOLD
-    with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
-        # Django's own loader of moments is written in Python, and takes longer for a row than all the rest.
-        cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+    raw: Connection = connection.connection
+    with connection.wrap_database_errors, _plain_cursor(raw) as cursor:
+        if (plans := _plans.get(raw)) is None:
+            plans = _plans[raw] = Plans()
+            raw.prepare_threshold = PREPARE_THRESHOLD
+        if plans.are_old:
+            cursor.execute("DISCARD PLANS")
         yield cursor
+
+
+def _plain_cursor(raw: Connection) -> psycopg.Cursor[tuple[Any, ...]]:
+    cursor = psycopg.Cursor(raw)
+    # Django's own loader of moments is written in Python, and takes longer for a row than all the rest.
+    cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+    return cursor
+
+
+@contextmanager
+def pipelined(cursor: Cursor) -> Iterator[Callable[[], Cursor]]:
+    """Makes cursors, one a statement, that send without waiting; their answers are there after the block.
+
+    Nothing else may use the connection of `cursor`, which is one of `prepared_cursor`, within the block.
+    """
+    raw = cast(Connection, cast(Any, cursor).connection)
+    with raw.pipeline():
+        yield partial(_plain_cursor, raw)
 
 
 def connect(*, application_name: str) -> Connection:

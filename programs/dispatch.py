@@ -11,11 +11,17 @@ from jobsite.database import Cursor, prepared_cursor
 from jobsite.logs import get_logger
 from programs.transitions import dispatch as transition
 from programs.transitions.dispatch import Dispatched
+from programs.transitions.submit import Offered
 
 log = get_logger(__name__)
 
 TASK = "programs.run_jobs"
 HARD_LIMIT_MARGIN = 5.0
+MESSAGE_SECONDS = 0.004  # what a message costs on its way, until its jobs are written as ended
+
+
+# The queues of which this process has dispatched something the last time.
+_flowing: set[int] = set()
 
 
 def after_commit(number: int, queue_id: int, *, is_first_of_many: bool = False) -> None:
@@ -43,6 +49,23 @@ def _offer(cursor: Cursor, number: int, queue_id: int) -> None:
         dispatch(cursor, queue_id)
 
 
+def follow_up(job: Offered) -> None:
+    """Send a new job on its way that is committed already, as `after_commit` does."""
+
+    def send() -> None:
+        if job.is_queued:
+            _publish([Dispatched(job.number, job.queue, job.timeout_seconds)])
+            return
+        with prepared_cursor() as cursor:
+            if not job.is_awake:
+                transition.wake(cursor, [job.number])
+            if job.has_room:
+                dispatch(cursor, job.queue_id)
+
+    # There is no transaction: this calls it now, and logs what goes wrong.
+    transaction.on_commit(send, robust=True)
+
+
 def wake_and_dispatch(cursor: Cursor, numbers: Sequence[int], queue_id: int) -> None:
     """Let dispatch see these jobs' lanes, then dispatch their queue."""
     transition.wake(cursor, numbers)
@@ -55,9 +78,11 @@ def dispatch(cursor: Cursor, queue_id: int) -> int:
     Returns how many jobs each child may finish before the window is half empty and wants to be filled again:
     0 where it is short, as it is for long jobs.
     """
-    if not transition.anything_waits(cursor, queue_id=queue_id):
+    # To ask first saves most of the cost where nothing waits; where something did the last time, more may well do.
+    if queue_id not in _flowing and not transition.anything_waits(cursor, queue_id=queue_id):
         return 0
     moved = transition.dispatch(cursor, queue_id=queue_id, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
+    (_flowing.add if moved else _flowing.discard)(queue_id)
     _publish(moved)
     return moved[0].queued // (2 * moved[0].children) if moved and moved[0].children else 0
 
@@ -76,11 +101,18 @@ def _message(jobs: Sequence[Dispatched]) -> brokers.Message:
     return brokers.Message(TASK, jobs[0].queue, ([job.number for job in jobs],), longest + HARD_LIMIT_MARGIN)
 
 
+def _worth_a_message(job: Dispatched) -> int:
+    return max(1, int(MESSAGE_SECONDS / job.seconds))
+
+
 def grouped(moved: Sequence[Dispatched]) -> list[list[Dispatched]]:
-    """The jobs of each message, in order: a group's are spread over the children, at most 50 a message."""
+    """The jobs of each message, in order: a group's are spread over the children, at most 50 a message.
+
+    But no message has less to do than it costs to carry, while there is more.
+    """
     sizes = {
-        group: min(-(-count // max(moved[0].children, 1)), transition.GROUP_SIZE)
-        for group, count in Counter(job.group for job in moved).items()
+        group: min(max(-(-count // max(moved[0].children, 1)), worth), transition.GROUP_SIZE)
+        for (group, worth), count in Counter((job.group, _worth_a_message(job)) for job in moved).items()
     }
     messages: list[list[Dispatched]] = []
     filling: dict[int, list[Dispatched]] = {}

@@ -69,9 +69,9 @@ class Group:
         self.started: Held | None = None
         self.flushing = threading.Lock()
         # Whether at most one job is left; the others have ended and are written, or were given back.
-        self.is_disbanded = travels_alone
+        self.is_disbanded = False
+        self.travels_alone = travels_alone
         self._worker = worker
-        self._travels_alone = travels_alone
         self._trust_seconds = trust_seconds()
         self._unstarted: list[Held] = []
         self._answered = boot_time()
@@ -92,7 +92,7 @@ class Group:
                 return None
             job = self._waiting.popleft()
             # By the database's clock: what has passed here since it answered, added to its own time of the claim.
-            passed = 0.0 if self._travels_alone else boot_time() - self._answered
+            passed = 0.0 if self.travels_alone else boot_time() - self._answered
             started_at = self._began + timedelta(seconds=passed)
             self.started = Held(job.number, job.token, self._worker, started_at, job.counts_failures)
             return job, self.started

@@ -82,6 +82,7 @@ class Validator:
         # $id and $schema would change how the library reads references, which are all local here.
         self._schema: Schema = {key: schema[key] for key in schema if key not in ("$id", "$schema")}
         self._checker = checker_for(self._schema)
+        self._has_defaults = any("default" in part for part in self._schemas.values() if isinstance(part, dict))
         begin_work()
         raise_any(self._default_errors())
 
@@ -126,9 +127,10 @@ class Validator:
         """Fill `value` in place, then tell what is wrong with it."""
         wrong: list[PointerError] = []
         try:
-            if self._fill(schema, value):
+            if self._has_defaults and self._fill(schema, value):
                 storable.plain(value, refuse=_noted_in(wrong), mend=False)
-            errors = self._checker.evolve(schema=schema).iter_errors(value)
+            checker = self._checker if schema is self._schema else self._checker.evolve(schema=schema)
+            errors = checker.iter_errors(value)
             return [*wrong, *islice(in_words(errors), MAX_ERRORS)]
         except (TooMuchWorkError, RecursionError):
             return [_TOO_MUCH]

@@ -1,13 +1,14 @@
 """Accept a job: permitted, valid, captured, inserted; dispatched once the caller's transaction commits."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from jobsite import brokers
@@ -18,7 +19,7 @@ from programs import dispatch, parameters, principals, secrets, storable, times
 from programs.lifecycle import OPEN, Overlap, Trigger
 from programs.models import Job, Program
 from programs.principals import Principal
-from programs.transitions.submit import Inserted, NewJob, insert
+from programs.transitions.submit import Inserted, NewJob, Offered, insert, insert_all, insert_and_offer
 
 MAX_REASON = 1_000
 MAX_IDEMPOTENCY_KEY = 200
@@ -89,9 +90,8 @@ def submit_many_as(principal: Principal, jobs: Iterable[Mapping[str, Any]]) -> l
     if len(wanted) > MAX_JOBS:
         raise Invalid(f"more than {MAX_JOBS:,} jobs; submit them in several calls", code="too_many_jobs")
     for _ in range(TRIES):
-        prepared = _all_prepared(principal, wanted)
         with transaction.atomic():
-            numbers, first_ready = _inserted(prepared)
+            numbers, first_ready = _all_inserted(principal, wanted)
             if None not in numbers:
                 for queue_id, number in first_ready.items():
                     dispatch.after_commit(number, queue_id, is_first_of_many=True)
@@ -102,23 +102,55 @@ def submit_many_as(principal: Principal, jobs: Iterable[Mapping[str, Any]]) -> l
     raise Conflict("these jobs are contended; submit again", code="contended")
 
 
-def _all_prepared(principal: Principal, wanted: Sequence[Mapping[str, Any]]) -> list[tuple[NewJob, list[str]]]:
-    prepared: list[tuple[NewJob, list[str]]] = []
+_Prepared = list[tuple[NewJob, list[str]]]
+_Wanted = tuple["_Known", Mapping[str, Any], Options]
+
+
+def _all_inserted(principal: Principal, jobs: Sequence[Mapping[str, Any]]) -> tuple[list[int | None], dict[int, int]]:
+    """The numbers, None for a job that nothing accounts for; and the first ready number of each queue."""
     errors: list[dict[str, str]] = []
-    for place, job in enumerate(wanted):
+    wanted: list[_Wanted] = []
+    for place, job in enumerate(jobs):
         try:
             code, given, options = _request(job)
-            prepared.append(_prepare(principal, _known_program(principal, code), given, options))
-        except Invalid as error:
-            errors += _at(place, error)
+            wanted.append((_known_program(principal, code), given, options))
         except Refusal as error:
-            error.args = (f"/jobs/{place}: {error}",)
-            raise
-        if len(errors) >= parameters.MAX_ERRORS:
-            break
+            _keep(error, place, errors)
+    _raise_any(errors)
+    chunks: list[_Prepared] = []
+
+    def prepared() -> Iterator[list[NewJob]]:
+        # While the database inserts one, the next is looked at.
+        for begin in range(0, len(wanted), CHUNK):
+            chunk: _Prepared = []
+            for place, one in enumerate(wanted[begin : begin + CHUNK], start=begin):
+                try:
+                    chunk.append(_prepare(principal, *one))
+                except Refusal as error:
+                    _keep(error, place, errors)
+            if not errors:
+                chunks.append(chunk)
+                yield [new for new, _ in chunk]
+        _raise_any(errors)
+
+    with prepared_cursor() as cursor:
+        rows = insert_all(cursor, prepared())
+    return _accounted_for(zip(chunks, rows, strict=True))
+
+
+def _keep(error: Refusal, place: int, errors: list[dict[str, str]]) -> None:
+    """Note what is wrong with one of many jobs; raises when that is enough, or nothing about its values."""
+    if not isinstance(error, Invalid):
+        error.args = (f"/jobs/{place}: {error}",)
+        raise error
+    errors += _at(place, error)
+    if len(errors) >= parameters.MAX_ERRORS:
+        _raise_any(errors)
+
+
+def _raise_any(errors: Sequence[dict[str, str]]) -> None:
     if errors:
         raise Invalid(f"{errors[0]['pointer']}: {errors[0]['message']}", code="invalid_parameters", errors=errors)
-    return prepared
 
 
 def _request(job: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], Options]:
@@ -140,16 +172,12 @@ def _at(place: int, error: Invalid) -> list[dict[str, str]]:
     return [{"pointer": f"/jobs/{place}/parameters{one['pointer']}", "message": one["message"]} for one in inner]
 
 
-def _inserted(prepared: Sequence[tuple[NewJob, list[str]]]) -> tuple[list[int | None], dict[int, int]]:
-    """The numbers, None for a job that nothing accounts for; and the first ready number of each queue."""
+def _accounted_for(inserted: Iterable[tuple[_Prepared, list[Inserted]]]) -> tuple[list[int | None], dict[int, int]]:
     numbers: list[int | None] = []
     first_ready: dict[int, int] = {}
-    for begin in range(0, len(prepared), CHUNK):
-        chunk = prepared[begin : begin + CHUNK]
-        with prepared_cursor() as cursor:
-            rows = insert(cursor, [new for new, _ in chunk])
+    for prepared, rows in inserted:
         by_place = {row.position: row for row in rows}
-        for place, (new, request) in enumerate(chunk):
+        for place, (new, request) in enumerate(prepared):
             if row := by_place.get(place):
                 numbers.append(row.number)
                 if row.blocked is None:
@@ -158,7 +186,7 @@ def _inserted(prepared: Sequence[tuple[NewJob, list[str]]]) -> tuple[list[int | 
             try:
                 earlier = _earlier(new, request)
             except Conflict as error:
-                error.args = (f"/jobs/{begin + place}: {error}",)
+                error.args = (f"/jobs/{len(numbers)}: {error}",)
                 raise
             numbers.append(earlier.number if earlier else None)
     return numbers, first_ready
@@ -170,15 +198,24 @@ def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options
     for _ in range(TRIES):
         known = _known_program(principal, code)
         new, request = _prepare(principal, known, given, options)
-        with prepared_cursor() as cursor:
-            inserted = insert(cursor, [new])
-        if inserted:
-            return _accepted(inserted[0], principal, known.program)
+        if inserted := _insert_one(new):
+            return _accepted(inserted, principal, known.program)
         if existing := _earlier(new, request):
             return existing
         # The program was edited since it was read, or the job in our way has just ended.
         _programs.pop((principal.tenant.pk, code), None)
     raise Conflict(f"program {code} is contended; submit again", code="contended")
+
+
+def _insert_one(new: NewJob) -> Inserted | None:
+    """The job, committed and on its way; in a transaction of the caller's it goes when that commits."""
+    with prepared_cursor() as cursor:
+        if not connection.in_atomic_block:
+            offered = insert_and_offer(cursor, new, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
+            if offered is not None:
+                return offered
+        inserted = insert(cursor, [new])
+    return inserted[0] if inserted else None
 
 
 @dataclass(frozen=True)
@@ -307,12 +344,13 @@ def overlap_key(program: Program, values: Mapping[str, Any]) -> str:
 
 
 def _accepted(row: Inserted, principal: Principal, program: Program) -> Job:
+    is_queued = isinstance(row, Offered) and row.is_queued
     values = {
         "number": row.number,
         "tenant_id": principal.tenant.pk,
         "program_id": program.pk,
         "queue_id": row.queue_id,
-        "status": "PENDING",
+        "status": "QUEUED" if is_queued else "PENDING",
         "priority": row.priority,
         "blocked": row.blocked,
         "scheduled_at": row.scheduled_at,
@@ -324,7 +362,10 @@ def _accepted(row: Inserted, principal: Principal, program: Program) -> Job:
     job = Job.from_db(None, loaded, [values[name] for name in loaded])
     job.program = program
     if row.blocked is None:
-        dispatch.after_commit(row.number, row.queue_id)
+        if isinstance(row, Offered):
+            dispatch.follow_up(row)
+        else:
+            dispatch.after_commit(row.number, row.queue_id)
     return job
 
 

@@ -21,6 +21,7 @@ from programs import completion, dispatch, job_log, workers
 from programs.group import BUDGET_SECONDS, Group, Running, boot_time, trust_seconds
 from programs.lifecycle import AttemptResult, Status
 from programs.transitions import finish, give_back, start
+from programs.transitions.dispatch import wake
 from programs.transitions.finish import Ending, StaleJob
 
 log = get_logger(__name__)
@@ -104,15 +105,19 @@ class Watcher(threading.Thread):
             self._drop_connection()
 
     def _disband(self, group: Group) -> None:
-        """The time of a group is up: what has not started goes back, what has ended is written."""
+        """The time of a group is up: what has not started goes back, what has ended is written.
+
+        And what waited for it to end, believing that it would soon, waits no more.
+        """
         with self._connected().cursor() as cursor:
             if unstarted := group.close():
                 give_back.give_back(cursor, unstarted)
                 group.returned()
-                dispatch.wake_and_dispatch(cursor, [held.number for held in unstarted], group.queue_id)
-            if group.started is not None:
+                wake(cursor, [held.number for held in unstarted])
+            if group.started is not None and not group.travels_alone:
                 start.start(cursor, group.started)
             completion.settle_once(cursor, group)
+            dispatch.dispatch(cursor, group.queue_id)
         group.is_disbanded = True
 
     def _look(self, group: Group, running: Running, now: float) -> None:

@@ -4,13 +4,12 @@ import os
 import platform
 import socket
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from jobsite.database import Connection, Cursor, connect
+from jobsite.database import Connection, Cursor, Plans, connect
 from jobsite.errors import NotFound
 from programs.transitions import reap
 from programs.transitions.reap import Reaped
@@ -204,8 +203,6 @@ PLANNING = {
     "enable_mergejoin": "off",
     "jit": "off",
 }
-# What is left to choose, the index, goes by the size that a table had; that may have changed.
-REPLAN_SECONDS = 10.0
 
 
 def open_connection() -> Connection:
@@ -223,9 +220,8 @@ def connection() -> Connection:
     known: Connection | None = getattr(_local, "connection", None)
     if known is None or known.closed or _local.pid != os.getpid():
         known = _local.connection = open_connection()
-        _local.pid, _local.planned_at = os.getpid(), time.monotonic()
-    elif time.monotonic() - _local.planned_at > REPLAN_SECONDS:
-        _local.planned_at = time.monotonic()
+        _local.pid, _local.plans = os.getpid(), Plans()
+    if _local.plans.are_old:
         known.execute("DISCARD PLANS")
     return known
 

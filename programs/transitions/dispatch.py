@@ -1,5 +1,6 @@
 """PENDING -> QUEUED: choose which jobs get a message now, and put back those whose message was lost."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,9 +8,12 @@ from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
 
 ADVISORY_CLASS = 0x6A6F62  # "job": our advisory locks' first key
+BRISK_SECONDS = 0.02
 MESSAGES_PER_CHILD = 20
 GROUP_SIZE = 50
 HORIZON_SECONDS = 0.1
+SHORT_SECONDS = 0.004
+LEAST_SECONDS = 0.0002  # of a child, for a job of a group that does nothing
 WINDOW_WITHOUT_WORKERS = 2
 
 
@@ -17,7 +21,8 @@ WINDOW_WITHOUT_WORKERS = 2
 class Dispatched:
     """A job that became QUEUED and wants a message; its queue now has `queued` jobs waiting for `children`.
 
-    Jobs of one `group` (their program) may share a message; None travels alone.
+    Jobs of one `group` (their program) may share a message; None travels alone. It is expected to keep a child busy
+    for so many `seconds`.
     """
 
     number: int
@@ -26,16 +31,17 @@ class Dispatched:
     group: int | None = None
     queued: int = 1
     children: int = 0
+    seconds: float = math.inf
 
 
 # Whether job j of program p may share a message with others of its program: short by its last twenty runs, and
 # nothing about it (a loss, a parent, children) that asks for care.
-GROUPABLE = """(p.travels_in_groups AND p.measured_runs >= 20 AND p.mean_seconds <= 0.004
+GROUPABLE = f"""(p.travels_in_groups AND p.measured_runs >= 20 AND p.mean_seconds <= {SHORT_SECONDS}
                 AND NOT j.alone AND j.losses = 0 AND j.parent_id IS NULL)"""
 # What one run is expected to keep a child busy: the program's mean, and the claim and finish around it. A mean
 # of fewer than twenty runs is not believed; such a program is expected to take for ever.
 EXPECTED = f"""CASE WHEN p.measured_runs >= 20
-                    THEN p.mean_seconds + CASE WHEN {GROUPABLE} THEN 0.0002 ELSE 0.002 END
+                    THEN p.mean_seconds + CASE WHEN {GROUPABLE} THEN {LEAST_SECONDS} ELSE 0.002 END
                     ELSE 'infinity'::float END"""
 # A full group is one message.
 MESSAGES = f"CASE WHEN {GROUPABLE} THEN {1 / GROUP_SIZE} ELSE 1.0 END"
@@ -91,8 +97,11 @@ WITH gate AS MATERIALIZED (
 ), bound AS MATERIALIZED (
     SELECT slots - messages AS certain, children * {MESSAGES_PER_CHILD} - messages AS messages,
            children * %(horizon)s - seconds AS seconds,
-           -- Some of these rows are read for nothing; fewer would starve a group.
-           greatest(slots, children * {MESSAGES_PER_CHILD * GROUP_SIZE}) - jobs AS most
+           -- So many rows are read: no more can go in that time, and what is out grows no more than fivefold. To read
+           -- what a window full of groups may hold, for a few jobs that go alone, cost more than all the rest.
+           greatest(slots - messages,
+                    least((children * %(horizon)s - seconds) / {LEAST_SECONDS},
+                          children * {MESSAGES_PER_CHILD} + 4 * jobs), 0)::bigint AS most
     FROM room
 ), lanes AS MATERIALIZED (
     SELECT l.id, l.queue_id, l.tenant_id, l.wakes, greatest(l.served, gate.virtual_time) AS start_tag,
@@ -104,7 +113,7 @@ WITH gate AS MATERIALIZED (
     -- A few more than there is room for: some lanes may prove empty.
     ORDER BY greatest(l.served, gate.virtual_time), l.id LIMIT (SELECT greatest(most, 0) + 10 FROM bound)
 ), candidates AS MATERIALIZED (
-    SELECT c.number, c.group_id, c.timeout_seconds, c.seconds, c.messages, lanes.id AS lane_id, lanes.wakes,
+    SELECT c.number, c.group_id, c.timeout_seconds, c.seconds, c.messages, lanes.id AS lane_id,
            lanes.start_tag + (c.place - 1)::float / lanes.weight AS tag, lanes.weight, c.rank
     FROM lanes CROSS JOIN LATERAL (
         SELECT j.number, j.rank, CASE WHEN {GROUPABLE} THEN p.id END AS group_id, p.timeout_seconds,
@@ -121,7 +130,7 @@ WITH gate AS MATERIALIZED (
            sum(messages) OVER served_order AS total_messages
     FROM candidates WINDOW served_order AS (ORDER BY tag, rank, number)
 ), locked AS MATERIALIZED (
-    SELECT j.number, o.group_id, o.timeout_seconds, o.lane_id, o.tag, o.weight
+    SELECT j.number, o.group_id, o.timeout_seconds, o.seconds, o.lane_id, o.tag, o.weight
     FROM ordered o CROSS JOIN bound JOIN jobsite_job j ON j.number = o.number
     WHERE o.place <= bound.most
           AND (o.place <= bound.certain OR (o.total_seconds <= bound.seconds AND o.total_messages <= bound.messages))
@@ -130,12 +139,15 @@ WITH gate AS MATERIALIZED (
 ), moved AS (
     UPDATE jobsite_job j SET status = 'QUEUED', queued_at = clock_timestamp()
     FROM locked WHERE j.number = locked.number
-    RETURNING j.number, locked.group_id, locked.timeout_seconds, locked.tag
+    RETURNING j.number, locked.group_id, locked.timeout_seconds, locked.seconds, locked.tag
 ), emptied AS (
-    -- Not where the lane was waked since this statement's snapshot: the row that waked it is not in sight.
+    -- Not where the lane was waked since this statement's snapshot: the row that waked it is not in sight. Nor where
+    -- a submission is on its way, which has seen that the lane is awake.
     UPDATE jobsite_lane l SET is_waiting = false
-    FROM (SELECT id, wakes FROM lanes EXCEPT SELECT lane_id, wakes FROM candidates) empty
-    WHERE l.id = empty.id AND l.wakes = empty.wakes
+    FROM (SELECT id, wakes, queue_id, tenant_id FROM lanes
+          WHERE NOT EXISTS (SELECT FROM candidates c WHERE c.lane_id = lanes.id)) empty
+    WHERE l.id = empty.id
+          AND CASE WHEN l.wakes = empty.wakes THEN jobsite_lane_is_empty(empty.queue_id, empty.tenant_id) END
 ), served AS (
     UPDATE jobsite_lane l SET served = s.tag + 1.0 / s.weight
     FROM (SELECT lane_id, max(tag) AS tag, max(weight) AS weight FROM locked GROUP BY lane_id) s
@@ -145,32 +157,46 @@ WITH gate AS MATERIALIZED (
     FROM (SELECT max(tag) AS tag FROM locked) s
     WHERE q.id = %(queue)s AND s.tag > q.virtual_time AND (SELECT count(*) FROM lanes) > 1
 )
-SELECT moved.number, gate.name, timeout_seconds, group_id, (room.jobs + count(*) OVER ())::integer, room.children
+SELECT moved.number, gate.name, timeout_seconds, group_id, (room.jobs + count(*) OVER ())::integer, room.children,
+       moved.seconds
 FROM moved CROSS JOIN gate CROSS JOIN room
 ORDER BY tag, moved.number
 """
 
 # The fast path of a submission looks first, since a flood of submissions finds the window full and need not write: is
 # there room for a message, and nothing better in the lane? Each QUEUED row counts as a message here. A job that may
-# travel in a group goes alone only while no other waits for a child: the finish of a short job is never far, and takes
-# along all that has come by then.
+# travel in a group goes alone only while no other waits for a child and no short one has just begun: its finish is
+# a few milliseconds off, and takes along all that has come by then.
+_BRISK = f"""
+    EXISTS (SELECT FROM jobsite_worker w
+            JOIN jobsite_job r ON r.lock_owner = w.incarnation AND r.status = 'RUNNING'
+            JOIN jobsite_program s ON s.id = r.program_id
+            WHERE w.status = 'ACTIVE' AND gate.name = ANY(w.queues)
+                  AND r.claimed_at > clock_timestamp() - %(brisk)s * interval '1 second'
+                  AND s.measured_runs >= 20 AND s.mean_seconds <= {SHORT_SECONDS})"""
 LOOK = f"""
-SELECT gate.name, p.timeout_seconds,
-       EXISTS (SELECT 1 FROM jobsite_job b
-               WHERE b.queue_id = j.queue_id AND b.tenant_id = j.tenant_id
-                     AND b.status = 'PENDING' AND b.blocked IS NULL
-                     AND (b.rank, b.number) < (j.rank, j.number)),
-       coalesce(l.is_waiting, false),
-       CASE WHEN {GROUPABLE} THEN least({SLOTS}, 1) ELSE {SLOTS} END
-           > (SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id AND o.status = 'QUEUED')
-FROM jobsite_job j
+SELECT gate.name AS queue, p.timeout_seconds,
+       -- Asked of the first one, since EXISTS might read the whole table where most jobs are PENDING.
+       coalesce((SELECT (b.rank, b.number) < (j.rank, j.number) FROM jobsite_job b
+                 WHERE b.queue_id = j.queue_id AND b.tenant_id = j.tenant_id
+                       AND b.status = 'PENDING' AND b.blocked IS NULL
+                 ORDER BY b.rank, b.number LIMIT 1), false) AS is_behind,
+       CASE WHEN NOT {GROUPABLE} THEN {SLOTS} WHEN {_BRISK} THEN 0 ELSE least({SLOTS}, 1) END
+           > (SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id AND o.status = 'QUEUED') AS has_room
+FROM {{job}} j
 JOIN jobsite_queue gate ON gate.id = j.queue_id
 JOIN jobsite_program p ON p.id = j.program_id
 JOIN jobsite_tenant t ON t.id = j.tenant_id
 LEFT JOIN jobsite_lane l ON l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id
 CROSS JOIN LATERAL ({WORKERS}) workers
-WHERE j.number = %(number)s AND j.status = %(pending)s AND j.blocked IS NULL
+WHERE j.status = %(pending)s AND j.blocked IS NULL
       AND gate.paused_at IS NULL AND t.status = 'ACTIVE' AND l.paused_at IS NULL
+"""
+# Whether the lane of a job is awake, and stays so until a dispatch has seen the job.
+IS_AWAKE = "jobsite_lane_stays_awake(j.queue_id, j.tenant_id)"
+LOOK_AT_ONE = f"""
+SELECT look.*, (SELECT {IS_AWAKE} FROM jobsite_job j WHERE j.number = %(number)s)
+FROM ({LOOK.format(job="jobsite_job")} AND j.number = %(number)s) look
 """
 DISPATCH_ONE = f"""
 UPDATE jobsite_job SET status = 'QUEUED', queued_at = clock_timestamp()
@@ -203,7 +229,7 @@ RETURNING j.number
 @failpoint("dispatch")
 def dispatch(cursor: Cursor, *, queue_id: int, lock_seconds: float) -> list[Dispatched]:
     """Move the best ready jobs of a queue to QUEUED, as many as its window has room for."""
-    cursor.execute(DISPATCH, _parameters(lock_seconds) | {"queue": queue_id})
+    cursor.execute(DISPATCH, parameters(lock_seconds) | {"queue": queue_id})
     return [Dispatched(*row) for row in cursor.fetchall()]
 
 
@@ -214,25 +240,26 @@ def offer(cursor: Cursor, *, number: int, lock_seconds: float) -> Dispatched | b
     Otherwise its lane is awake from now on, so that the next finish finds the job, and the answer is whether the
     window has room for a dispatch.
     """
-    values = _parameters(lock_seconds) | {"number": number}
-    cursor.execute(LOOK, values)
+    values = parameters(lock_seconds) | {"number": number}
+    cursor.execute(LOOK_AT_ONE, values)
     seen = cursor.fetchone()
     if seen is None:
         return False
-    queue, timeout_seconds, is_behind, is_awake, has_room = seen
+    queue, timeout_seconds, is_behind, has_room, is_awake = seen
     if has_room and not is_behind:
         cursor.execute(DISPATCH_ONE, values)
         return Dispatched(number, queue, timeout_seconds) if cursor.fetchone() else False
-    # Should the row that it is behind be taken in between, and the lane be closed, then the sweep opens it.
-    if not (is_awake and is_behind):
+    if not is_awake:
         wake(cursor, [number])
     return bool(has_room)
 
 
-def _parameters(lock_seconds: float) -> dict[str, object]:
+def parameters(lock_seconds: float) -> dict[str, object]:
+    """What LOOK and DISPATCH take, beside the queue or the job."""
     return {
         "lock": lock_seconds,
         "horizon": HORIZON_SECONDS,
+        "brisk": BRISK_SECONDS,
         "unattended": WINDOW_WITHOUT_WORKERS,
         "pending": "PENDING",  # a parameter where rows are looked up by their key: see CLAIM
     }

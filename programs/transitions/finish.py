@@ -55,13 +55,15 @@ _AGAIN = "g.status = 'PENDING' AND j.cancel_requested_at IS NULL"
 _DUE = f"""CASE WHEN {_AGAIN} AND g.delay IS NOT NULL
                 THEN statement_timestamp() + g.delay * interval '1 second' ELSE j.due_at END"""
 
-_GIVEN = """
-    unnest(%(number)s::bigint[], %(token)s::uuid[], %(status)s::text[], %(outcome)s::text[],
-           %(failure_kind)s::text[], %(result)s::text[], %(error)s::text[], %(traceback)s::text[],
-           %(delay)s::float[], %(counted)s::smallint[], %(returned)s::smallint[], %(progress)s::text[],
-           %(attempt_result)s::text[], %(started_at)s::timestamptz[])
-        AS g (number, token, status, outcome, failure_kind, result, error, traceback, delay, counted, returned,
-              progress, attempt_result, started_at)"""
+# What the statements take of an ending: one row of values, or an array of each for several.
+_TYPES = {
+    "number": "bigint", "token": "uuid", "status": "text", "outcome": "text", "failure_kind": "text", "result": "text",
+    "error": "text", "traceback": "text", "delay": "float", "counted": "smallint", "returned": "smallint",
+    "progress": "text", "attempt_result": "text", "started_at": "timestamptz",
+}  # fmt: skip
+_GIVEN_ONE = f"(SELECT {', '.join(f'%({name})s::{type_} AS {name}' for name, type_ in _TYPES.items())}) AS g"
+_GIVEN = f"""
+    unnest({", ".join(f"%({name})s::{type_}[]" for name, type_ in _TYPES.items())}) AS g ({", ".join(_TYPES)})"""
 # Several rows are locked in order of number first, so that two statements over the same rows never deadlock.
 _LOCKED = f"""
     (SELECT g.* FROM {_GIVEN}
@@ -110,7 +112,7 @@ _COUNTED = """, counted AS (
           AND (c.failures > 0 OR (c.last_success IS NOT NULL AND p.consecutive_failures > 0))
 )"""
 _TOKENS = "\nSELECT token FROM moved"
-_ONE, _MANY = _MOVED.format(given=_GIVEN), _MOVED.format(given=_LOCKED)
+_ONE, _MANY = _MOVED.format(given=_GIVEN_ONE), _MOVED.format(given=_LOCKED)
 # By whether there are several jobs, and whether failures are counted: what a job does not need costs it a tenth more.
 FINISH = {
     (False, False): _ONE + _TOKENS,
@@ -135,26 +137,21 @@ def finish_all(cursor: Cursor, endings: Sequence[tuple[Held, Ending]]) -> set[UU
 
 
 def _parameters(endings: Sequence[tuple[Held, Ending]]) -> dict[str, object]:
-    ends = [ending for _, ending in endings]
-    return {
-        "number": [held.number for held, _ in endings],
-        "token": [held.token for held, _ in endings],
-        "worker": endings[0][0].worker,
-        "running": "RUNNING",
-        "started_at": [held.started_at for held, _ in endings],
-        "status": [end.status.value for end in ends],
-        "outcome": [end.outcome.value for end in ends],
-        "failure_kind": [end.failure_kind and end.failure_kind.value for end in ends],
-        "result": [_json(end.result) for end in ends],
-        "error": [_json(end.error) for end in ends],
-        "traceback": [end.traceback for end in ends],
+    rows = [_values(*one) for one in endings]
+    values = rows[0] if len(rows) == 1 else map(list, zip(*rows, strict=True))
+    fixed: dict[str, object] = {"worker": endings[0][0].worker, "running": "RUNNING"}
+    return fixed | dict(zip(_TYPES, values, strict=True))
+
+
+def _values(held: Held, end: Ending) -> tuple[object, ...]:
+    """In the order of _TYPES."""
+    return (
+        held.number, held.token, end.status.value, end.outcome.value, end.failure_kind and end.failure_kind.value,
+        _json(end.result), _json(end.error), end.traceback,
         # An action may snooze for a whole number; psycopg sends no list that mixes whole ones and others.
-        "delay": [end.delay if end.delay is None else float(end.delay) for end in ends],
-        "counted": [int(end.counts) for end in ends],
-        "returned": [int(end.is_return) for end in ends],
-        "progress": [_json(end.progress) for end in ends],
-        "attempt_result": [end.attempt_result.value for end in ends],
-    }
+        None if end.delay is None else float(end.delay),
+        int(end.counts), int(end.is_return), _json(end.progress), end.attempt_result.value, held.started_at,
+    )  # fmt: skip
 
 
 def _json(value: object) -> str | None:

@@ -4,6 +4,7 @@ import base64
 import json
 import signal
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -219,13 +220,13 @@ def test_a_program_that_proves_short_travels_in_groups_until_it_proves_slow(
     worker.send_all(signal.SIGCONT)
     ended = all_finished(jobs)
 
-    # One more may have gone to the worker, which was waiting for it when it was stopped.
-    assert 3 <= len(sent) <= 8
-    assert all(20 <= len(numbers) <= 50 for numbers in sent)
-    assert all(numbers == sorted(numbers) for numbers in sent)
+    # The first forty; one message may have gone to the worker, which was waiting for it when it was stopped.
+    assert 1 <= len(sent) <= 2
+    assert all(len(numbers) == 20 and numbers == sorted(numbers) for numbers in sent)
     assert outcomes(ended) == {("COMPLETED", 1, 0)}
-    claims = {attempt.external_id for job in ended for attempt in attempts(job)}
-    assert len(sent) <= len(claims) <= len(sent) + 1
+    claims = Counter(attempt.external_id for job in ended for attempt in attempts(job))
+    assert len(claims) <= 20
+    assert max(claims.values()) <= 50
 
     def slow():
         all_finished([submit("sample", {"act": "hang", "seconds": 0.05}) for _ in range(5)])

@@ -109,6 +109,9 @@ class Protocol(RuleBasedStateMachine):
         due = self.driver.model.now + later if later else 0.0
         key_or_none = None if to.overlap == "ALLOW" else key
         jobs = [Job(0, to, due, priority=priority * (place % 2), key=key_or_none, **fields) for place in range(count)]
+        if count == 1 and is_sent:
+            self.driver.submit_and_offer(jobs[0], held=held)
+            return
         for number in self.driver.submit(jobs, held=held):
             if is_sent:  # else whoever submitted died right after his commit
                 self.driver.offer(number)

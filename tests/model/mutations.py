@@ -160,8 +160,9 @@ STATEMENTS = (
     _m(
         "dispatch closes a lane that has jobs",
         "dispatch:DISPATCH",
-        "EXCEPT SELECT lane_id, wakes FROM candidates",
+        "WHERE NOT EXISTS (SELECT FROM candidates c WHERE c.lane_id = lanes.id)",
         "",
+        held_by="jobsite_lane_is_empty looks once more",
     ),
     _m(
         "dispatch closes no lane",
@@ -173,8 +174,22 @@ STATEMENTS = (
     _m(
         "dispatch closes a lane that was waked meanwhile",
         "dispatch:DISPATCH",
-        "AND l.wakes = empty.wakes",
-        "",
+        "WHEN l.wakes = empty.wakes THEN",
+        "WHEN true THEN",
+        tests=TESTS.format("dispatch"),
+    ),
+    _m(
+        "dispatch closes a lane that a submission saw awake",
+        "dispatch:DISPATCH",
+        "THEN jobsite_lane_is_empty(empty.queue_id, empty.tenant_id)",
+        "THEN true",
+        tests=TESTS.format("dispatch"),
+    ),
+    _m(
+        "a submission sees a lane awake that is being closed",
+        "submit:INSERT_ONE",
+        "THEN jobsite_lane_stays_awake(j.queue_id, j.tenant_id)",
+        "THEN (SELECT is_waiting FROM jobsite_lane l WHERE (queue_id, tenant_id) = (j.queue_id, j.tenant_id))",
         tests=TESTS.format("dispatch"),
     ),
     _m(
@@ -211,7 +226,7 @@ STATEMENTS = (
     _m("a full manager makes room", "dispatch:DISPATCH", "WHEN m.max_running IS NULL THEN", "WHEN true THEN"),
     _m(
         "the fast path of what is blocked",
-        "dispatch:LOOK,DISPATCH_ONE",
+        "dispatch:LOOK_AT_ONE,DISPATCH_ONE",
         "AND j.blocked IS NULL",
         "",
         "AND blocked IS NULL AND",
@@ -219,7 +234,7 @@ STATEMENTS = (
     ),
     _m(
         "the fast path in any status",
-        "dispatch:LOOK,DISPATCH_ONE",
+        "dispatch:LOOK_AT_ONE,DISPATCH_ONE",
         "AND j.status = %(pending)s",
         "",
         "AND status = %(pending)s",
@@ -232,17 +247,25 @@ STATEMENTS = (
         "",
         held_by="the database: no legal move, or blocked; to be QUEUED again is a doubled message",
     ),
-    _m(
-        "the fast path beyond the window",
-        "dispatch:LOOK",
-        "(SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id AND o.status = 'QUEUED')",
-        "0",
+    *(
+        _m(f"{who} {what}", where, *changes)
+        for who, where in (("the fast path", "dispatch:LOOK_AT_ONE"), ("a submission", "submit:INSERT_ONE"))
+        for what, *changes in (
+            (
+                "goes beyond the window",
+                "(SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id",
+                "(SELECT 0",
+                "AND o.status = 'QUEUED')",
+                ")",
+            ),
+            ("sends a short job beside others", ", 1) END\n           > (SELECT", ", 9) END\n           > (SELECT"),
+            ("sends a short job beside one that has just begun", "THEN 0 ELSE least(", "THEN 9 ELSE least("),
+            ("overtakes", "(b.rank, b.number) < (j.rank, j.number)", "false"),
+            ("goes into a paused lane", "AND l.paused_at IS NULL", ""),
+            ("goes into a paused queue", "AND gate.paused_at IS NULL", ""),
+            ("of a suspended tenant goes", "AND t.status = 'ACTIVE'", ""),
+        )
     ),
-    _m("the fast path of a short job beside others", "dispatch:LOOK", ", 1) ELSE", ", 9) ELSE"),
-    _m("the fast path overtakes", "dispatch:LOOK", "(b.rank, b.number) < (j.rank, j.number)", "false"),
-    _m("the fast path in a paused lane", "dispatch:LOOK", "AND l.paused_at IS NULL", ""),
-    _m("the fast path in a paused queue", "dispatch:LOOK", "AND gate.paused_at IS NULL", ""),
-    _m("the fast path of a suspended tenant", "dispatch:LOOK", "AND t.status = 'ACTIVE'", ""),
     _m("the fast path wakes no lane", "dispatch:offer", "wake(cursor, [number])", "pass"),
     _m(
         "nobody wakes a lane that sleeps",
@@ -424,6 +447,15 @@ STATEMENTS = (
     _m("a paused program's jobs come back", "hold:UNPAUSE", "p.status <> 'PAUSED' AND", ""),
     # submit
     _m("a taken key breaks the submission", "submit:INSERT", "ON CONFLICT DO NOTHING\nRETURNING", "RETURNING"),
+    _m("a taken key breaks a submission alone", "submit:INSERT_ONE", "ON CONFLICT DO NOTHING", ""),
+    _m("a future job alone is ready", "submit:INSERT_ONE", "WHEN g.given_at > statement_timestamp()", "WHEN false"),
+    _m(
+        "a job alone on hold is ready",
+        "submit:INSERT_ONE",
+        "WHEN g.hold_by IS NOT NULL THEN 'HELD'",
+        "WHEN false THEN 'HELD'",
+    ),
+    _m("a paused program's job alone is ready", "submit:INSERT_ONE", "WHEN p.status = 'PAUSED' THEN 'PAUSED'", ""),
     _m("a future job is ready", "submit:INSERT", "WHEN g.scheduled_at > statement_timestamp()", "WHEN false"),
     _m("a job on hold is ready", "submit:INSERT", "WHEN g.hold_by IS NOT NULL THEN 'HELD'", "WHEN false THEN 'HELD'"),
     _m("a paused program's job is ready", "submit:INSERT", "WHEN p.status = 'PAUSED' THEN 'PAUSED'", ""),

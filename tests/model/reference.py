@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any
 from uuid import UUID
 
-from tests.model.rows import Job, Program, Worker
+from tests.model.rows import SHORT, Job, Program, Worker
 
 LOCK, STUCK = 4.5, 2.5
 
@@ -93,8 +93,8 @@ class Model:
         slots, children = self.window(queue)
         out = self.queued(queue)
         certain = slots - ceil(sum(map(message_share, out)))
-        most = max(slots, children * 1_000) - len(out)
         seconds = children * 0.1 - sum(map(seconds_busy, out))
+        most = max(certain, min(seconds / 0.0002, children * 20 + 4 * len(out)), 0)
         messages = children * 20 - ceil(sum(map(message_share, out)))
         for place, job in enumerate(jobs):
             seconds, messages = seconds - seconds_busy(job), messages - message_share(job)
@@ -126,12 +126,22 @@ class Model:
         if not job.is_ready or self.is_closed(*lane):
             return "no"
         slots, _ = self.window(lane[0])
-        has_room = len(self.queued(lane[0])) < (min(slots, 1) if job.is_groupable else slots)
+        if job.is_groupable:
+            slots = 0 if self.is_brisk(lane[0]) else min(slots, 1)
+        has_room = len(self.queued(lane[0])) < slots
         if has_room and self.lane(*lane)[0] is job:
             self._queue(job)
             return "sent"
         self.awake.add(lane)
         return "room" if has_room else "no"
+
+    def is_brisk(self, queue: str) -> bool:
+        """Whether a run that will not take long has just begun."""
+        return any(
+            job.program.seconds <= SHORT and job.claimed == self.now
+            for one in self.workers if one.status == "ACTIVE" and queue in one.queues
+            for job in self.running(one.incarnation)
+        )  # fmt: skip
 
     def clashes(self, numbers: Iterable[int]) -> bool:
         """Whether to queue all of these would break a QUEUE key."""
@@ -199,6 +209,7 @@ class Model:
                 message,
                 job.fence + 1,
             )
+            job.claimed = self.now
             job.expires, job.stuck, job.is_grouped = self.now + LOCK, self.now + STUCK, len(tokens) > 1
         return [job.number for job in taken]
 

@@ -56,6 +56,7 @@ class Job:
     token: UUID | None = None
     owner: UUID | None = None
     message: UUID | None = None
+    claimed: float | None = None
     expires: float | None = None
     stuck: float | None = None
     queued: float | None = None

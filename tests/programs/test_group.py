@@ -47,19 +47,20 @@ def test_no_job_starts_before_the_claim_of_any_whatever_the_order_in_which_the_r
     assert starts[0] >= max(one.claimed_at for one in claimed)
 
 
-def test_a_job_that_travels_alone_starts_with_its_claim_and_needs_no_watcher():
+def test_a_job_that_travels_alone_starts_with_its_claim():
     group = a_group(1, travels_alone=True)
 
     job, held = group.take()
 
     assert held.started_at == job.claimed_at
-    assert group.is_disbanded
 
 
-def test_the_only_job_that_was_let_through_of_a_message_of_several_is_a_group():
-    group = a_group(1)
+def test_the_only_job_that_was_let_through_of_a_message_of_several_starts_with_its_turn():
+    group = a_group(1, age=1.0)
 
-    assert not group.is_disbanded
+    job, held = group.take()
+
+    assert held.started_at > job.claimed_at
 
 
 def test_what_has_its_turn_is_known_as_started_before_it_runs():

@@ -8,7 +8,9 @@ from django.db import transaction
 from programs import principals
 from programs.lifecycle import Overlap
 from programs.models import CapturedContext, Job, Program
-from programs.transitions.submit import insert
+from programs.transitions.dispatch import wake
+from programs.transitions.submit import insert, insert_and_offer
+from tests.programs.conftest import LOCK_SECONDS
 
 pytestmark = pytest.mark.django_db
 
@@ -166,3 +168,77 @@ def test_of_many_who_submit_the_same_at_once_one_gets_the_key(jobs, race):
     answers = race(*[lambda cursor: insert(cursor, [new])] * 8)
 
     assert sorted(len(rows) for rows in answers) == [0] * 7 + [1]
+
+
+# ---- one job, on its way at once -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept_context(jobs):
+    """What was never used as yet is left to `insert`."""
+    assert insert_and_offer(jobs.cursor, jobs.new(), lock_seconds=LOCK_SECONDS) is None
+    jobs.in_status("CANCELED")
+
+
+@pytest.fixture
+def put(jobs, kept_context):
+    return lambda **fields: insert_and_offer(jobs.cursor, jobs.new(**fields), lock_seconds=LOCK_SECONDS)
+
+
+def test_a_job_that_its_queue_has_room_for_is_born_queued(jobs, put):
+    row = put(priority=3, parameters='{"student": 7}')
+
+    job = jobs.row(row.number)
+    assert (job.status, job.priority, job.parameters) == ("QUEUED", 3, {"student": 7})
+    assert job.queued_at >= job.created_at
+    assert (row.is_queued, row.queue, row.timeout_seconds) == (True, "default", jobs.program.timeout_seconds)
+    assert (row.queue_id, row.priority, row.blocked) == (job.queue_id, 3, None)
+    assert (row.scheduled_at, row.due_at, row.created_at) == (job.scheduled_at, job.due_at, job.created_at)
+
+
+def test_a_job_beyond_the_window_is_pending_and_tells_whether_its_lane_is_awake(jobs, put):
+    assert [put().is_queued for _ in range(2)] == [True, True]
+
+    asleep = put()
+    assert (asleep.is_queued, asleep.has_room, asleep.is_awake) == (False, False, False)
+
+    wake(jobs.cursor, [asleep.number])
+    assert put().is_awake
+    assert jobs.row(asleep.number).status == "PENDING"
+
+
+@pytest.mark.parametrize(("priority", "is_queued"), [(0, False), (1, True)])
+def test_nothing_is_born_queued_before_what_is_better(jobs, put, priority, is_queued):
+    jobs.pending()
+
+    row = put(priority=priority)
+
+    assert (row.is_queued, row.has_room) == (is_queued, True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "blocked"),
+    [({"hold_by": "alice"}, "HELD"), ({"scheduled_at": FUTURE}, "SCHEDULED")],
+    ids=["held", "later"],
+)
+def test_what_does_not_wait_for_its_turn_has_none(jobs, put, fields, blocked):
+    row = put(**fields)
+
+    assert (row.is_queued, row.blocked, row.has_room, row.is_awake) == (False, blocked, None, None)
+
+
+def test_a_past_moment_does_not_jump_the_queue(jobs, put):
+    row = put(scheduled_at=PAST)
+
+    assert row.is_queued
+    assert (row.scheduled_at, row.due_at > PAST) == (PAST, True)
+
+
+def test_nothing_is_inserted_twice_under_one_key(jobs, put):
+    assert put(idempotency_key="k")
+    assert put(idempotency_key="k") is None
+
+
+def test_nothing_is_inserted_for_a_program_that_was_edited(jobs, put):
+    assert put(program_version=jobs.program.version)
+    assert put(program_version=jobs.program.version + 1) is None
