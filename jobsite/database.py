@@ -1,10 +1,11 @@
 """psycopg beside Django's ORM: connections that Django does not know, and prepared statements on its own."""
 
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,7 @@ PREPARE_THRESHOLD = 2  # a statement is planned for good when it comes for the t
 FIRST_REPLAN_SECONDS = 0.1
 REPLAN_SECONDS = 10.0
 Connection = psycopg.Connection[tuple[Any, ...]]
+_NAMED = re.compile(r"%\((\w+)\)s")
 
 
 class Plans:
@@ -78,6 +80,25 @@ def _plain_cursor(raw: Connection) -> psycopg.Cursor[tuple[Any, ...]]:
     # Django's own loader of moments is written in Python, and takes longer for a row than all the rest.
     cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
     return cursor
+
+
+def execute(cursor: Cursor, statement: str, values: Mapping[str, object]) -> Cursor:
+    """Execute on the connection of `cursor`, with the statement's `%(name)s` found once; the cursor with the rows.
+
+    psycopg remembers where they are in statements of up to 4,096 characters, and searches longer ones each time.
+    """
+    text, names = _numbered(statement)
+    numbered = psycopg.RawCursor(cast(Connection, cast(Any, cursor).connection))
+    numbered.adapters.register_loader("timestamptz", TimestamptzLoader)
+    return cast(Cursor, numbered.execute(text, [values[name] for name in names]))
+
+
+@cache
+def _numbered(statement: str) -> tuple[bytes, tuple[str, ...]]:
+    """The statement with $1, $2 and so on, and the names that stand for them."""
+    names = tuple(dict.fromkeys(_NAMED.findall(statement)))
+    text = _NAMED.sub(lambda found: f"${names.index(found[1]) + 1}", statement)
+    return text.encode(), names
 
 
 @contextmanager

@@ -52,6 +52,9 @@ def _offer(cursor: Cursor, number: int, queue_id: int) -> None:
 def follow_up(job: Offered) -> None:
     """Send a new job on its way that is committed already, as `after_commit` does."""
 
+    if not job.is_queued and job.is_awake and not job.has_room:
+        return  # the next finish finds it
+
     def send() -> None:
         if job.is_queued:
             _publish([Dispatched(job.number, job.queue, job.timeout_seconds)])

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from programs import storable
-from programs.schema_checks import TooMuchWorkError, begin_work, checker_for, spend
+from programs.schema_checks import TooMuchWorkError, begin_work, checker_for, quick_check, spend
 from programs.schema_errors import (
     MAX_ERRORS,
     ParametersError,
@@ -22,6 +22,8 @@ from programs.schema_errors import (
     type_of,
 )
 from programs.schema_rules import Schema, schemas_in, target
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 __all__ = [
     "MAX_ERRORS",
@@ -39,7 +41,7 @@ __all__ = [
 
 def canonical(parameters: object) -> bytes:
     """The one JSON text of a value, for fingerprints: sorted keys, no spaces, UTF-8. `1` and `1.0` differ."""
-    return json.dumps(parameters, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _canonical(parameters).encode()
 
 
 def check_schema(schema: object) -> None:
@@ -82,6 +84,7 @@ class Validator:
         # $id and $schema would change how the library reads references, which are all local here.
         self._schema: Schema = {key: schema[key] for key in schema if key not in ("$id", "$schema")}
         self._checker = checker_for(self._schema)
+        self._accepts = quick_check(self._schema)
         self._has_defaults = any("default" in part for part in self._schemas.values() if isinstance(part, dict))
         begin_work()
         raise_any(self._default_errors())
@@ -129,8 +132,9 @@ class Validator:
         try:
             if self._has_defaults and self._fill(schema, value):
                 storable.plain(value, refuse=_noted_in(wrong), mend=False)
-            checker = self._checker if schema is self._schema else self._checker.evolve(schema=schema)
-            errors = checker.iter_errors(value)
+            if schema is self._schema and self._accepts(value):
+                return wrong
+            errors = self._checker.evolve(schema=schema).iter_errors(value)
             return [*wrong, *islice(in_words(errors), MAX_ERRORS)]
         except (TooMuchWorkError, RecursionError):
             return [_TOO_MUCH]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobsite.database import Cursor
+from jobsite.database import Cursor, execute
 from jobsite.failpoints import failpoint
 
 ADVISORY_CLASS = 0x6A6F62  # "job": our advisory locks' first key
@@ -229,8 +229,8 @@ RETURNING j.number
 @failpoint("dispatch")
 def dispatch(cursor: Cursor, *, queue_id: int, lock_seconds: float) -> list[Dispatched]:
     """Move the best ready jobs of a queue to QUEUED, as many as its window has room for."""
-    cursor.execute(DISPATCH, parameters(lock_seconds) | {"queue": queue_id})
-    return [Dispatched(*row) for row in cursor.fetchall()]
+    moved = execute(cursor, DISPATCH, parameters(lock_seconds) | {"queue": queue_id})
+    return [Dispatched(*row) for row in moved.fetchall()]
 
 
 @failpoint("offer")

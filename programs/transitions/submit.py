@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.utils import OperationalError
 
-from jobsite.database import Cursor, pipelined
+from jobsite.database import Cursor, execute, pipelined
 from jobsite.failpoints import failpoint
 from programs.lifecycle import Overlap, Trigger
 from programs.principals import Captured
@@ -157,8 +157,8 @@ def insert_and_offer(cursor: Cursor, job: NewJob, *, lock_seconds: float) -> Off
 
     None where nothing was inserted: for the reasons that `insert` knows, or because its context was never used.
     """
-    cursor.execute(INSERT_ONE, dict(zip(_PARAMETERS, _values(job), strict=True)) | parameters(lock_seconds))
-    row = cursor.fetchone()
+    values = dict(zip(_PARAMETERS, _values(job), strict=True)) | parameters(lock_seconds)
+    row = execute(cursor, INSERT_ONE, values).fetchone()
     return Offered(*row) if row is not None else None
 
 

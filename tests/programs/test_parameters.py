@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from programs.parameters import (
     MAX_ERRORS,
@@ -22,6 +23,7 @@ from programs.parameters import (
     from_text,
     validate,
 )
+from programs.schema_checks import quick_check
 
 SCORES = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -750,3 +752,55 @@ def test_validating_a_tiny_schema_costs_microseconds():
     best = min(timeit.repeat(lambda: validate(schema, {"cohort": "2026"}), number=runs, repeat=5)) / runs
 
     assert best < 100e-6  # 17 µs measured
+
+
+# ---- the quick check --------------------------------------------------------------------------------------
+
+TYPES = ["boolean", "integer", "null", "number", "string", "array", "object"]
+MEMBERS = st.one_of(
+    st.just({}),
+    st.builds(lambda name: {"type": name, "title": "x"}, st.sampled_from(TYPES)),
+    st.sampled_from(
+        [{"type": ["integer", "null"]}, {"minimum": 3}, {"enum": ["a", 1]}, {"type": "string", "minLength": 2}]
+    ),
+)
+SCHEMAS = st.builds(
+    lambda members, required, others: {
+        "type": "object",
+        "properties": members,
+        "required": required,
+        **({"additionalProperties": others} if others is not None else {}),
+    },
+    st.dictionaries(st.sampled_from("abc"), MEMBERS),
+    st.lists(st.sampled_from("abcd"), unique=True),
+    st.sampled_from([None, True, False, {"type": "string"}]),
+)
+SCALARS = st.sampled_from([True, False, 0, 1, 5, 1.0, 2.5, None, "", "a", "abc"])
+VALUES = st.dictionaries(st.sampled_from("abcd"), st.one_of(SCALARS, st.just([1]), st.just({"x": 1})))
+
+
+@given(SCHEMAS, VALUES)
+def test_what_the_quick_check_accepts_is_valid(schema, value):
+    assert not quick_check(schema)(value) or Draft202012Validator(schema).is_valid(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_accepted"),
+    [
+        ({"cohort": "2024", "students": 3}, True),
+        ({"cohort": "2024"}, True),
+        ({"students": 3}, False),
+        ({"cohort": "2024", "students": True}, False),
+        ({"cohort": "2024", "other": 1}, False),
+    ],
+    ids=str,
+)
+def test_the_quick_check_spares_plain_schemas_the_library(value, is_accepted):
+    schema = {
+        "type": "object",
+        "required": ["cohort"],
+        "additionalProperties": False,
+        "properties": {"cohort": {"type": "string", "description": "of students"}, "students": {"type": "integer"}},
+    }
+
+    assert quick_check(schema)(value) is is_accepted
