@@ -66,6 +66,19 @@ TEMPLATES = [
 ]
 
 
+DATABASE_OPTIONS: dict[str, object] = {
+    "application_name": "jobsite",
+    # A submission must be able to say within five seconds that the database is down.
+    "connect_timeout": 4,
+    # A server whose machine or network is gone says nothing: whoever waits for it hears of that after twenty seconds,
+    # half a lock, and not after a quarter of an hour. On Unix sockets these mean nothing.
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+
 def _database(url: str, variable: str) -> dict[str, object]:
     try:
         parts = conninfo_to_dict(url)
@@ -78,8 +91,7 @@ def _database(url: str, variable: str) -> dict[str, object]:
         "PASSWORD": parts.pop("password", ""),
         "HOST": parts.pop("host", ""),
         "PORT": str(parts.pop("port", "")),
-        # A submission must be able to say within five seconds that the database is down.
-        "OPTIONS": {"connect_timeout": 4, "application_name": "jobsite", **parts},
+        "OPTIONS": DATABASE_OPTIONS | parts,
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
     }
