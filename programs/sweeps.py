@@ -23,6 +23,7 @@ log = get_logger(__name__)
 
 EMPTY_LIST_SECONDS = 5.0
 MESSAGE_AGE_SECONDS = 60.0
+AFTER_START_SECONDS = 5.0
 _local = threading.local()
 
 
@@ -98,7 +99,7 @@ def all_sweeps() -> tuple[Sweep, ...]:
     return (
         Sweep("due", min(1.0, pace), _due),
         Sweep("lost_workers", 2 * pace, _lost_workers),
-        Sweep("expired_locks", pace, lambda cursor: send_on(cursor, reap.reap_expired(cursor))),
+        Sweep("expired_locks", pace, _expired_locks),
         Sweep("stuck", pace, lambda cursor: send_on(cursor, reap.expire_stuck(cursor))),
         Sweep("lost_messages", pace, _lost_messages),
         Sweep("ended_holds", 2 * pace, _ended_holds),
@@ -160,6 +161,19 @@ def send_on(cursor: Cursor, reaped: list[Reaped]) -> int:
     for queue_id, numbers in sorted(back.items()):
         dispatch.wake_and_dispatch(cursor, numbers, queue_id)
     return len(reaped)
+
+
+def _expired_locks(cursor: Cursor) -> int:
+    """Runs whose holder has not renewed in time.
+
+    Not while the database has just started: a worker whose job ended while it was away has that to write, which it
+    tries every two seconds, and would lose the run to a sweep that came first.
+    """
+    cursor.execute(
+        "SELECT clock_timestamp() > pg_postmaster_start_time() + %s * interval '1 second'", [AFTER_START_SECONDS]
+    )
+    [has_been_up] = cursor.fetchone()
+    return send_on(cursor, reap.reap_expired(cursor)) if has_been_up else 0
 
 
 def _lost_workers(cursor: Cursor) -> int:

@@ -236,6 +236,20 @@ def test_a_run_whose_lock_ran_out_is_taken_and_dispatched_again(jobs, broker):
     assert jobs.attempts(claimed.number) == ["LOST"]
 
 
+def test_right_after_a_start_of_the_database_no_lock_is_taken_for_expired(jobs, broker, monkeypatch):
+    claimed = jobs.running()
+    jobs.expire_lock(claimed.number)
+    jobs.cursor.execute("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float")
+    [up] = jobs.cursor.fetchone()
+
+    monkeypatch.setattr(sweeps, "AFTER_START_SECONDS", up + 60)
+    assert sweeps.run_all()["expired_locks"] == 0
+    assert jobs.status(claimed.number) == "RUNNING"
+
+    monkeypatch.setattr(sweeps, "AFTER_START_SECONDS", up)
+    assert sweeps.run_all()["expired_locks"] == 1
+
+
 def test_a_stuck_run_is_ended(jobs, broker):
     claimed = jobs.running()
     jobs.set(claimed.number, "stuck_at = clock_timestamp() - interval '1 second'")
