@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -55,23 +55,13 @@ class Principal:
                 f"{self.name} lacks {scope} in tenant {self.tenant.code}", code="missing_scope", scope=scope
             )
 
-    @cached_property
+    @property
     def captured(self) -> "Captured":
         """The context that jobs of this principal carry; the superuser bit is not part of it."""
-        content: dict[str, object] = {
-            "kind": str(self.kind),
-            "user_id": self.user_id,
-            "submitted_by": self.name,
-            "tenant": self.tenant.code,
-            "is_member": bool(self.roles),
-            "roles": list(self.roles),
-            "scopes": sorted(self.scopes),
-            "permissions": list(self.permissions),
-            "language": self.language,
-            "time_zone": self.tenant.time_zone,
-        }
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return Captured(UUID(bytes=hashlib.sha256(text.encode()).digest()[:16]), text)
+        return _captured(
+            str(self.kind), self.user_id, self.name, self.tenant.code, self.roles, self.scopes, self.permissions,
+            self.language, self.tenant.time_zone,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,6 +70,27 @@ class Captured:
 
     key: UUID
     content: str
+
+
+@lru_cache(maxsize=1_000)
+def _captured(
+    kind: str, user_id: int | None, name: str, tenant: str, roles: tuple[str, ...], scopes: frozenset[str],
+    permissions: tuple[str, ...], language: str, time_zone: str,
+) -> Captured:  # fmt: skip
+    content: dict[str, object] = {
+        "kind": kind,
+        "user_id": user_id,
+        "submitted_by": name,
+        "tenant": tenant,
+        "is_member": bool(roles),
+        "roles": list(roles),
+        "scopes": sorted(scopes),
+        "permissions": list(permissions),
+        "language": language,
+        "time_zone": time_zone,
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return Captured(UUID(bytes=hashlib.sha256(text.encode()).digest()[:16]), text)
 
 
 def system(tenant: Tenant) -> Principal:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -344,21 +345,19 @@ def overlap_key(program: Program, values: Mapping[str, Any]) -> str:
 
 
 def _accepted(row: Inserted, principal: Principal, program: Program) -> Job:
-    is_queued = isinstance(row, Offered) and row.is_queued
+    # The rest is read when somebody asks for it: a submission costs one statement.
     values = {
         "number": row.number,
         "tenant_id": principal.tenant.pk,
         "program_id": program.pk,
         "queue_id": row.queue_id,
-        "status": "QUEUED" if is_queued else "PENDING",
+        "status": "QUEUED" if isinstance(row, Offered) and row.is_queued else "PENDING",
         "priority": row.priority,
         "blocked": row.blocked,
         "scheduled_at": row.scheduled_at,
         "created_at": row.created_at,
     }
-    # The rest is read when somebody asks for it: a submission costs one statement. from_db takes the values in
-    # the order of the model's fields.
-    loaded = [field.attname for field in Job._meta.concrete_fields if field.attname in values]
+    loaded = _in_order(frozenset(values))
     job = Job.from_db(None, loaded, [values[name] for name in loaded])
     job.program = program
     if row.blocked is None:
@@ -367,6 +366,12 @@ def _accepted(row: Inserted, principal: Principal, program: Program) -> Job:
         else:
             dispatch.after_commit(row.number, row.queue_id)
     return job
+
+
+@cache
+def _in_order(names: frozenset[str]) -> list[str]:
+    """As from_db wants them: in the order of the model's fields."""
+    return [field.attname for field in Job._meta.concrete_fields if field.attname in names]
 
 
 def _earlier(new: NewJob, request: list[str]) -> Job | None:
