@@ -20,7 +20,7 @@ from programs.context import Context
 from programs.group import Ended, Group, boot_time
 from programs.program_cache import RunnableProgram
 from programs.transitions.claim import Claimed, claim, lock_manager, read_back
-from programs.transitions.dispatch import wake
+from programs.transitions.dispatch import HORIZON_SECONDS, wake
 from programs.transitions.finish import Ending, Held
 from programs.watcher import watcher
 
@@ -177,7 +177,8 @@ def _runner(step: Step) -> Runner:
         raise UnknownAction(f"of kind {step.kind}") from None
 
 
-_spared: dict[int, int] = {}
+# Of each queue, how many more jobs this process may finish before it dispatches again, and until when that holds.
+_spared: dict[int, tuple[int, float]] = {}
 
 
 def _top_up(queue_id: int, finished: int, refused: Collection[int]) -> None:
@@ -186,14 +187,16 @@ def _top_up(queue_id: int, finished: int, refused: Collection[int]) -> None:
     What the manager's limit did not let through with them may go now. Where nothing was let through nobody has
     made room: what was refused then is the sweep's.
     """
-    if not refused and (spared := _spared.get(queue_id, 0)) >= finished:
-        _spared[queue_id] = spared - finished
+    spared, until = _spared.get(queue_id, (0, 0.0))
+    if not refused and spared >= finished and time.monotonic() < until:
+        _spared[queue_id] = spared - finished, until
         return
     try:
         with workers.connection().cursor() as cursor:
             if refused:
                 wake(cursor, list(refused))
-            _spared[queue_id] = dispatch.dispatch(cursor, queue_id)
+            # No longer than the window takes: others may have emptied it.
+            _spared[queue_id] = dispatch.dispatch(cursor, queue_id), time.monotonic() + HORIZON_SECONDS
     except psycopg.OperationalError as error:
         # The sweep dispatches within a second of the database's return.
         log.warning("dispatch_failed", queue=queue_id, error=str(error))
