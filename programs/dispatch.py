@@ -50,10 +50,10 @@ def _offer(cursor: Cursor, number: int, queue_id: int) -> None:
 
 
 def follow_up(job: Offered) -> None:
-    """Send a new job on its way that is committed already, as `after_commit` does."""
+    """Send a new job on its way that is committed already.
 
-    if not job.is_queued and job.is_awake and not job.has_room:
-        return  # the next finish finds it
+    What its insert saw of the queue was before it could be seen itself: a finish may have come in between.
+    """
 
     def send() -> None:
         if job.is_queued:
@@ -62,8 +62,7 @@ def follow_up(job: Offered) -> None:
         with prepared_cursor() as cursor:
             if not job.is_awake:
                 transition.wake(cursor, [job.number])
-            if job.has_room:
-                dispatch(cursor, job.queue_id)
+            _offer(cursor, job.number, job.queue_id)
 
     # There is no transaction: this calls it now, and logs what goes wrong.
     transaction.on_commit(send, robust=True)

@@ -188,7 +188,8 @@ def _top_up(queue_id: int, finished: int, refused: Collection[int]) -> None:
     made room: what was refused then is the sweep's.
     """
     spared, until = _spared.get(queue_id, (0, 0.0))
-    if not refused and spared >= finished and time.monotonic() < until:
+    # Of one alone never: a short one that was submitted meanwhile waits for its finish.
+    if finished > 1 and not refused and spared >= finished and time.monotonic() < until:
         _spared[queue_id] = spared - finished, until
         return
     try:

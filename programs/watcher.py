@@ -114,11 +114,12 @@ class Watcher(threading.Thread):
                 give_back.give_back(cursor, unstarted)
                 group.returned()
                 wake(cursor, [held.number for held in unstarted])
-            if group.started is not None and not group.travels_alone:
-                start.start(cursor, group.started)
-            completion.settle_once(cursor, group)
+            if not group.travels_alone:
+                if group.started is not None:
+                    start.start(cursor, group.started)
+                completion.settle_once(cursor, group)
+            group.is_disbanded = True
             dispatch.dispatch(cursor, group.queue_id)
-        group.is_disbanded = True
 
     def _look(self, group: Group, running: Running, now: float) -> None:
         held, context = running.held, running.context

@@ -169,7 +169,7 @@ ORDER BY tag, moved.number
 # a few milliseconds off, and takes along all that has come by then.
 _BRISK = f"""
     EXISTS (SELECT FROM jobsite_worker w
-            JOIN jobsite_job r ON r.lock_owner = w.incarnation AND r.status = 'RUNNING'
+            JOIN jobsite_job r ON r.lock_owner = w.incarnation AND r.status = 'RUNNING' AND r.queue_id = gate.id
             JOIN jobsite_program s ON s.id = r.program_id
             WHERE w.status = 'ACTIVE' AND gate.name = ANY(w.queues)
                   AND r.claimed_at > clock_timestamp() - %(brisk)s * interval '1 second'

@@ -140,7 +140,7 @@ class Model:
         return any(
             job.program.seconds <= SHORT and job.claimed == self.now
             for one in self.workers if one.status == "ACTIVE" and queue in one.queues
-            for job in self.running(one.incarnation)
+            for job in self.running(one.incarnation) if job.program.queue == queue
         )  # fmt: skip
 
     def clashes(self, numbers: Iterable[int]) -> bool:
