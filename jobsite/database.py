@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache, partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -19,6 +19,7 @@ PREPARE_THRESHOLD = 2  # a statement is planned for good when it comes for the t
 FIRST_REPLAN_SECONDS = 0.1
 REPLAN_SECONDS = 10.0
 Connection = psycopg.Connection[tuple[Any, ...]]
+AnyCursor = TypeVar("AnyCursor", bound=psycopg.Cursor[Any])
 _NAMED = re.compile(r"%\((\w+)\)s")
 
 
@@ -32,9 +33,8 @@ class Plans:
         self._next = time.monotonic() + FIRST_REPLAN_SECONDS
         self._pause = FIRST_REPLAN_SECONDS
 
-    @property
     def are_old(self) -> bool:
-        """Whether it is time; then not again before the next."""
+        """Whether it is time; then not again before the next time."""
         now = time.monotonic()
         if now < self._next:
             return False
@@ -70,13 +70,16 @@ def prepared_cursor() -> Iterator[Cursor]:
         if (plans := _plans.get(raw)) is None:
             plans = _plans[raw] = Plans()
             raw.prepare_threshold = PREPARE_THRESHOLD
-        if plans.are_old:
+        if plans.are_old():
             cursor.execute("DISCARD PLANS")
         yield cursor
 
 
 def _plain_cursor(raw: Connection) -> psycopg.Cursor[tuple[Any, ...]]:
-    cursor = psycopg.Cursor(raw)
+    return _with_fast_moments(psycopg.Cursor(raw))
+
+
+def _with_fast_moments(cursor: AnyCursor) -> AnyCursor:
     # Django's own loader of moments is written in Python, and takes longer for a row than all the rest.
     cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
     return cursor
@@ -88,9 +91,8 @@ def execute(cursor: Cursor, statement: str, values: Mapping[str, object]) -> Cur
     psycopg remembers where they are in statements of up to 4,096 characters, and searches longer ones each time.
     """
     text, names = _numbered(statement)
-    numbered = psycopg.RawCursor(cast(Connection, cast(Any, cursor).connection))
-    numbered.adapters.register_loader("timestamptz", TimestamptzLoader)
-    return cast(Cursor, numbered.execute(text, [values[name] for name in names]))
+    numbered = _with_fast_moments(psycopg.RawCursor(cast(Connection, cast(Any, cursor).connection)))
+    return numbered.execute(text, [values[name] for name in names])
 
 
 @cache
@@ -103,9 +105,9 @@ def _numbered(statement: str) -> tuple[bytes, tuple[str, ...]]:
 
 @contextmanager
 def pipelined(cursor: Cursor) -> Iterator[Callable[[], Cursor]]:
-    """Makes cursors, one a statement, that send without waiting; their answers are there after the block.
+    """Make cursors, one a statement, that send without waiting; their answers are there after the block.
 
-    Nothing else may use the connection of `cursor`, which is one of `prepared_cursor`, within the block.
+    Nothing else may use the connection of `cursor` within the block.
     """
     raw = cast(Connection, cast(Any, cursor).connection)
     with raw.pipeline():

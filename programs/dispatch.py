@@ -19,7 +19,6 @@ TASK = "programs.run_jobs"
 HARD_LIMIT_MARGIN = 5.0
 MESSAGE_SECONDS = 0.004  # what a message costs on its way, until its jobs are written as ended
 
-
 # The queues of which this process has dispatched something the last time.
 _flowing: set[int] = set()
 
@@ -52,16 +51,17 @@ def _offer(cursor: Cursor, number: int, queue_id: int) -> None:
 def follow_up(job: Offered) -> None:
     """Send a new job on its way that is committed already.
 
-    What its insert saw of the queue was before it could be seen itself: a finish may have come in between.
+    What its insert saw of its queue was before it could be seen itself, and a finish may have come in between: where
+    nothing says that there will be another, it looks again.
     """
+    if job.is_expected:
+        return
 
     def send() -> None:
         if job.is_queued:
             _publish([Dispatched(job.number, job.queue, job.timeout_seconds)])
             return
         with prepared_cursor() as cursor:
-            if not job.is_awake:
-                transition.wake(cursor, [job.number])
             _offer(cursor, job.number, job.queue_id)
 
     # There is no transaction: this calls it now, and logs what goes wrong.

@@ -68,7 +68,7 @@ class Group:
         # The last job that had its turn, from before it is known as running.
         self.started: Held | None = None
         self.flushing = threading.Lock()
-        # Whether at most one job is left; the others have ended and are written, or were given back.
+        # Whether its time was up and it was seen to: at most one job is left, the others are written or given back.
         self.is_disbanded = False
         self.travels_alone = travels_alone
         self._worker = worker

@@ -13,14 +13,22 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from jobsite import brokers
-from jobsite.database import prepared_cursor
+from jobsite.database import Cursor, prepared_cursor
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound, Refusal
 from jobsite.tenants.models import CODE_PATTERN, Tenant
 from programs import dispatch, parameters, principals, secrets, storable, times
 from programs.lifecycle import OPEN, Overlap, Trigger
 from programs.models import Job, Program
 from programs.principals import Principal
-from programs.transitions.submit import Inserted, NewJob, Offered, insert, insert_all, insert_and_offer
+from programs.transitions.submit import (
+    KEEP_CONTEXT,
+    Inserted,
+    NewJob,
+    Offered,
+    insert,
+    insert_all,
+    insert_and_offer,
+)
 
 MAX_REASON = 1_000
 MAX_IDEMPOTENCY_KEY = 200
@@ -199,23 +207,24 @@ def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options
     for _ in range(TRIES):
         known = _known_program(principal, code)
         new, request = _prepare(principal, known, given, options)
-        if inserted := _insert_one(new):
-            return _accepted(inserted, principal, known.program)
+        with prepared_cursor() as cursor:
+            row = _insert_one(cursor, new)
+        if row is not None:
+            return _accepted(row, principal, known.program)
         if existing := _earlier(new, request):
             return existing
-        # The program was edited since it was read, or the job in our way has just ended.
+        # The first job of this principal; or the program was edited since it was read, or the job in our way has ended.
+        with prepared_cursor() as cursor:
+            cursor.execute(KEEP_CONTEXT, [new.context.key, new.context.content])
         _programs.pop((principal.tenant.pk, code), None)
     raise Conflict(f"program {code} is contended; submit again", code="contended")
 
 
-def _insert_one(new: NewJob) -> Inserted | None:
-    """The job, committed and on its way; in a transaction of the caller's it goes when that commits."""
-    with prepared_cursor() as cursor:
-        if not connection.in_atomic_block:
-            offered = insert_and_offer(cursor, new, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
-            if offered is not None:
-                return offered
-        inserted = insert(cursor, [new])
+def _insert_one(cursor: Cursor, new: NewJob) -> Inserted | None:
+    """The job, committed and perhaps QUEUED; in a transaction of the caller's PENDING, and sent when that commits."""
+    if connection.get_autocommit():
+        return insert_and_offer(cursor, new, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
+    inserted = insert(cursor, [new])
     return inserted[0] if inserted else None
 
 

@@ -100,7 +100,7 @@ def all_sweeps() -> tuple[Sweep, ...]:
         Sweep("due", min(1.0, pace), _due),
         Sweep("lost_workers", 2 * pace, _lost_workers),
         Sweep("expired_locks", pace, _expired_locks),
-        Sweep("stuck", pace, lambda cursor: send_on(cursor, reap.expire_stuck(cursor))),
+        Sweep("stuck", pace, _stuck),
         Sweep("lost_messages", pace, _lost_messages),
         Sweep("ended_holds", 2 * pace, _ended_holds),
     )
@@ -164,16 +164,23 @@ def send_on(cursor: Cursor, reaped: list[Reaped]) -> int:
 
 
 def _expired_locks(cursor: Cursor) -> int:
-    """Runs whose holder has not renewed in time.
+    return send_on(cursor, reap.reap_expired(cursor)) if _has_been_up(cursor) else 0
 
-    Not while the database has just started: a worker whose job ended while it was away has that to write, which it
-    tries every two seconds, and would lose the run to a sweep that came first.
+
+def _stuck(cursor: Cursor) -> int:
+    return send_on(cursor, reap.expire_stuck(cursor)) if _has_been_up(cursor) else 0
+
+
+def _has_been_up(cursor: Cursor) -> bool:
+    """Whether the database has not just started.
+
+    A worker whose job ended while it was away has that to write, which it tries every two seconds, and would lose the
+    run to a sweep that came first.
     """
     cursor.execute(
         "SELECT clock_timestamp() > pg_postmaster_start_time() + %s * interval '1 second'", [AFTER_START_SECONDS]
     )
-    [has_been_up] = cursor.fetchone()
-    return send_on(cursor, reap.reap_expired(cursor)) if has_been_up else 0
+    return bool(cursor.fetchone()[0])
 
 
 def _lost_workers(cursor: Cursor) -> int:

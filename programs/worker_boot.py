@@ -6,16 +6,20 @@ Reached by Celery's `include`, so that `celery -A jobsite worker -Q content` typ
 import atexit
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import psycopg
+from billiard.process import active_children
 from celery import signals
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.platforms import EX_FAILURE
 from celery.worker import state
 from django.conf import settings
 from django.db import close_old_connections
@@ -192,7 +196,7 @@ class MainThread(threading.Thread):
                 # A cold stop ended the children: what they held is given back, as at the end of a warm one.
                 name = self._worker.name
                 give_back.give_back(cursor, [Held(number, token, name, None) for number, token in lost])
-            elif lost:
+            elif lost and not _is_terminating():
                 sweeps.send_on(cursor, reap.reap_tokens(cursor, lost, message="abandoned, its message is gone"))
 
     def _take_back(self, message: UUID, timed_out: bool) -> None:
@@ -214,11 +218,38 @@ class Sweeper(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="jobsite-sweeper", daemon=True)
         self.stopping = threading.Event()
+        self._terminates_since: float | None = None
 
     def run(self) -> None:
         """Run what is due, every second until the worker stops; the rows of the sweeps say what is."""
         while not self.stopping.wait(min(SWEEPER_SECONDS, settings.JOBSITE_SWEEP_SECONDS)):
+            self._end_a_cold_stop_that_hangs()
             sweeps.run_due()
+
+    def _end_a_cold_stop_that_hangs(self) -> None:
+        """End the worker by force a quarter of a lock after a cold stop has canceled what its children run.
+
+        From then on nobody renews their locks, and Celery waits for its pool without an end: for a child that is
+        frozen or never hears of the stop, for a thread whose action goes on.
+        """
+        if not _is_terminating():
+            return
+        now = time.monotonic()
+        if self._terminates_since is None:
+            self._terminates_since = now
+        elif now - self._terminates_since > settings.JOBSITE_LOCK_SECONDS / 4:
+            children = active_children()
+            log.warning("cold_stop_forced", children=[child.pid for child in children])
+            for child in children:
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(child.pid, signal.SIGKILL)
+            give_back_and_leave()
+            os._exit(EX_FAILURE)
+
+
+def _is_terminating() -> bool:
+    """Whether a cold stop has got as far as to cancel what runs."""
+    return state.should_terminate not in (None, False)
 
 
 def _is_uuid(task_id: str) -> bool:
@@ -258,8 +289,8 @@ def _look_after_children_more_often(consumer: Any) -> None:
 @signals.task_failure.connect(weak=False)
 def return_dead_childs_jobs(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
     """In the main process: a child died, or was ended by the hard limit, with the jobs of this message."""
-    if _renewer is None or sender.name != dispatch.TASK:
-        return
+    if _renewer is None or sender.name != dispatch.TASK or _is_terminating():
+        return  # a cold stop kills its children itself, and gives back at its end what they held
     if isinstance(exception, (WorkerLostError, TimeLimitExceeded)):
         _renewer.dead.put((UUID(task_id), isinstance(exception, TimeLimitExceeded)))
 

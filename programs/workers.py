@@ -221,7 +221,7 @@ def connection() -> Connection:
     if known is None or known.closed or _local.pid != os.getpid():
         known = _local.connection = open_connection()
         _local.pid, _local.plans = os.getpid(), Plans()
-    if _local.plans.are_old:
+    if _local.plans.are_old():
         known.execute("DISCARD PLANS")
     return known
 

@@ -2,7 +2,8 @@
 
 A submission that sees the lane awake need not write it. For that it takes the lock shared, then looks, and keeps it
 until it has committed; dispatch, to close a lane, takes it alone, then looks once more for jobs. Both looks must be
-later than the lock, and a function that is volatile takes a new snapshot for each of its statements.
+later than the lock, and a function that is volatile takes a new snapshot for each of its statements (under READ
+COMMITTED; with a stricter default of the database's a lane may be closed over a job, and the sweep opens it).
 """
 
 from django.db import migrations

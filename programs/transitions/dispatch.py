@@ -41,7 +41,8 @@ GROUPABLE = f"""(p.travels_in_groups AND p.measured_runs >= 20 AND p.mean_second
 # What one run is expected to keep a child busy: the program's mean, and the claim and finish around it. A mean
 # of fewer than twenty runs is not believed; such a program is expected to take for ever.
 EXPECTED = f"""CASE WHEN p.measured_runs >= 20
-                    THEN p.mean_seconds + CASE WHEN {GROUPABLE} THEN {LEAST_SECONDS} ELSE 0.002 END
+                    THEN coalesce(p.mean_seconds, 'infinity')
+                         + CASE WHEN {GROUPABLE} THEN {LEAST_SECONDS} ELSE 0.002 END
                     ELSE 'infinity'::float END"""
 # A full group is one message.
 MESSAGES = f"CASE WHEN {GROUPABLE} THEN {1 / GROUP_SIZE} ELSE 1.0 END"
@@ -145,7 +146,8 @@ WITH gate AS MATERIALIZED (
     -- a submission is on its way, which has seen that the lane is awake.
     UPDATE jobsite_lane l SET is_waiting = false
     FROM (SELECT id, wakes, queue_id, tenant_id FROM lanes
-          WHERE NOT EXISTS (SELECT FROM candidates c WHERE c.lane_id = lanes.id)) empty
+          WHERE NOT EXISTS (SELECT FROM candidates c WHERE c.lane_id = lanes.id)
+          LIMIT 100) empty  -- each takes a lock of the server's
     WHERE l.id = empty.id
           AND CASE WHEN l.wakes = empty.wakes THEN jobsite_lane_is_empty(empty.queue_id, empty.tenant_id) END
 ), served AS (
@@ -181,8 +183,8 @@ SELECT gate.name AS queue, p.timeout_seconds,
                  WHERE b.queue_id = j.queue_id AND b.tenant_id = j.tenant_id
                        AND b.status = 'PENDING' AND b.blocked IS NULL
                  ORDER BY b.rank, b.number LIMIT 1), false) AS is_behind,
-       CASE WHEN NOT {GROUPABLE} THEN {SLOTS} WHEN {_BRISK} THEN 0 ELSE least({SLOTS}, 1) END
-           > (SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id AND o.status = 'QUEUED') AS has_room
+       CASE WHEN NOT {GROUPABLE} THEN {SLOTS} WHEN {_BRISK} THEN 0 ELSE least({SLOTS}, 1) END AS slots,
+       (SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id AND o.status = 'QUEUED') AS queued
 FROM {{job}} j
 JOIN jobsite_queue gate ON gate.id = j.queue_id
 JOIN jobsite_program p ON p.id = j.program_id
@@ -192,7 +194,7 @@ CROSS JOIN LATERAL ({WORKERS}) workers
 WHERE j.status = %(pending)s AND j.blocked IS NULL
       AND gate.paused_at IS NULL AND t.status = 'ACTIVE' AND l.paused_at IS NULL
 """
-# Whether the lane of a job is awake, and stays so until a dispatch has seen the job.
+# Whether the lane of a job is awake, and stays so until this transaction has ended.
 IS_AWAKE = "jobsite_lane_stays_awake(j.queue_id, j.tenant_id)"
 LOOK_AT_ONE = f"""
 SELECT look.*, (SELECT {IS_AWAKE} FROM jobsite_job j WHERE j.number = %(number)s)
@@ -229,7 +231,7 @@ RETURNING j.number
 @failpoint("dispatch")
 def dispatch(cursor: Cursor, *, queue_id: int, lock_seconds: float) -> list[Dispatched]:
     """Move the best ready jobs of a queue to QUEUED, as many as its window has room for."""
-    moved = execute(cursor, DISPATCH, parameters(lock_seconds) | {"queue": queue_id})
+    moved = execute(cursor, DISPATCH, look_values(lock_seconds) | {"queue": queue_id})
     return [Dispatched(*row) for row in moved.fetchall()]
 
 
@@ -240,21 +242,26 @@ def offer(cursor: Cursor, *, number: int, lock_seconds: float) -> Dispatched | b
     Otherwise its lane is awake from now on, so that the next finish finds the job, and the answer is whether the
     window has room for a dispatch.
     """
-    values = parameters(lock_seconds) | {"number": number}
-    cursor.execute(LOOK_AT_ONE, values)
-    seen = cursor.fetchone()
-    if seen is None:
-        return False
-    queue, timeout_seconds, is_behind, has_room, is_awake = seen
-    if has_room and not is_behind:
-        cursor.execute(DISPATCH_ONE, values)
-        return Dispatched(number, queue, timeout_seconds) if cursor.fetchone() else False
-    if not is_awake:
+    values = look_values(lock_seconds) | {"number": number}
+    has_room = False
+    for _ in range(2):
+        cursor.execute(LOOK_AT_ONE, values)
+        seen = cursor.fetchone()
+        if seen is None:
+            return False
+        queue, timeout_seconds, is_behind, slots, queued, is_awake = seen
+        has_room = slots > queued
+        if has_room and not is_behind:
+            cursor.execute(DISPATCH_ONE, values)
+            return Dispatched(number, queue, timeout_seconds) if cursor.fetchone() else False
+        if is_awake:
+            break
+        # A finish that has come before this found the lane asleep: a look counts only while it is awake.
         wake(cursor, [number])
-    return bool(has_room)
+    return has_room
 
 
-def parameters(lock_seconds: float) -> dict[str, object]:
+def look_values(lock_seconds: float) -> dict[str, object]:
     """What LOOK and DISPATCH take, beside the queue or the job."""
     return {
         "lock": lock_seconds,

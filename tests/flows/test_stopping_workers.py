@@ -1,5 +1,6 @@
 """Workers that are told to stop: they end what they can, and give the rest back uncounted."""
 
+import os
 import signal
 
 from tests.flows.jobs import effects_of, finished, history, process_of, running
@@ -44,3 +45,19 @@ def test_a_worker_told_to_stop_now_gives_its_job_back_uncounted(define, submit, 
     ended = finished(job)
     assert (ended.status, ended.attempts, ended.losses) == ("COMPLETED", 1, 0)
     assert (history(ended), effects_of(job, folder)) == (["RETURNED", "SUCCESS"], [2])
+
+
+def test_a_worker_told_to_stop_now_stops_though_its_child_is_frozen(define, submit, start_worker, folder):
+    define(**WORK)
+    worker = start_worker("default", name="leaving", options=("--", "worker.soft_shutdown_timeout=1"))
+    job = submit("work", {"folder": str(folder), "first_seconds": 60})
+    pid = process_of(job, folder)
+
+    os.kill(pid, signal.SIGSTOP)
+    worker.send(signal.SIGQUIT)
+    worker.wait_for_end(seconds=30)
+
+    assert not is_alive(pid)
+    job.refresh_from_db()
+    assert (job.status, job.attempts, job.losses, history(job)) == ("PENDING", 0, 0, ["RETURNED"])
+    assert worker.row.status == "STOPPED"

@@ -20,7 +20,7 @@ def test_plans_are_made_anew_soon_at_first_and_then_every_ten_seconds(monkeypatc
     plans, moments = Plans(), []
 
     while now < 1_060:
-        if plans.are_old:
+        if plans.are_old():
             moments.append(round(now - 1_000, 1))
         now += 0.1
 
@@ -38,7 +38,7 @@ def test_old_plans_go_before_the_next_statement_on_djangos_connection(monkeypatc
         "execute",
         lambda self, query, *rest: (executed.append(query), execute_really(self, query, *rest)),
     )
-    monkeypatch.setattr(Plans, "are_old", are_old)
+    monkeypatch.setattr(Plans, "are_old", lambda self: are_old)
 
     with prepared_cursor() as cursor:
         cursor.execute("SELECT 1")

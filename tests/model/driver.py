@@ -340,22 +340,22 @@ class Driver:
             offered = submit.insert_and_offer(
                 self.cursor, self._new(job, held=held), lock_seconds=reference.LOCK * TICK
             )
-        if offered is None and self.model.accepts(job):
-            # To be QUEUED at once would break a QUEUE key.
-            self.same("refused for its key", job.program.overlap, "QUEUE")
-            self.submit([job], held=held)
-            return
         self.same("submit", offered is not None, self.model.accepts(job))
         if offered is None:
             return
         job.number, job.blocked = offered.number, "HELD" if held else self.model.why(job)
         self.model.jobs[job.number] = job
-        answer = "sent" if offered.is_queued else "room" if offered.has_room else "no"
-        self.same("offer", answer, self.model.offer(job.number))
+        would_be_sent = copy.deepcopy(self.model).offer(job.number) == "sent" and job.program.overlap != "QUEUE"
+        self.same("born queued", offered.is_queued, would_be_sent)
         if offered.is_queued:
+            self.model.offer(job.number)
             self._publish([Dispatched(job.number, offered.queue, offered.timeout_seconds)], together=False)
-        elif offered.is_awake is False:
-            dispatch.wake(self.cursor, [job.number])
+        elif offered.is_expected:
+            lane = job.program.queue, job.program.tenant
+            self.same("awake", lane in self.model.awake, True)
+            self.same("somebody to wait for", bool(self.model.queued(job.program.queue)), True)
+        else:
+            self._offer(job.number)
 
     @contextmanager
     def brisk_for_half_a_tick(self) -> Iterator[None]:
@@ -387,6 +387,9 @@ class Driver:
     @move
     def offer(self, number: int) -> None:
         """The fast path of a submission, or of any job at any time."""
+        self._offer(number)
+
+    def _offer(self, number: int) -> None:
         clashes = self.model.clashes([number])
         would = copy.deepcopy(self.model).offer(number)
         with self.expected("job_queue_key_once_among_active" if would == "sent" and clashes else None):

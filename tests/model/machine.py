@@ -41,6 +41,7 @@ NEWS = st.fixed_dictionaries(
         "is_sent": st.booleans(),
     }
 )
+ONE = ("later", "priority", "key", "trigger", "once")
 WORKERS: dict[str, dict[str, Any]] = {
     "w1": {"manager": "default", "queues": QUEUES, "children": 1},
     "w2": {"manager": "narrow", "queues": ("default",), "children": 2},
@@ -102,19 +103,23 @@ class Protocol(RuleBasedStateMachine):
     def submit(self, new: dict[str, Any]) -> None:
         self._submit(**new)
 
-    def _submit(
-        self, program: int, count: int, later: float, priority: int, key: str, held: bool, is_sent: bool, **fields: Any
-    ) -> None:
-        to = self.driver.model.programs[program]
-        due = self.driver.model.now + later if later else 0.0
-        key_or_none = None if to.overlap == "ALLOW" else key
-        jobs = [Job(0, to, due, priority=priority * (place % 2), key=key_or_none, **fields) for place in range(count)]
-        if count == 1 and is_sent:
-            self.driver.submit_and_offer(jobs[0], held=held)
-            return
+    def _submit(self, program: int, count: int, held: bool, is_sent: bool, **fields: Any) -> None:
+        jobs = [self._job(program, place, **fields) for place in range(count)]
         for number in self.driver.submit(jobs, held=held):
             if is_sent:  # else whoever submitted died right after his commit
                 self.driver.offer(number)
+
+    @precondition(lambda machine: len(machine.driver.model.jobs) < MOST_JOBS)
+    @rule(new=NEWS, pause=PAUSE, stays=RARELY)
+    def submit_one(self, new: dict[str, Any], pause: str, stays: bool) -> None:
+        held = new["held"]
+        job = self._job(new["program"], 1, **{name: new[name] for name in new if name in ONE})
+        self._paused(pause, job.program, stays, partial(self.driver.submit_and_offer, job, held=held))
+
+    def _job(self, program: int, place: int, *, later: float, priority: int, key: str, **fields: Any) -> Job:
+        to = self.driver.model.programs[program]
+        due = self.driver.model.now + later if later else 0.0
+        return Job(0, to, due, priority=priority * (place % 2), key=None if to.overlap == "ALLOW" else key, **fields)
 
     @where("ended jobs")
     @rule(job=one_of("ended jobs"))

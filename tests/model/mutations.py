@@ -91,7 +91,13 @@ STATEMENTS = (
         "AND j.status = %(queued)s\n    RETURNING",
         "RETURNING",
     ),
-    _m("claim chooses in any status", "claim:CLAIM", "WHERE j.status = %(queued)s AND", "WHERE"),
+    _m(
+        "claim chooses in any status",
+        "claim:CLAIM",
+        "WHERE j.status = %(queued)s AND",
+        "WHERE",
+        tests=TESTS.format("claim"),
+    ),
     _m("claim: the status not repeated", "claim:CLAIM", "AND j.status = %(queued)s\n    RET", "RET", held_by=LOCKED),
     _m("claim of any queue", "claim:CLAIM", "AND q.name = ANY(%(queues)s)", ""),
     _m(
@@ -142,7 +148,14 @@ STATEMENTS = (
         "AND j.status = %(pending)s AND j.blocked",
         "AND j.blocked",
     ),
-    _m("dispatch beyond the window", "dispatch:DISPATCH", "slots - messages AS certain", "slots AS certain"),
+    _m(
+        "dispatch beyond the window",
+        "dispatch:DISPATCH",
+        "slots - messages AS certain",
+        "slots AS certain",
+        "greatest(slots - messages,",
+        "greatest(slots,",
+    ),
     _m("dispatch of long runs as if they were short", "dispatch:DISPATCH", "o.total_seconds <= bound.seconds", "true"),
     _m("a job that was lost travels in a group", "dispatch:DISPATCH", "AND NOT j.alone AND j.losses = 0", ""),
     _m("a group keeps many children busy", "dispatch:DISPATCH", "count(DISTINCT external_id)", "count(*)"),
@@ -160,8 +173,8 @@ STATEMENTS = (
     _m(
         "dispatch closes a lane that has jobs",
         "dispatch:DISPATCH",
-        "WHERE NOT EXISTS (SELECT FROM candidates c WHERE c.lane_id = lanes.id)",
-        "",
+        "WHERE NOT EXISTS (SELECT FROM candidates c WHERE c.lane_id = lanes.id)\n          LIMIT",
+        "LIMIT",
         held_by="jobsite_lane_is_empty looks once more",
     ),
     _m(
@@ -177,6 +190,7 @@ STATEMENTS = (
         "WHEN l.wakes = empty.wakes THEN",
         "WHEN true THEN",
         tests=TESTS.format("dispatch"),
+        held_by="of a lane's row that changed meanwhile jobsite_lane_is_empty is asked again",
     ),
     _m(
         "dispatch closes a lane that a submission saw awake",
@@ -188,8 +202,8 @@ STATEMENTS = (
     _m(
         "a submission sees a lane awake that is being closed",
         "submit:INSERT_ONE",
-        "THEN jobsite_lane_stays_awake(j.queue_id, j.tenant_id)",
-        "THEN (SELECT is_waiting FROM jobsite_lane l WHERE (queue_id, tenant_id) = (j.queue_id, j.tenant_id))",
+        "THEN jobsite_lane_stays_awake(j.queue_id, j.tenant_id) ELSE",
+        "THEN (SELECT is_waiting FROM jobsite_lane l WHERE (queue_id, tenant_id) = (j.queue_id, j.tenant_id)) ELSE",
         tests=TESTS.format("dispatch"),
     ),
     _m(
@@ -235,7 +249,7 @@ STATEMENTS = (
     _m(
         "the fast path in any status",
         "dispatch:LOOK_AT_ONE,DISPATCH_ONE",
-        "AND j.status = %(pending)s",
+        "j.status = %(pending)s AND",
         "",
         "AND status = %(pending)s",
         "",
@@ -251,19 +265,26 @@ STATEMENTS = (
         _m(f"{who} {what}", where, *changes)
         for who, where in (("the fast path", "dispatch:LOOK_AT_ONE"), ("a submission", "submit:INSERT_ONE"))
         for what, *changes in (
-            (
-                "goes beyond the window",
-                "(SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id",
-                "(SELECT 0",
-                "AND o.status = 'QUEUED')",
-                ")",
-            ),
-            ("sends a short job beside others", ", 1) END\n           > (SELECT", ", 9) END\n           > (SELECT"),
-            ("sends a short job beside one that has just begun", "THEN 0 ELSE least(", "THEN 9 ELSE least("),
             ("overtakes", "(b.rank, b.number) < (j.rank, j.number)", "false"),
             ("goes into a paused lane", "AND l.paused_at IS NULL", ""),
             ("goes into a paused queue", "AND gate.paused_at IS NULL", ""),
             ("of a suspended tenant goes", "AND t.status = 'ACTIVE'", ""),
+        )
+    ),
+    *(
+        _m(f"{who} {what}", where, *changes, tests=TESTS.format(tests))
+        for who, where, tests in (
+            ("the fast path", "dispatch:LOOK_AT_ONE", "dispatch"),
+            ("a submission", "submit:INSERT_ONE", "submit"),
+        )
+        for what, *changes in (
+            (
+                "goes beyond the window",
+                "(SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id AND o.status = 'QUEUED')",
+                "0",
+            ),
+            ("sends a short job beside others", ", 1) END AS slots", ", 9) END AS slots"),
+            ("sends a short job beside one that has just begun", "THEN 0 ELSE least(", "THEN 9 ELSE least("),
         )
     ),
     _m("the fast path wakes no lane", "dispatch:offer", "wake(cursor, [number])", "pass"),
@@ -456,6 +477,7 @@ STATEMENTS = (
         "WHEN false THEN 'HELD'",
     ),
     _m("a paused program's job alone is ready", "submit:INSERT_ONE", "WHEN p.status = 'PAUSED' THEN 'PAUSED'", ""),
+    _m("a submission waits for nobody", "submit:INSERT_ONE", "queued >= greatest(slots, 1)", "queued >= 0"),
     _m("a future job is ready", "submit:INSERT", "WHEN g.scheduled_at > statement_timestamp()", "WHEN false"),
     _m("a job on hold is ready", "submit:INSERT", "WHEN g.hold_by IS NOT NULL THEN 'HELD'", "WHEN false THEN 'HELD'"),
     _m("a paused program's job is ready", "submit:INSERT", "WHEN p.status = 'PAUSED' THEN 'PAUSED'", ""),

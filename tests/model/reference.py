@@ -138,7 +138,7 @@ class Model:
     def is_brisk(self, queue: str) -> bool:
         """Whether a run that will not take long has just begun."""
         return any(
-            job.program.seconds <= SHORT and job.claimed == self.now
+            job.program.seconds <= SHORT and job.claimed is not None and job.claimed > self.now - 0.5
             for one in self.workers if one.status == "ACTIVE" and queue in one.queues
             for job in self.running(one.incarnation) if job.program.queue == queue
         )  # fmt: skip

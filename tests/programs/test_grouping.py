@@ -50,3 +50,13 @@ def test_every_job_is_in_one_message_and_no_child_goes_without_while_another_has
     assert all(1 <= len(message) <= 50 for message in messages)
     largest = max(len(message) for message in messages)
     assert largest <= -(-count // children)
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "sizes"),
+    [(3, 0.0003, [3]), (20, 0.0003, [13, 7]), (40, 0.0003, [20, 20]), (3, 0.002, [2, 1]), (4, 0.0042, [2, 2])],
+)
+def test_no_message_has_less_to_do_than_it_costs_while_there_is_more(count, seconds, sizes):
+    jobs = [Dispatched(number, "default", 60.0, 7, count, 2, seconds) for number in range(count)]
+
+    assert [len(message) for message in grouped(jobs)] == sizes

@@ -543,6 +543,20 @@ def test_nothing_of_many_is_submitted_when_one_is_wrong_and_all_wrong_ones_are_n
     assert not Job.objects.exists()
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("wrong", ["two", None], ids=["parameters", "key"])
+def test_what_is_wrong_in_a_later_part_of_many_is_named_and_nothing_is_left(tenant, rejecting, give, wrong):
+    jobs = [{"program": "import", "parameters": {"student": student}} for student in range(1_500)]
+    jobs[1_005]["parameters"] = {"student": wrong or 7}
+
+    with pytest.raises(Refusal) as refusal:
+        submit_many(tenant=tenant, jobs=jobs)
+
+    assert str(refusal.value).startswith("/jobs/1005")
+    assert not Job.objects.exists()
+    assert len(submit_many(tenant=tenant, jobs=jobs[:1_005])) == 1_005
+
+
 @pytest.mark.parametrize(
     ("job", "said"),
     [

@@ -5,11 +5,12 @@ import signal
 
 import pytest
 
-from programs import completion, workers
+from programs import completion, dispatch, workers
 from programs.group import BUDGET_SECONDS, Ended, Group, boot_time
 from programs.lifecycle import AttemptResult, Status
 from programs.models import JobAttempt
 from programs.transitions.cancel import cancel
+from programs.transitions.dispatch import wake
 from programs.transitions.finish import Ending
 from programs.transitions.reap import reap_owners
 from programs.watcher import Watcher
@@ -150,6 +151,44 @@ def test_in_its_own_thread_it_takes_a_group_apart(jobs, group, watcher):
 
 
 # ---- by force --------------------------------------------------------------------------------------------
+
+
+def test_what_waited_for_a_job_that_goes_on_waits_no_more(jobs, group, watcher, broker):
+    one = group(1, travels_alone=True)
+    waiting = jobs.pending()
+    wake(jobs.cursor, [waiting])
+    one.claimed_at = boot_time() - BUDGET_SECONDS
+
+    watcher._attend(one)
+
+    assert broker.numbers() == [waiting]
+    assert history(jobs, one) == [("RUNNING", [])]
+
+
+def test_a_lone_job_that_is_being_written_holds_up_no_look_at_others(jobs, group, watcher, broker):
+    one = group(1, travels_alone=True)
+    one.claimed_at = boot_time() - BUDGET_SECONDS
+
+    with one.flushing:  # its thread is in its finish, perhaps for long
+        watcher._attend(one)
+
+    assert one.is_disbanded
+
+
+def test_a_dispatch_that_fails_is_not_tried_for_ever(jobs, group, watcher, monkeypatch):
+    one = group(1, travels_alone=True)
+    one.claimed_at = boot_time() - BUDGET_SECONDS
+    asked = []
+
+    def fail(cursor, queue_id):
+        asked.append(queue_id)
+        raise ValueError("for good")
+
+    monkeypatch.setattr(dispatch, "dispatch", fail)
+    watcher._attend(one)
+    watcher._attend(one)
+
+    assert asked == [jobs.queue_id]
 
 
 @pytest.fixture

@@ -207,6 +207,14 @@ def test_a_manager_takes_no_more_than_its_limit_and_the_rest_waits_again(jobs, l
     assert list(jobs.statuses().values()) == ["RUNNING", "RUNNING", "PENDING"]
 
 
+def test_what_waits_no_more_takes_no_place_of_the_limit(jobs, limited):
+    numbers = [jobs.in_status("CANCELED"), jobs.in_status("PENDING"), jobs.queued(), jobs.queued()]
+
+    claimed = claim_exactly(jobs.cursor, numbers, limited)
+
+    assert [one.number for one in claimed] == numbers[2:]
+
+
 def claim_exactly(cursor, numbers, worker):
     """As execution does it: the manager's row first, then the claim."""
     if claimed := claim_all(cursor, numbers, worker):

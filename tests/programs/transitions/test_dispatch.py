@@ -8,6 +8,7 @@ import pytest
 
 from jobsite.tenants.models import Tenant
 from programs.models import Job, Lane, Program, Queue, Worker, WorkerManager
+from programs.transitions import dispatch as transition
 from programs.transitions.cancel import cancel
 from programs.transitions.dispatch import ADVISORY_CLASS, BRISK_SECONDS, Dispatched, dispatch, offer, requeue, wake
 from programs.transitions.finish import finish
@@ -504,7 +505,7 @@ def test_a_lane_stays_awake_for_a_submission_that_saw_it_so(jobs, connect_more):
 
     with submitter.transaction(), submitter.cursor() as cursor:
         row = insert_and_offer(cursor, new, lock_seconds=LOCK_SECONDS)
-        assert (row.is_queued, row.is_awake) == (False, True)
+        assert (row.is_queued, row.is_expected) == (False, True)
         consume(jobs, sent)
         assert send(jobs, dispatcher.cursor()) == []  # the row is not in sight yet
 
@@ -523,7 +524,7 @@ def test_a_submission_waits_for_a_dispatch_that_closes_its_lane_and_sees_it_clos
             fill_window(jobs)
             offered = pool.submit(insert_and_offer, submitter.cursor(), new, lock_seconds=LOCK_SECONDS)
             until(lambda: is_blocked(jobs.cursor, submitter))
-        assert (offered.result(10).is_queued, offered.result().is_awake) == (False, False)
+        assert (offered.result(10).is_queued, offered.result().is_expected) == (False, False)
 
 
 @pytest.fixture
@@ -544,6 +545,31 @@ def test_a_short_job_waits_for_one_that_has_just_begun(jobs, short, ready):
     Job.objects.filter(number=first).update(claimed_at=datetime.now(UTC) - timedelta(seconds=BRISK_SECONDS))
     assert send_one(jobs, second)
     assert send_one(jobs, third) is None  # there is one already that waits for a child
+
+
+def test_a_short_job_waits_for_none_of_another_queue(jobs, short, define, ready):
+    [other] = ready(1, define("other", queue="content"))
+    Program.objects.update(measured_runs=20, mean_seconds=0.001)
+    [mine] = ready(1)
+    send_one(jobs, other)
+    claim_all(jobs.cursor, [other], short)  # its finish dispatches its own queue
+
+    assert send_one(jobs, mine)
+
+
+def test_a_finish_that_came_before_the_lane_was_awake_is_not_waited_for(jobs, short, monkeypatch):
+    first, second = jobs.many(2)
+    assert send_one(jobs, first)
+    [claimed] = claim_all(jobs.cursor, [first], short)
+
+    def wake_too_late(cursor, numbers):
+        finish(cursor, held(claimed), SUCCESS)
+        assert send(jobs) == [], "the lane sleeps, and the finish of the first passes it by"
+        wake(cursor, numbers)
+
+    monkeypatch.setattr(transition, "wake", wake_too_late)
+
+    assert send_one(jobs, second)
 
 
 def test_a_short_job_waits_for_no_long_one(jobs, short, define, ready):
@@ -575,10 +601,8 @@ def test_nothing_ready_is_left_when_many_submit_and_dispatch_at_once(jobs, race,
                         send(jobs, cursor)
                 else:
                     row = insert_and_offer(cursor, new[(place + turn) % 3], lock_seconds=LOCK_SECONDS)
-                    if not row.is_queued and not row.is_awake:
-                        wake(cursor, [row.number])
-                    if not row.is_queued and row.has_room:
-                        send(jobs, cursor)
+                    if not row.is_queued and not row.is_expected:
+                        send_one(jobs, row.number, cursor)
                 cursor.execute(  # the oldest message is done
                     "UPDATE jobsite_job SET status = 'CANCELED', finished_at = clock_timestamp() WHERE number ="
                     " (SELECT min(number) FROM jobsite_job WHERE status = 'QUEUED') AND status = 'QUEUED'"

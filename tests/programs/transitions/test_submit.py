@@ -10,7 +10,7 @@ from programs.lifecycle import Overlap
 from programs.models import CapturedContext, Job, Program
 from programs.transitions.dispatch import wake
 from programs.transitions.submit import insert, insert_and_offer
-from tests.programs.conftest import LOCK_SECONDS
+from tests.programs.conftest import LOCK_SECONDS, claim_all, new_worker
 
 pytestmark = pytest.mark.django_db
 
@@ -196,15 +196,35 @@ def test_a_job_that_its_queue_has_room_for_is_born_queued(jobs, put):
     assert (row.scheduled_at, row.due_at, row.created_at) == (job.scheduled_at, job.due_at, job.created_at)
 
 
-def test_a_job_beyond_the_window_is_pending_and_tells_whether_its_lane_is_awake(jobs, put):
+def test_a_job_beyond_the_window_is_expected_once_its_lane_is_awake(jobs, put):
     assert [put().is_queued for _ in range(2)] == [True, True]
 
     asleep = put()
-    assert (asleep.is_queued, asleep.has_room, asleep.is_awake) == (False, False, False)
+    assert (asleep.is_queued, asleep.is_expected) == (False, False)
 
     wake(jobs.cursor, [asleep.number])
-    assert put().is_awake
+    assert put().is_expected
     assert jobs.row(asleep.number).status == "PENDING"
+
+
+def test_nothing_is_expected_where_nobody_waits_for_a_child(jobs, put, cursor):
+    Program.objects.update(measured_runs=20, mean_seconds=0.001)
+    running = jobs.pending()
+    wake(jobs.cursor, [running])
+    jobs.queue(running)
+    # It has just begun, and may end before the next is to be seen.
+    claim_all(jobs.cursor, [running], new_worker(cursor, children=2))
+
+    row = put()
+
+    assert (row.is_queued, row.is_expected) == (False, False)
+
+
+def test_a_short_job_is_not_born_queued_beside_another_that_waits_for_a_child(jobs, put, cursor):
+    Program.objects.update(measured_runs=20, mean_seconds=0.001)
+    new_worker(cursor, children=4)
+
+    assert [put().is_queued for _ in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize(("priority", "is_queued"), [(0, False), (1, True)])
@@ -213,7 +233,7 @@ def test_nothing_is_born_queued_before_what_is_better(jobs, put, priority, is_qu
 
     row = put(priority=priority)
 
-    assert (row.is_queued, row.has_room) == (is_queued, True)
+    assert (row.is_queued, row.is_expected) == (is_queued, False)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +244,13 @@ def test_nothing_is_born_queued_before_what_is_better(jobs, put, priority, is_qu
 def test_what_does_not_wait_for_its_turn_has_none(jobs, put, fields, blocked):
     row = put(**fields)
 
-    assert (row.is_queued, row.blocked, row.has_room, row.is_awake) == (False, blocked, None, None)
+    assert (row.is_queued, row.blocked, row.is_expected) == (False, blocked, False)
+
+
+def test_a_job_with_a_queue_key_is_left_to_dispatch(jobs, put):
+    row = put(overlap_policy=Overlap.QUEUE, overlap_key="k")
+
+    assert not row.is_queued
 
 
 def test_a_past_moment_does_not_jump_the_queue(jobs, put):
