@@ -43,6 +43,7 @@ def watcher():
     made = Watcher()
     yield made
     made._drop_connection()
+    workers.drop_connection()
 
 
 def history(jobs, group):
