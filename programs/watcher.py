@@ -118,8 +118,10 @@ class Watcher(threading.Thread):
                 if group.started is not None:
                     start.start(cursor, group.started)
                 completion.settle_once(cursor, group)
-            group.is_disbanded = True
-            dispatch.dispatch(cursor, group.queue_id)
+            try:
+                dispatch.dispatch(cursor, group.queue_id)
+            finally:
+                group.is_disbanded = True  # what is only late is not tried for ever
 
     def _look(self, group: Group, running: Running, now: float) -> None:
         held, context = running.held, running.context
