@@ -19,8 +19,8 @@ TASK = "programs.run_jobs"
 HARD_LIMIT_MARGIN = 5.0
 MESSAGE_SECONDS = 0.004  # what a message costs on its way, until its jobs are written as ended
 
-# The queues of which this process has dispatched something the last time.
-_flowing: set[int] = set()
+# Of each queue, how many QUEUED jobs are enough: half of what this process last filled its window with.
+_enough: dict[int, int] = {}
 
 
 def after_commit(number: int, queue_id: int, *, is_first_of_many: bool = False) -> None:
@@ -74,24 +74,22 @@ def wake_and_dispatch(cursor: Cursor, numbers: Sequence[int], queue_id: int) -> 
     dispatch(cursor, queue_id)
 
 
-def dispatch(cursor: Cursor, queue_id: int) -> int:
-    """Fill the window of a queue. The cursor must be in autocommit.
+def top_up(cursor: Cursor, queue_id: int) -> None:
+    """Fill the window of a queue again, behind jobs that have ended, once it is half empty."""
+    if transition.is_wanted(cursor, queue_id=queue_id, enough=_enough.get(queue_id, 0)):
+        dispatch(cursor, queue_id)
 
-    Returns how many jobs each child may finish before the window is half empty and wants to be filled again:
-    0 where it is short, as it is for long jobs.
-    """
-    # To ask first saves most of the cost where nothing waits; where something did the last time, more may well do.
-    if queue_id not in _flowing and not transition.anything_waits(cursor, queue_id=queue_id):
-        return 0
+
+def dispatch(cursor: Cursor, queue_id: int) -> None:
+    """Fill the window of a queue. The cursor must be in autocommit."""
     moved = transition.dispatch(cursor, queue_id=queue_id, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
-    (_flowing.add if moved else _flowing.discard)(queue_id)
-    _publish(moved)
-    return moved[0].queued // (2 * moved[0].children) if moved and moved[0].children else 0
+    if moved:
+        # No less than the children, or one of them might find nothing.
+        _enough[queue_id] = max(moved[0].queued // 2, moved[0].children)
+        _publish(moved)
 
 
 def _publish(moved: Sequence[Dispatched]) -> None:
-    if not moved:
-        return
     try:
         brokers.publish(_message(jobs) for jobs in grouped(moved))
     except brokers.BrokerUnavailable as error:

@@ -20,7 +20,6 @@ from programs.context import Context
 from programs.group import Ended, Group, boot_time
 from programs.program_cache import RunnableProgram
 from programs.transitions.claim import Claimed, claim, lock_manager, read_back
-from programs.transitions.dispatch import HORIZON_SECONDS, wake
 from programs.transitions.finish import Ending, Held
 from programs.watcher import watcher
 
@@ -43,7 +42,7 @@ def run(numbers: Sequence[int], *, message: UUID) -> int:
             _run_all(group)
     refused = set(numbers) - {job.number for job in claimed}
     for queue_id in {job.queue_id for job in claimed}:
-        _top_up(queue_id, len(claimed), refused)
+        _top_up(queue_id, refused)
     measures.store_if_due()
     return len(claimed)
 
@@ -177,27 +176,18 @@ def _runner(step: Step) -> Runner:
         raise UnknownAction(f"of kind {step.kind}") from None
 
 
-# Of each queue, how many more jobs this process may finish before it dispatches again, and until when that holds.
-_spared: dict[int, tuple[int, float]] = {}
-
-
-def _top_up(queue_id: int, finished: int, refused: Collection[int]) -> None:
-    """Fill the window behind finished jobs, unless the last time has filled it for some more.
+def _top_up(queue_id: int, refused: Collection[int]) -> None:
+    """Fill the window behind finished jobs.
 
     What the manager's limit did not let through with them may go now. Where nothing was let through nobody has
     made room: what was refused then is the sweep's.
     """
-    spared, until = _spared.get(queue_id, (0, 0.0))
-    # Of one alone never: a short one that was submitted meanwhile waits for its finish.
-    if finished > 1 and not refused and spared >= finished and time.monotonic() < until:
-        _spared[queue_id] = spared - finished, until
-        return
     try:
         with workers.connection().cursor() as cursor:
             if refused:
-                wake(cursor, list(refused))
-            # No longer than the window takes: others may have emptied it.
-            _spared[queue_id] = dispatch.dispatch(cursor, queue_id), time.monotonic() + HORIZON_SECONDS
+                dispatch.wake_and_dispatch(cursor, list(refused), queue_id)
+            else:
+                dispatch.top_up(cursor, queue_id)
     except psycopg.OperationalError as error:
         # The sweep dispatches within a second of the database's return.
         log.warning("dispatch_failed", queue=queue_id, error=str(error))

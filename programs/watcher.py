@@ -119,7 +119,7 @@ class Watcher(threading.Thread):
                     start.start(cursor, group.started)
                 completion.settle_once(cursor, group)
             try:
-                dispatch.dispatch(cursor, group.queue_id)
+                dispatch.top_up(cursor, group.queue_id)
             finally:
                 group.is_disbanded = True  # what is only late is not tried for ever
 

@@ -34,10 +34,10 @@ class Dispatched:
     seconds: float = math.inf
 
 
-# Whether job j of program p may share a message with others of its program: short by its last twenty runs, and
-# nothing about it (a loss, a parent, children) that asks for care.
-GROUPABLE = f"""(p.travels_in_groups AND p.measured_runs >= 20 AND p.mean_seconds <= {SHORT_SECONDS}
-                AND NOT j.alone AND j.losses = 0 AND j.parent_id IS NULL)"""
+# Whether a program's jobs may share messages: it allows it, and they are short by its last twenty runs.
+SHORT = f"({{p}}.travels_in_groups AND {{p}}.measured_runs >= 20 AND {{p}}.mean_seconds <= {SHORT_SECONDS})"
+# Whether job j of program p may: nothing about it (a loss, a parent, children) asks for care.
+GROUPABLE = f"({SHORT.format(p='p')} AND NOT j.alone AND j.losses = 0 AND j.parent_id IS NULL)"
 # What one run is expected to keep a child busy: the program's mean, and the claim and finish around it. A mean
 # of fewer than twenty runs is not believed; such a program is expected to take for ever.
 EXPECTED = f"""CASE WHEN p.measured_runs >= 20
@@ -175,7 +175,7 @@ _BRISK = f"""
             JOIN jobsite_program s ON s.id = r.program_id
             WHERE w.status = 'ACTIVE' AND gate.name = ANY(w.queues)
                   AND r.claimed_at > clock_timestamp() - %(brisk)s * interval '1 second'
-                  AND s.measured_runs >= 20 AND s.mean_seconds <= {SHORT_SECONDS})"""
+                  AND {SHORT.format(p="s")})"""
 LOOK = f"""
 SELECT gate.name AS queue, p.timeout_seconds,
        -- Asked of the first one, since EXISTS might read the whole table where most jobs are PENDING.
@@ -204,6 +204,14 @@ DISPATCH_ONE = f"""
 UPDATE jobsite_job SET status = 'QUEUED', queued_at = clock_timestamp()
 WHERE number = %(number)s AND status = %(pending)s AND blocked IS NULL AND {UNHURRIED} = 'off'
 RETURNING number
+"""
+
+# What a finish asks first, at a tenth of the cost of a dispatch. Each job that is QUEUED will ask again when it ends.
+IS_WANTED = """
+SELECT EXISTS (SELECT 1 FROM jobsite_lane WHERE queue_id = %(queue)s AND is_waiting)
+       AND (%(enough)s = 0
+            OR (SELECT count(*) FROM (SELECT 1 FROM jobsite_job WHERE queue_id = %(queue)s AND status = 'QUEUED'
+                                      LIMIT %(enough)s) queued) < %(enough)s)
 """
 
 # A lane is waked after a commit, never inside a caller's transaction, which might hold its row for long.
@@ -272,10 +280,10 @@ def look_values(lock_seconds: float) -> dict[str, object]:
     }
 
 
-@failpoint("anything_waits")
-def anything_waits(cursor: Cursor, *, queue_id: int) -> bool:
-    """Whether a dispatch of this queue may find something: a tenth of the cost of asking it."""
-    cursor.execute("SELECT EXISTS (SELECT 1 FROM jobsite_lane WHERE queue_id = %s AND is_waiting)", [queue_id])
+@failpoint("is_wanted")
+def is_wanted(cursor: Cursor, *, queue_id: int, enough: int) -> bool:
+    """Whether a dispatch of this queue may find something, and fewer than `enough` (0: never) are QUEUED."""
+    cursor.execute(IS_WANTED, {"queue": queue_id, "enough": enough})
     return bool(cursor.fetchone()[0])
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from programs import completion, execution, workers
 from programs.models import JobLogEntry
-from programs.transitions.dispatch import HORIZON_SECONDS
 from tests.programs.conftest import new_worker
 
 MESSAGE = UUID(int=7)
@@ -70,32 +69,3 @@ def test_a_claim_whose_answer_was_lost_is_read_back(jobs, group, acts):
     results = {"succeed": "SUCCESS", "fail": "PERMANENT"}
     assert [jobs.attempts(number) for number in numbers] == [[results[act]] for act in acts]
     assert {jobs.row(number).fence for number in numbers} == {1}
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1_000.0
-
-    def monotonic(self):
-        return self.now
-
-
-def test_a_finish_dispatches_again_when_the_window_is_half_empty_or_should_be_empty(monkeypatch):
-    clock, asked = Clock(), []
-    monkeypatch.setattr(execution, "time", clock)
-    monkeypatch.setattr(execution, "_spared", {})
-    monkeypatch.setattr(execution.dispatch, "dispatch", lambda cursor, queue_id: asked.append(queue_id) or 3)
-
-    def asks(finished, refused=()):
-        asked.clear()
-        execution._top_up(7, finished, refused)
-        return asked == [7]
-
-    assert asks(2)
-    assert not asks(2)
-    assert asks(2), "one is left of the three"
-    assert asks(2, refused=[12]), "there is room now for what was refused"
-    assert asks(1), "a short one may wait for one that went alone"
-    assert not asks(2)
-    clock.now += HORIZON_SECONDS
-    assert asks(2), "others may have taken what was left"

@@ -185,7 +185,7 @@ def test_a_dispatch_that_fails_is_not_tried_for_ever(jobs, group, watcher, monke
         asked.append(queue_id)
         raise ValueError("for good")
 
-    monkeypatch.setattr(dispatch, "dispatch", fail)
+    monkeypatch.setattr(dispatch, "top_up", fail)
     watcher._attend(one)
     watcher._attend(one)
 

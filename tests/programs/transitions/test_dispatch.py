@@ -10,7 +10,16 @@ from jobsite.tenants.models import Tenant
 from programs.models import Job, Lane, Program, Queue, Worker, WorkerManager
 from programs.transitions import dispatch as transition
 from programs.transitions.cancel import cancel
-from programs.transitions.dispatch import ADVISORY_CLASS, BRISK_SECONDS, Dispatched, dispatch, offer, requeue, wake
+from programs.transitions.dispatch import (
+    ADVISORY_CLASS,
+    BRISK_SECONDS,
+    Dispatched,
+    dispatch,
+    is_wanted,
+    offer,
+    requeue,
+    wake,
+)
 from programs.transitions.finish import finish
 from programs.transitions.submit import insert, insert_and_offer
 from tests.programs.conftest import LOCK_SECONDS, SUCCESS, claim_all, held, new_worker, queue_row, until
@@ -485,6 +494,24 @@ def test_a_lane_is_not_closed_over_a_job_that_came_since_dispatch_looked(jobs, r
 
     assert lane(jobs).is_waiting
     assert send(jobs) == [row.number]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "queued", "enough", "expected"),
+    [(1, 0, 0, True), (1, 0, 2, True), (1, 1, 2, True), (1, 2, 2, False), (1, 3, 2, False), (1, 3, 0, True),
+     (0, 0, 0, False), (0, 0, 2, False)],
+)  # fmt: skip
+def test_a_dispatch_is_wanted_where_a_lane_is_awake_and_too_few_are_queued(
+    jobs, ready, define, waiting, queued, enough, expected
+):
+    if waiting:
+        ready(waiting)
+    elsewhere = define("elsewhere", queue="content")
+    for _ in range(queued):
+        jobs.queued()
+        jobs.queued(elsewhere)  # which counts for its own queue alone
+
+    assert is_wanted(jobs.cursor, queue_id=jobs.queue_id, enough=enough) is expected
 
 
 @pytest.fixture
