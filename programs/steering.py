@@ -6,12 +6,11 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.utils import timezone
 
 from jobsite.database import Cursor
-from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
-from jobsite.tenants.models import SYSTEM
-from programs import audit, dispatch, storable, times
+from jobsite.errors import Conflict, Invalid, NotFound
+from programs import audit, dispatch, times
+from programs.asking import check_reason, end_of
 from programs.lifecycle import TERMINAL, Status, Trigger
 from programs.models import Job
 from programs.principals import Principal
@@ -19,8 +18,6 @@ from programs.transitions import cancel as cancel_transition
 from programs.transitions import hold as hold_transition
 from programs.transitions import reap
 from programs.transitions.reap import Reaped
-
-MAX_REASON = 1_000
 
 
 def find_job(principal: Principal, number: int) -> Job:
@@ -40,7 +37,7 @@ def cancel(principal: Principal, number: int, *, reason: str = "") -> Status:
     Raises Conflict (invalid_transition) when the job has ended.
     """
     principal.require("jobs:write")
-    _check_reason(reason)
+    check_reason(reason)
     with transaction.atomic(), connection.cursor() as cursor:
         job = find_job(principal, number)
         done = cancel_transition.cancel(
@@ -69,8 +66,8 @@ def hold(principal: Principal, number: int, *, reason: str = "", until: datetime
     or belongs to a schedule.
     """
     principal.require("jobs:write")
-    _check_reason(reason)
-    end = _until(until)
+    check_reason(reason)
+    end = end_of(until)
     with transaction.atomic(), connection.cursor() as cursor:
         job = find_job(principal, number)
         held = hold_transition.hold(
@@ -94,7 +91,7 @@ def _why_not_held(job: Job) -> str:
 def release(principal: Principal, number: int, *, reason: str = "") -> None:
     """Let a held job go on; Conflict (invalid_transition) when it is not held."""
     principal.require("jobs:write")
-    _check_reason(reason)
+    check_reason(reason)
     with transaction.atomic(), connection.cursor() as cursor:
         job = find_job(principal, number)
         if not hold_transition.release(cursor, number=number, tenant_id=principal.tenant.pk):
@@ -111,7 +108,7 @@ def expire_stuck(
     `policy` RETRY or FAIL says what becomes of them, else their program does.
     """
     principal.require("jobs:admin")
-    _check_reason(reason)
+    check_reason(reason)
     if policy not in ("", "RETRY", "FAIL"):
         raise Invalid(f"policy must be RETRY or FAIL, not {policy!r}")
     with transaction.atomic(), connection.cursor() as cursor:
@@ -164,7 +161,7 @@ def clear_locks(
     A lock that was taken anew since it was shown is left alone.
     """
     principal.require("jobs:admin")
-    _check_reason(reason)
+    check_reason(reason)
     if force and not reason:
         raise Invalid("clearing a live lock needs a reason", code="reason_required")
     cleared: list[Reaped] = []
@@ -190,57 +187,3 @@ def _record_reaped(cursor: Cursor, principal: Principal, action: str, reaped: Se
         )
         if one.status not in TERMINAL:
             dispatch.after_commit(one.number, one.queue_id)
-
-
-def _check_reason(reason: str) -> None:
-    if len(reason) > MAX_REASON or not storable.is_storable(reason):
-        raise Invalid(f"a reason has at most {MAX_REASON} characters of valid text", code="invalid_reason")
-
-
-def _until(until: datetime | str | None) -> datetime | None:
-    if until is None:
-        return None
-    try:
-        end = times.parse_scheduled_at(until, now=timezone.now())
-    except times.TimeError as error:
-        raise Invalid(f"until: {error}", code="invalid_time") from error
-    if end <= timezone.now():
-        raise Invalid("until lies in the past", code="invalid_time")
-    return end
-
-
-SUSPEND = """
-UPDATE jobsite_tenant SET status = 'SUSPENDED', paused_at = clock_timestamp(), paused_by = %s, paused_reason = %s
-WHERE id = %s AND status = 'ACTIVE'
-"""
-RESUME = """
-UPDATE jobsite_tenant SET status = 'ACTIVE', paused_at = NULL, paused_by = '', paused_reason = '', paused_until = NULL
-WHERE id = %s AND status = 'SUSPENDED'
-"""
-
-
-def suspend_tenant(principal: Principal, *, reason: str = "") -> None:
-    """Let the principal's tenant wait: its running jobs end, no other starts, nothing is failed or lost.
-
-    Raises Forbidden off the platform's floor, Conflict (invalid_transition) when it is suspended already.
-    """
-    _set_tenant(principal, SUSPEND, [principal.name, reason], "suspend", reason)
-
-
-def resume_tenant(principal: Principal, *, reason: str = "") -> None:
-    """Let a suspended tenant go on; Conflict (invalid_transition) when it is active."""
-    _set_tenant(principal, RESUME, [], "resume", reason)
-
-
-def _set_tenant(principal: Principal, statement: str, values: list[str], action: str, reason: str) -> None:
-    if not principal.is_platform:
-        raise Forbidden(f"only the platform's operator may {action} a tenant", code="platform_only")
-    if principal.tenant.code == SYSTEM:
-        raise Conflict("the system tenant is never suspended", code="invalid_transition")
-    _check_reason(reason)
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(statement, [*values, principal.tenant.pk])
-        if cursor.rowcount == 0:
-            state = "suspended already" if action == "suspend" else "not suspended"
-            raise Conflict(f"tenant {principal.tenant.code} is {state}", code="invalid_transition")
-        audit.record(cursor, principal, f"{action} tenant", "tenant", principal.tenant.code, reason, None, None)

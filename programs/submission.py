@@ -17,6 +17,7 @@ from jobsite.database import Cursor, prepared_cursor
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound, Refusal
 from jobsite.tenants.models import CODE_PATTERN, Tenant
 from programs import dispatch, parameters, principals, secrets, storable, times
+from programs.asking import check_reason
 from programs.lifecycle import OPEN, Overlap, Trigger
 from programs.models import Job, Program
 from programs.principals import Principal
@@ -30,7 +31,6 @@ from programs.transitions.submit import (
     insert_and_offer,
 )
 
-MAX_REASON = 1_000
 MAX_IDEMPOTENCY_KEY = 200
 MAX_JOBS = 10_000
 MAX_KNOWN_PROGRAMS = 1_000
@@ -344,8 +344,7 @@ def _check(options: Options) -> None:
             f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} printable characters",
             code="invalid_idempotency_key",
         )
-    if len(options.hold_reason) > MAX_REASON or not storable.is_storable(options.hold_reason):
-        raise Invalid(f"a reason has at most {MAX_REASON} characters of valid text", code="invalid_reason")
+    check_reason(options.hold_reason)
 
 
 def overlap_key(program: Program, values: Mapping[str, Any]) -> str:

@@ -14,9 +14,9 @@ from django.conf import settings
 from jobsite import brokers
 from jobsite.database import Connection, Cursor
 from jobsite.logs import get_logger
-from programs import dispatch, workers
+from programs import dispatch, pausing, workers
 from programs.transitions import dispatch as dispatch_transition
-from programs.transitions import hold, reap
+from programs.transitions import hold, pause, reap
 from programs.transitions.reap import Reaped
 
 log = get_logger(__name__)
@@ -103,12 +103,14 @@ def all_sweeps() -> tuple[Sweep, ...]:
         Sweep("stuck", pace, _stuck),
         Sweep("lost_messages", pace, _lost_messages),
         Sweep("ended_holds", 2 * pace, _ended_holds),
+        Sweep("ended_pauses", 2 * pace, pausing.end_pauses),
+        Sweep("terminated", 2 * pace, pausing.cancel_of_terminated),
     )
 
 
 def _due(cursor: Cursor) -> int:
     """PENDING rows that became due go to their lanes; every queue that has something ready is dispatched."""
-    ready = hold.unblock(cursor)
+    ready = hold.unblock(cursor) + pause.unblock(cursor)
     if ready:
         dispatch_transition.wake(cursor, [number for number, _ in ready])
     open_lanes(cursor)

@@ -11,7 +11,7 @@ from django import forms
 from django.utils import timezone
 
 from jobsite.errors import Conflict, Refusal
-from programs import steering
+from programs import asking, steering
 from programs.admin.access import ADMIN, WRITE
 from programs.lifecycle import TERMINAL, Status, Trigger
 from programs.models import Job
@@ -151,7 +151,7 @@ class ActForm(forms.Form):
 
     reason = forms.CharField(
         required=False,
-        max_length=steering.MAX_REASON,
+        max_length=asking.MAX_REASON,
         widget=forms.Textarea(attrs={"rows": 2, "cols": 60}),
         help_text="Kept with the job and in the audit.",
     )

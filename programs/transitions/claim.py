@@ -39,6 +39,7 @@ class Claimed:
 # a group that is lost is known by it.
 # The status is compared with a parameter, so that the planner goes by the key and never by a partial index, in
 # which it would read every QUEUED row for each job.
+# What a schedule made of a program that was terminated since is canceled here, where it comes to light.
 # 0 rows is normal: the message was doubled, late or about a job that waits again.
 CLAIM = """
 WITH wanted AS MATERIALIZED (
@@ -46,7 +47,8 @@ WITH wanted AS MATERIALIZED (
            p.max_consecutive_failures IS NOT NULL AS counts_failures, t.code AS tenant,
            p.status <> 'PAUSED' AND t.status = 'ACTIVE' AND q.paused_at IS NULL AND l.paused_at IS NULL
                AND (p.status <> 'TERMINATED' OR j.trigger <> 'AUTOMATIC')
-               AND j.due_at <= clock_timestamp() AS may_run
+               AND j.due_at <= clock_timestamp() AS may_run,
+           p.status = 'TERMINATED' AND j.trigger = 'AUTOMATIC' AS is_over
     FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]) AS c (number, token)
     JOIN jobsite_job j ON j.number = c.number
     JOIN jobsite_program p ON p.id = j.program_id
@@ -69,7 +71,11 @@ WITH wanted AS MATERIALIZED (
     SELECT wanted.*, allowed.number IS NOT NULL AS runs FROM wanted LEFT JOIN allowed USING (number)
 ), moved AS (
     UPDATE jobsite_job j
-    SET status = CASE WHEN runs THEN 'RUNNING' ELSE 'PENDING' END,
+    SET status = CASE WHEN runs THEN 'RUNNING' WHEN is_over THEN 'CANCELED' ELSE 'PENDING' END,
+        finished_at = CASE WHEN is_over THEN clock_timestamp() END,
+        cancel_requested_at = CASE WHEN is_over THEN clock_timestamp() ELSE j.cancel_requested_at END,
+        cancel_requested_by = CASE WHEN is_over THEN 'system' ELSE j.cancel_requested_by END,
+        cancel_reason = CASE WHEN is_over THEN 'its program is terminated' ELSE j.cancel_reason END,
         lock_token = CASE WHEN runs THEN decided.token END,
         lock_owner = CASE WHEN runs THEN %(owner)s::uuid END,
         lock_expires_at = CASE WHEN runs THEN clock_timestamp() + %(lock)s * interval '1 second' END,
@@ -81,7 +87,7 @@ WITH wanted AS MATERIALIZED (
         progress = CASE WHEN runs THEN NULL ELSE j.progress END,
         current_step = CASE WHEN runs THEN '' ELSE j.current_step END,
         queued_at = CASE WHEN runs THEN j.queued_at END,
-        blocked = CASE WHEN runs THEN NULL WHEN j.due_at > clock_timestamp() THEN 'SCHEDULED'
+        blocked = CASE WHEN runs OR is_over THEN NULL WHEN j.due_at > clock_timestamp() THEN 'SCHEDULED'
                        WHEN decided.program_status = 'PAUSED' THEN 'PAUSED' END
     FROM decided
     WHERE j.number = decided.number AND j.status = %(queued)s

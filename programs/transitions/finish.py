@@ -9,6 +9,7 @@ from uuid import UUID
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from programs.transitions.failures import counted
 
 
 class StaleJob(Exception):
@@ -97,20 +98,7 @@ WITH moved AS (
            clock_timestamp(), attempt_result, error, traceback
     FROM moved
 )"""
-# The programs' rows of consecutive failures are touched only when they change: a row written by every finish would
-# be what all finishes wait for. Failures since the last success, in order of number, in which a group runs.
-_COUNTED = """, counted AS (
-    UPDATE jobsite_program p
-    SET consecutive_failures = c.failures + CASE WHEN c.last_success IS NULL THEN p.consecutive_failures ELSE 0 END
-    FROM (SELECT program_id, last_success,
-                 count(*) FILTER (WHERE target = 'FAILED' AND number > coalesce(last_success, 0)) AS failures
-          FROM (SELECT program_id, number, target,
-                       max(number) FILTER (WHERE target = 'COMPLETED') OVER (PARTITION BY program_id) AS last_success
-                FROM moved) m
-          GROUP BY program_id, last_success ORDER BY program_id) c
-    WHERE p.id = c.program_id AND p.max_consecutive_failures IS NOT NULL
-          AND (c.failures > 0 OR (c.last_success IS NOT NULL AND p.consecutive_failures > 0))
-)"""
+_COUNTED = counted("moved")
 _TOKENS = "\nSELECT token FROM moved"
 _ONE, _MANY = _MOVED.format(given=_GIVEN_ONE), _MOVED.format(given=_LOCKED)
 # By whether there are several jobs, and whether failures are counted: what a job does not need costs it a tenth more.

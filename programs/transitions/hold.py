@@ -37,8 +37,7 @@ FROM ended, jobsite_program p
 WHERE j.number = ended.number AND p.id = j.program_id
 RETURNING j.number
 """
-# PENDING rows whose reason to wait has gone: due, or their program goes on. A batch at a time, by the
-# partial indexes job_due_later and job_waits_for_its_program.
+# PENDING rows that became due, a batch at a time, by the partial index job_due_later.
 UNBLOCK = """
 WITH due AS MATERIALIZED (
     SELECT j.number, p.status AS program_status FROM jobsite_job j JOIN jobsite_program p ON p.id = j.program_id
@@ -48,15 +47,6 @@ WITH due AS MATERIALIZED (
 UPDATE jobsite_job j SET blocked = CASE WHEN due.program_status = 'PAUSED' THEN 'PAUSED' END
 FROM due WHERE j.number = due.number
 RETURNING j.number, j.queue_id, j.blocked IS NULL
-"""
-UNPAUSE = """
-WITH going_on AS MATERIALIZED (
-    SELECT j.number FROM jobsite_program p JOIN jobsite_job j ON j.program_id = p.id
-    WHERE p.status <> 'PAUSED' AND j.status = 'PENDING' AND j.blocked = 'PAUSED'
-    LIMIT 1000 FOR NO KEY UPDATE OF j SKIP LOCKED
-)
-UPDATE jobsite_job j SET blocked = NULL FROM going_on WHERE j.number = going_on.number
-RETURNING j.number, j.queue_id, true
 """
 
 
@@ -83,10 +73,7 @@ def end_holds(cursor: Cursor) -> list[int]:
 
 @failpoint("unblock")
 def unblock(cursor: Cursor) -> list[tuple[int, int]]:
-    """Bring PENDING jobs that became due, or whose program goes on, into their lanes: (number, queue id)."""
-    moved: list[tuple[int, int]] = []
-    for statement in (UNBLOCK, UNPAUSE):
-        cursor.execute(statement)
-        rows: Sequence[tuple[int, int, bool]] = cursor.fetchall()
-        moved += [(number, queue_id) for number, queue_id, is_ready in rows if is_ready]
-    return moved
+    """Bring PENDING jobs that became due into their lanes: (number, queue id)."""
+    cursor.execute(UNBLOCK)
+    rows: Sequence[tuple[int, int, bool]] = cursor.fetchall()
+    return [(number, queue_id) for number, queue_id, is_ready in rows if is_ready]

@@ -7,6 +7,7 @@ from uuid import UUID
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
 from programs.lifecycle import Status
+from programs.transitions.failures import counted
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,7 @@ WITH seen AS MATERIALIZED (
            m.started_at, clock_timestamp(), CASE WHEN m.started_at IS NULL THEN 'RETURNED' ELSE %(result)s END,
            jsonb_build_object('type', '{error_type}', 'message', %(message)s::text, 'step', NULL)
     FROM moved m LEFT JOIN jobsite_worker w ON w.incarnation = m.lock_owner
-), counted AS (
-    UPDATE jobsite_program p SET consecutive_failures = p.consecutive_failures + c.failures
-    FROM (SELECT program_id, count(*) AS failures FROM moved WHERE target = 'FAILED' GROUP BY program_id) c
-    WHERE p.id = c.program_id AND p.max_consecutive_failures IS NOT NULL
-)
+){counted}
 SELECT number, target, queue_id, tenant_id FROM moved
 """
 
@@ -83,12 +80,18 @@ def _lost(condition: str) -> str:
         failure_kind="WORKER_LOST",
         error_type="WorkerLost",
         losses=1,
+        counted=counted("moved"),
     )
 
 
 def _timed_out(condition: str) -> str:
     return _REAP.format(
-        decision=_STUCK_DECISION, condition=condition, failure_kind="TIMEOUT", error_type="Timeout", losses=0
+        decision=_STUCK_DECISION,
+        condition=condition,
+        failure_kind="TIMEOUT",
+        error_type="Timeout",
+        losses=0,
+        counted=counted("moved"),
     )
 
 

@@ -236,7 +236,7 @@ def test_hold_release_and_cancel_are_audited(run: Run, define: Any) -> None:
     assert list(actions) == [("hold", "cli", "month end"), ("release", "cli", ""), ("cancel", "cli", "wrong year")]
 
 
-@pytest.mark.parametrize("command", [("show",), ("logs",), ("cancel",), ("hold",), ("release",)])
+@pytest.mark.parametrize("command", [("show",), ("logs",), ("why",), ("cancel",), ("hold",), ("release",)])
 def test_a_job_of_another_tenant_does_not_exist(
     run: Run, define: Any, other_tenant: Tenant, command: tuple[str, ...]
 ) -> None:
@@ -307,6 +307,43 @@ def test_a_suspended_tenants_jobs_wait_until_it_is_resumed(run: Run, define: Any
     assert run("tenants", "resume", "acme").err == "jobsite: tenant acme is not suspended\n"
     actions = AuditEntry.objects.filter(target_type="tenant").order_by("id").values_list("action", "reason")
     assert list(actions) == [("suspend tenant", "unpaid"), ("resume tenant", "")]
+
+
+def test_a_paused_queue_says_so_and_why_its_jobs_wait(run: Run, define: Any) -> None:
+    define()
+    number = run("submit", "sample").out.strip().lstrip("#")
+
+    paused = run("queues", "pause", "default", "--reason", "the broker moves")
+    own = run("queues", "pause", "default", "--only-tenant", "--until", "2030-05-17T08:30:00Z")
+    listed = {one["queue"]: one["paused"] for one in run("queues", "list", "--json").json}
+    reasons = run("jobs", "why", number, "--json").json
+
+    assert paused.out == "queue default is paused for every tenant; its jobs wait\n"
+    assert own.out == "queue default is paused for tenant acme; its jobs wait\n"
+    assert (listed["default"], listed["content"]) == (True, False)
+    assert [one["code"] for one in reasons[:2]] == ["queue_paused", "queue_paused"]
+    assert reasons[0]["message"].endswith(": the broker moves")
+    assert f"#{number}: {reasons[0]['message']}\n" in run("jobs", "why", number).out
+    again = run("queues", "pause", "default")
+    assert (again.status, again.err) == (3, "jobsite: queue default is paused already\n")
+    assert run("queues", "resume", "default").out == "queue default goes on for every tenant\n"
+    assert run("queues", "resume", "default", "--only-tenant").status == 0
+    assert run("queues", "pause", "nowhere").status == 2
+
+
+def test_a_program_is_paused_resumed_terminated_and_reactivated(run: Run, define: Any) -> None:
+    define()
+
+    assert run("programs", "pause", "sample", "--reason", "audit").out == "sample is paused; its jobs wait\n"
+    assert run("submit", "sample", "--json").json["status"] == "PENDING"
+    again = run("programs", "pause", "sample")
+    assert (again.status, again.err) == (3, 'jobsite: Cannot pause a program with status "PAUSED"\n')
+    assert run("programs", "resume", "sample").out == "sample goes on\n"
+    assert "is terminated" in run("programs", "terminate", "sample").out
+    assert run("submit", "sample").status == 0
+    assert run("programs", "reactivate", "sample").out == "sample is active again\n"
+    assert run("programs", "pause", "sample", "--until", "tomorrow").status == 2
+    assert run("programs", "pause", "nothing").status == 2
 
 
 @pytest.mark.parametrize("arguments", [("jobs", "foo"), ("jobs",), ("submit",), ("worker", "nowhere"), ("nonsense",)])

@@ -17,14 +17,14 @@ from programs.dispatch import grouped
 from programs.invariants.looks import Look
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Overlap, Status, Trigger
 from programs.principals import Captured
-from programs.transitions import cancel, claim, dispatch, finish, give_back, hold, reap, renew, start, submit
+from programs.transitions import cancel, claim, dispatch, finish, give_back, hold, pause, reap, renew, start, submit
 from programs.transitions.dispatch import Dispatched
 from programs.transitions.finish import Held
 from programs.transitions.submit import NewJob
 from tests.model import reference
 from tests.model.reference import Model
 from tests.model.refusals import REFUSALS
-from tests.model.rows import Job, Program, Worker
+from tests.model.rows import MAX_FAILURES, Job, Program, Worker
 
 TICK = 1_000.0  # seconds: the database's clock may go on for minutes between two moves and change nothing
 TENANTS = ("acme", "umbrella")
@@ -119,7 +119,7 @@ OTHERS = """
 SELECT (SELECT json_agg(json_build_array(q.name, t.code)) FROM jobsite_lane l
         JOIN jobsite_queue q ON q.id = l.queue_id JOIN jobsite_tenant t ON t.id = l.tenant_id WHERE l.is_waiting),
        (SELECT json_agg(json_build_array(incarnation, status)) FROM jobsite_worker),
-       (SELECT json_agg(json_build_array(id, consecutive_failures)) FROM jobsite_program)
+       (SELECT json_agg(json_build_array(id, json_build_array(consecutive_failures, status))) FROM jobsite_program)
 """
 # Whatever is still open grows older; what has ended is final, and no statement asks when.
 TIME_PASSES = (
@@ -187,7 +187,7 @@ class World:
             program.max_losses,
             "FAIL" if program.fails_when_lost else "RETRY",
             program.retries_timeouts,
-            5 if program.counts_failures else None,
+            MAX_FAILURES if program.counts_failures else None,
             program.seconds,
         )
         return program
@@ -316,7 +316,8 @@ class Driver:
         self.same("the lanes awake", set(lanes), self.model.awake - asleep)
         self.model.awake -= asleep
         self.same("the workers", dict(processes), {str(one.incarnation): one.status for one in self.model.workers})
-        self.same("the failures in a row", dict(programs), {one.id: one.failures for one in self.model.programs})
+        programs_now = {one.id: [one.failures, one.status] for one in self.model.programs}
+        self.same("the failures in a row", dict(programs), programs_now)
 
     # Submissions and the way to a worker
 
@@ -445,7 +446,7 @@ class Driver:
 
     @move
     def unblock(self) -> None:
-        ready = [number for number, _ in hold.unblock(self.cursor)]
+        ready = [number for number, _ in hold.unblock(self.cursor) + pause.unblock(self.cursor)]
         self.same("unblock", sorted(ready), sorted(self.model.unblock()))
         dispatch.wake(self.cursor, ready)
         self.model.wake(ready)
@@ -600,6 +601,13 @@ class Driver:
     def set_program(self, program: Program, status: str) -> None:
         self.cursor.execute("UPDATE jobsite_program SET status = %s WHERE id = %s", [status, program.id])
         program.status = status
+
+    @move
+    def block(self, program: Program) -> None:
+        """The jobs of a program that is paused leave their lane."""
+        tenant = self.world.tenants[program.tenant]
+        self.same("block", pause.block(self.cursor, tenant_id=tenant, program_id=program.id), None)
+        self.model.block(program)
 
     @move
     def set_paused(self, what: str | tuple[str, str], paused: bool) -> None:

@@ -25,7 +25,7 @@ def where(*attributes: str) -> Callable[[Any], Any]:
 
 
 queues = st.sampled_from(QUEUES)
-PAUSE = st.sampled_from(["", "", "", "PAUSED", "TERMINATED", "queue", "tenant", "lane"])
+PAUSE = st.sampled_from(["", "", "", "PAUSED", "BLOCKED", "TERMINATED", "queue", "tenant", "lane"])
 RARELY = st.sampled_from([False] * 5 + [True])
 HOW = st.sampled_from(["succeeds", *ENDINGS])
 NEWS = st.fixed_dictionaries(
@@ -162,6 +162,11 @@ class Protocol(RuleBasedStateMachine):
                 return act()
             case "PAUSED" | "TERMINATED":
                 driver.set_program(program, what)
+                act()
+                back = partial(driver.set_program, program, "ACTIVE")
+            case "BLOCKED":
+                driver.set_program(program, "PAUSED")
+                driver.block(program)
                 act()
                 back = partial(driver.set_program, program, "ACTIVE")
             case _:

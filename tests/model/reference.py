@@ -192,6 +192,11 @@ class Model:
                 ready += [job.number] if job.is_ready else []
         return ready
 
+    def block(self, program: Program) -> None:
+        for job in self.jobs.values():
+            if job.program is program and job.status in ("PENDING", "QUEUED") and job.blocked is None:
+                job.status, job.queued, job.blocked = "PENDING", None, "PAUSED"
+
     # QUEUED -> RUNNING
 
     def claim(self, worker: Worker, tokens: Mapping[int, UUID], message: UUID) -> list[int]:
@@ -201,6 +206,8 @@ class Model:
         for job in wanted:
             if job not in taken:
                 job.status, job.queued, job.blocked = "PENDING", None, self.why(job)
+                if self.is_over(job):
+                    job.status, job.blocked, job.is_asked = "CANCELED", None, True
         for job in taken:
             job.status = "RUNNING"
             job.token, job.owner, job.message, job.fence = (
@@ -214,8 +221,12 @@ class Model:
         return [job.number for job in taken]
 
     def may_run(self, job: Job) -> bool:
-        is_over = job.program.status == "TERMINATED" and job.trigger == "AUTOMATIC"
-        return self.why(job) is None and not is_over and not self.is_closed(job.program.queue, job.program.tenant)
+        is_closed = self.is_closed(job.program.queue, job.program.tenant)
+        return self.why(job) is None and not self.is_over(job) and not is_closed
+
+    def is_over(self, job: Job) -> bool:
+        """Whether it is a schedule's, of a program that was terminated."""
+        return job.program.status == "TERMINATED" and job.trigger == "AUTOMATIC"
 
     def renew(self, owner: UUID, messages: Iterable[UUID]) -> list[int]:
         held = [job for job in self.running(owner) if job.message in messages]
@@ -291,7 +302,7 @@ class Model:
         job.queued = None if job.status == "PENDING" else job.queued
         if job.status == "FAILED":
             job.failure = failure
-            job.program.failures += job.program.counts_failures
+            job.program.fail()
 
     def cancel(self, number: int, tenant: str) -> str | None:
         job = self.jobs[number]

@@ -6,6 +6,7 @@ from math import inf
 from uuid import UUID
 
 PRIORITY_STEP, SHORT = 0.06, 0.004
+MAX_FAILURES = 3
 TERMINAL = ("COMPLETED", "FAILED", "CANCELED")
 
 
@@ -23,6 +24,12 @@ class Program:
     overlap: str = "ALLOW"
     failures: int = 0
     status: str = "ACTIVE"
+
+    def fail(self) -> None:
+        """One more of its jobs has failed."""
+        if self.counts_failures:
+            self.failures += 1
+            self.status = "TERMINATED" if self.failures >= MAX_FAILURES else self.status
 
 
 @dataclass

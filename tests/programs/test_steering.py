@@ -437,18 +437,3 @@ def test_a_reason_is_up_to_a_thousand_storable_characters(jobs, bobs_hand, act, 
         act(bobs_hand, number, reason=reason)
 
     assert not entries().exists()
-
-
-def test_only_the_platform_suspends_a_tenant_and_resumes_it(operator, alices_hand, tenant):
-    with refused(Forbidden, "platform_only"):
-        steering.suspend_tenant(alices_hand)
-
-    steering.suspend_tenant(operator, reason="unpaid")
-    tenant.refresh_from_db()
-    assert (tenant.status, tenant.paused_reason) == ("SUSPENDED", "unpaid")
-    with refused(Forbidden, "platform_only"):
-        steering.resume_tenant(alices_hand)
-    steering.resume_tenant(operator)
-
-    tenant.refresh_from_db()
-    assert (tenant.status, tenant.paused_at, tenant.paused_reason) == ("ACTIVE", None, "")

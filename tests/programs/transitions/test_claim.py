@@ -167,7 +167,9 @@ def test_a_job_that_was_canceled_while_its_number_was_in_a_message_is_not_claime
     assert jobs.status(number) == "CANCELED"
 
 
-@pytest.mark.parametrize(("trigger", "status"), [("MANUAL", "RUNNING"), ("CHILD", "RUNNING"), ("AUTOMATIC", "PENDING")])
+@pytest.mark.parametrize(
+    ("trigger", "status"), [("MANUAL", "RUNNING"), ("CHILD", "RUNNING"), ("AUTOMATIC", "CANCELED")]
+)
 def test_a_terminated_program_runs_manual_jobs_only(jobs, worker, trigger, status):
     number = jobs.queued(trigger=trigger)
     Program.objects.filter(pk=jobs.program.pk).update(status="TERMINATED")

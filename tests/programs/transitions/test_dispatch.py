@@ -168,6 +168,14 @@ def test_children_that_work_are_not_idle(jobs, ready, cursor):
     assert len(send(jobs)) == 2
 
 
+def test_a_group_keeps_one_child_busy(jobs, ready, cursor):
+    worker = new_worker(cursor, children=3)
+    claim_all(cursor, [jobs.queued() for _ in range(5)], worker)
+    ready(6)
+
+    assert len(send(jobs)) == 3, "two idle children, and one more"
+
+
 def test_a_worker_that_is_busy_throughout_has_one_message_waiting(jobs, ready, cursor):
     worker = new_worker(cursor, children=2)
     for _ in range(2):

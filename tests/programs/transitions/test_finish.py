@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from programs.models import Job, JobAttempt, Program
+from programs.models import AuditEntry, Job, JobAttempt, Program
 from programs.transitions.cancel import cancel
 from programs.transitions.dispatch import dispatch, wake
 from programs.transitions.finish import Ending, Held, StaleJob, finish, finish_all, stored_attempts
@@ -258,6 +258,48 @@ def test_failures_in_a_row_are_counted_on_the_program(jobs, define, before, endi
 
     program.refresh_from_db()
     assert program.consecutive_failures == after
+
+
+@pytest.mark.parametrize(
+    ("before", "endings", "after", "status"),
+    [
+        (0, "FF", 2, "ACTIVE"),
+        (0, "FFF", 3, "TERMINATED"),
+        (2, "F", 3, "TERMINATED"),
+        (2, "SFF", 2, "ACTIVE"),
+        (2, "FS", 0, "TERMINATED"),
+        (0, "SFFFS", 0, "TERMINATED"),
+        (2, "CRC", 2, "ACTIVE"),
+        (2, "S", 0, "ACTIVE"),
+    ],
+)
+@pytest.mark.parametrize("together", [True, False], ids=["in a group", "alone"])
+def test_a_program_is_terminated_at_its_maximum_of_failures_in_a_row(
+    jobs, define, group, before, endings, after, status, together
+):
+    program = define(max_consecutive_failures=3)
+    Program.objects.filter(pk=program.pk).update(consecutive_failures=before)
+    kinds = {"F": FAILURE, "S": SUCCESS, "C": CANCELED, "R": RETRY}
+    written = [(held(one), kinds[kind]) for one, kind in zip(group(len(endings), program), endings, strict=True)]
+
+    for part in [written] if together else [[one] for one in written]:
+        finish_all(jobs.cursor, part)
+
+    program.refresh_from_db()
+    assert (program.consecutive_failures, program.status) == (after, status)
+    told = AuditEntry.objects.filter(action="terminate program").values_list("actor", "target", "reason")
+    assert list(told) == [("system", program.code, "3 failures in a row")] * (status == "TERMINATED")
+
+
+def test_failures_of_a_terminated_program_are_counted_and_told_no_more(jobs, define):
+    program = define(max_consecutive_failures=3)
+    Program.objects.update(status="TERMINATED", consecutive_failures=3)
+
+    finish(jobs.cursor, held(jobs.running(program)), FAILURE)
+
+    program.refresh_from_db()
+    assert (program.consecutive_failures, program.status) == (4, "TERMINATED")
+    assert not AuditEntry.objects.filter(action="terminate program").exists()
 
 
 def test_a_program_without_a_maximum_is_not_written_by_its_jobs(jobs):

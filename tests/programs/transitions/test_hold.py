@@ -120,17 +120,6 @@ def test_a_scheduled_job_comes_into_its_lane_when_it_is_due(jobs, seconds, progr
     assert jobs.row(number).blocked == blocked
 
 
-@pytest.mark.parametrize(("status", "blocked"), [("ACTIVE", None), ("TERMINATED", None), ("PAUSED", "PAUSED")])
-def test_the_jobs_of_a_program_that_goes_on_come_back(jobs, status, blocked):
-    Program.objects.filter(pk=jobs.program.pk).update(status="PAUSED")
-    number = jobs.pending()
-    Program.objects.filter(pk=jobs.program.pk).update(status=status)
-
-    hold.unblock(jobs.cursor)
-
-    assert jobs.row(number).blocked == blocked
-
-
 def test_a_held_job_is_not_brought_back_because_it_is_due(jobs):
     number = jobs.pending(scheduled_at=datetime.now(UTC) + timedelta(hours=1))
     keep(jobs, number)

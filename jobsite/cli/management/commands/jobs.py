@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import asdict
 from typing import Any
 
 from django.utils import timezone
@@ -11,7 +12,7 @@ from rich.text import Text
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import Invalid
-from programs import presentation, queries, steering, times
+from programs import explain, presentation, queries, steering, times
 from programs.models import Job
 from programs.queries import JobFilter
 
@@ -49,6 +50,7 @@ class Command(GroupCommand):
         self._one("show", show_job, "One job with its attempts.", json=True)
         logs = self._one("logs", show_logs, "What a job said.", json=True)
         logs.add_argument("--follow", action="store_true", help="go on until the job ends")
+        self._one("why", explain_job, "Why a job is not running, or where it is.", json=True)
         self._one("cancel", cancel, "Cancel a waiting job, ask a running one to stop.").add_argument(
             "--reason", default=""
         )
@@ -226,6 +228,16 @@ def _print_entry(entry: dict[str, Any]) -> None:
         text.append(f"{entry['stream']:<8}", style="dim")
     text.append(entry["message"], style=SEVERITY_STYLES.get(entry["severity"], "") if entry["stream"] == "log" else "")
     printing.console().print(text, soft_wrap=True)
+
+
+def explain_job(options: dict[str, Any]) -> None:
+    """Print every reason for which a job waits."""
+    reasons = explain.why(principal_of(options), options["number"])
+    if options["json"]:
+        printing.print_json([asdict(reason) for reason in reasons])
+        return
+    for reason in reasons:
+        printing.console().print(Text(f"#{options['number']}: ", style="bold") + Text(reason.message), soft_wrap=True)
 
 
 def cancel(options: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
-"""jobsite programs: load them from a file, look at them."""
+"""jobsite programs: load them from a file, look at them, pause and terminate them."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from rich.text import Text
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import Invalid
-from programs import definitions, registration, submission
+from programs import definitions, pausing, registration, submission
 from programs.durations import format_duration
 from programs.models import Program
 
@@ -26,19 +28,43 @@ COLUMNS = {
 }
 
 
+ACTS = (
+    ("pause", pausing.pause_program, "Let the jobs of a program wait.", "is paused; its jobs wait"),
+    ("resume", pausing.resume_program, "Let a paused program go on.", "goes on"),
+    (
+        "terminate",
+        pausing.terminate_program,
+        "Stop what runs by itself: the jobs of its schedules. Those that people submit still run.",
+        "is terminated; the waiting jobs of its schedules are canceled",
+    ),
+    (
+        "reactivate",
+        pausing.reactivate_program,
+        "Let a terminated program run by itself again, its failures in a row forgotten.",
+        "is active again",
+    ),
+)
+
+
 class Command(GroupCommand):
     """Entry point."""
 
     help = "The programs of a tenant."
 
     def add_commands(self) -> None:
-        """load, list and show."""
+        """load, list, show; pause, resume, terminate and reactivate."""
         load = self.sub("load", load_file, "Make the programs be as a TOML file says; the same again changes nothing.")
         load.add_argument("file", metavar="FILE")
         self.sub("list", list_programs, "The programs of the tenant.", json=True)
         self.sub("show", show_program, "One program with its schema and actions.", json=True).add_argument(
             "code", metavar="CODE"
         )
+        for name, act, what, said in ACTS:
+            parser = self.sub(name, partial(steer, act, said), what)
+            parser.add_argument("code", metavar="CODE")
+            parser.add_argument("--reason", default="")
+            if name == "pause":
+                parser.add_argument("--until", metavar="TIME", help="let it go on by itself then")
 
 
 def load_file(options: dict[str, Any]) -> None:
@@ -122,3 +148,10 @@ def _shape(row: Program, language: str) -> dict[str, Any]:
             for action in row.actions.all()
         ],
     }
+
+
+def steer(act: Callable[..., Program], said: str, options: dict[str, Any]) -> None:
+    """Pause, resume, terminate or reactivate one program."""
+    given = {name: options[name] for name in ("reason", "until") if options.get(name) is not None}
+    program = act(principal_of(options), options["code"], **given)
+    printing.console().print(f"{program.code} {said}")

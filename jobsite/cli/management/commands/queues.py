@@ -1,4 +1,4 @@
-"""jobsite queues: what waits, since when, and who serves it."""
+"""jobsite queues: what waits, since when, and who serves it; pause a queue and let it go on."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ from django.conf import settings
 
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
-from programs import presentation
+from programs import pausing, presentation
+from programs.principals import Principal
 
 COLUMNS = {
     "queue": "queue",
@@ -25,8 +26,18 @@ class Command(GroupCommand):
     help = "The queues of this installation."
 
     def add_commands(self) -> None:
-        """list."""
+        """list, pause and resume."""
         self.sub("list", list_queues, "Depth, age of the oldest, running jobs, workers, broker.", json=True)
+        for name, run, what in (
+            ("pause", pause_queue, "Let the jobs of a queue wait; what runs goes on to its end."),
+            ("resume", resume_queue, "Let a paused queue go on."),
+        ):
+            parser = self.sub(name, run, what)
+            parser.add_argument("queue", metavar="Q")
+            parser.add_argument("--only-tenant", action="store_true", help="for this tenant, not for everybody")
+            parser.add_argument("--reason", default="")
+            if name == "pause":
+                parser.add_argument("--until", metavar="TIME", help="let it go on by itself then")
 
 
 def list_queues(options: dict[str, Any]) -> None:
@@ -39,3 +50,21 @@ def list_queues(options: dict[str, Any]) -> None:
     printing.print_table(rows, COLUMNS, empty="No queues.", right=["depth", "oldest", "running", "workers"])
     if not any(item["workers"] for item in items):
         printing.console().print("\n[yellow]No worker serves any queue.[/] Start one with: jobsite up")
+
+
+def pause_queue(options: dict[str, Any]) -> None:
+    """Pause one."""
+    principal, whole = principal_of(options), not options["only_tenant"]
+    pausing.pause_queue(principal, options["queue"], whole=whole, reason=options["reason"], until=options["until"])
+    printing.console().print(f"queue {options['queue']} is paused{_for_whom(principal, whole)}; its jobs wait")
+
+
+def resume_queue(options: dict[str, Any]) -> None:
+    """Resume one."""
+    principal, whole = principal_of(options), not options["only_tenant"]
+    pausing.resume_queue(principal, options["queue"], whole=whole, reason=options["reason"])
+    printing.console().print(f"queue {options['queue']} goes on{_for_whom(principal, whole)}")
+
+
+def _for_whom(principal: Principal, whole: bool) -> str:
+    return " for every tenant" if whole else f" for tenant {principal.tenant.code}"

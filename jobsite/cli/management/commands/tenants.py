@@ -8,7 +8,7 @@ from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.tenants import setup
 from jobsite.tenants.models import SYSTEM, Tenant
-from programs import audit, steering
+from programs import audit, pausing
 
 COLUMNS = {
     "code": "tenant",
@@ -39,6 +39,8 @@ class Command(GroupCommand):
             parser = self.sub(name, run, what, tenant=False)
             parser.add_argument("tenant", metavar="CODE")
             parser.add_argument("--reason", default="")
+            if name == "suspend":
+                parser.add_argument("--until", metavar="TIME", help="let it go on by itself then")
         self.sub("list", list_tenants, "The tenants.", tenant=False, json=True)
 
 
@@ -67,11 +69,11 @@ def list_tenants(options: dict[str, Any]) -> None:
 
 def suspend_tenant(options: dict[str, Any]) -> None:
     """Suspend one."""
-    steering.suspend_tenant(principal_of(options), reason=options["reason"])
+    pausing.suspend_tenant(principal_of(options), reason=options["reason"], until=options["until"])
     printing.console().print(f"tenant {options['tenant']} is suspended; its jobs wait")
 
 
 def resume_tenant(options: dict[str, Any]) -> None:
     """Resume one."""
-    steering.resume_tenant(principal_of(options), reason=options["reason"])
+    pausing.resume_tenant(principal_of(options), reason=options["reason"])
     printing.console().print(f"tenant {options['tenant']} goes on")

@@ -1,0 +1,149 @@
+"""Programs, queues, lanes and tenants are paused and go on; the jobs of a program leave their lanes, and come back."""
+
+from dataclasses import dataclass
+
+from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
+from jobsite.tenants.models import SYSTEM
+
+BATCH = 2_000
+
+_PAUSED = "paused_at = clock_timestamp(), paused_by = %(by)s, paused_reason = %(reason)s, paused_until = %(until)s"
+_GOES_ON = "paused_at = NULL, paused_by = '', paused_reason = '', paused_until = NULL"
+
+
+@dataclass(frozen=True)
+class Level:
+    """Where a pause is kept, and what people call it.
+
+    `kind` is what is paused, `whole` what the audit says before it; `tenant` and `name` say whose a row is, and
+    `paused` whether it is; `sets` and `clears` change what a column beside it says.
+    """
+
+    kind: str
+    table: str
+    tenant: str
+    name: str
+    whole: str = ""
+    paused: str = "paused_at IS NOT NULL"
+    sets: str = ""
+    clears: str = ""
+
+    @property
+    def verb(self) -> str:
+        """What is done to it."""
+        return "suspend" if self.kind == "tenant" else "pause"
+
+    @property
+    def state(self) -> str:
+        """What it is then."""
+        return "suspended" if self.kind == "tenant" else "paused"
+
+    def pause(self) -> str:
+        """Pauses the row `id`, unless it is."""
+        return f"UPDATE {self.table} SET {self.sets}{_PAUSED} WHERE id = %(id)s AND NOT ({self.paused})"
+
+    def resume(self) -> str:
+        """Lets the row `id` go on, if it is paused."""
+        return f"UPDATE {self.table} SET {self.clears}{_GOES_ON} WHERE id = %(id)s AND {self.paused}"
+
+    def end(self) -> str:
+        """Lets every row go on whose pause has reached its end, and writes it into the audit."""
+        return f"""
+            WITH ended AS (
+                UPDATE {self.table} SET {self.clears}{_GOES_ON}
+                WHERE {self.paused} AND paused_until <= clock_timestamp()
+                RETURNING {self.tenant} AS tenant_id, {self.name} AS name
+            )
+            INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason)
+            SELECT tenant_id, 'system', 'sweep', 'resume {self.whole}{self.kind}', '{self.kind}', name,
+                   'the pause has reached its end'
+            FROM ended"""
+
+
+PROGRAM = Level(
+    "program",
+    "jobsite_program",
+    "tenant_id",
+    "code",
+    paused="status = 'PAUSED'",
+    sets="status = 'PAUSED', updated_at = clock_timestamp(), ",
+    clears="status = 'ACTIVE', updated_at = clock_timestamp(), ",
+)
+QUEUE = Level(
+    "queue", "jobsite_queue", f"(SELECT id FROM jobsite_tenant WHERE code = '{SYSTEM}')", "name", whole="whole "
+)
+LANE = Level("queue", "jobsite_lane", "tenant_id", "(SELECT name FROM jobsite_queue q WHERE q.id = queue_id)")
+TENANT = Level(
+    "tenant",
+    "jobsite_tenant",
+    "id",
+    "code",
+    paused="status = 'SUSPENDED'",
+    sets="status = 'SUSPENDED', ",
+    clears="status = 'ACTIVE', ",
+)
+
+# By the index job_open, a batch behind the other, so that each open row of the tenant is read once.
+BLOCK = """
+WITH waiting AS MATERIALIZED (
+    SELECT number FROM jobsite_job
+    WHERE tenant_id = %(tenant)s AND status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING') AND number > %(after)s
+          AND program_id = %(program)s AND status IN ('PENDING', 'QUEUED') AND blocked IS NULL
+    ORDER BY number LIMIT %(batch)s FOR NO KEY UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE jobsite_job j SET status = 'PENDING', queued_at = NULL, blocked = 'PAUSED'
+    FROM waiting WHERE j.number = waiting.number
+)
+SELECT count(*), max(number) FROM waiting
+"""
+# By the index job_waits_for_its_program.
+UNBLOCK = """
+WITH going_on AS MATERIALIZED (
+    SELECT j.number FROM jobsite_program p JOIN jobsite_job j ON j.program_id = p.id
+    WHERE (%(program)s::bigint IS NULL OR p.id = %(program)s)
+          AND p.status <> 'PAUSED' AND j.status = 'PENDING' AND j.blocked = 'PAUSED'
+    LIMIT %(batch)s FOR NO KEY UPDATE OF j SKIP LOCKED
+)
+UPDATE jobsite_job j SET blocked = NULL FROM going_on WHERE j.number = going_on.number
+RETURNING j.number, j.queue_id
+"""
+CANCEL_AUTOMATIC = """
+WITH waiting AS MATERIALIZED (
+    SELECT number FROM jobsite_job
+    WHERE tenant_id = %(tenant)s AND status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING') AND number > %(after)s
+          AND program_id = %(program)s AND status IN ('PENDING', 'QUEUED') AND trigger = 'AUTOMATIC'
+    ORDER BY number LIMIT %(batch)s FOR NO KEY UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE jobsite_job j SET status = 'CANCELED', finished_at = clock_timestamp(), blocked = NULL,
+           cancel_requested_at = clock_timestamp(), cancel_requested_by = %(by)s, cancel_reason = %(reason)s
+    FROM waiting WHERE j.number = waiting.number
+)
+SELECT count(*), max(number) FROM waiting
+"""
+
+
+@failpoint("block")
+def block(cursor: Cursor, *, tenant_id: int, program_id: int, after: int = 0) -> int | None:
+    """Take a batch of a paused program's waiting jobs out of their lanes: the last number, None when all are out."""
+    cursor.execute(BLOCK, {"tenant": tenant_id, "program": program_id, "after": after, "batch": BATCH})
+    count, last = cursor.fetchone()
+    return last if count == BATCH else None
+
+
+@failpoint("unpause")
+def unblock(cursor: Cursor, *, program_id: int | None = None) -> list[tuple[int, int]]:
+    """Bring a batch of jobs whose program goes on, or of this one, back into their lanes: (number, queue id)."""
+    cursor.execute(UNBLOCK, {"program": program_id, "batch": BATCH})
+    return [(number, queue_id) for number, queue_id in cursor.fetchall()]
+
+
+@failpoint("cancel_automatic")
+def cancel_automatic(
+    cursor: Cursor, *, tenant_id: int, program_id: int, by: str, reason: str, after: int = 0
+) -> int | None:
+    """Cancel a batch of the waiting jobs that schedules made of a terminated program, as `block` goes through them."""
+    values = {"tenant": tenant_id, "program": program_id, "after": after, "batch": BATCH, "by": by, "reason": reason}
+    cursor.execute(CANCEL_AUTOMATIC, values)
+    count, last = cursor.fetchone()
+    return last if count == BATCH else None

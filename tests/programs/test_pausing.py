@@ -1,0 +1,300 @@
+"""Pausing programs, queues and tenants: one model, permitted, audited, and nothing that waits is lost."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from programs import pausing, principals, sweeps
+from programs.models import AuditEntry, Job, Lane, Program, Queue
+from programs.transitions import pause as pause_transition
+from programs.transitions.dispatch import wake
+from tests.programs.conftest import claim_all
+
+pytestmark = pytest.mark.django_db(transaction=True)
+IN_AN_HOUR = datetime.now(UTC) + timedelta(hours=1)
+
+
+@pytest.fixture
+def alices_hand(tenant, alice):
+    return principals.of_user(alice, tenant, door="admin")
+
+
+@pytest.fixture
+def bobs_hand(tenant, bob):
+    return principals.of_user(bob, tenant, door="api")
+
+
+@pytest.fixture
+def charlies_hand(other_tenant, charlie):
+    return principals.of_user(charlie, other_tenant)
+
+
+def refused(kind, code):
+    return pytest.raises(kind, check=lambda refusal: refusal.code == code)
+
+
+def waiting(*numbers):
+    return {number: (job.status, job.blocked) for number in numbers if (job := Job.objects.get(number=number))}
+
+
+def entries():
+    return list(AuditEntry.objects.order_by("id").values_list("actor", "action", "target", "reason"))
+
+
+# ---- programs --------------------------------------------------------------------------------------------
+
+
+def test_a_paused_programs_jobs_leave_their_lanes_and_come_back(jobs, define, alices_hand, broker):
+    mine, others = define("mine"), define("others")
+    pending, queued, other = jobs.pending(mine), jobs.queued(mine), jobs.pending(others)
+    later, kept = jobs.pending(mine, scheduled_at=IN_AN_HOUR), jobs.pending(mine, hold_by="bob")
+    running = jobs.running(mine).number
+
+    pausing.pause_program(alices_hand, "mine", reason="the mainframe is down", until=IN_AN_HOUR)
+
+    away = {pending: ("PENDING", "PAUSED"), queued: ("PENDING", "PAUSED")}
+    unmoved = {
+        later: ("PENDING", "SCHEDULED"),
+        kept: ("PENDING", "HELD"),
+        running: ("RUNNING", None),
+        other: ("PENDING", None),
+    }
+    assert waiting(*away, *unmoved) == away | unmoved
+    program = Program.objects.get(code="mine")
+    assert (program.status, program.paused_by, program.paused_reason) == ("PAUSED", "alice", "the mainframe is down")
+    assert program.paused_until == IN_AN_HOUR
+
+    pausing.resume_program(alices_hand, "mine")
+
+    assert waiting(pending, queued) == {pending: ("QUEUED", None), queued: ("QUEUED", None)}
+    program.refresh_from_db()
+    assert (program.status, program.paused_at, program.paused_until) == ("ACTIVE", None, None)
+    assert entries()[-2:] == [
+        ("alice", "pause program", "mine", "the mainframe is down"),
+        ("alice", "resume program", "mine", ""),
+    ]
+
+
+def test_a_backlog_is_moved_in_batches_each_row_looked_at_once(jobs, define, alices_hand, monkeypatch):
+    monkeypatch.setattr(pause_transition, "BATCH", 3)
+    program = define("mine")
+    numbers = jobs.many(8, program)
+
+    pausing.pause_program(alices_hand, "mine")
+    assert set(waiting(*numbers).values()) == {("PENDING", "PAUSED")}
+
+    pausing.resume_program(alices_hand, "mine")
+    assert not Job.objects.filter(blocked="PAUSED").exists()
+
+
+def test_what_comes_while_a_program_is_paused_waits_too(jobs, define, alices_hand, worker):
+    program = define("mine")
+    queued = jobs.queued(program)
+    pausing.pause_program(alices_hand, "mine")
+    # As a message that was late: its row is QUEUED again behind the pause's back.
+    jobs.set(queued, "status = 'QUEUED', blocked = NULL")
+
+    assert claim_all(jobs.cursor, [queued], worker) == []
+
+    assert set(waiting(queued, jobs.pending(program)).values()) == {("PENDING", "PAUSED")}
+
+
+@pytest.mark.parametrize(
+    ("status", "act", "allowed"),
+    [
+        ("ACTIVE", pausing.pause_program, True),
+        ("ACTIVE", pausing.resume_program, False),
+        ("ACTIVE", pausing.terminate_program, True),
+        ("ACTIVE", pausing.reactivate_program, False),
+        ("PAUSED", pausing.pause_program, False),
+        ("PAUSED", pausing.resume_program, True),
+        ("PAUSED", pausing.terminate_program, True),
+        ("PAUSED", pausing.reactivate_program, False),
+        ("TERMINATED", pausing.pause_program, False),
+        ("TERMINATED", pausing.resume_program, False),
+        ("TERMINATED", pausing.terminate_program, False),
+        ("TERMINATED", pausing.reactivate_program, True),
+    ],
+)
+def test_what_can_be_done_to_a_program_follows_from_its_status(define, alices_hand, status, act, allowed):
+    define("mine")
+    Program.objects.update(status=status)
+
+    if allowed:
+        act(alices_hand, "mine")
+        assert len(entries()) == 2  # one is of loading it
+        return
+    with refused(Conflict, "invalid_transition"):
+        act(alices_hand, "mine")
+    assert Program.objects.get(code="mine").status == status
+    assert len(entries()) == 1
+
+
+def test_to_terminate_cancels_what_schedules_made_and_leaves_what_people_submitted(jobs, define, alices_hand):
+    program = define("mine")
+    automatic = [
+        jobs.pending(program, trigger="AUTOMATIC"),
+        jobs.queued(program, trigger="AUTOMATIC"),
+        jobs.pending(program, trigger="AUTOMATIC", scheduled_at=IN_AN_HOUR),
+    ]
+    running, manual = jobs.running(program, trigger="AUTOMATIC").number, jobs.pending(program)
+    others = jobs.pending(define("others"), trigger="AUTOMATIC")
+
+    pausing.terminate_program(alices_hand, "mine", reason="wrong data")
+
+    assert {jobs.status(number) for number in automatic} == {"CANCELED"}
+    assert [jobs.status(number) for number in (running, manual, others)] == ["RUNNING", "PENDING", "PENDING"]
+    row = jobs.row(automatic[0])
+    assert (row.cancel_requested_by, row.cancel_reason) == ("alice", "wrong data")
+
+
+def test_to_reactivate_forgets_the_failures(define, alices_hand):
+    define("mine", max_consecutive_failures=3)
+    Program.objects.update(status="TERMINATED", consecutive_failures=3)
+
+    pausing.reactivate_program(alices_hand, "mine")
+
+    program = Program.objects.get(code="mine")
+    assert (program.status, program.consecutive_failures) == ("ACTIVE", 0)
+
+
+PROGRAM_ACTS = [
+    pausing.pause_program,
+    pausing.resume_program,
+    pausing.terminate_program,
+    pausing.reactivate_program,
+]
+
+
+@pytest.mark.parametrize("act", PROGRAM_ACTS, ids=lambda act: act.__name__)
+def test_only_admins_of_its_tenant_steer_a_program(define, bobs_hand, charlies_hand, act):
+    define("mine")
+
+    with refused(Forbidden, "missing_scope"):
+        act(bobs_hand, "mine")
+    with refused(NotFound, "not_found"):
+        act(charlies_hand, "mine")
+
+    assert Program.objects.get(code="mine").status == "ACTIVE"
+
+
+# ---- queues ----------------------------------------------------------------------------------------------
+
+
+def test_a_tenants_pause_of_a_queue_is_that_tenants(jobs, define, alices_hand, charlies_hand, broker):
+    number = jobs.pending(define("mine"))
+    wake(jobs.cursor, [number])
+
+    pausing.pause_queue(alices_hand, "default", reason="later", until=IN_AN_HOUR)
+
+    lane = Lane.objects.get(tenant=alices_hand.tenant, queue__name="default")
+    assert (lane.paused_by, lane.paused_reason, lane.paused_until) == ("alice", "later", IN_AN_HOUR)
+    assert Queue.objects.get(name="default").paused_at is None
+    assert not Lane.objects.filter(tenant=charlies_hand.tenant).exists()
+    sweeps.run_all()
+    assert jobs.status(number) == "PENDING"
+    with refused(Conflict, "invalid_transition"):
+        pausing.pause_queue(alices_hand, "default")
+
+    pausing.resume_queue(alices_hand, "default")
+
+    assert jobs.status(number) == "QUEUED"
+    with refused(Conflict, "invalid_transition"):
+        pausing.resume_queue(alices_hand, "default")
+
+
+def test_the_whole_of_a_queue_is_the_platforms(jobs, define, operator, alices_hand, broker):
+    number = jobs.pending(define("mine"))
+    wake(jobs.cursor, [number])
+    with refused(Forbidden, "platform_only"):
+        pausing.pause_queue(alices_hand, "default", whole=True)
+
+    pausing.pause_queue(operator, "default", whole=True, reason="the broker moves")
+    sweeps.run_all()
+    assert jobs.status(number) == "PENDING"
+    with refused(Forbidden, "platform_only"):
+        pausing.resume_queue(alices_hand, "default", whole=True)
+    pausing.resume_queue(operator, "default", whole=True)
+
+    assert jobs.status(number) == "QUEUED"
+    assert [entry[1] for entry in entries()[-2:]] == ["pause whole queue", "resume whole queue"]
+
+
+def test_to_pause_a_queue_takes_jobs_admin_and_a_queue(bobs_hand, alices_hand):
+    with refused(Forbidden, "missing_scope"):
+        pausing.pause_queue(bobs_hand, "default")
+    with refused(NotFound, "not_found"):
+        pausing.pause_queue(alices_hand, "nowhere")
+
+
+# ---- tenants ---------------------------------------------------------------------------------------------
+
+
+def test_only_the_platform_suspends_a_tenant_and_resumes_it(jobs, operator, alices_hand, tenant, broker):
+    number = jobs.pending()
+    wake(jobs.cursor, [number])
+    with refused(Forbidden, "platform_only"):
+        pausing.suspend_tenant(alices_hand)
+
+    pausing.suspend_tenant(operator, reason="unpaid")
+    tenant.refresh_from_db()
+    assert (tenant.status, tenant.paused_reason) == ("SUSPENDED", "unpaid")
+    sweeps.run_all()
+    assert jobs.status(number) == "PENDING"
+    with refused(Conflict, "invalid_transition"):
+        pausing.suspend_tenant(operator)
+    with refused(Forbidden, "platform_only"):
+        pausing.resume_tenant(alices_hand)
+    pausing.resume_tenant(operator)
+
+    tenant.refresh_from_db()
+    assert (tenant.status, tenant.paused_at, tenant.paused_reason) == ("ACTIVE", None, "")
+    assert jobs.status(number) == "QUEUED"
+    with refused(Conflict, "invalid_transition"):
+        pausing.resume_tenant(operator)
+
+
+# ---- ends by themselves ----------------------------------------------------------------------------------
+
+
+def test_a_pause_ends_by_itself_when_its_time_has_come(jobs, define, alices_hand, operator, broker):
+    number = jobs.pending(define("mine"))
+    pausing.pause_program(alices_hand, "mine", until=IN_AN_HOUR)
+    pausing.pause_queue(alices_hand, "default", until=IN_AN_HOUR)
+    pausing.pause_queue(operator, "default", whole=True, until=IN_AN_HOUR)
+    pausing.suspend_tenant(operator, until=IN_AN_HOUR)
+    sweeps.run_all()
+    assert waiting(number) == {number: ("PENDING", "PAUSED")}
+
+    for table in ("program", "lane", "queue", "tenant"):
+        jobs.cursor.execute(f"UPDATE jobsite_{table} SET paused_until = now() WHERE paused_until IS NOT NULL")
+    assert sweeps.run_all()["ended_pauses"] == 4
+    sweeps.run_all()
+
+    assert waiting(number) == {number: ("QUEUED", None)}
+    assert {entry[:3] for entry in entries() if entry[0] == "system"} == {
+        ("system", "resume program", "mine"),
+        ("system", "resume queue", "default"),
+        ("system", "resume whole queue", "default"),
+        ("system", "resume tenant", "acme"),
+    }
+
+
+def test_a_pause_without_an_end_does_not_end(define, alices_hand):
+    define("mine")
+    pausing.pause_program(alices_hand, "mine")
+
+    assert sweeps.run_all()["ended_pauses"] == 0
+
+    assert Program.objects.get(code="mine").status == "PAUSED"
+
+
+@pytest.mark.parametrize("until", ["2020-01-01T00:00:00Z", "tomorrow", "2026-13-01T00:00:00Z"])
+def test_an_end_that_makes_no_sense_pauses_nothing(define, alices_hand, until):
+    define("mine")
+
+    with refused(Invalid, "invalid_time"):
+        pausing.pause_program(alices_hand, "mine", until=until)
+
+    assert Program.objects.get(code="mine").status == "ACTIVE"
