@@ -10,6 +10,7 @@ from jobsite import brokers
 from jobsite.database import Cursor, prepared_cursor
 from jobsite.logs import get_logger
 from programs.transitions import dispatch as transition
+from programs.transitions import overlap
 from programs.transitions.dispatch import Dispatched
 from programs.transitions.submit import Offered
 
@@ -78,6 +79,25 @@ def top_up(cursor: Cursor, queue_id: int) -> None:
     """Fill the window of a queue again, behind jobs that have ended, once it is half empty."""
     if transition.is_wanted(cursor, queue_id=queue_id, enough=_enough.get(queue_id, 0)):
         dispatch(cursor, queue_id)
+
+
+def after_commit_let_in(numbers: Sequence[int]) -> None:
+    """Give new jobs of QUEUE keys their turn, where the key is free, once the caller's transaction has committed."""
+
+    def send() -> None:
+        with prepared_cursor() as cursor:
+            let_in(cursor, numbers)
+
+    transaction.on_commit(send, robust=True)
+
+
+def let_in(cursor: Cursor, numbers: Sequence[int] | None = None) -> None:
+    """Send on the next job of each key that is free: of these jobs' keys, or of all."""
+    by_queue: dict[int, list[int]] = {}
+    for number, queue_id in overlap.let_in(cursor, numbers):
+        by_queue.setdefault(queue_id, []).append(number)
+    for queue_id, ready in sorted(by_queue.items()):
+        wake_and_dispatch(cursor, ready, queue_id)
 
 
 def dispatch(cursor: Cursor, queue_id: int) -> None:

@@ -42,7 +42,7 @@ def run(numbers: Sequence[int], *, message: UUID) -> int:
             _run_all(group)
     refused = set(numbers) - {job.number for job in claimed}
     for queue_id in {job.queue_id for job in claimed}:
-        _top_up(queue_id, refused)
+        _top_up(queue_id, refused, [job.number for job in claimed if job.holds_key])
     measures.store_if_due()
     return len(claimed)
 
@@ -176,14 +176,16 @@ def _runner(step: Step) -> Runner:
         raise UnknownAction(f"of kind {step.kind}") from None
 
 
-def _top_up(queue_id: int, refused: Collection[int]) -> None:
-    """Fill the window behind finished jobs.
+def _top_up(queue_id: int, refused: Collection[int], keys_of: Sequence[int]) -> None:
+    """Fill the window behind finished jobs, and let in who waited for one of them.
 
     What the manager's limit did not let through with them may go now. Where nothing was let through nobody has
     made room: what was refused then is the sweep's.
     """
     try:
         with workers.connection().cursor() as cursor:
+            if keys_of:
+                dispatch.let_in(cursor, keys_of)
             if refused:
                 dispatch.wake_and_dispatch(cursor, list(refused), queue_id)
             else:

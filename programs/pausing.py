@@ -123,6 +123,7 @@ def _bring_back(program: Program) -> None:
             if not back:
                 break
             wake(cursor, [number for number, _ in back])
+            dispatch.let_in(cursor, [number for number, _ in back])
     _dispatch([program.queue_id])
 
 

@@ -12,7 +12,6 @@ from jobsite.errors import Forbidden, Invalid, NotFound
 from programs import audit, queues
 from programs.actions import UnknownAction, python, templates
 from programs.definitions import ActionDefinition, ProgramDefinition
-from programs.lifecycle import Overlap
 from programs.models import Action, Program, Queue
 from programs.principals import Principal
 
@@ -47,8 +46,6 @@ def _check(principal: Principal, definition: ProgramDefinition) -> None:
     where = f'program "{definition.code}"'
     if definition.scope == "SYSTEM":
         raise Invalid(f"{where}: scope SYSTEM is for the programs that come with jobsite")
-    if definition.overlap is Overlap.QUEUE:
-        raise Invalid(f'{where}: overlap = "QUEUE" is not supported by this version; use ALLOW or REJECT')
     for number, action in enumerate(definition.actions, start=1):
         at = f"{where}: action {number}"
         if action.kind == "python":

@@ -11,7 +11,7 @@ from jobsite.database import Cursor
 from jobsite.errors import Conflict, Invalid, NotFound
 from programs import audit, dispatch, times
 from programs.asking import check_reason, end_of
-from programs.lifecycle import TERMINAL, Status, Trigger
+from programs.lifecycle import TERMINAL, Overlap, Status, Trigger
 from programs.models import Job
 from programs.principals import Principal
 from programs.transitions import cancel as cancel_transition
@@ -98,6 +98,8 @@ def release(principal: Principal, number: int, *, reason: str = "") -> None:
             raise Conflict(f"job {number} is not held", code="invalid_transition")
         audit.record(cursor, principal, "release", "job", str(number), reason, {"hold_reason": job.hold_reason}, None)
         dispatch.after_commit(number, job.queue_id)
+        if job.overlap_policy == Overlap.QUEUE:
+            dispatch.after_commit_let_in([number])
 
 
 def expire_stuck(

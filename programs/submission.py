@@ -100,10 +100,12 @@ def submit_many_as(principal: Principal, jobs: Iterable[Mapping[str, Any]]) -> l
         raise Invalid(f"more than {MAX_JOBS:,} jobs; submit them in several calls", code="too_many_jobs")
     for _ in range(TRIES):
         with transaction.atomic():
-            numbers, first_ready = _all_inserted(principal, wanted)
+            numbers, first_ready, waiting = _all_inserted(principal, wanted)
             if None not in numbers:
                 for queue_id, number in first_ready.items():
                     dispatch.after_commit(number, queue_id, is_first_of_many=True)
+                if waiting:
+                    dispatch.after_commit_let_in(waiting)
                 return [number for number in numbers if number is not None]
             transaction.set_rollback(True)
         # Some program was edited meanwhile, or a job in our way has just ended.
@@ -115,8 +117,11 @@ _Prepared = list[tuple[NewJob, list[str]]]
 _Wanted = tuple["_Known", Mapping[str, Any], Options]
 
 
-def _all_inserted(principal: Principal, jobs: Sequence[Mapping[str, Any]]) -> tuple[list[int | None], dict[int, int]]:
-    """The numbers, None for a job that nothing accounts for; and the first ready number of each queue."""
+_AllInserted = tuple[list[int | None], dict[int, int], list[int]]
+
+
+def _all_inserted(principal: Principal, jobs: Sequence[Mapping[str, Any]]) -> _AllInserted:
+    """The numbers (None where nothing accounts for a job), the first ready one of each queue, what waits for a key."""
     errors: list[dict[str, str]] = []
     wanted: list[_Wanted] = []
     for place, job in enumerate(jobs):
@@ -181,9 +186,10 @@ def _at(place: int, error: Invalid) -> list[dict[str, str]]:
     return [{"pointer": f"/jobs/{place}/parameters{one['pointer']}", "message": one["message"]} for one in inner]
 
 
-def _accounted_for(inserted: Iterable[tuple[_Prepared, list[Inserted]]]) -> tuple[list[int | None], dict[int, int]]:
+def _accounted_for(inserted: Iterable[tuple[_Prepared, list[Inserted]]]) -> _AllInserted:
     numbers: list[int | None] = []
     first_ready: dict[int, int] = {}
+    waiting: list[int] = []
     for prepared, rows in inserted:
         by_place = {row.position: row for row in rows}
         for place, (new, request) in enumerate(prepared):
@@ -191,6 +197,8 @@ def _accounted_for(inserted: Iterable[tuple[_Prepared, list[Inserted]]]) -> tupl
                 numbers.append(row.number)
                 if row.blocked is None:
                     first_ready.setdefault(row.queue_id, row.number)
+                elif row.blocked == "OVERLAP":
+                    waiting.append(row.number)
                 continue
             try:
                 earlier = _earlier(new, request)
@@ -198,7 +206,7 @@ def _accounted_for(inserted: Iterable[tuple[_Prepared, list[Inserted]]]) -> tupl
                 error.args = (f"/jobs/{len(numbers)}: {error}",)
                 raise
             numbers.append(earlier.number if earlier else None)
-    return numbers, first_ready
+    return numbers, first_ready, waiting
 
 
 def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options: Options = DEFAULTS) -> Job:
@@ -373,6 +381,8 @@ def _accepted(row: Inserted, principal: Principal, program: Program) -> Job:
             dispatch.follow_up(row)
         else:
             dispatch.after_commit(row.number, row.queue_id)
+    elif row.blocked == "OVERLAP":
+        dispatch.after_commit_let_in([row.number])
     return job
 
 

@@ -16,7 +16,7 @@ from jobsite.database import Connection, Cursor
 from jobsite.logs import get_logger
 from programs import dispatch, pausing, workers
 from programs.transitions import dispatch as dispatch_transition
-from programs.transitions import hold, pause, reap
+from programs.transitions import hold, overlap, pause, reap
 from programs.transitions.reap import Reaped
 
 log = get_logger(__name__)
@@ -110,7 +110,8 @@ def all_sweeps() -> tuple[Sweep, ...]:
 
 def _due(cursor: Cursor) -> int:
     """PENDING rows that became due go to their lanes; every queue that has something ready is dispatched."""
-    ready = hold.unblock(cursor) + pause.unblock(cursor)
+    moved = hold.unblock(cursor) + pause.unblock(cursor)
+    ready = moved + overlap.let_in(cursor)
     if ready:
         dispatch_transition.wake(cursor, [number for number, _ in ready])
     open_lanes(cursor)

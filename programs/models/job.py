@@ -154,6 +154,11 @@ class Job(models.Model):
                 condition=Q(status="PENDING", blocked__in=["PAUSED", "OVERLAP"]),
                 name="job_waits_for_its_program",
             ),
+            models.Index(
+                fields=["program", "overlap_key", "scheduled_at", "number"],
+                condition=Q(status="PENDING", overlap_policy="QUEUE"),
+                name="job_waits_for_its_key",
+            ),
             models.Index(fields=["queue", "queued_at"], condition=Q(status="QUEUED"), name="job_queued"),
             # Not on lock_expires_at: a renewal changes it, and so stays a heap-only update.
             models.Index(fields=["lock_owner"], condition=Q(status="RUNNING"), name="job_running_by_owner"),

@@ -12,7 +12,10 @@ from jobsite.failpoints import failpoint
 
 @dataclass(frozen=True)
 class Claimed:
-    """A job that this worker holds, with all that running it takes but the program's definition."""
+    """A job that this worker holds, with all that running it takes but the program's definition.
+
+    `holds_key` says that others may wait for its end (overlap QUEUE).
+    """
 
     number: int
     token: UUID
@@ -25,6 +28,7 @@ class Claimed:
     program_id: int
     program_version: int
     counts_failures: bool
+    holds_key: bool
     queue_id: int
     parameters: dict[str, Any]
     context_key: UUID
@@ -92,11 +96,11 @@ WITH wanted AS MATERIALIZED (
     FROM decided
     WHERE j.number = decided.number AND j.status = %(queued)s
     RETURNING decided.runs, j.number, decided.token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id,
-              decided.tenant, j.program_id, decided.program_version, decided.counts_failures, j.queue_id,
-              j.parameters, j.context_id, j.claimed_at
+              decided.tenant, j.program_id, decided.program_version, decided.counts_failures,
+              j.overlap_policy = 'QUEUE' AS holds_key, j.queue_id, j.parameters, j.context_id, j.claimed_at
 )
 SELECT number, token, fence, attempts, losses, returns, tenant_id, tenant, program_id, program_version,
-       counts_failures, queue_id, parameters, context_id, claimed_at
+       counts_failures, holds_key, queue_id, parameters, context_id, claimed_at
 FROM moved WHERE runs ORDER BY number
 """
 
@@ -118,12 +122,14 @@ WHERE j.number = %(number)s AND j.status = %(queued)s AND p.id = j.program_id AN
                       WHERE l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id AND l.paused_at IS NOT NULL)
       AND j.due_at <= clock_timestamp()
 RETURNING j.number, j.lock_token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, t.code, j.program_id,
-          p.version, p.max_consecutive_failures IS NOT NULL, j.queue_id, j.parameters, j.context_id, j.claimed_at
+          p.version, p.max_consecutive_failures IS NOT NULL, j.overlap_policy = 'QUEUE', j.queue_id, j.parameters,
+          j.context_id, j.claimed_at
 """
 
 READ_BACK = """
 SELECT j.number, j.lock_token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, t.code, j.program_id,
-       p.version, p.max_consecutive_failures IS NOT NULL, j.queue_id, j.parameters, j.context_id, j.claimed_at
+       p.version, p.max_consecutive_failures IS NOT NULL, j.overlap_policy = 'QUEUE', j.queue_id, j.parameters,
+       j.context_id, j.claimed_at
 FROM unnest(%s::bigint[], %s::uuid[]) AS c (number, token)
 JOIN jobsite_job j ON j.number = c.number AND j.lock_token = c.token
 JOIN jobsite_program p ON p.id = j.program_id

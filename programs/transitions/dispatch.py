@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from jobsite.database import Cursor, execute
 from jobsite.failpoints import failpoint
+from programs.transitions.overlap import HAS_ITS_TURN
 
 ADVISORY_CLASS = 0x6A6F62  # "job": our advisory locks' first key
 BRISK_SECONDS = 0.02
@@ -135,7 +136,7 @@ WITH gate AS MATERIALIZED (
     FROM ordered o CROSS JOIN bound JOIN jobsite_job j ON j.number = o.number
     WHERE o.place <= bound.most
           AND (o.place <= bound.certain OR (o.total_seconds <= bound.seconds AND o.total_messages <= bound.messages))
-          AND j.status = %(pending)s AND j.blocked IS NULL
+          AND j.status = %(pending)s AND j.blocked IS NULL AND {HAS_ITS_TURN.format(j="j")}
     ORDER BY j.number FOR NO KEY UPDATE OF j SKIP LOCKED
 ), moved AS (
     UPDATE jobsite_job j SET status = 'QUEUED', queued_at = clock_timestamp()

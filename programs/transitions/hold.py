@@ -5,6 +5,7 @@ from datetime import datetime
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
+from programs.transitions.overlap import TURN
 
 HOLD = """
 UPDATE jobsite_job SET status = 'PENDING', queued_at = NULL, blocked = 'HELD', hold_at = clock_timestamp(),
@@ -15,10 +16,10 @@ RETURNING number
 """
 
 # What the row waits for once it is no longer held is decided as at submission.
-_UNHOLD = """
+_UNHOLD = f"""
     hold_at = NULL, hold_by = '', hold_reason = '', hold_until = NULL,
     blocked = CASE WHEN j.due_at > clock_timestamp() THEN 'SCHEDULED'
-                   WHEN p.status = 'PAUSED' THEN 'PAUSED' END
+                   WHEN p.status = 'PAUSED' THEN 'PAUSED' ELSE {TURN.format(j="j")} END
 """
 RELEASE = f"""
 UPDATE jobsite_job j SET {_UNHOLD}
@@ -38,13 +39,13 @@ WHERE j.number = ended.number AND p.id = j.program_id
 RETURNING j.number
 """
 # PENDING rows that became due, a batch at a time, by the partial index job_due_later.
-UNBLOCK = """
+UNBLOCK = f"""
 WITH due AS MATERIALIZED (
     SELECT j.number, p.status AS program_status FROM jobsite_job j JOIN jobsite_program p ON p.id = j.program_id
     WHERE j.status = 'PENDING' AND j.blocked = 'SCHEDULED' AND j.due_at <= clock_timestamp()
     ORDER BY j.due_at LIMIT 1000 FOR NO KEY UPDATE OF j SKIP LOCKED
 )
-UPDATE jobsite_job j SET blocked = CASE WHEN due.program_status = 'PAUSED' THEN 'PAUSED' END
+UPDATE jobsite_job j SET blocked = CASE WHEN due.program_status = 'PAUSED' THEN 'PAUSED' ELSE {TURN.format(j="j")} END
 FROM due WHERE j.number = due.number
 RETURNING j.number, j.queue_id, j.blocked IS NULL
 """

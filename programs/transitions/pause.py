@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
 from jobsite.tenants.models import SYSTEM
+from programs.transitions.overlap import TURN
 
 BATCH = 2_000
 
@@ -98,14 +99,14 @@ WITH waiting AS MATERIALIZED (
 SELECT count(*), max(number) FROM waiting
 """
 # By the index job_waits_for_its_program.
-UNBLOCK = """
+UNBLOCK = f"""
 WITH going_on AS MATERIALIZED (
     SELECT j.number FROM jobsite_program p JOIN jobsite_job j ON j.program_id = p.id
     WHERE (%(program)s::bigint IS NULL OR p.id = %(program)s)
           AND p.status <> 'PAUSED' AND j.status = 'PENDING' AND j.blocked = 'PAUSED'
     LIMIT %(batch)s FOR NO KEY UPDATE OF j SKIP LOCKED
 )
-UPDATE jobsite_job j SET blocked = NULL FROM going_on WHERE j.number = going_on.number
+UPDATE jobsite_job j SET blocked = {TURN.format(j="j")} FROM going_on WHERE j.number = going_on.number
 RETURNING j.number, j.queue_id
 """
 CANCEL_AUTOMATIC = """

@@ -65,7 +65,7 @@ SELECT g.tenant_id, p.id, p.queue_id, g.trigger, coalesce(g.priority, p.priority
        greatest(g.scheduled_at, statement_timestamp()) - coalesce(g.priority, p.priority) * interval '60 seconds',
        CASE WHEN g.hold_by IS NOT NULL THEN 'HELD'
             WHEN g.scheduled_at > statement_timestamp() THEN 'SCHEDULED'
-            WHEN p.status = 'PAUSED' THEN 'PAUSED' END,
+            WHEN p.status = 'PAUSED' THEN 'PAUSED' WHEN g.overlap_policy = 'QUEUE' THEN 'OVERLAP' END,
        CASE WHEN g.hold_by IS NOT NULL THEN clock_timestamp() END, coalesce(g.hold_by, ''), g.hold_reason,
        g.overlap_policy, g.overlap_key, g.idempotency_key, g.fingerprint, g.retry_of, g.engine, clock_timestamp()
 FROM unnest(
@@ -99,7 +99,7 @@ WITH j AS MATERIALIZED (
                - coalesce(g.given_priority, p.priority) * interval '60 seconds' AS rank,
            CASE WHEN g.hold_by IS NOT NULL THEN 'HELD'
                 WHEN g.given_at > statement_timestamp() THEN 'SCHEDULED'
-                WHEN p.status = 'PAUSED' THEN 'PAUSED' END AS blocked,
+                WHEN p.status = 'PAUSED' THEN 'PAUSED' WHEN g.overlap_policy = 'QUEUE' THEN 'OVERLAP' END AS blocked,
            -- It will have the greatest number.
            'PENDING' AS status, {2**63 - 1} AS number, false AS alone, 0 AS losses, NULL AS parent_id
     FROM (SELECT
@@ -128,8 +128,7 @@ WITH j AS MATERIALIZED (
            j.overlap_policy, j.overlap_key, j.idempotency_key, j.fingerprint, j.retry_of, j.engine, clock_timestamp(),
            CASE WHEN goes THEN 'QUEUED' ELSE 'PENDING' END, CASE WHEN goes THEN clock_timestamp() END
     FROM j LEFT JOIN look ON true
-    -- Whether a QUEUE key is free is dispatch's to find out.
-    CROSS JOIN LATERAL (SELECT slots > queued AND NOT is_behind AND j.overlap_policy <> 'QUEUE' AS goes) decided
+    CROSS JOIN LATERAL (SELECT slots > queued AND NOT is_behind AS goes) decided
     ON CONFLICT DO NOTHING
     RETURNING number, queue_id, tenant_id, priority, blocked, scheduled_at, due_at, created_at, status
 )

@@ -17,7 +17,20 @@ from programs.dispatch import grouped
 from programs.invariants.looks import Look
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Overlap, Status, Trigger
 from programs.principals import Captured
-from programs.transitions import cancel, claim, dispatch, finish, give_back, hold, pause, reap, renew, start, submit
+from programs.transitions import (
+    cancel,
+    claim,
+    dispatch,
+    finish,
+    give_back,
+    hold,
+    overlap,
+    pause,
+    reap,
+    renew,
+    start,
+    submit,
+)
 from programs.transitions.dispatch import Dispatched
 from programs.transitions.finish import Held
 from programs.transitions.submit import NewJob
@@ -330,7 +343,7 @@ class Driver:
             self.same("submit", position in numbers, self.model.accepts(job))
             if position in numbers:
                 job.number = numbers[position]
-                job.blocked = "HELD" if held else self.model.why(job)
+                job.blocked = "HELD" if held else self.model.why_new(job)
                 self.model.jobs[job.number] = job
         return list(numbers.values())
 
@@ -344,9 +357,9 @@ class Driver:
         self.same("submit", offered is not None, self.model.accepts(job))
         if offered is None:
             return
-        job.number, job.blocked = offered.number, "HELD" if held else self.model.why(job)
+        job.number, job.blocked = offered.number, "HELD" if held else self.model.why_new(job)
         self.model.jobs[job.number] = job
-        would_be_sent = copy.deepcopy(self.model).offer(job.number) == "sent" and job.program.overlap != "QUEUE"
+        would_be_sent = copy.deepcopy(self.model).offer(job.number) == "sent"
         self.same("born queued", offered.is_queued, would_be_sent)
         if offered.is_queued:
             self.model.offer(job.number)
@@ -369,7 +382,7 @@ class Driver:
 
     def _new(self, job: Job, *, held: bool) -> NewJob:
         job.due = max(job.due, self.model.now)
-        later = job.due - self.model.now
+        later = job.scheduled = job.due - self.model.now
         return NewJob(
             tenant_id=self.world.tenants[job.program.tenant],
             program_id=job.program.id,
@@ -391,31 +404,17 @@ class Driver:
         self._offer(number)
 
     def _offer(self, number: int) -> None:
-        clashes = self.model.clashes([number])
-        would = copy.deepcopy(self.model).offer(number)
-        with self.expected("job_queue_key_once_among_active" if would == "sent" and clashes else None):
-            with self.brisk_for_half_a_tick():
-                offered = dispatch.offer(self.cursor, number=number, lock_seconds=reference.LOCK * TICK)
-            answer = {True: "room", False: "no"}[offered] if isinstance(offered, bool) else "sent"
-            self.same("offer", answer, self.model.offer(number))
-            if not isinstance(offered, bool):
-                self._publish([offered], together=False)
+        with self.brisk_for_half_a_tick():
+            offered = dispatch.offer(self.cursor, number=number, lock_seconds=reference.LOCK * TICK)
+        answer = {True: "room", False: "no"}[offered] if isinstance(offered, bool) else "sent"
+        self.same("offer", answer, self.model.offer(number))
+        if not isinstance(offered, bool):
+            self._publish([offered], together=False)
 
     @move
     def dispatch(self, queue: str, *, together: bool = False) -> list[int]:
         """Fill the window of a queue; `together` in one message, whoever should travel alone."""
-        self.cursor.execute("SAVEPOINT step")
-        try:
-            moved = dispatch.dispatch(
-                self.cursor, queue_id=self.world.queues[queue], lock_seconds=reference.LOCK * TICK
-            )
-        except psycopg.errors.UniqueViolation as error:
-            # One row that breaks a QUEUE key stops its whole batch, as yet.
-            self.world.back_to("step")
-            ready = [job.number for tenant in TENANTS for job in self.model.lane(queue, tenant)]
-            if error.diag.constraint_name != "job_queue_key_once_among_active" or not self.model.clashes(ready):
-                raise
-            return []
+        moved = dispatch.dispatch(self.cursor, queue_id=self.world.queues[queue], lock_seconds=reference.LOCK * TICK)
         numbers = [one.number for one in moved]
         if trouble := self.model.dispatch(queue, numbers):
             raise Broken("answer of dispatch", trouble)
@@ -427,6 +426,23 @@ class Driver:
     def _publish(self, moved: Sequence[Dispatched], *, together: bool) -> None:
         for jobs in [list(moved)] if together and moved else grouped(moved):
             self.bag.append(Message(self.new_id(), tuple(one.number for one in jobs)))
+
+    @move
+    def let_in(self, number: int | None = None) -> None:
+        """The next of each free key gets its turn: by the sweep, or of a job's key."""
+        before = copy.deepcopy(self.model)
+        let = [one for one, _ in overlap.let_in(self.cursor, None if number is None else [number])]
+        if number is not None:
+            key = before.jobs[number].program.id, before.jobs[number].key
+            others = {job.number for job in before.jobs.values() if (job.program.id, job.key) != key}
+            expected = [one for one in before.let_in() if one not in others]
+            for one in expected:
+                self.model.jobs[one].blocked = None
+        else:
+            expected = self.model.let_in()
+        self.same("let in", sorted(let), sorted(expected))
+        dispatch.wake(self.cursor, let)
+        self.model.wake(let)
 
     @move
     def wake(self, number: int) -> None:
@@ -446,8 +462,10 @@ class Driver:
 
     @move
     def unblock(self) -> None:
-        ready = [number for number, _ in hold.unblock(self.cursor) + pause.unblock(self.cursor)]
-        self.same("unblock", sorted(ready), sorted(self.model.unblock()))
+        moved = [number for number, _ in hold.unblock(self.cursor) + pause.unblock(self.cursor)]
+        expected = self.model.unblock()
+        ready = [number for number in moved if self.model.jobs[number].is_ready]  # of a QUEUE key it waits for its turn
+        self.same("unblock", sorted(ready), sorted(expected))
         dispatch.wake(self.cursor, ready)
         self.model.wake(ready)
 
@@ -716,8 +734,6 @@ class Driver:
         for job in list(model.jobs.values()):
             if job.blocked == "HELD":
                 self.release(job.number, job.program.tenant)
-            if job.is_open and job.program.overlap == "QUEUE":
-                self.cancel(job.number, job.program.tenant)  # until dispatch knows QUEUE keys
         self.time_passes(6)
         self.bury()
         self.reap_expired()
@@ -726,11 +742,15 @@ class Driver:
             self.requeue(queue)
         self.unblock()
         self.open_lanes()
-        for queue in QUEUES:
-            numbers = self.dispatch(queue, together=True)
-            grants = self.claim(worker, self.bag[-1]) if numbers else []
-            if grants:
-                self.finish_all([(grant, "succeeds") for grant in grants])
+        for _ in range(len(model.jobs)):  # of a QUEUE key one after the other
+            self.let_in()
+            for queue in QUEUES:
+                numbers = self.dispatch(queue, together=True)
+                grants = self.claim(worker, self.bag[-1]) if numbers else []
+                if grants:
+                    self.finish_all([(grant, "succeeds") for grant in grants])
+            if not any(job.is_open for job in model.jobs.values()):
+                break
         if left := [job for job in model.jobs.values() if job.is_open]:
             raise Broken("everything comes to rest", left)
         self.look(invariants.AT_REST, patience=0.0)

@@ -132,6 +132,10 @@ class Protocol(RuleBasedStateMachine):
             self.driver.wake(job.number)
         self._paused(pause, job.program, stays, partial(self.driver.dispatch, job.program.queue, together=together))
 
+    @rule(job=one_of("jobs"))
+    def let_in(self, job: Job) -> None:
+        self.driver.let_in(job.number)
+
     @rule(job=one_of("jobs"), pause=PAUSE, stays=RARELY)
     def offer(self, job: Job, pause: str, stays: bool) -> None:
         self._paused(pause, job.program, stays, partial(self.driver.offer, job.number))
@@ -141,6 +145,7 @@ class Protocol(RuleBasedStateMachine):
         match what:
             case "due":
                 self.driver.unblock()
+                self.driver.let_in()
                 self.driver.open_lanes()
                 self.driver.dispatch(queue)
             case "lost messages":

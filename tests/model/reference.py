@@ -46,8 +46,24 @@ class Model:
         return None if limit is None else max(0, limit - len(self.running(*owners)))
 
     def why(self, job: Job) -> str | None:
-        """What a PENDING job waits for, but for its hold."""
+        """What a PENDING job waits for, but for its hold and its turn."""
         return "SCHEDULED" if job.due > self.now else "PAUSED" if job.program.status == "PAUSED" else None
+
+    def why_new(self, job: Job) -> str | None:
+        """What a job waits for that comes, or comes back."""
+        return self.why(job) or ("OVERLAP" if job.program.overlap == "QUEUE" and job.attempts == 0 else None)
+
+    def let_in(self) -> list[int]:
+        """The next job of each key that is free."""
+        ours = [job for job in self.jobs.values() if job.program.overlap == "QUEUE"]
+        taken = {(job.program.id, job.key) for job in ours if job.is_active or job.is_ready}
+        waiting = sorted((job for job in ours if job.status == "PENDING" and job.blocked == "OVERLAP"),
+                         key=lambda job: (job.scheduled, job.number))  # fmt: skip
+        free = [job for job in waiting if (job.program.id, job.key) not in taken]
+        first = {(job.program.id, job.key): job for job in reversed(free)}
+        for job in first.values():
+            job.blocked = None
+        return [job.number for job in first.values()]
 
     def accepts(self, new: Job) -> bool:
         """Whether neither its program nor a unique key stands in the way of a submission."""
@@ -143,12 +159,6 @@ class Model:
             for job in self.running(one.incarnation) if job.program.queue == queue
         )  # fmt: skip
 
-    def clashes(self, numbers: Iterable[int]) -> bool:
-        """Whether to queue all of these would break a QUEUE key."""
-        keys = [(job.program.id, job.key) for job in self.jobs.values()
-                if job.program.overlap == "QUEUE" and (job.is_active or job.number in numbers)]  # fmt: skip
-        return len(keys) > len(set(keys))
-
     def _queue(self, job: Job) -> None:
         job.status, job.queued = "QUEUED", self.now
 
@@ -178,7 +188,7 @@ class Model:
     def release(self, jobs: Iterable[Job]) -> list[int]:
         held = [job for job in jobs if job.blocked == "HELD"]
         for job in held:
-            job.blocked, job.hold_until = self.why(job), None
+            job.blocked, job.hold_until = self.why_new(job), None
         return [job.number for job in held]
 
     def end_holds(self) -> list[int]:
@@ -188,7 +198,7 @@ class Model:
         ready = []
         for job in self.jobs.values():
             if job.blocked in ("SCHEDULED", "PAUSED") and not (job.blocked == "SCHEDULED" and job.due > self.now):
-                job.blocked = "PAUSED" if job.program.status == "PAUSED" else None
+                job.blocked = self.why_new(job)
                 ready += [job.number] if job.is_ready else []
         return ready
 

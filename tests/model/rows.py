@@ -50,6 +50,7 @@ class Job:
     program: Program
     due: float
     priority: int = 0
+    scheduled: float = 0.0  # from the moment of its submission; only compared
     trigger: str = "MANUAL"
     blocked: str | None = None
     key: str | None = None

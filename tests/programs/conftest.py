@@ -351,6 +351,7 @@ def a_claimed(**fields: Any) -> Claimed:
         "program_id": 1,
         "program_version": 1,
         "counts_failures": False,
+        "holds_key": False,
         "queue_id": 1,
         "parameters": {},
         "context_key": uuid4(),

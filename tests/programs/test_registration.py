@@ -289,7 +289,7 @@ def test_a_module_that_breaks_while_it_is_imported_is_an_error_too(operator, tmp
         load(operator, [definition(action=[{"kind": "python", "target": "broken_by_hand:run"}])])
 
 
-@pytest.mark.parametrize("keys", [{"overlap": "QUEUE"}, {"scope": "SYSTEM"}], ids=str)
+@pytest.mark.parametrize("keys", [{"scope": "SYSTEM"}], ids=str)
 def test_what_this_version_cannot_do_is_refused_in_words(operator, keys):
     with refused(Invalid, "invalid"):
         load(operator, [definition(**keys)])

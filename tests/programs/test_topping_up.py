@@ -1,5 +1,6 @@
 """When a finish fills the window of its queue again."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -10,6 +11,7 @@ from programs.transitions.dispatch import wake
 from tests.programs.conftest import new_worker
 
 MESSAGE = UUID(int=7)
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -56,7 +58,7 @@ def test_it_never_holds_less_than_the_children_may_take_next(fill):
 def test_what_was_refused_at_the_claim_is_sent_again_at_once(fill, jobs):
     fill(0.018)
     first, second = queued()[:2]
-    Job.objects.filter(number=second).update(due_at="2100-01-01", rank="2100-01-01")
+    Job.objects.filter(number=second).update(due_at=LATER, rank=LATER)
 
     execution.run([first, second], message=MESSAGE)
 
