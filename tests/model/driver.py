@@ -175,6 +175,7 @@ class World:
         ]
         self.cursor.execute(submit.KEEP_CONTEXT, [CONTEXT.key, CONTEXT.content])
         if damage is not None:
+            self.cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             damage(self.cursor)
         self.cursor.execute("SAVEPOINT start")
 

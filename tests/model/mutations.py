@@ -21,7 +21,9 @@ T = "programs.transitions."
 @dataclass(frozen=True)
 class Mutation:
     """`where` is module:names; `changes` are (old, new). `held_by` says why it changes nothing; `tests` names the
-    ordinary tests that notice what needs two connections at once, or a state that no move leads to."""
+    ordinary tests that notice what needs two connections at once, or a state that no move leads to. Of any other
+    statement the tests of its module are asked when the model has not noticed.
+    """
 
     name: str
     where: str
@@ -29,6 +31,12 @@ class Mutation:
     held_by: str = ""
     tests: str = ""
     ddl: Callable[[Cursor], None] | None = field(default=None, compare=False)
+
+    @property
+    def ordinary_tests(self) -> str:
+        """The file of tests that runs on it; "" where it damages the database itself."""
+        module = self.where.partition(":")[0].rpartition(".")[2]
+        return "" if self.ddl else self.tests or TESTS.format(module)
 
 
 def _m(name: str, where: str, *changes: str, held_by: str = "", tests: str = "") -> Mutation:
