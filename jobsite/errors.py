@@ -44,3 +44,9 @@ class Forbidden(Refusal):
 
 class Conflict(Refusal):
     """The row is not in a state that allows this."""
+
+
+class TooMany(Refusal):
+    """More than a quota allows now; `retry_after` says in how many seconds it may fit."""
+
+    http_status = 429

@@ -19,7 +19,7 @@ from programs.actions import RUNNERS, Runner, Step, UnknownAction
 from programs.context import Context
 from programs.group import Ended, Group, boot_time
 from programs.program_cache import RunnableProgram
-from programs.transitions.claim import Claimed, claim, lock_manager, read_back
+from programs.transitions.claim import Claimed, claim, lock_limits, read_back
 from programs.transitions.finish import Ending, Held
 from programs.watcher import watcher
 
@@ -91,7 +91,7 @@ def _claim_once(tokens: Sequence[tuple[int, UUID]], message: UUID) -> list[Claim
     worker = workers.current()
     connection = workers.connection()
 
-    def take(cursor: Cursor, *, exact: bool) -> list[Claimed]:
+    def take(cursor: Cursor, tokens: Sequence[tuple[int, UUID]], *, exact: bool) -> list[Claimed]:
         return claim(
             cursor,
             tokens,
@@ -104,11 +104,16 @@ def _claim_once(tokens: Sequence[tuple[int, UUID]], message: UUID) -> list[Claim
         )
 
     with connection.cursor() as cursor:
-        if claimed := take(cursor, exact=False):
-            return claimed
-    # Nothing: perhaps because our manager has a limit, which takes its row's lock to count exactly.
+        claimed = take(cursor, tokens, exact=False)
+    taken = {job.number for job in claimed}
+    left = [one for one in tokens if one[0] not in taken]
+    if not left:
+        return claimed
+    # Perhaps because our manager has a limit or their tenant a quota, which takes a row's lock to count exactly.
     with connection.transaction(), connection.cursor() as cursor:
-        return take(cursor, exact=True) if lock_manager(cursor, worker.manager_id) else []
+        if lock_limits(cursor, manager_id=worker.manager_id, numbers=[number for number, _ in left]):
+            claimed += take(cursor, left, exact=True)
+    return claimed
 
 
 def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:

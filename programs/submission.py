@@ -16,7 +16,7 @@ from jobsite import brokers
 from jobsite.database import Cursor, prepared_cursor
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound, Refusal
 from jobsite.tenants.models import CODE_PATTERN, Tenant
-from programs import dispatch, parameters, principals, secrets, storable, times
+from programs import dispatch, parameters, principals, quotas, secrets, storable, times
 from programs.asking import check_reason
 from programs.lifecycle import OPEN, Overlap, Trigger
 from programs.models import Job, Program
@@ -75,6 +75,7 @@ def submit(
         Invalid: parameters (code invalid_parameters, with pointers), time, priority.
         Conflict: duplicate_job with the number of the job that holds the overlap key;
             idempotency_key_reused when the key was used for another request.
+        TooMany: over the tenant's quota of pending jobs or of submissions a minute.
     """
     principal = principals.of_user(user, tenant) if user is not None else principals.system(tenant)
     return submit_as(principal, program, parameters or {}, Options(**options))
@@ -98,6 +99,7 @@ def submit_many_as(principal: Principal, jobs: Iterable[Mapping[str, Any]]) -> l
     wanted = list(islice(jobs, MAX_JOBS + 1))
     if len(wanted) > MAX_JOBS:
         raise Invalid(f"more than {MAX_JOBS:,} jobs; submit them in several calls", code="too_many_jobs")
+    quotas.take(principal.tenant, len(wanted))
     for _ in range(TRIES):
         with transaction.atomic():
             numbers, first_ready, waiting = _all_inserted(principal, wanted)
@@ -212,9 +214,11 @@ def _accounted_for(inserted: Iterable[tuple[_Prepared, list[Inserted]]]) -> _All
 def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options: Options = DEFAULTS) -> Job:
     """`submit` for a principal that an entry point has made already."""
     principal.require("jobs:write")
-    for _ in range(TRIES):
+    for turn in range(TRIES):
         known = _known_program(principal, code)
         new, request = _prepare(principal, known, given, options)
+        if turn == 0:
+            quotas.take(principal.tenant, 1)
         with prepared_cursor() as cursor:
             row = _insert_one(cursor, new)
         if row is not None:

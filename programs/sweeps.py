@@ -14,7 +14,7 @@ from django.conf import settings
 from jobsite import brokers
 from jobsite.database import Connection, Cursor
 from jobsite.logs import get_logger
-from programs import dispatch, pausing, workers
+from programs import dispatch, pausing, quotas, workers
 from programs.transitions import dispatch as dispatch_transition
 from programs.transitions import hold, overlap, pause, reap
 from programs.transitions.reap import Reaped
@@ -104,6 +104,7 @@ def all_sweeps() -> tuple[Sweep, ...]:
         Sweep("lost_messages", pace, _lost_messages),
         Sweep("ended_holds", 2 * pace, _ended_holds),
         Sweep("ended_pauses", 2 * pace, pausing.end_pauses),
+        Sweep("quotas", 2 * pace, quotas.recount),
         Sweep("terminated", 2 * pace, pausing.cancel_of_terminated),
     )
 

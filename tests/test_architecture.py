@@ -33,6 +33,7 @@ LAYERS = (
     ("sweeps", "measures", "actions"),
     ("steering", "pausing", "explain"),
     ("submission", "presentation", "queries", "diagnosis", "invariants", "context"),
+    ("quotas",),
     ("workers", "dispatch", "audit", "asking"),
     ("job_log", "secrets"),
     ("transitions",),

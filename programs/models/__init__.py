@@ -7,6 +7,7 @@ from programs.models.log import JobLogEntry
 from programs.models.program import Action, Program
 from programs.models.queue import Lane, Queue
 from programs.models.sweep import Sweep
+from programs.models.usage import TenantUsage
 from programs.models.worker import Worker, WorkerManager
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Program",
     "Queue",
     "Sweep",
+    "TenantUsage",
     "Worker",
     "WorkerManager",
 ]

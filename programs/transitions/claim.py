@@ -36,9 +36,9 @@ class Claimed:
 
 
 # The token is made by the caller before the statement, so that a commit whose answer was lost can be told
-# from one that never happened. Guards are primary-key joins. A claimer whose manager has a limit must have
-# locked the manager's row in a statement before (exact), so that the count of RUNNING rows is exact; without
-# that it gets nothing and changes nothing.
+# from one that never happened. Guards are primary-key joins. Where the claimer's manager has a limit, or the tenant a
+# quota, it must have locked their rows in a statement before (exact), so that the count of RUNNING rows is exact;
+# without that it gets nothing and changes nothing.
 # A job that came alone starts now. One of a group starts in the worker's memory: started_at stays empty, and
 # a group that is lost is known by it.
 # The status is compared with a parameter, so that the planner goes by the key and never by a partial index, in
@@ -52,7 +52,10 @@ WITH wanted AS MATERIALIZED (
            p.status <> 'PAUSED' AND t.status = 'ACTIVE' AND q.paused_at IS NULL AND l.paused_at IS NULL
                AND (p.status <> 'TERMINATED' OR j.trigger <> 'AUTOMATIC')
                AND j.due_at <= clock_timestamp() AS may_run,
-           p.status = 'TERMINATED' AND j.trigger = 'AUTOMATIC' AS is_over
+           p.status = 'TERMINATED' AND j.trigger = 'AUTOMATIC' AS is_over, j.tenant_id,
+           CASE WHEN t.running_quota IS NOT NULL
+                THEN t.running_quota - (SELECT count(*) FROM jobsite_job r
+                                        WHERE r.tenant_id = t.id AND r.status = 'RUNNING') END AS tenant_slots
     FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]) AS c (number, token)
     JOIN jobsite_job j ON j.number = c.number
     JOIN jobsite_program p ON p.id = j.program_id
@@ -60,7 +63,8 @@ WITH wanted AS MATERIALIZED (
     JOIN jobsite_queue q ON q.id = j.queue_id
     LEFT JOIN jobsite_lane l ON l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id
     WHERE j.status = %(queued)s AND q.name = ANY(%(queues)s)
-          AND (%(exact)s OR (SELECT max_running IS NULL FROM jobsite_workermanager WHERE id = %(manager)s))
+          AND (%(exact)s OR (t.running_quota IS NULL
+                             AND (SELECT max_running IS NULL FROM jobsite_workermanager WHERE id = %(manager)s)))
     ORDER BY j.number
     FOR NO KEY UPDATE OF j
 ), room AS MATERIALIZED (
@@ -70,7 +74,10 @@ WITH wanted AS MATERIALIZED (
                                       WHERE r.status = 'RUNNING' AND w.manager_id = m.id)) END AS slots
     FROM jobsite_workermanager m WHERE m.id = %(manager)s
 ), allowed AS MATERIALIZED (
-    SELECT number FROM wanted, room WHERE may_run ORDER BY number LIMIT (SELECT slots FROM room)
+    SELECT number FROM (SELECT number, tenant_slots, row_number() OVER (PARTITION BY tenant_id ORDER BY number) AS place
+                        FROM wanted WHERE may_run) w, room
+    WHERE tenant_slots IS NULL OR place <= tenant_slots
+    ORDER BY number LIMIT (SELECT slots FROM room)
 ), decided AS MATERIALIZED (
     SELECT wanted.*, allowed.number IS NOT NULL AS runs FROM wanted LEFT JOIN allowed USING (number)
 ), moved AS (
@@ -104,7 +111,7 @@ SELECT number, token, fence, attempts, losses, returns, tenant_id, tenant, progr
 FROM moved WHERE runs ORDER BY number
 """
 
-# The usual case, one job that may run on a worker without a limit, at two thirds of the cost. What it does not take,
+# The usual case, one job that may run where nothing is limited, at two thirds of the cost. What it does not take,
 # CLAIM looks at, which says the same guards.
 CLAIM_ONE = """
 UPDATE jobsite_job j
@@ -118,6 +125,7 @@ WHERE j.number = %(number)s AND j.status = %(queued)s AND p.id = j.program_id AN
       AND q.id = j.queue_id AND q.name = ANY(%(queues)s) AND q.paused_at IS NULL
       AND m.id = %(manager)s AND m.max_running IS NULL
       AND p.status <> 'PAUSED' AND (p.status <> 'TERMINATED' OR j.trigger <> 'AUTOMATIC') AND t.status = 'ACTIVE'
+      AND t.running_quota IS NULL
       AND NOT EXISTS (SELECT 1 FROM jobsite_lane l
                       WHERE l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id AND l.paused_at IS NOT NULL)
       AND j.due_at <= clock_timestamp()
@@ -138,7 +146,13 @@ ORDER BY j.number
 """
 
 LOCK_MANAGER = """
-SELECT max_running IS NOT NULL FROM jobsite_workermanager WHERE id = %s AND max_running IS NOT NULL FOR UPDATE
+SELECT 1 FROM jobsite_workermanager WHERE id = %s AND max_running IS NOT NULL FOR UPDATE
+"""
+# Not FOR UPDATE: whatever refers to a tenant would wait for it.
+LOCK_TENANTS = """
+SELECT 1 FROM jobsite_tenant
+WHERE running_quota IS NOT NULL AND id IN (SELECT tenant_id FROM jobsite_job WHERE number = ANY(%s))
+ORDER BY id FOR NO KEY UPDATE
 """
 
 
@@ -157,7 +171,7 @@ def claim(
     """Take the jobs of (number, token) pairs that are QUEUED in these queues and may run now.
 
     `owner` is the worker's incarnation, `message` the Celery task id. The list may be empty, and is where the
-    manager has a limit but the caller does not hold its row (`exact`, lock_manager).
+    manager has a limit, or the tenant a quota, but the caller does not hold its row (`exact`, lock_limits).
     """
     values: dict[str, object] = {
         "owner": owner,
@@ -191,8 +205,14 @@ def read_back(cursor: Cursor, tokens: Sequence[tuple[int, UUID]]) -> list[Claime
     return [Claimed(*row) for row in cursor.fetchall()]
 
 
-@failpoint("lock_manager")
-def lock_manager(cursor: Cursor, manager_id: int) -> bool:
-    """Lock the manager's row if it has a limit, and say whether it has; the caller's transaction holds it."""
-    cursor.execute(LOCK_MANAGER, [manager_id])
-    return cursor.fetchone() is not None
+@failpoint("lock_limits")
+def lock_limits(cursor: Cursor, *, manager_id: int, numbers: Sequence[int]) -> bool:
+    """Lock the rows of the limits under which these jobs would run, and say whether there are any.
+
+    The caller's transaction holds them: the manager's row first, then the tenants' in order.
+    """
+    has_limit = False
+    for statement, value in ((LOCK_MANAGER, manager_id), (LOCK_TENANTS, list(numbers))):
+        cursor.execute(statement, [value])
+        has_limit |= cursor.fetchone() is not None
+    return has_limit

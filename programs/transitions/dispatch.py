@@ -84,6 +84,13 @@ ROOM = f"""
     CROSS JOIN LATERAL ({WORKERS}) workers
 """
 
+# How many more jobs of a tenant with a quota may be sent: what runs counts anywhere, what is QUEUED in this queue.
+TENANT_ROOM = """CASE WHEN t.running_quota IS NOT NULL
+            THEN t.running_quota
+                 - (SELECT count(*) FROM jobsite_job r WHERE r.tenant_id = t.id AND r.status = 'RUNNING')
+                 - (SELECT count(*) FROM jobsite_job q
+                    WHERE q.queue_id = gate.id AND q.status = 'QUEUED' AND q.tenant_id = t.id) END"""
+
 # One statement, one dispatcher a queue at a time: who misses the advisory lock goes home, since every finish
 # and the sweep dispatch again. Only waiting lanes are read, the least served first, and of each only its top
 # rows through the index job_ready_in_lane: the cost does not grow with what is finished, future, held or
@@ -107,11 +114,13 @@ WITH gate AS MATERIALIZED (
     FROM room
 ), lanes AS MATERIALIZED (
     SELECT l.id, l.queue_id, l.tenant_id, l.wakes, greatest(l.served, gate.virtual_time) AS start_tag,
-           t.weight, least(bound.most, 10 + 2 * bound.most / count(*) OVER ()) AS most
+           t.weight, least(bound.most, 10 + 2 * bound.most / count(*) OVER (), tenant.room) AS most
     FROM gate CROSS JOIN bound
     JOIN jobsite_lane l ON l.queue_id = gate.id AND l.is_waiting AND l.paused_at IS NULL
     JOIN jobsite_tenant t ON t.id = l.tenant_id AND t.status = 'ACTIVE'
-    WHERE bound.most > 0 AND (bound.certain > 0 OR bound.seconds > 0 AND bound.messages > 0)
+    CROSS JOIN LATERAL (SELECT {TENANT_ROOM} AS room) tenant
+    WHERE coalesce(tenant.room, 1) > 0
+          AND bound.most > 0 AND (bound.certain > 0 OR bound.seconds > 0 AND bound.messages > 0)
     -- A few more than there is room for: some lanes may prove empty.
     ORDER BY greatest(l.served, gate.virtual_time), l.id LIMIT (SELECT greatest(most, 0) + 10 FROM bound)
 ), candidates AS MATERIALIZED (
@@ -184,7 +193,8 @@ SELECT gate.name AS queue, p.timeout_seconds,
                  WHERE b.queue_id = j.queue_id AND b.tenant_id = j.tenant_id
                        AND b.status = 'PENDING' AND b.blocked IS NULL
                  ORDER BY b.rank, b.number LIMIT 1), false) AS is_behind,
-       CASE WHEN NOT {GROUPABLE} THEN {SLOTS} WHEN {_BRISK} THEN 0 ELSE least({SLOTS}, 1) END AS slots,
+       CASE WHEN {TENANT_ROOM} <= 0 THEN 0 WHEN NOT {GROUPABLE} THEN {SLOTS}
+            WHEN {_BRISK} THEN 0 ELSE least({SLOTS}, 1) END AS slots,
        (SELECT count(*) FROM jobsite_job o WHERE o.queue_id = gate.id AND o.status = 'QUEUED') AS queued
 FROM {{job}} j
 JOIN jobsite_queue gate ON gate.id = j.queue_id

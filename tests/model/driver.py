@@ -40,7 +40,8 @@ from tests.model.refusals import REFUSALS
 from tests.model.rows import MAX_FAILURES, Job, Program, Worker
 
 TICK = 1_000.0  # seconds: the database's clock may go on for minutes between two moves and change nothing
-TENANTS = ("acme", "umbrella")
+QUOTAS = {"acme": None, "umbrella": 2}  # of running jobs, by tenant
+TENANTS = tuple(QUOTAS)
 QUEUES = ("default", "content", "analytics")
 MANAGERS = {"default": None, "narrow": 1}
 CONTEXT = Captured(UUID(int=1), "{}")
@@ -156,8 +157,12 @@ class World:
         self.cursor = self.connection.cursor()
         self.cursor.execute("BEGIN")
         queues.register(self.cursor)
-        self.tenants = {code: self._one("INSERT INTO jobsite_tenant (code, name) VALUES (%s, '') RETURNING id", code)
-                        for code in TENANTS}  # fmt: skip
+        self.tenants = {
+            code: self._one(
+                "INSERT INTO jobsite_tenant (code, name, running_quota) VALUES (%s, '', %s) RETURNING id", code, quota
+            )
+            for code, quota in QUOTAS.items()
+        }
         self.queues = {name: self._one("SELECT id FROM jobsite_queue WHERE name = %s", name) for name in QUEUES}
         for name, limit in MANAGERS.items():
             self.cursor.execute(
@@ -235,7 +240,7 @@ class Driver:
 
     def __init__(self, world: World) -> None:
         self.world, self.cursor = world, world.cursor
-        self.model = Model(copy.deepcopy(world.programs), MANAGERS)
+        self.model = Model(copy.deepcopy(world.programs), MANAGERS, QUOTAS)
         self.bag: list[Message] = []
         self.grants: list[Grant] = []
         self.tokens_ended: set[UUID] = set()
@@ -476,9 +481,12 @@ class Driver:
     def claim(self, worker: Worker, message: Message) -> list[Grant]:
         """A message arrives, for the first time or once more: as execution does it, exact where there is a limit."""
         tokens = {number: self.new_id() for number in message.numbers}
-        claimed = self._claim(worker, tokens, message, exact=False)
-        if not claimed and claim.lock_manager(self.cursor, self._manager(worker)):
-            claimed = self._claim(worker, tokens, message, exact=True)
+        claimed = list(self._claim(worker, tokens, message, exact=False))
+        left = {number: token for number, token in tokens.items() if number not in {one.number for one in claimed}}
+        manager = self._manager(worker)
+        if left and claim.lock_limits(self.cursor, manager_id=manager, numbers=list(left)):
+            claimed += self._claim(worker, left, message, exact=True)
+        claimed.sort(key=lambda one: one.number)
         self.same("claim", [one.number for one in claimed], self.model.claim(worker, tokens, message.id))
         for one in claimed:
             self.same("claim's token", (one.token, one.fence), (tokens[one.number], self.model.jobs[one.number].fence))

@@ -527,6 +527,31 @@ STATEMENTS = (
     _m("a pause leaves jobs QUEUED", "pause:BLOCK", "AND status IN ('PENDING', 'QUEUED')", "AND status = 'PENDING'"),
     _m("a pause stops what runs", "pause:BLOCK", "AND status IN ('PENDING', 'QUEUED')", "AND status <> 'WAITING'"),
     _m("a pause takes what is held", "pause:BLOCK", "AND blocked IS NULL", ""),
+    # the quota of a tenant
+    _m("claim beyond the tenant's quota", "claim:CLAIM", "place <= tenant_slots", "true"),
+    _m("claim without the tenant's lock", "claim:CLAIM", "t.running_quota IS NULL\n", "true\n"),
+    _m("claim of one of a tenant with a quota", "claim:CLAIM_ONE", "AND t.running_quota IS NULL", ""),
+    _m(
+        "the tenant's row is read, not locked",
+        "claim:LOCK_TENANTS",
+        "FOR NO KEY UPDATE",
+        "",
+        tests=TESTS.format("claim"),
+    ),
+    _m(
+        "dispatch beyond the tenant's quota",
+        "dispatch:DISPATCH",
+        "coalesce(tenant.room, 1) > 0",
+        "true",
+        ", tenant.room)",
+        ")",
+    ),
+    _m(
+        "the fast path goes beyond the tenant's quota",
+        "dispatch:LOOK_AT_ONE",
+        "<= 0 THEN 0 WHEN NOT",
+        "<= 0 THEN 9 WHEN NOT",
+    ),
     # one of a key
     _m(
         "a key is let in while it is taken",
@@ -590,7 +615,13 @@ STATEMENTS = (
     _m("a future job is ready", "submit:INSERT", "WHEN g.scheduled_at > statement_timestamp()", "WHEN false"),
     _m("a job on hold is ready", "submit:INSERT", "WHEN g.hold_by IS NOT NULL THEN 'HELD'", "WHEN false THEN 'HELD'"),
     _m("a paused program's job is ready", "submit:INSERT", "WHEN p.status = 'PAUSED' THEN 'PAUSED'", ""),
-    _m("a terminated program's schedule goes on", "submit:INSERT", "OR g.trigger <> 'AUTOMATIC'", "OR true"),
+    _m(
+        "a terminated program's schedule goes on",
+        "submit:INSERT",
+        "OR g.trigger <> 'AUTOMATIC'",
+        "OR true",
+        tests="tests/programs/test_submission.py",
+    ),
     _m("priority is worth nothing", "submit:INSERT", "- coalesce(g.priority, p.priority) * interval '60 seconds'", ""),
 )
 

@@ -7,7 +7,7 @@ what its statement must answer, and changes the rows that its statement must cha
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import ceil
+from math import ceil, inf
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +30,7 @@ def seconds_busy(job: Job) -> float:
 class Model:
     programs: Sequence[Program]
     limits: Mapping[str, int | None]
+    quotas: Mapping[str, int | None]
     now: float = 0.0
     jobs: dict[int, Job] = field(default_factory=dict)
     workers: list[Worker] = field(default_factory=list)
@@ -44,6 +45,16 @@ class Model:
         limit = self.limits[manager]
         owners = [one.incarnation for one in self.workers if one.manager == manager]
         return None if limit is None else max(0, limit - len(self.running(*owners)))
+
+    def tenant_room(self, tenant: str) -> float:
+        """How many more jobs of a tenant may run."""
+        quota = self.quotas[tenant]
+        running = [job for job in self.jobs.values() if job.status == "RUNNING" and job.program.tenant == tenant]
+        return inf if quota is None else quota - len(running)
+
+    def lane_room(self, queue: str, tenant: str) -> float:
+        """How many more jobs of a tenant this queue may send."""
+        return self.tenant_room(tenant) - sum(job.program.tenant == tenant for job in self.queued(queue))
 
     def why(self, job: Job) -> str | None:
         """What a PENDING job waits for, but for its hold and its turn."""
@@ -120,7 +131,11 @@ class Model:
 
     def dispatch(self, queue: str, taken: Sequence[int]) -> str:
         """Take these, or say why they are not the ones: as many as fit, of each open lane its best."""
-        lanes = {lane: self.lane(*lane) for lane in self.awake if lane[0] == queue and not self.is_closed(*lane)}
+        lanes = {
+            lane: [job for place, job in enumerate(self.lane(*lane)) if place < self.lane_room(*lane)]
+            for lane in self.awake
+            if lane[0] == queue and not self.is_closed(*lane)
+        }
         ready = [job for jobs in lanes.values() for job in jobs]
         # Where lanes compete no run is known to be short, so that it does not matter here whose turn it is.
         if len(taken) != self.fitting(queue, ready):
@@ -142,7 +157,9 @@ class Model:
         if not job.is_ready or self.is_closed(*lane):
             return "no"
         slots, _ = self.window(lane[0])
-        if job.is_groupable:
+        if self.lane_room(*lane) <= 0:
+            slots = 0
+        elif job.is_groupable:
             slots = 0 if self.is_brisk(lane[0]) else min(slots, 1)
         has_room = len(self.queued(lane[0])) < slots
         if has_room and self.lane(*lane)[0] is job:
@@ -212,7 +229,12 @@ class Model:
     def claim(self, worker: Worker, tokens: Mapping[int, UUID], message: UUID) -> list[int]:
         wanted = [job for number in sorted(tokens) if (job := self.jobs.get(number)) and job.status == "QUEUED"
                   and job.program.queue in worker.queues]  # fmt: skip
-        taken = [job for job in wanted if self.may_run(job)][: self.room(worker.manager)]
+        within = {tenant: self.tenant_room(tenant) for tenant in self.quotas}
+        taken = []
+        for job in filter(self.may_run, wanted):
+            within[job.program.tenant] -= 1
+            if within[job.program.tenant] >= 0 and len(taken) != self.room(worker.manager):
+                taken.append(job)
         for job in wanted:
             if job not in taken:
                 job.status, job.queued, job.blocked = "PENDING", None, self.why(job)

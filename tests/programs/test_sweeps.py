@@ -18,7 +18,17 @@ from tests.programs.conftest import held, new_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-NAMES = {"due", "lost_workers", "expired_locks", "stuck", "lost_messages", "ended_holds", "ended_pauses", "terminated"}
+NAMES = {
+    "due",
+    "lost_workers",
+    "expired_locks",
+    "stuck",
+    "lost_messages",
+    "ended_holds",
+    "ended_pauses",
+    "terminated",
+    "quotas",
+}
 IN_AN_HOUR = datetime.now(UTC) + timedelta(hours=1)
 
 

@@ -9,7 +9,7 @@ from jobsite.tenants.models import Tenant
 from programs.models import Lane, Program, Queue, WorkerManager
 from programs.transitions import hold
 from programs.transitions.cancel import cancel
-from programs.transitions.claim import claim, lock_manager
+from programs.transitions.claim import claim, lock_limits
 from programs.transitions.finish import finish
 from programs.transitions.reap import reap_expired
 from tests.programs.conftest import LOCK_SECONDS, SUCCESS, claim_all, held, new_worker
@@ -218,10 +218,11 @@ def test_what_waits_no_more_takes_no_place_of_the_limit(jobs, limited):
 
 
 def claim_exactly(cursor, numbers, worker):
-    """As execution does it: the manager's row first, then the claim."""
+    """As execution does it: the rows of the limits first, then the claim."""
     if claimed := claim_all(cursor, numbers, worker):
         return claimed
-    return claim_all(cursor, numbers, worker, exact=True) if lock_manager(cursor, worker.manager_id) else []
+    is_limited = lock_limits(cursor, manager_id=worker.manager_id, numbers=numbers)
+    return claim_all(cursor, numbers, worker, exact=True) if is_limited else []
 
 
 def test_all_workers_of_a_manager_share_its_limit(jobs, limited, cursor):
@@ -258,8 +259,69 @@ def test_who_does_not_hold_the_limited_managers_row_gets_nothing_and_changes_not
 
 
 def test_a_manager_without_a_limit_needs_no_lock(jobs, worker, limited):
-    assert lock_manager(jobs.cursor, limited.manager_id) is True
-    assert lock_manager(jobs.cursor, worker.manager_id) is False
+    number = jobs.queued()
+
+    assert lock_limits(jobs.cursor, manager_id=limited.manager_id, numbers=[number]) is True
+    assert lock_limits(jobs.cursor, manager_id=worker.manager_id, numbers=[number]) is False
+
+
+# ---- the quota of a tenant -------------------------------------------------------------------------------
+
+
+def quota(jobs, number):
+    Tenant.objects.filter(pk=jobs.program.tenant_id).update(running_quota=number)
+
+
+@pytest.mark.parametrize(("running", "taken"), [(0, 3), (1, 2), (3, 0), (4, 0)])
+def test_a_tenant_runs_no_more_than_its_quota_at_all_workers_together(jobs, cursor, worker, running, taken):
+    other = new_worker(cursor, "w2@here")
+    for _ in range(running):
+        jobs.running(worker=other)
+    quota(jobs, 3)
+    numbers = [jobs.queued() for _ in range(5)]
+
+    claimed = claim_exactly(cursor, numbers, worker)
+
+    assert [one.number for one in claimed] == numbers[:taken]
+    assert [jobs.status(number) for number in numbers] == ["RUNNING"] * taken + ["PENDING"] * (5 - taken)
+
+
+def test_one_that_comes_alone_keeps_to_the_quota_too(jobs, cursor, worker):
+    quota(jobs, 1)
+
+    assert len(claim_exactly(cursor, [jobs.queued()], worker)) == 1
+    assert claim_exactly(cursor, [jobs.queued()], worker) == []
+
+
+def test_who_does_not_hold_the_row_of_a_tenant_with_a_quota_gets_nothing_and_changes_nothing(jobs, worker):
+    quota(jobs, 3)
+    number = jobs.queued()
+
+    assert claim_all(jobs.cursor, [number], worker) == []
+
+    assert jobs.status(number) == "QUEUED"
+
+
+def test_another_tenants_quota_limits_nobody_else(jobs, worker, other_tenant):
+    Tenant.objects.filter(pk=other_tenant.pk).update(running_quota=0)
+
+    assert len(claim_all(jobs.cursor, [jobs.queued()], worker)) == 1
+
+
+def test_claims_at_once_keep_to_the_quota(jobs, worker, race):
+    quota(jobs, 2)
+    numbers = [jobs.queued() for _ in range(6)]
+
+    def take(number):
+        def step(cursor):
+            with cursor.connection.transaction():
+                return claim_exactly(cursor, [number], worker)
+
+        return step
+
+    answers = race(*map(take, numbers))
+
+    assert sorted(map(len, answers)) == [0, 0, 0, 0, 1, 1]
 
 
 # ---- races -----------------------------------------------------------------------------------------------

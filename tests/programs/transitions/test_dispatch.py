@@ -454,6 +454,49 @@ def test_a_lane_with_nothing_left_costs_no_other_its_turn(jobs, ready, program_o
     assert send(jobs) == [number]
 
 
+# ---- the quota of a tenant -------------------------------------------------------------------------------
+
+
+def quota(jobs, number):
+    Tenant.objects.filter(pk=jobs.program.tenant_id).update(running_quota=number)
+
+
+@pytest.mark.parametrize(
+    ("running", "queued", "sent"), [(0, 0, 4), (1, 0, 3), (1, 2, 1), (2, 2, 0), (4, 0, 0), (9, 0, 0)]
+)
+def test_no_more_is_sent_than_a_tenant_may_run(jobs, ready, wide, running, queued, sent):
+    for _ in range(running):
+        jobs.running()
+    for _ in range(queued):
+        jobs.queued()
+    numbers = ready(8)
+    quota(jobs, 4)
+
+    assert send(jobs) == numbers[:sent]
+
+
+def test_a_tenant_over_its_quota_is_in_no_others_way(jobs, ready, wide, program_of):
+    mine = ready(3)
+    others = ready(3, program_of("b"))
+    quota(jobs, 0)
+
+    assert send(jobs) == others
+
+    quota(jobs, None)
+    assert send(jobs) == mine, "its lane stayed awake"
+
+
+@pytest.mark.parametrize(("limit", "is_sent"), [(1, False), (2, True), (None, True)])
+def test_the_fast_path_keeps_to_the_quota_and_wakes_the_lane(jobs, wide, limit, is_sent):
+    jobs.running()
+    quota(jobs, limit)
+    number = jobs.pending()
+
+    assert bool(send_one(jobs, number)) is is_sent
+
+    assert is_sent or Lane.objects.get().is_waiting
+
+
 # ---- lanes -----------------------------------------------------------------------------------------------
 
 

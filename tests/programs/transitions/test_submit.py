@@ -247,6 +247,25 @@ def test_what_does_not_wait_for_its_turn_has_none(jobs, put, fields, blocked):
     assert (row.is_queued, row.blocked, row.is_expected) == (False, blocked, False)
 
 
+@pytest.mark.parametrize(
+    ("pauses", "is_queued"),
+    [
+        ("UPDATE jobsite_queue SET paused_at = now() WHERE name = 'default'", False),
+        ("UPDATE jobsite_queue SET paused_at = now() WHERE name = 'content'", True),
+        ("UPDATE jobsite_tenant SET status = 'SUSPENDED'", False),
+        ("UPDATE jobsite_tenant SET running_quota = 0", False),
+        ("UPDATE jobsite_tenant SET running_quota = 1", True),
+    ],
+)
+def test_what_is_paused_is_born_pending(jobs, put, pauses, is_queued):
+    assert jobs.program
+    jobs.cursor.execute(pauses)
+
+    row = put()
+
+    assert (row.is_queued, row.is_expected) == (is_queued, False)
+
+
 def test_a_job_with_a_queue_key_is_left_to_dispatch(jobs, put):
     row = put(overlap_policy=Overlap.QUEUE, overlap_key="k")
 
