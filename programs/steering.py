@@ -1,8 +1,9 @@
-"""The operator's hand on jobs: hold, release, cancel, expire, clear; permitted, audited, for every door."""
+"""The operator's hand on jobs: hold, release, cancel, retry, expire, clear; permitted, audited, for every door."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -11,7 +12,7 @@ from django.utils import timezone
 from jobsite.database import Cursor
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
 from jobsite.tenants.models import SYSTEM
-from programs import audit, dispatch, storable, times
+from programs import audit, dispatch, storable, submission, times
 from programs.lifecycle import TERMINAL, Status, Trigger
 from programs.models import Job
 from programs.principals import Principal
@@ -101,6 +102,30 @@ def release(principal: Principal, number: int, *, reason: str = "") -> None:
             raise Conflict(f"job {number} is not held", code="invalid_transition")
         audit.record(cursor, principal, "release", "job", str(number), reason, {"hold_reason": job.hold_reason}, None)
         dispatch.after_commit(number, job.queue_id)
+
+
+def retry(principal: Principal, number: int, *, parameters: Mapping[str, Any] | None = None, reason: str = "") -> Job:
+    """Submit an ended job again, run as whoever retries, with the same parameters or with these; the new job.
+
+    The ended job stays as it is. Priority is copied; idempotency key, hold and parent are not.
+
+    Raises:
+        Conflict: invalid_transition for a job that has not ended; retry_open or duplicate_job with the number of
+            the open job in the way; program_deleted.
+        Invalid: invalid_parameters, with pointers, by the schema that the program has now.
+    """
+    principal.require("jobs:write")
+    _check_reason(reason)
+    with transaction.atomic(), connection.cursor() as cursor:
+        retried = find_job(principal, number)
+        if not retried.is_terminal:
+            raise Conflict(f'Cannot retry a job with status "{retried.status}"', code="invalid_transition")
+        if retried.program.deleted_at is not None:
+            raise submission.program_deleted(retried)
+        job = submission.retry_as(principal, retried, parameters)
+        after: dict[str, object] = {"retry": job.number, "is_edited": parameters is not None}
+        audit.record(cursor, principal, "retry", "job", str(number), reason, {"status": retried.status}, after)
+    return job
 
 
 def expire_stuck(
