@@ -1,4 +1,4 @@
-"""The operator's hand on jobs: hold, release, cancel, retry, expire, clear; permitted, audited, for every door."""
+"""The operator's hand on jobs, from hold to clear: permitted, audited, the same for every door."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,15 @@ from programs import audit, dispatch, storable, submission, times
 from programs.lifecycle import TERMINAL, Status, Trigger
 from programs.models import Job
 from programs.principals import Principal
+from programs.transitions import acknowledge as acknowledge_transition
 from programs.transitions import cancel as cancel_transition
 from programs.transitions import hold as hold_transition
 from programs.transitions import reap
 from programs.transitions.reap import Reaped
 
 MAX_REASON = 1_000
+MAX_NUMBERS = 10_000
+MAX_NUMBER = 2**63 - 1
 
 
 def find_job(principal: Principal, number: int) -> Job:
@@ -126,6 +129,34 @@ def retry(principal: Principal, number: int, *, parameters: Mapping[str, Any] | 
         after: dict[str, object] = {"retry": job.number, "is_edited": parameters is not None}
         audit.record(cursor, principal, "retry", "job", str(number), reason, {"status": retried.status}, after)
     return job
+
+
+def acknowledge(principal: Principal, numbers: Sequence[int], *, reason: str = "") -> list[int]:
+    """Say that somebody has seen why these jobs failed; the numbers of those that needed it, the others are left alone.
+
+    Raises NotFound, and changes nothing, when one of the jobs is not there; Invalid for more than 10,000.
+    """
+    principal.require("jobs:write")
+    _check_reason(reason)
+    wanted = sorted(set(numbers))
+    if len(wanted) > MAX_NUMBERS:
+        raise Invalid(f"more than {MAX_NUMBERS:,} jobs; acknowledge them in several calls", code="too_many_jobs")
+    with transaction.atomic(), connection.cursor() as cursor:
+        _check_there(principal, wanted)
+        done = acknowledge_transition.acknowledge(
+            cursor, numbers=wanted, tenant_id=principal.tenant.pk, by=principal.name
+        )
+        before, after = dict[str, object](needs_review=True), dict[str, object](needs_review=False)
+        audit.record_all(cursor, principal, "acknowledge", "job", [str(one) for one in done], reason, before, after)
+    return done
+
+
+def _check_there(principal: Principal, numbers: Sequence[int]) -> None:
+    possible = [number for number in numbers if 0 < number <= MAX_NUMBER]
+    there = set(Job.objects.filter(tenant=principal.tenant, number__in=possible).values_list("number", flat=True))
+    missing = next((number for number in numbers if number not in there), None)
+    if missing is not None:
+        raise NotFound(f"no job {missing}")
 
 
 def expire_stuck(
