@@ -13,6 +13,7 @@ from programs.principals import Principal
 
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
+MAX_RETRIES = 100
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,12 @@ def _decoded(cursor: str) -> int:
 def attempts(job: Job) -> list[JobAttempt]:
     """The ended attempts of a job, in order."""
     return list(JobAttempt.objects.filter(job=job).order_by("fence"))
+
+
+def retries(job: Job) -> list[int]:
+    """The numbers of the jobs that are retries of this one, in order; the last hundred."""
+    rows = Job.objects.filter(retry_of=job.number).order_by("-number")
+    return sorted(rows.values_list("number", flat=True)[:MAX_RETRIES])
 
 
 def log_entries(job: Job, *, after: int = 0, limit: int = 10_000) -> list[JobLogEntry]:

@@ -8,7 +8,7 @@ from typing import Any
 from django.utils import timezone
 from rich.text import Text
 
-from jobsite.cli import printing
+from jobsite.cli import acting, asking, printing
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import Invalid
 from programs import presentation, queries, steering, times
@@ -49,21 +49,27 @@ class Command(GroupCommand):
         self._one("show", show_job, "One job with its attempts.", json=True)
         logs = self._one("logs", show_logs, "What a job said.", json=True)
         logs.add_argument("--follow", action="store_true", help="go on until the job ends")
-        self._one("cancel", cancel, "Cancel a waiting job, ask a running one to stop.").add_argument(
-            "--reason", default=""
-        )
-        hold = self._one("hold", hold_job, "Keep a waiting job from running.")
-        hold.add_argument("--reason", default="")
+        self._add_acts()
+
+    def _add_acts(self) -> None:
+        cancel = self._one("cancel", acting.cancel, "Cancel a waiting job, ask a running one to stop.")
+        hold = self._one("hold", acting.hold, "Keep a waiting job from running.")
         hold.add_argument("--until", metavar="TIME", help="release it by itself then")
-        self._one("release", release, "Let a held job go on.").add_argument("--reason", default="")
-        expire = self.sub("expire", expire_jobs, "End jobs that run past their time limit; others are not touched.")
+        release = self._one("release", acting.release, "Let a held job go on.")
+        retry = self._one("retry", acting.retry, "Submit an ended job again, with the same or edited parameters.")
+        asking.add_parameters(retry)
+        asking.add_asker_and_wait(retry)
+        acknowledge = self.sub("acknowledge", acting.acknowledge, "Say that you have seen why jobs failed.")
+        acknowledge.add_argument("numbers", nargs="+", type=int, metavar="N", help="the jobs' numbers")
+        expire = self.sub("expire", acting.expire, "End jobs that run past their time limit; others are not touched.")
         expire.add_argument(
             "numbers", nargs="*", type=int, metavar="N", help="only these (default: all that are stuck)"
         )
         choice = expire.add_mutually_exclusive_group()
         choice.add_argument("--retry", action="store_const", const="RETRY", dest="policy", default="")
         choice.add_argument("--fail", action="store_const", const="FAIL", dest="policy")
-        expire.add_argument("--reason", default="")
+        for parser in (cancel, hold, release, retry, acknowledge, expire):
+            parser.add_argument("--reason", default="", help="kept in the audit")
 
     def _one(self, name: str, run: Any, help: str, *, json: bool = False) -> Any:
         parser = self.sub(name, run, help, json=json)
@@ -125,12 +131,13 @@ def show_job(options: dict[str, Any]) -> None:
     job = steering.find_job(principal_of(options), options["number"])
     item = presentation.jobs([job])[0]
     attempts = [presentation.attempt(one) for one in queries.attempts(job)]
+    retries = [f"#{number}" for number in queries.retries(job)]
     if options["json"]:
         printing.print_json(item | {"attempts_list": attempts, "steps": [], "children": []})
         return
     out = printing.console()
     out.print(_headline(item))
-    for label, value in _facts(item):
+    for label, value in [*_facts(item), *([("retried by", ", ".join(retries))] if retries else [])]:
         out.print(Text(f"  {label:<14}", style="dim") + (value if isinstance(value, Text) else Text(str(value))))
     if attempts:
         out.print()
@@ -163,6 +170,8 @@ def _facts(item: dict[str, Any]) -> list[tuple[str, Any]]:
         "took": printing.span(printing.duration(item)),
         "runs": f"{item['attempts']}, {item['losses']} lost" if item["losses"] else item["attempts"] or None,
         "worker": item["worker"],
+        "retry of": f"#{item['retry_of']}" if item["retry_of"] else None,
+        "review": "needed; jobsite jobs acknowledge" if item["needs_review"] else None,
         "progress": f"{progress['processed']}/{progress['total'] or '?'} {progress['message']}" if progress else None,
         "held": f"{printing.ago(hold['at'])} by {hold['by']}: {hold['reason'] or 'no reason given'}" if hold else None,
         "cancel": f"asked {printing.ago(cancel['at'])} by {cancel['by']}: {cancel['reason'] or 'no reason given'}"
@@ -226,39 +235,3 @@ def _print_entry(entry: dict[str, Any]) -> None:
         text.append(f"{entry['stream']:<8}", style="dim")
     text.append(entry["message"], style=SEVERITY_STYLES.get(entry["severity"], "") if entry["stream"] == "log" else "")
     printing.console().print(text, soft_wrap=True)
-
-
-def cancel(options: dict[str, Any]) -> None:
-    """Cancel one job."""
-    status = steering.cancel(principal_of(options), options["number"], reason=options["reason"])
-    _say(f"#{options['number']} " + ("is canceled" if status == "CANCELED" else "is asked to stop"))
-
-
-def hold_job(options: dict[str, Any]) -> None:
-    """Hold one job."""
-    steering.hold(principal_of(options), options["number"], reason=options["reason"], until=options["until"])
-    _say(f"#{options['number']} is held")
-
-
-def release(options: dict[str, Any]) -> None:
-    """Release one job."""
-    steering.release(principal_of(options), options["number"], reason=options["reason"])
-    _say(f"#{options['number']} is released")
-
-
-def expire_jobs(options: dict[str, Any]) -> None:
-    """Expire what is stuck."""
-    expired = steering.expire_stuck(
-        principal_of(options), options["numbers"] or None, policy=options["policy"], reason=options["reason"]
-    )
-    for one in expired:
-        _say(f"#{one.number} was stuck and is {one.status} now")
-    untouched = sorted(set(options["numbers"]) - {one.number for one in expired})
-    for number in untouched:
-        _say(f"#{number} is not stuck; left alone")
-    if not expired and not untouched:
-        _say("No job is stuck.")
-
-
-def _say(text: str) -> None:
-    printing.console().print(text)
