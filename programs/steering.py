@@ -44,7 +44,7 @@ def cancel(principal: Principal, number: int, *, reason: str = "") -> Status:
     Raises Conflict (invalid_transition) when the job has ended.
     """
     principal.require("jobs:write")
-    _check_reason(reason)
+    check_reason(reason)
     with transaction.atomic(), connection.cursor() as cursor:
         job = find_job(principal, number)
         done = cancel_transition.cancel(
@@ -73,8 +73,8 @@ def hold(principal: Principal, number: int, *, reason: str = "", until: datetime
     or belongs to a schedule.
     """
     principal.require("jobs:write")
-    _check_reason(reason)
-    end = _until(until)
+    check_reason(reason)
+    end = end_of_hold(until)
     with transaction.atomic(), connection.cursor() as cursor:
         job = find_job(principal, number)
         held = hold_transition.hold(
@@ -98,7 +98,7 @@ def _why_not_held(job: Job) -> str:
 def release(principal: Principal, number: int, *, reason: str = "") -> None:
     """Let a held job go on; Conflict (invalid_transition) when it is not held."""
     principal.require("jobs:write")
-    _check_reason(reason)
+    check_reason(reason)
     with transaction.atomic(), connection.cursor() as cursor:
         job = find_job(principal, number)
         if not hold_transition.release(cursor, number=number, tenant_id=principal.tenant.pk):
@@ -118,7 +118,7 @@ def retry(principal: Principal, number: int, *, parameters: Mapping[str, Any] | 
         Invalid: invalid_parameters, with pointers, by the schema that the program has now.
     """
     principal.require("jobs:write")
-    _check_reason(reason)
+    check_reason(reason)
     with transaction.atomic(), connection.cursor() as cursor:
         retried = find_job(principal, number)
         if not retried.is_terminal:
@@ -137,7 +137,7 @@ def acknowledge(principal: Principal, numbers: Sequence[int], *, reason: str = "
     Raises NotFound, and changes nothing, when one of the jobs is not there; Invalid for more than 10,000.
     """
     principal.require("jobs:write")
-    _check_reason(reason)
+    check_reason(reason)
     wanted = sorted(set(numbers))
     if len(wanted) > MAX_NUMBERS:
         raise Invalid(f"more than {MAX_NUMBERS:,} jobs; acknowledge them in several calls", code="too_many_jobs")
@@ -167,7 +167,7 @@ def expire_stuck(
     `policy` RETRY or FAIL says what becomes of them, else their program does.
     """
     principal.require("jobs:admin")
-    _check_reason(reason)
+    check_reason(reason)
     if policy not in ("", "RETRY", "FAIL"):
         raise Invalid(f"policy must be RETRY or FAIL, not {policy!r}")
     with transaction.atomic(), connection.cursor() as cursor:
@@ -220,7 +220,7 @@ def clear_locks(
     A lock that was taken anew since it was shown is left alone.
     """
     principal.require("jobs:admin")
-    _check_reason(reason)
+    check_reason(reason)
     if force and not reason:
         raise Invalid("clearing a live lock needs a reason", code="reason_required")
     cleared: list[Reaped] = []
@@ -248,12 +248,14 @@ def _record_reaped(cursor: Cursor, principal: Principal, action: str, reaped: Se
             dispatch.after_commit(one.number, one.queue_id)
 
 
-def _check_reason(reason: str) -> None:
+def check_reason(reason: str) -> None:
+    """Raise Invalid (invalid_reason) for a reason that is too long or cannot be stored."""
     if len(reason) > MAX_REASON or not storable.is_storable(reason):
         raise Invalid(f"a reason has at most {MAX_REASON} characters of valid text", code="invalid_reason")
 
 
-def _until(until: datetime | str | None) -> datetime | None:
+def end_of_hold(until: datetime | str | None) -> datetime | None:
+    """The moment at which a hold ends by itself; raises Invalid (invalid_time) unless it is to come."""
     if until is None:
         return None
     try:
@@ -293,7 +295,7 @@ def _set_tenant(principal: Principal, statement: str, values: list[str], action:
         raise Forbidden(f"only the platform's operator may {action} a tenant", code="platform_only")
     if principal.tenant.code == SYSTEM:
         raise Conflict("the system tenant is never suspended", code="invalid_transition")
-    _check_reason(reason)
+    check_reason(reason)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(statement, [*values, principal.tenant.pk])
         if cursor.rowcount == 0:

@@ -14,7 +14,7 @@ from django.conf import settings
 from jobsite import brokers
 from jobsite.database import Connection, Cursor
 from jobsite.logs import get_logger
-from programs import dispatch, workers
+from programs import bulk, dispatch, workers
 from programs.transitions import dispatch as dispatch_transition
 from programs.transitions import hold, reap
 from programs.transitions.reap import Reaped
@@ -103,6 +103,7 @@ def all_sweeps() -> tuple[Sweep, ...]:
         Sweep("stuck", pace, _stuck),
         Sweep("lost_messages", pace, _lost_messages),
         Sweep("ended_holds", 2 * pace, _ended_holds),
+        Sweep("bulk_acts", min(1.0, pace), _bulk_acts),
     )
 
 
@@ -189,6 +190,13 @@ def _lost_workers(cursor: Cursor) -> int:
 
 def _ended_holds(cursor: Cursor) -> int:
     return len(hold.end_holds(cursor))
+
+
+def _bulk_acts(cursor: Cursor) -> int:
+    """A part of each act on many jobs that is under way, so that one of ten thousand does not keep the next waiting."""
+    cursor.execute("SELECT id FROM jobsite_bulkact WHERE state = 'RUNNING' ORDER BY id LIMIT %s", [bulk.ACTS_AT_ONCE])
+    keys = [row[0] for row in cursor.fetchall()]
+    return bulk.sweep(keys) if keys else 0
 
 
 QUEUED = """

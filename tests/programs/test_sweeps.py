@@ -18,7 +18,7 @@ from tests.programs.conftest import held, new_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-NAMES = {"due", "lost_workers", "expired_locks", "stuck", "lost_messages", "ended_holds"}
+NAMES = {"due", "lost_workers", "expired_locks", "stuck", "lost_messages", "ended_holds", "bulk_acts"}
 IN_AN_HOUR = datetime.now(UTC) + timedelta(hours=1)
 
 
