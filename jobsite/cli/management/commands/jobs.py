@@ -5,13 +5,11 @@ import sys
 import time
 from typing import Any
 
-from django.utils import timezone
 from rich.text import Text
 
-from jobsite.cli import acting, asking, printing
+from jobsite.cli import acting, all_jobs, asking, printing
 from jobsite.cli.base import GroupCommand, principal_of
-from jobsite.errors import Invalid
-from programs import presentation, queries, steering, times
+from programs import presentation, queries, steering
 from programs.models import Job
 from programs.queries import JobFilter
 
@@ -39,11 +37,7 @@ class Command(GroupCommand):
     def add_commands(self) -> None:
         """The sub-commands of INTERFACES that exist so far."""
         listing = self.sub("list", list_jobs, "Jobs, the newest first.", json=True)
-        listing.add_argument("--status", metavar="S", help="PENDING, QUEUED, RUNNING, COMPLETED, FAILED, CANCELED")
-        listing.add_argument("--trigger", metavar="T", help="MANUAL, AUTOMATIC or CHILD")
-        listing.add_argument("--program", metavar="P")
-        listing.add_argument("--since", metavar="1h", help="submitted since: an age (30m, 1h, 2d) or a time")
-        listing.add_argument("--until", metavar="TIME", help="submitted before: an age or a time")
+        all_jobs.add_filter(listing)
         listing.add_argument("--limit", type=int, default=queries.DEFAULT_LIMIT, metavar="N")
         listing.add_argument("--cursor", metavar="C", help="next_cursor of the page before")
         self._one("show", show_job, "One job with its attempts.", json=True)
@@ -52,15 +46,19 @@ class Command(GroupCommand):
         self._add_acts()
 
     def _add_acts(self) -> None:
-        cancel = self._one("cancel", acting.cancel, "Cancel a waiting job, ask a running one to stop.")
-        hold = self._one("hold", acting.hold, "Keep a waiting job from running.")
-        hold.add_argument("--until", metavar="TIME", help="release it by itself then")
-        release = self._one("release", acting.release, "Let a held job go on.")
-        retry = self._one("retry", acting.retry, "Submit an ended job again, with the same or edited parameters.")
+        cancel = self._one_or_all("cancel", acting.cancel, "Cancel waiting jobs, ask running ones to stop.")
+        # Of a hold, --until is its end.
+        hold = self._one_or_all("hold", acting.hold, "Keep waiting jobs from running.", until="--submitted-until")
+        hold.add_argument("--until", metavar="TIME", help="release them by themselves then")
+        release = self._one_or_all("release", acting.release, "Let held jobs go on.")
+        retry = self._one_or_all(
+            "retry", acting.retry, "Submit ended jobs again; a single one also with edited parameters."
+        )
         asking.add_parameters(retry)
         asking.add_asker_and_wait(retry)
         acknowledge = self.sub("acknowledge", acting.acknowledge, "Say that you have seen why jobs failed.")
-        acknowledge.add_argument("numbers", nargs="+", type=int, metavar="N", help="the jobs' numbers")
+        acknowledge.add_argument("numbers", nargs="*", type=int, metavar="N", help="the jobs' numbers")
+        all_jobs.add_all(acknowledge)
         expire = self.sub("expire", acting.expire, "End jobs that run past their time limit; others are not touched.")
         expire.add_argument(
             "numbers", nargs="*", type=int, metavar="N", help="only these (default: all that are stuck)"
@@ -71,6 +69,12 @@ class Command(GroupCommand):
         for parser in (cancel, hold, release, retry, acknowledge, expire):
             parser.add_argument("--reason", default="", help="kept in the audit")
 
+    def _one_or_all(self, name: str, run: Any, help: str, *, until: str = "--until") -> Any:
+        parser = self.sub(name, run, help)
+        parser.add_argument("number", nargs="?", type=int, metavar="N", help="the job's number")
+        all_jobs.add_all(parser, until=until)
+        return parser
+
     def _one(self, name: str, run: Any, help: str, *, json: bool = False) -> Any:
         parser = self.sub(name, run, help, json=json)
         parser.add_argument("number", type=int, metavar="N", help="the job's number")
@@ -79,13 +83,7 @@ class Command(GroupCommand):
 
 def list_jobs(options: dict[str, Any]) -> None:
     """Print a page of jobs."""
-    wanted = JobFilter(
-        status=options["status"],
-        trigger=options["trigger"],
-        program=options["program"],
-        since=_moment(options["since"], "--since"),
-        until=_moment(options["until"], "--until"),
-    )
+    wanted = all_jobs.filter_of(options)
     page = queries.jobs(principal_of(options), wanted, limit=options["limit"], cursor=options["cursor"])
     items = presentation.jobs(page.items)
     if options["json"]:
@@ -115,15 +113,6 @@ def _columns(item: dict[str, Any]) -> dict[str, Any]:
         "created": printing.ago(item["created_at"]),
         "outcome": item["outcome"] if item["phase"] == "COMPLETED" else None,
     }
-
-
-def _moment(text: str | None, option: str) -> Any:
-    if text is None:
-        return None
-    try:
-        return times.parse_since(text, now=timezone.now())
-    except times.TimeError as error:
-        raise Invalid(f"{option}: {error}") from error
 
 
 def show_job(options: dict[str, Any]) -> None:
