@@ -25,6 +25,7 @@ from programs.admin.base import (
     TenantScopedAdmin,
     choice_filter,
 )
+from programs.admin.bulk import ActsOnAll
 from programs.admin.job_list import (
     JobChangeList,
     ProgramFilter,
@@ -48,7 +49,7 @@ LOCK_TENANTS = 50
 
 
 @admin.register(Job)
-class JobAdmin(TenantScopedAdmin[Job]):
+class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
     """Jobs are shown, never edited: the protocol owns the rows, and steering is the only hand on them."""
 
     names_tenant = True
