@@ -178,6 +178,7 @@ def test_it_is_stopped_by_a_button(bob: User, vera: User, begun: BulkAct, jobs: 
     assert messages_of(stopped) == ["Stopped; 2 of 3 jobs are left as they were."]
     assert "stopped by bob" in stopped.content.decode()
     assert AuditEntry.objects.filter(action="stop cancel all", actor="bob").exists()
+    assert "stop cancel all" in client.get(f"{ACTS}{begun.pk}/history/").content.decode()
     assert messages_of(client.post(stop, follow=True)) == [f"act {begun.pk} is STOPPED already"]
 
 
