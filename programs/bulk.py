@@ -189,7 +189,7 @@ def sweep(keys: Sequence[int]) -> int:
         for key in keys:
             worked += work_off(key, limit=max(1, BATCH // len(keys)), seconds=BATCH_SECONDS / len(keys))
     finally:
-        # The thread that sweeps has no other use for it, and would not notice that it broke.
+        # Else the thread that sweeps would keep it for days, and not notice that it broke.
         connection.close()
     return worked
 
