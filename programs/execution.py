@@ -91,16 +91,17 @@ def _claim_once(tokens: Sequence[tuple[int, UUID]], message: UUID) -> list[Claim
     worker = workers.current()
     connection = workers.connection()
 
-    def take(cursor: Cursor, tokens: Sequence[tuple[int, UUID]], *, exact: bool) -> list[Claimed]:
+    def take(cursor: Cursor, wanted: Sequence[tuple[int, UUID]], *, exact: bool) -> list[Claimed]:
         return claim(
             cursor,
-            tokens,
+            wanted,
             owner=worker.incarnation,
             manager_id=worker.manager_id,
             queues=worker.queues,
             message=message,
             lock_seconds=settings.JOBSITE_LOCK_SECONDS,
             exact=exact,
+            alone=len(tokens) == 1,
         )
 
     with connection.cursor() as cursor:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db.models import QuerySet
+
 from jobsite.errors import Invalid
 from programs.lifecycle import Status, Trigger
 from programs.models import Job, JobAttempt, JobLogEntry
@@ -13,6 +15,7 @@ from programs.principals import Principal
 
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
+MAX_RETRIES = 100
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,17 @@ def jobs(principal: Principal, wanted: JobFilter, *, limit: int = DEFAULT_LIMIT,
     principal.require("jobs:read")
     if not 1 <= limit <= MAX_LIMIT:
         raise Invalid(f"limit must be from 1 to {MAX_LIMIT}, not {limit}", code="invalid_limit")
-    rows = Job.objects.select_related("program", "queue", "context").filter(tenant=principal.tenant)
+    rows = matching(principal, wanted).select_related("program", "queue", "context")
+    if cursor is not None:
+        rows = rows.filter(number__lt=_decoded(cursor))
+    found = list(rows.order_by("-number")[: limit + 1])
+    more = len(found) > limit
+    return Page(found[:limit], _encoded(found[limit - 1].number) if more else None)
+
+
+def matching(principal: Principal, wanted: JobFilter) -> QuerySet[Job]:
+    """The tenant's jobs that match; raises Invalid for an unknown status or trigger, and names the allowed ones."""
+    rows = Job.objects.filter(tenant=principal.tenant)
     if wanted.status is not None:
         rows = rows.filter(status=status_named(wanted.status))
     if wanted.trigger is not None:
@@ -53,11 +66,7 @@ def jobs(principal: Principal, wanted: JobFilter, *, limit: int = DEFAULT_LIMIT,
         rows = rows.filter(created_at__gte=wanted.since)
     if wanted.until is not None:
         rows = rows.filter(created_at__lt=wanted.until)
-    if cursor is not None:
-        rows = rows.filter(number__lt=_decoded(cursor))
-    found = list(rows.order_by("-number")[: limit + 1])
-    more = len(found) > limit
-    return Page(found[:limit], _encoded(found[limit - 1].number) if more else None)
+    return rows
 
 
 def status_named(text: str) -> str:
@@ -89,6 +98,12 @@ def _decoded(cursor: str) -> int:
 def attempts(job: Job) -> list[JobAttempt]:
     """The ended attempts of a job, in order."""
     return list(JobAttempt.objects.filter(job=job).order_by("fence"))
+
+
+def retries(job: Job) -> list[int]:
+    """The numbers of the jobs that are retries of this one, in order; the last hundred."""
+    rows = Job.objects.filter(retry_of=job.number).order_by("-number")
+    return sorted(rows.values_list("number", flat=True)[:MAX_RETRIES])
 
 
 def log_entries(job: Job, *, after: int = 0, limit: int = 10_000) -> list[JobLogEntry]:

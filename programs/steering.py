@@ -1,23 +1,28 @@
-"""The operator's hand on jobs: hold, release, cancel, expire, clear; permitted, audited, for every door."""
+"""The operator's hand on jobs, from hold to clear: permitted, audited, the same for every door."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
 
 from jobsite.database import Cursor
 from jobsite.errors import Conflict, Invalid, NotFound
-from programs import audit, dispatch, times
+from programs import audit, dispatch, submission, times
 from programs.asking import check_reason, end_of
 from programs.lifecycle import TERMINAL, Overlap, Status, Trigger
 from programs.models import Job
 from programs.principals import Principal
+from programs.transitions import acknowledge as acknowledge_transition
 from programs.transitions import cancel as cancel_transition
 from programs.transitions import hold as hold_transition
 from programs.transitions import reap
 from programs.transitions.reap import Reaped
+
+MAX_NUMBERS = 10_000
+MAX_NUMBER = 2**63 - 1
 
 
 def find_job(principal: Principal, number: int) -> Job:
@@ -100,6 +105,58 @@ def release(principal: Principal, number: int, *, reason: str = "") -> None:
         dispatch.after_commit(number, job.queue_id)
         if job.overlap_policy == Overlap.QUEUE:
             dispatch.after_commit_let_in([number])
+
+
+def retry(principal: Principal, number: int, *, parameters: Mapping[str, Any] | None = None, reason: str = "") -> Job:
+    """Submit an ended job again, run as whoever retries, with the same parameters or with these; the new job.
+
+    The ended job stays as it is. Priority is copied; idempotency key, hold and parent are not.
+
+    Raises:
+        Conflict: invalid_transition for a job that has not ended; retry_open or duplicate_job with the number of
+            the open job in the way; program_deleted.
+        Invalid: invalid_parameters, with pointers, by the schema that the program has now.
+    """
+    principal.require("jobs:write")
+    check_reason(reason)
+    with transaction.atomic(), connection.cursor() as cursor:
+        retried = find_job(principal, number)
+        if not retried.is_terminal:
+            raise Conflict(f'Cannot retry a job with status "{retried.status}"', code="invalid_transition")
+        if retried.program.deleted_at is not None:
+            raise submission.program_deleted(retried)
+        job = submission.retry_as(principal, retried, parameters)
+        after: dict[str, object] = {"retry": job.number, "is_edited": parameters is not None}
+        audit.record(cursor, principal, "retry", "job", str(number), reason, {"status": retried.status}, after)
+    return job
+
+
+def acknowledge(principal: Principal, numbers: Sequence[int], *, reason: str = "") -> list[int]:
+    """Say that somebody has seen why these jobs failed; the numbers of those that needed it, the others are left alone.
+
+    Raises NotFound, and changes nothing, when one of the jobs is not there; Invalid for more than 10,000.
+    """
+    principal.require("jobs:write")
+    check_reason(reason)
+    wanted = sorted(set(numbers))
+    if len(wanted) > MAX_NUMBERS:
+        raise Invalid(f"more than {MAX_NUMBERS:,} jobs; acknowledge them in several calls", code="too_many_jobs")
+    with transaction.atomic(), connection.cursor() as cursor:
+        _check_there(principal, wanted)
+        done = acknowledge_transition.acknowledge(
+            cursor, numbers=wanted, tenant_id=principal.tenant.pk, by=principal.name
+        )
+        before, after = dict[str, object](needs_review=True), dict[str, object](needs_review=False)
+        audit.record_all(cursor, principal, "acknowledge", "job", [str(one) for one in done], reason, before, after)
+    return done
+
+
+def _check_there(principal: Principal, numbers: Sequence[int]) -> None:
+    possible = [number for number in numbers if 0 < number <= MAX_NUMBER]
+    there = set(Job.objects.filter(tenant=principal.tenant, number__in=possible).values_list("number", flat=True))
+    missing = next((number for number in numbers if number not in there), None)
+    if missing is not None:
+        raise NotFound(f"no job {missing}")
 
 
 def expire_stuck(

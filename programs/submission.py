@@ -1,7 +1,7 @@
 """Accept a job: permitted, valid, captured, inserted; dispatched once the caller's transaction commits."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cache
 from itertools import islice
@@ -115,7 +115,9 @@ def submit_many_as(principal: Principal, jobs: Iterable[Mapping[str, Any]]) -> l
     raise Conflict("these jobs are contended; submit again", code="contended")
 
 
-_Prepared = list[tuple[NewJob, list[str]]]
+_Request = tuple[NewJob, list[str]]
+"""A job to insert, and the fingerprints of what was asked for, where it has an idempotency key."""
+_Prepared = list[_Request]
 _Wanted = tuple["_Known", Mapping[str, Any], Options]
 
 
@@ -213,10 +215,48 @@ def _accounted_for(inserted: Iterable[tuple[_Prepared, list[Inserted]]]) -> _All
 
 def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options: Options = DEFAULTS) -> Job:
     """`submit` for a principal that an entry point has made already."""
+    return _submitted(principal, code, lambda known: _prepare(principal, known, given, options))
+
+
+def retry_as(principal: Principal, retried: Job, given: Mapping[str, Any] | None = None) -> Job:
+    """A new job of an ended one's program, for whoever retries, with its priority and its parameters or those given.
+
+    It is MANUAL and has no parent, whoever asked for the first one. Raises what `submit` raises, and Conflict:
+    retry_open with `existing_job` while another retry of the job is open, program_deleted.
+    """
+
+    def prepare(known: _Known) -> _Request:
+        if known.program.pk != retried.program_id:
+            raise program_deleted(retried)
+        values = _carried(known, retried) if given is None else _validated(known, given)
+        new = _new_job(principal, known, values, Options(priority=retried.priority))
+        return replace(new, retry_of=retried.number), []
+
+    return _submitted(principal, retried.program.code, prepare)
+
+
+def program_deleted(job: Job) -> Conflict:
+    """The refusal to run anything like this job again."""
+    return Conflict(
+        f"program {job.program.code} of job {job.number} is deleted; submit a job of another program instead",
+        code="program_deleted",
+    )
+
+
+def _carried(known: "_Known", retried: Job) -> dict[str, Any]:
+    """The parameters of a job that is retried as it was: what is stored, valid by the program's schema of now.
+
+    They do not come from a person. What a person gives goes through `_validated`; whatever is done to secrets there
+    must not be done to these again.
+    """
+    return _validated(known, retried.parameters)
+
+
+def _submitted(principal: Principal, code: str, prepare: "Callable[[_Known], _Request]") -> Job:
     principal.require("jobs:write")
     for turn in range(TRIES):
         known = _known_program(principal, code)
-        new, request = _prepare(principal, known, given, options)
+        new, request = prepare(known)
         if turn == 0:
             quotas.take(principal.tenant, 1)
         with prepared_cursor() as cursor:
@@ -276,27 +316,37 @@ def find_program(principal: Principal, code: str) -> Program:
     return program
 
 
-def _prepare(
-    principal: Principal, known: _Known, given: Mapping[str, Any], options: Options
-) -> tuple[NewJob, list[str]]:
+def _prepare(principal: Principal, known: _Known, given: Mapping[str, Any], options: Options) -> _Request:
     program = known.program
     if program.status == Program.Status.TERMINATED and options.trigger is Trigger.AUTOMATIC:
         raise Forbidden(f"program {program.code} is terminated", code="program_terminated")
     values = _validated(known, given)
     scheduled_at = _scheduled_at(options.scheduled_at)
     _check(options)
-    request: list[str] = []
-    if options.idempotency_key is not None:
-        canonical = {
-            "program": program.code,
-            "parameters": dict(given),
-            "scheduled_at": times.format_time(scheduled_at) if scheduled_at else None,
-            "priority": options.priority,
-            "hold": options.hold,
-        }
-        request = secrets.fingerprints(parameters.canonical(canonical))
+    new = _new_job(principal, known, values, options, scheduled_at)
+    if options.idempotency_key is None:
+        return new, []
+    canonical = {
+        "program": program.code,
+        "parameters": dict(given),
+        "scheduled_at": times.format_time(scheduled_at) if scheduled_at else None,
+        "priority": options.priority,
+        "hold": options.hold,
+    }
+    request = secrets.fingerprints(parameters.canonical(canonical))
+    return replace(new, fingerprint=request[0]), request
+
+
+def _new_job(
+    principal: Principal,
+    known: _Known,
+    values: dict[str, Any],
+    options: Options,
+    scheduled_at: datetime | None = None,
+) -> NewJob:
+    program = known.program
     overlap = Overlap(program.overlap_policy)
-    new = NewJob(
+    return NewJob(
         tenant_id=principal.tenant.pk,
         program_id=program.pk,
         program_version=program.version,
@@ -311,9 +361,7 @@ def _prepare(
         overlap_policy=overlap,
         overlap_key=None if overlap is Overlap.ALLOW else overlap_key(program, values),
         idempotency_key=options.idempotency_key,
-        fingerprint=request[0] if request else "",
     )
-    return new, request
 
 
 def _engine(program: Program) -> str:
@@ -398,6 +446,14 @@ def _in_order(names: frozenset[str]) -> list[str]:
 
 def _earlier(new: NewJob, request: list[str]) -> Job | None:
     """The job that a unique key made us meet; raises Conflict unless it is our own earlier one."""
+    if new.retry_of is not None:
+        retry = Job.objects.filter(retry_of=new.retry_of, status__in=sorted(OPEN)).first()
+        if retry is not None:
+            raise Conflict(
+                f"job {new.retry_of} is being retried by job {retry.number} already, which is {retry.status}",
+                code="retry_open",
+                existing_job=retry.number,
+            )
     if new.idempotency_key is not None:
         earlier = Job.objects.filter(tenant_id=new.tenant_id, idempotency_key=new.idempotency_key).first()
         if earlier is not None:

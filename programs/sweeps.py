@@ -14,7 +14,7 @@ from django.conf import settings
 from jobsite import brokers
 from jobsite.database import Connection, Cursor
 from jobsite.logs import get_logger
-from programs import dispatch, pausing, quotas, workers
+from programs import bulk, dispatch, pausing, quotas, workers
 from programs.transitions import dispatch as dispatch_transition
 from programs.transitions import hold, overlap, pause, reap
 from programs.transitions.reap import Reaped
@@ -106,6 +106,7 @@ def all_sweeps() -> tuple[Sweep, ...]:
         Sweep("ended_pauses", 2 * pace, pausing.end_pauses),
         Sweep("quotas", 2 * pace, quotas.recount),
         Sweep("terminated", 2 * pace, pausing.cancel_of_terminated),
+        Sweep("bulk_acts", min(1.0, pace), _bulk_acts),
     )
 
 
@@ -193,6 +194,13 @@ def _lost_workers(cursor: Cursor) -> int:
 
 def _ended_holds(cursor: Cursor) -> int:
     return len(hold.end_holds(cursor))
+
+
+def _bulk_acts(cursor: Cursor) -> int:
+    """A part of each act on many jobs that is under way, so that one of ten thousand does not keep the next waiting."""
+    cursor.execute("SELECT id FROM jobsite_bulkact WHERE state = 'RUNNING' ORDER BY id LIMIT %s", [bulk.ACTS_AT_ONCE])
+    keys = [row[0] for row in cursor.fetchall()]
+    return bulk.sweep(keys) if keys else 0
 
 
 QUEUED = """

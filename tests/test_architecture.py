@@ -31,7 +31,7 @@ LAYERS = (
     ("completion", "registration"),
     ("program_cache", "queues", "group"),
     ("sweeps", "measures", "actions"),
-    ("steering", "pausing", "explain"),
+    ("steering", "pausing", "explain", "bulk"),
     ("submission", "presentation", "queries", "diagnosis", "invariants", "context"),
     ("quotas",),
     ("workers", "dispatch", "audit", "asking"),

@@ -15,7 +15,7 @@ COMMANDS = {
     },
     "Jobs": {
         "submit": "ask for a job, and wait for it with --wait",
-        "jobs": "list, show, logs, cancel, hold, release, expire",
+        "jobs": "list, show, logs, cancel, hold, release, retry, acknowledge, expire",
         "locks": "list, clear",
         "queues": "list",
         "workers": "list",

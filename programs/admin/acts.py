@@ -1,10 +1,11 @@
 """What operators do to jobs here: each act asked for once, confirmed once, and done job by job through steering."""
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django import forms
@@ -12,6 +13,7 @@ from django.utils import timezone
 
 from jobsite.errors import Conflict, Refusal
 from programs import asking, steering
+from programs.admin import display
 from programs.admin.access import ADMIN, WRITE
 from programs.lifecycle import TERMINAL, Status, Trigger
 from programs.models import Job
@@ -28,6 +30,7 @@ class Order:
     reason: str = ""
     until: datetime | None = None
     policy: str = ""
+    parameters: Mapping[str, Any] | None = None
     tokens: Mapping[int, UUID] = field(default_factory=dict)
 
 
@@ -47,6 +50,17 @@ def _release(principal: Principal, number: int, order: Order) -> str:
 def _cancel(principal: Principal, number: int, order: Order) -> str:
     status = steering.cancel(principal, number, reason=order.reason)
     return "canceled {jobs}" if status is Status.CANCELED else "asked {jobs} to stop"
+
+
+def _retry(principal: Principal, number: int, order: Order) -> str:
+    steering.retry(principal, number, parameters=order.parameters, reason=order.reason)
+    return "retried {jobs}"
+
+
+def _acknowledge(principal: Principal, number: int, order: Order) -> str:
+    if not steering.acknowledge(principal, [number], reason=order.reason):
+        raise Conflict("needs no review, left alone", code="no_review")
+    return "acknowledged {jobs}"
 
 
 def _expire(principal: Principal, number: int, order: Order) -> str:
@@ -79,6 +93,7 @@ class Act:
     applies: Callable[[Job], bool]
     asks_until: bool = False
     asks_policy: bool = False
+    asks_parameters: bool = False
 
 
 def _may_be_held(job: Job) -> bool:
@@ -123,6 +138,25 @@ ACTS = {
             lambda job: not job.is_terminal and job.cancel_requested_at is None,
         ),
         Act(
+            "retry",
+            "Retry",
+            "Retry ended jobs",
+            "Each becomes a new job, which runs as you, with the same priority. The ended job stays as it is.",
+            WRITE,
+            _retry,
+            lambda job: job.is_terminal,
+            asks_parameters=True,
+        ),
+        Act(
+            "acknowledge",
+            "Acknowledge",
+            "Acknowledge failed jobs",
+            "Says that you have seen why they failed; they are no longer among those that need review.",
+            WRITE,
+            _acknowledge,
+            lambda job: job.needs_review,
+        ),
+        Act(
             "expire",
             "Expire",
             "Expire stuck jobs",
@@ -147,8 +181,12 @@ ACTS = {
 
 
 class ActForm(forms.Form):
-    """Why, and for some acts until when or what then."""
+    """Why, and for some acts until when or what then; for the retry of a single job also its parameters."""
 
+    parameters = forms.CharField(
+        widget=forms.Textarea(attrs={"rows": 10, "cols": 60, "class": "jobsite-json", "spellcheck": "false"}),
+        help_text="A JSON object. Unchanged, the new job gets exactly what the old one had.",
+    )
     reason = forms.CharField(
         required=False,
         max_length=asking.MAX_REASON,
@@ -167,8 +205,14 @@ class ActForm(forms.Form):
         choices=[("", "as the program says"), ("RETRY", "run again"), ("FAIL", "fail")],
     )
 
-    def __init__(self, act: Act, data: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, act: Act, data: Mapping[str, Any] | None = None, *, single: Job | None = None) -> None:
+        """`single` is the job, where the act is for one alone."""
         super().__init__(data)
+        if single is not None and act.asks_parameters:
+            self._shown = display.pretty(single.parameters)
+            self.fields["parameters"].initial = self._shown
+        else:
+            del self.fields["parameters"]
         if not act.asks_until:
             del self.fields["until"]
         if not act.asks_policy:
@@ -181,10 +225,32 @@ class ActForm(forms.Form):
             raise forms.ValidationError("This moment lies in the past.")
         return until
 
+    def clean_parameters(self) -> dict[str, Any] | None:
+        """The edited parameters; None where they are as they were shown."""
+        try:
+            given = json.loads(self.cleaned_data["parameters"])
+        except (ValueError, RecursionError) as error:
+            raise forms.ValidationError(f"This is not JSON: {error}") from error
+        if not isinstance(given, dict):
+            raise forms.ValidationError("Parameters are a JSON object, in braces.")
+        # As text: in Python true is 1 and 1 is 1.0.
+        is_unchanged = _canonical(given) == _canonical(json.loads(self._shown))
+        return None if is_unchanged else given
+
     def order(self, tokens: Mapping[int, UUID]) -> Order:
         """What was filled in."""
         given = self.cleaned_data
-        return Order(given["reason"], given.get("until"), given.get("policy", ""), tokens)
+        return Order(given["reason"], given.get("until"), given.get("policy", ""), given.get("parameters"), tokens)
+
+    def refuse_parameters(self, errors: Sequence[Mapping[str, str]]) -> bool:
+        """Say beside the parameters what their schema refuses, and where; whether there is anything to say."""
+        for one in errors:
+            self.add_error("parameters", f"{one['pointer'] or 'as a whole'}: {one['message']}")
+        return bool(errors)
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 @dataclass
@@ -193,6 +259,8 @@ class Report:
 
     done: Counter[str] = field(default_factory=Counter)
     refused: list[tuple[int, str]] = field(default_factory=list)
+    errors: list[Mapping[str, str]] = field(default_factory=list)
+    """Where the parameters of an order are wrong: pointers and messages."""
 
     @property
     def summary(self) -> str:
@@ -228,4 +296,6 @@ def perform(act: Act, jobs: Iterable[Job], order: Order, principal_of: Callable[
             report.done[act.run(principal_of(job), job.number, order)] += 1
         except Refusal as refusal:
             report.refused.append((job.number, str(refusal)))
+            if refusal.code == "invalid_parameters":
+                report.errors += cast("list[Mapping[str, str]]", refusal.details.get("errors", []))
     return report

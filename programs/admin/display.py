@@ -94,6 +94,11 @@ def progress(job: Job) -> str | SafeString:
     message = shown.get("message") or ""
     if not total:
         return format_html('<span title="{}">{}</span>', message, processed)
+    return bar(processed, total, message)
+
+
+def bar(processed: int, total: int, message: str = "") -> SafeString:
+    """A bar with its numbers."""
     return format_html(
         '<span class="jobsite-progress" title="{}"><progress value="{}" max="{}"></progress> {}/{}</span>',
         message,

@@ -18,13 +18,14 @@ from jobsite.tenants.models import Tenant
 from programs import queries, steering
 from programs.admin import display, job_page
 from programs.admin.access import ADMIN, WRITE, access_of, principal_of
-from programs.admin.acts import ACTS, Act, ActForm, perform
+from programs.admin.acts import ACTS, Act, ActForm, Report, perform
 from programs.admin.base import (
     BoundedPaginator,
     TenantFilter,
     TenantScopedAdmin,
     choice_filter,
 )
+from programs.admin.bulk import ActsOnAll
 from programs.admin.job_list import (
     JobChangeList,
     ProgramFilter,
@@ -48,7 +49,7 @@ LOCK_TENANTS = 50
 
 
 @admin.register(Job)
-class JobAdmin(TenantScopedAdmin[Job]):
+class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
     """Jobs are shown, never edited: the protocol owns the rows, and steering is the only hand on them."""
 
     names_tenant = True
@@ -79,7 +80,15 @@ class JobAdmin(TenantScopedAdmin[Job]):
     sortable_by = ()
     ordering = ("-number",)
     paginator = BoundedPaginator
-    actions = ("hold_jobs", "release_jobs", "cancel_jobs", "expire_jobs", "clear_locks")
+    actions = (
+        "hold_jobs",
+        "release_jobs",
+        "cancel_jobs",
+        "retry_jobs",
+        "acknowledge_jobs",
+        "expire_jobs",
+        "clear_locks",
+    )
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
         """The list that counts nothing."""
@@ -155,7 +164,7 @@ class JobAdmin(TenantScopedAdmin[Job]):
     # ---- What can be done -------------------------------------------------------------------------------------
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may hold, release and cancel anywhere."""
+        """Whether the user may hold, release, cancel, retry and acknowledge anywhere."""
         return access_of(request).may(WRITE)
 
     def has_administer_permission(self, request: HttpRequest) -> bool:
@@ -176,6 +185,16 @@ class JobAdmin(TenantScopedAdmin[Job]):
     def cancel_jobs(self, request: HttpRequest, queryset: Rows) -> HttpResponse:
         """Ask why, then cancel the chosen jobs."""
         return self._ask(request, ACTS["cancel"])
+
+    @admin.action(description="Retry…", permissions=["operate"])
+    def retry_jobs(self, request: HttpRequest, queryset: Rows) -> HttpResponse:
+        """Ask why (and for a single job with which parameters), then retry the chosen jobs."""
+        return self._ask(request, ACTS["retry"])
+
+    @admin.action(description="Acknowledge…", permissions=["operate"])
+    def acknowledge_jobs(self, request: HttpRequest, queryset: Rows) -> HttpResponse:
+        """Ask for a word, then acknowledge the chosen jobs."""
+        return self._ask(request, ACTS["acknowledge"])
 
     @admin.action(description="Expire stuck…", permissions=["administer"])
     def expire_jobs(self, request: HttpRequest, queryset: Rows) -> HttpResponse:
@@ -225,14 +244,12 @@ class JobAdmin(TenantScopedAdmin[Job]):
         if not jobs:
             raise Http404("No such jobs.")
         principal = _principals(request)
-        form = ActForm(act, request.POST if "confirm" in request.POST else None)
+        single = jobs[0] if len(numbers) == 1 else None
+        form = ActForm(act, request.POST if "confirm" in request.POST else None, single=single)
         if form.is_bound and form.is_valid():
             report = perform(act, jobs, form.order(tokens), lambda job: principal(job.tenant))
-            level = messages.WARNING if report.refused else messages.SUCCESS
-            self.message_user(request, report.summary, level)
-            for sentence in report.details:
-                self.message_user(request, sentence, messages.WARNING)
-            return HttpResponseRedirect(_back(request, numbers))
+            if single is None or not form.refuse_parameters(report.errors):
+                return self._tell(request, report, _back(request, numbers))
         locks: dict[int, steering.Lock] = {}
         if act.name == "clear":
             locks = _locks_of(jobs, principal)
@@ -257,6 +274,12 @@ class JobAdmin(TenantScopedAdmin[Job]):
             "shows_tenant": access_of(request).sees_several,
         }
         return TemplateResponse(request, "admin/jobsite/act.html", context)
+
+    def _tell(self, request: HttpRequest, report: Report, address: str) -> HttpResponse:
+        self.message_user(request, report.summary, messages.WARNING if report.refused else messages.SUCCESS)
+        for sentence in report.details:
+            self.message_user(request, sentence, messages.WARNING)
+        return HttpResponseRedirect(address)
 
     # ---- One job ----------------------------------------------------------------------------------------------
 

@@ -117,6 +117,11 @@ class JobChangeList(KeysetChangeList):
         large = ("parameters", "result", "error", "program__parameters_schema", "program__description")
         return list(shown.defer(*large)[:limit])
 
+    def matching(self, request: HttpRequest, tenant: Tenant) -> Rows:
+        """All jobs of one tenant that match, in the window that the list looks through as well."""
+        [rows] = self._branches(request, self.queryset.filter(tenant=tenant)) or [self.queryset.none()]
+        return rows
+
     def _branches_by_program(self, request: HttpRequest) -> list[Rows] | None:
         """Where a program is all that is asked for: its jobs along their index.
 

@@ -1,12 +1,14 @@
 """What the page of a job tells: its facts, what must be known before all else, its attempts, its log."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.http import Http404
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from programs import queries
 from programs.admin import display
 from programs.admin.keyset import MAX_KEY
 from programs.models import Job, JobAttempt, JobLogEntry
@@ -42,6 +44,7 @@ def facts(job: Job, *, shows_tenant: bool) -> list[tuple[str, Any]]:
         ("Failure", job.failure_kind),
         ("Parent", _job_link(job.parent_id)),
         ("Retry of", _job_link(job.retry_of_id)),
+        ("Retried by", _job_links(queries.retries(job))),
         ("Idempotency key", job.idempotency_key),
         ("Engine", job.engine),
         ("Celery task", job.external_id),
@@ -53,6 +56,10 @@ def _job_link(number: int | None) -> SafeString | None:
     if number is None:
         return None
     return format_html('<a href="{}">#{}</a>', reverse("admin:jobsite_programs_job_change", args=[number]), number)
+
+
+def _job_links(numbers: Sequence[int]) -> SafeString | None:
+    return format_html_join(", ", "{}", ((_job_link(number),) for number in numbers)) if numbers else None
 
 
 def notes(job: Job) -> list[SafeString]:

@@ -2,6 +2,7 @@
 
 from programs.models.attempt import JobAttempt
 from programs.models.audit import AuditEntry
+from programs.models.bulk import BulkAct
 from programs.models.job import CapturedContext, Job
 from programs.models.log import JobLogEntry
 from programs.models.program import Action, Program
@@ -13,6 +14,7 @@ from programs.models.worker import Worker, WorkerManager
 __all__ = [
     "Action",
     "AuditEntry",
+    "BulkAct",
     "CapturedContext",
     "Job",
     "JobAttempt",

@@ -167,6 +167,7 @@ class Job(models.Model):
             models.Index(fields=["tenant", "number"], condition=Q(status="FAILED"), name="job_failed"),
             models.Index(fields=["program", "number"], name="job_of_program"),
             models.Index(fields=["parent"], condition=Q(parent__isnull=False), name="job_of_parent"),
+            models.Index(fields=["retry_of"], condition=Q(retry_of__isnull=False), name="job_retries_another"),
         ]
 
     def __str__(self) -> str:

@@ -167,11 +167,13 @@ def claim(
     message: UUID,
     lock_seconds: float,
     exact: bool = False,
+    alone: bool | None = None,
 ) -> list[Claimed]:
     """Take the jobs of (number, token) pairs that are QUEUED in these queues and may run now.
 
     `owner` is the worker's incarnation, `message` the Celery task id. The list may be empty, and is where the
     manager has a limit, or the tenant a quota, but the caller does not hold its row (`exact`, lock_limits).
+    `alone` says whether the message carried one job; if not given, whether these are one.
     """
     values: dict[str, object] = {
         "owner": owner,
@@ -192,7 +194,7 @@ def claim(
             "numbers": [number for number, _ in tokens],
             "tokens": [token for _, token in tokens],
             "exact": exact,
-            "alone": len(tokens) == 1,
+            "alone": len(tokens) == 1 if alone is None else alone,
         },
     )
     return [Claimed(*row) for row in cursor.fetchall()]

@@ -505,6 +505,7 @@ class Driver:
             message=message.id,
             lock_seconds=reference.LOCK * TICK,
             exact=exact,
+            alone=len(message.numbers) == 1,
         )
 
     def _manager(self, worker: Worker) -> int:

@@ -121,7 +121,8 @@ class Jobs:
     def queue(self, *numbers: int) -> None:
         """Dispatch these without asking whether there is room."""
         self.cursor.execute(
-            "UPDATE jobsite_job SET status = 'QUEUED', queued_at = clock_timestamp() WHERE number = ANY(%s)",
+            "UPDATE jobsite_job SET status = 'QUEUED', queued_at = clock_timestamp(), blocked = NULL"
+            " WHERE number = ANY(%s)",
             [list(numbers)],
         )
 

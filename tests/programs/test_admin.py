@@ -23,6 +23,7 @@ from programs.models import AuditEntry, Job, JobAttempt, Program, Queue, Worker,
 from programs.registration import load
 from tests.programs.conftest import Jobs, new_worker
 
+OPERATORS = ["hold_jobs", "release_jobs", "cancel_jobs", "retry_jobs", "acknowledge_jobs"]
 JOBS = "/admin/jobsite_programs/job/"
 PROGRAMS = "/admin/jobsite_programs/program/"
 
@@ -255,8 +256,8 @@ def test_a_role_counts_in_its_tenant_alone(charlie: User, tenant: Tenant, foreig
     "who, offered",
     [
         ("vera", []),
-        ("bob", ["hold_jobs", "release_jobs", "cancel_jobs"]),
-        ("alice", ["hold_jobs", "release_jobs", "cancel_jobs", "expire_jobs", "clear_locks"]),
+        ("bob", OPERATORS),
+        ("alice", [*OPERATORS, "expire_jobs", "clear_locks"]),
     ],
 )
 def test_the_list_offers_what_the_role_may(
@@ -275,6 +276,10 @@ def test_the_list_offers_what_the_role_may(
     [
         ("vera", "hold", 403),
         ("vera", "cancel", 403),
+        ("vera", "retry", 403),
+        ("vera", "acknowledge", 403),
+        ("bob", "retry", 200),
+        ("bob", "acknowledge", 200),
         ("bob", "hold", 200),
         ("bob", "expire", 403),
         ("bob", "clear", 403),
@@ -642,8 +647,14 @@ def test_the_page_offers_what_fits_the_status(status: str, alice: User, vera: Us
 
     offered = [act.name for act in logged_in(alice).get(page_of(number)).context["acts"]]
 
-    expected = {"PENDING": ["hold", "cancel"], "QUEUED": ["hold", "cancel"], "RUNNING": ["cancel"]}
-    assert offered == expected.get(status, ["cancel"] if status == "WAITING" else [])
+    expected = {
+        "PENDING": ["hold", "cancel"],
+        "QUEUED": ["hold", "cancel"],
+        "RUNNING": ["cancel"],
+        "WAITING": ["cancel"],
+        "FAILED": ["retry", "acknowledge"],
+    }
+    assert offered == expected.get(status, ["retry"])
     assert logged_in(vera).get(page_of(number)).context["acts"] == []
 
 

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from jobsite.tenants.models import ApiKey, Membership, Tenant
-from programs import audit, principals
+from programs import audit, bulk, principals
 from programs.lifecycle import MOVES, TERMINAL, Status
 from programs.models import Action, AuditEntry, Job, JobAttempt, JobLogEntry, Lane, Program, Worker
 from programs.retries import RetryPolicy
@@ -639,6 +639,27 @@ def test_rows_have_a_name_for_people(jobs, audit_entry, worker, tenant):
         "default",
         "hello",
     ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "assignments"),
+    [
+        ("bulk_act_counts_add_up", "place = 1"),
+        ("bulk_act_counts_add_up", "done = 1"),
+        ("bulk_act_counts_add_up", "place = 3, done = 2, refused = 1, state = 'STOPPED', ended_at = now()"),
+        ("bulk_act_counts_add_up", "total = 10001"),
+        ("bulk_act_ends_with_its_last_job", "place = 2, done = 2"),
+        ("bulk_act_ends_with_its_last_job", "state = 'ENDED', ended_at = now()"),
+        ("bulk_act_ends_with_its_last_job", "state = 'STOPPED'"),
+        ("bulk_act_ends_with_its_last_job", "ended_at = now()"),
+        ("bulk_act_ends_with_its_last_job", "state = 'LOST'"),
+    ],
+)
+def test_an_act_on_many_jobs_adds_up(jobs, operator, rule, assignments):
+    row = bulk.begin(operator, bulk.Match("cancel", jobs.many(2), []))
+
+    with refused_by(rule):
+        jobs.cursor.execute(f"UPDATE jobsite_bulkact SET {assignments} WHERE id = %s", [row.pk])
 
 
 UNTESTED = {

@@ -13,6 +13,7 @@ from jobsite.tenants.models import Membership, Role
 from programs import principals, steering
 from programs.models import AuditEntry, Worker
 from programs.transitions.reap import reap_expired
+from tests.programs.conftest import FAILURE
 
 pytestmark = pytest.mark.django_db
 
@@ -72,6 +73,7 @@ ACTIONS = {
     "cancel": (WRITE, lambda principal, jobs: steering.cancel(principal, jobs.pending())),
     "hold": (WRITE, lambda principal, jobs: steering.hold(principal, jobs.pending())),
     "release": (WRITE, lambda principal, jobs: steering.release(principal, jobs.pending(hold_by="x"))),
+    "acknowledge": (WRITE, lambda principal, jobs: steering.acknowledge(principal, [jobs.ended(FAILURE)])),
     "expire_stuck": (ADMIN, lambda principal, jobs: steering.expire_stuck(principal)),
     "clear_locks": (ADMIN, lambda principal, jobs: steering.clear_locks(principal, [])),
 }
@@ -97,9 +99,10 @@ def test_each_act_takes_its_role(jobs, as_role, role, action):
         steering.cancel,
         steering.hold,
         steering.release,
+        lambda charlie, number: steering.acknowledge(charlie, [number]),
         lambda charlie, number: steering.clear_locks(charlie, [lock_on(number)], force=True, reason="x"),
     ],
-    ids=["find", "cancel", "hold", "release", "clear"],
+    ids=["find", "cancel", "hold", "release", "acknowledge", "clear"],
 )
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING", "COMPLETED"])
 def test_to_a_stranger_a_job_does_not_exist(jobs, operator_of, act, status):
@@ -437,3 +440,56 @@ def test_a_reason_is_up_to_a_thousand_storable_characters(jobs, bobs_hand, act, 
         act(bobs_hand, number, reason=reason)
 
     assert not entries().exists()
+
+
+# ---- acknowledge -----------------------------------------------------------------------------------------
+
+
+def test_failed_jobs_need_a_look_until_somebody_acknowledges_them(jobs, bobs_hand):
+    first, second = jobs.ended(FAILURE), jobs.ended(FAILURE)
+
+    assert steering.acknowledge(bobs_hand, [second, first, second], reason="the source was down") == [first, second]
+
+    assert [one.target for one in entries().order_by("id")] == [str(first), str(second)]
+    for entry in entries():
+        assert (entry.action, entry.actor, entry.door, entry.reason) == (
+            "acknowledge",
+            "bob",
+            "api",
+            "the source was down",
+        )
+        assert (entry.before, entry.after) == ({"needs_review": True}, {"needs_review": False})
+
+    for number in (first, second):
+        row = jobs.row(number)
+        assert (row.status, row.needs_review, row.reviewed_by) == ("FAILED", False, "bob")
+        assert row.reviewed_at is not None
+
+
+def test_what_needs_no_review_is_left_alone(jobs, bobs_hand, alices_hand):
+    completed, running, failed = jobs.in_status("COMPLETED"), jobs.running().number, jobs.ended(FAILURE)
+    steering.acknowledge(alices_hand, [failed])
+
+    assert steering.acknowledge(bobs_hand, [completed, running, failed]) == []
+
+    assert jobs.row(failed).reviewed_by == "alice"
+    assert not entries().filter(actor="bob").exists()
+
+
+@pytest.mark.parametrize("missing", [10**9, 0, -1, 10**30])
+def test_where_one_job_is_not_there_none_is_acknowledged(jobs, bobs_hand, missing):
+    number = jobs.ended(FAILURE)
+
+    with refused(NotFound, "not_found") as refusal:
+        steering.acknowledge(bobs_hand, [number, missing])
+
+    assert str(refusal.value) == f"no job {missing}"
+    assert jobs.row(number).needs_review
+
+
+def test_a_retry_leaves_the_review_of_the_old_job_to_people(jobs, bobs_hand):
+    number = jobs.ended(FAILURE)
+
+    steering.retry(bobs_hand, number)
+
+    assert jobs.row(number).needs_review

@@ -28,6 +28,7 @@ NAMES = {
     "ended_pauses",
     "terminated",
     "quotas",
+    "bulk_acts",
 }
 IN_AN_HOUR = datetime.now(UTC) + timedelta(hours=1)
 

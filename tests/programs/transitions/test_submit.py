@@ -252,7 +252,7 @@ def test_what_does_not_wait_for_its_turn_has_none(jobs, put, fields, blocked):
     [
         ("UPDATE jobsite_queue SET paused_at = now() WHERE name = 'default'", False),
         ("UPDATE jobsite_queue SET paused_at = now() WHERE name = 'content'", True),
-        ("UPDATE jobsite_tenant SET status = 'SUSPENDED'", False),
+        ("UPDATE jobsite_tenant SET status = 'SUSPENDED' WHERE code = 'acme'", False),
         ("UPDATE jobsite_tenant SET running_quota = 0", False),
         ("UPDATE jobsite_tenant SET running_quota = 1", True),
     ],

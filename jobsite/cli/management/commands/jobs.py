@@ -6,13 +6,11 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from django.utils import timezone
 from rich.text import Text
 
-from jobsite.cli import printing
+from jobsite.cli import acting, all_jobs, asking, printing
 from jobsite.cli.base import GroupCommand, principal_of
-from jobsite.errors import Invalid
-from programs import explain, presentation, queries, steering, times
+from programs import explain, presentation, queries, steering
 from programs.models import Job
 from programs.queries import JobFilter
 
@@ -40,32 +38,44 @@ class Command(GroupCommand):
     def add_commands(self) -> None:
         """The sub-commands of INTERFACES that exist so far."""
         listing = self.sub("list", list_jobs, "Jobs, the newest first.", json=True)
-        listing.add_argument("--status", metavar="S", help="PENDING, QUEUED, RUNNING, COMPLETED, FAILED, CANCELED")
-        listing.add_argument("--trigger", metavar="T", help="MANUAL, AUTOMATIC or CHILD")
-        listing.add_argument("--program", metavar="P")
-        listing.add_argument("--since", metavar="1h", help="submitted since: an age (30m, 1h, 2d) or a time")
-        listing.add_argument("--until", metavar="TIME", help="submitted before: an age or a time")
+        all_jobs.add_filter(listing)
         listing.add_argument("--limit", type=int, default=queries.DEFAULT_LIMIT, metavar="N")
         listing.add_argument("--cursor", metavar="C", help="next_cursor of the page before")
         self._one("show", show_job, "One job with its attempts.", json=True)
         logs = self._one("logs", show_logs, "What a job said.", json=True)
         logs.add_argument("--follow", action="store_true", help="go on until the job ends")
         self._one("why", explain_job, "Why a job is not running, or where it is.", json=True)
-        self._one("cancel", cancel, "Cancel a waiting job, ask a running one to stop.").add_argument(
-            "--reason", default=""
+        self._add_acts()
+
+    def _add_acts(self) -> None:
+        cancel = self._one_or_all("cancel", acting.cancel, "Cancel waiting jobs, ask running ones to stop.")
+        # Of a hold, --until is its end.
+        hold = self._one_or_all("hold", acting.hold, "Keep waiting jobs from running.", until="--submitted-until")
+        hold.add_argument("--until", metavar="TIME", help="release them by themselves then")
+        release = self._one_or_all("release", acting.release, "Let held jobs go on.")
+        retry = self._one_or_all(
+            "retry", acting.retry, "Submit ended jobs again; a single one also with edited parameters."
         )
-        hold = self._one("hold", hold_job, "Keep a waiting job from running.")
-        hold.add_argument("--reason", default="")
-        hold.add_argument("--until", metavar="TIME", help="release it by itself then")
-        self._one("release", release, "Let a held job go on.").add_argument("--reason", default="")
-        expire = self.sub("expire", expire_jobs, "End jobs that run past their time limit; others are not touched.")
+        asking.add_parameters(retry)
+        asking.add_asker_and_wait(retry)
+        acknowledge = self.sub("acknowledge", acting.acknowledge, "Say that you have seen why jobs failed.")
+        acknowledge.add_argument("numbers", nargs="*", type=int, metavar="N", help="the jobs' numbers")
+        all_jobs.add_all(acknowledge)
+        expire = self.sub("expire", acting.expire, "End jobs that run past their time limit; others are not touched.")
         expire.add_argument(
             "numbers", nargs="*", type=int, metavar="N", help="only these (default: all that are stuck)"
         )
         choice = expire.add_mutually_exclusive_group()
         choice.add_argument("--retry", action="store_const", const="RETRY", dest="policy", default="")
         choice.add_argument("--fail", action="store_const", const="FAIL", dest="policy")
-        expire.add_argument("--reason", default="")
+        for parser in (cancel, hold, release, retry, acknowledge, expire):
+            parser.add_argument("--reason", default="", help="kept in the audit")
+
+    def _one_or_all(self, name: str, run: Any, help: str, *, until: str = "--until") -> Any:
+        parser = self.sub(name, run, help)
+        parser.add_argument("number", nargs="?", type=int, metavar="N", help="the job's number")
+        all_jobs.add_all(parser, until=until)
+        return parser
 
     def _one(self, name: str, run: Any, help: str, *, json: bool = False) -> Any:
         parser = self.sub(name, run, help, json=json)
@@ -75,13 +85,7 @@ class Command(GroupCommand):
 
 def list_jobs(options: dict[str, Any]) -> None:
     """Print a page of jobs."""
-    wanted = JobFilter(
-        status=options["status"],
-        trigger=options["trigger"],
-        program=options["program"],
-        since=_moment(options["since"], "--since"),
-        until=_moment(options["until"], "--until"),
-    )
+    wanted = all_jobs.filter_of(options)
     page = queries.jobs(principal_of(options), wanted, limit=options["limit"], cursor=options["cursor"])
     items = presentation.jobs(page.items)
     if options["json"]:
@@ -113,26 +117,18 @@ def _columns(item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _moment(text: str | None, option: str) -> Any:
-    if text is None:
-        return None
-    try:
-        return times.parse_since(text, now=timezone.now())
-    except times.TimeError as error:
-        raise Invalid(f"{option}: {error}") from error
-
-
 def show_job(options: dict[str, Any]) -> None:
     """Print all about one job."""
     job = steering.find_job(principal_of(options), options["number"])
     item = presentation.jobs([job])[0]
     attempts = [presentation.attempt(one) for one in queries.attempts(job)]
+    retries = [f"#{number}" for number in queries.retries(job)]
     if options["json"]:
         printing.print_json(item | {"attempts_list": attempts, "steps": [], "children": []})
         return
     out = printing.console()
     out.print(_headline(item))
-    for label, value in _facts(item):
+    for label, value in [*_facts(item), *([("retried by", ", ".join(retries))] if retries else [])]:
         out.print(Text(f"  {label:<14}", style="dim") + (value if isinstance(value, Text) else Text(str(value))))
     if attempts:
         out.print()
@@ -165,6 +161,8 @@ def _facts(item: dict[str, Any]) -> list[tuple[str, Any]]:
         "took": printing.span(printing.duration(item)),
         "runs": f"{item['attempts']}, {item['losses']} lost" if item["losses"] else item["attempts"] or None,
         "worker": item["worker"],
+        "retry of": f"#{item['retry_of']}" if item["retry_of"] else None,
+        "review": "needed; jobsite jobs acknowledge" if item["needs_review"] else None,
         "progress": f"{progress['processed']}/{progress['total'] or '?'} {progress['message']}" if progress else None,
         "held": f"{printing.ago(hold['at'])} by {hold['by']}: {hold['reason'] or 'no reason given'}" if hold else None,
         "cancel": f"asked {printing.ago(cancel['at'])} by {cancel['by']}: {cancel['reason'] or 'no reason given'}"
@@ -238,39 +236,3 @@ def explain_job(options: dict[str, Any]) -> None:
         return
     for reason in reasons:
         printing.console().print(Text(f"#{options['number']}: ", style="bold") + Text(reason.message), soft_wrap=True)
-
-
-def cancel(options: dict[str, Any]) -> None:
-    """Cancel one job."""
-    status = steering.cancel(principal_of(options), options["number"], reason=options["reason"])
-    _say(f"#{options['number']} " + ("is canceled" if status == "CANCELED" else "is asked to stop"))
-
-
-def hold_job(options: dict[str, Any]) -> None:
-    """Hold one job."""
-    steering.hold(principal_of(options), options["number"], reason=options["reason"], until=options["until"])
-    _say(f"#{options['number']} is held")
-
-
-def release(options: dict[str, Any]) -> None:
-    """Release one job."""
-    steering.release(principal_of(options), options["number"], reason=options["reason"])
-    _say(f"#{options['number']} is released")
-
-
-def expire_jobs(options: dict[str, Any]) -> None:
-    """Expire what is stuck."""
-    expired = steering.expire_stuck(
-        principal_of(options), options["numbers"] or None, policy=options["policy"], reason=options["reason"]
-    )
-    for one in expired:
-        _say(f"#{one.number} was stuck and is {one.status} now")
-    untouched = sorted(set(options["numbers"]) - {one.number for one in expired})
-    for number in untouched:
-        _say(f"#{number} is not stuck; left alone")
-    if not expired and not untouched:
-        _say("No job is stuck.")
-
-
-def _say(text: str) -> None:
-    printing.console().print(text)

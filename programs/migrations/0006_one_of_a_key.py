@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("jobsite_programs", "0004_lanes_stay_awake")]
+    dependencies = [("jobsite_programs", "0005_bulk_acts")]
 
     operations = [
         migrations.AddIndex(

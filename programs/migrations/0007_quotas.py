@@ -6,7 +6,7 @@ from django.db.models.functions import Now
 
 
 class Migration(migrations.Migration):
-    dependencies = [("jobsite_programs", "0007_one_of_a_key"), ("jobsite_tenants", "0001_initial")]
+    dependencies = [("jobsite_programs", "0006_one_of_a_key"), ("jobsite_tenants", "0001_initial")]
 
     operations = [
         migrations.CreateModel(
