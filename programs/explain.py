@@ -83,7 +83,8 @@ WHERE j.number = %(number)s AND j.tenant_id = %(tenant)s
 def why(principal: Principal, number: int) -> list[Reason]:
     """Every reason for which a job of the principal's tenant waits; where it is, when it runs or has ended.
 
-    Never empty. NotFound for a job of any other tenant, there or not.
+    Never empty. How many workers there are, and how busy, is told to the platform's operators alone: it says what other
+    tenants do. NotFound for a job of any other tenant, there or not.
     """
     principal.require("jobs:read")
     values = {"lock": settings.JOBSITE_LOCK_SECONDS, "number": number, "tenant": principal.tenant.pk}
@@ -93,7 +94,7 @@ def why(principal: Principal, number: int) -> list[Reason]:
         names = [column.name for column in cursor.description]
     if row is None:
         raise NotFound(f"no job {number}")
-    facts = SimpleNamespace(**dict(zip(names, row, strict=True)))
+    facts = SimpleNamespace(**dict(zip(names, row, strict=True)), is_platform=principal.is_platform)
     match Status(facts.status):
         case Status.PENDING:
             return [*_of_itself(facts), *_around(facts)] or [_next(facts)]
@@ -143,21 +144,24 @@ def _around(facts: SimpleNamespace) -> Iterator[Reason]:
     if facts.queue not in settings.JOBSITE_QUEUES:
         yield Reason("no_queue", f"queue {facts.queue} is not among JOBSITE_QUEUES any more")
     elif not facts.workers:
-        yield Reason("no_worker", f"no worker serves queue {facts.queue}; start one with: jobsite worker {facts.queue}")
+        start = f"; start one with: jobsite worker {facts.queue}" if facts.is_platform else ""
+        yield Reason("no_worker", f"no worker serves queue {facts.queue}{start}")
     elif facts.full_managers and not facts.idle:
-        yield Reason("limit_reached", f"a limit is reached: {facts.full_managers}")
+        limits = f": {facts.full_managers}" if facts.is_platform else ""
+        yield Reason("limit_reached", f"the workers of queue {facts.queue} run as many jobs as they may{limits}")
 
 
 def _next(facts: SimpleNamespace) -> Reason:
     if facts.idle and not facts.ahead:
         return Reason("next", f"nothing is in its way: it goes to a worker of queue {facts.queue} within seconds")
     ahead = f"more than {AHEAD_LIMIT:,} jobs" if facts.ahead >= AHEAD_LIMIT else _jobs(facts.ahead)
-    busy = "" if facts.idle else f"the workers of queue {facts.queue} are busy with all {facts.children} children, "
+    children = f", all {facts.children} children" if facts.is_platform else ""
+    busy = "" if facts.idle else f"the workers of queue {facts.queue} are busy{children}; "
     return Reason("busy", f"{busy}{ahead} of tenant {facts.tenant} before it")
 
 
 def _queued(facts: SimpleNamespace) -> Reason:
-    idle = f", {facts.idle} of {facts.children} children are idle" if facts.workers else ""
+    idle = f", {facts.idle} of {facts.children} children are idle" if facts.workers and facts.is_platform else ""
     text = f"its message waits for a worker of queue {facts.queue} since {_moment(facts.queued_at)}{idle}"
     return Reason("queued", text)
 

@@ -17,13 +17,14 @@ from programs import workers
 RECOUNT_SECONDS = 1.0
 RETRY_SECONDS = 10
 
-# An allowance fills up evenly, to the quota of a minute at most.
+# An allowance fills up evenly, to the quota of a minute at most. Without a quota it is without end, so that it is full
+# when one is set.
 _ALLOWANCE = """least(%(rate)s::float,
                       u.allowance + extract(epoch FROM clock_timestamp() - u.allowed_at) * %(rate)s / 60)"""
 TAKE = f"""
 UPDATE jobsite_tenantusage u
 SET pending = u.pending + %(count)s,
-    allowance = CASE WHEN %(rate)s::float IS NULL THEN u.allowance ELSE {_ALLOWANCE} - %(count)s END,
+    allowance = CASE WHEN %(rate)s::float IS NULL THEN 'infinity' ELSE {_ALLOWANCE} - %(count)s END,
     allowed_at = clock_timestamp()
 WHERE u.tenant_id = %(tenant)s
       AND (%(most)s::bigint IS NULL OR u.pending + %(count)s <= %(most)s)
@@ -33,7 +34,7 @@ RETURNING u.tenant_id
 RECOUNT = """
 INSERT INTO jobsite_tenantusage AS u (tenant_id, pending, allowance)
 SELECT t.id, (SELECT count(*) FROM jobsite_job j WHERE j.tenant_id = t.id AND j.status IN ('PENDING', 'QUEUED')),
-       coalesce(t.submissions_per_minute, 0)
+       'infinity'
 FROM jobsite_tenant t
 WHERE (t.pending_quota IS NOT NULL OR t.submissions_per_minute IS NOT NULL)
       AND (%(tenant)s::bigint IS NULL OR t.id = %(tenant)s)

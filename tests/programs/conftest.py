@@ -20,6 +20,7 @@ from django.db import IntegrityError, connection, transaction
 
 from jobsite import embedded
 from jobsite.database import Connection, Cursor, connect
+from jobsite.errors import Refusal
 from programs import principals, sweeps, workers
 from programs.context import Context
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
@@ -76,6 +77,29 @@ def new_worker(
     queues: tuple[str, ...] = ("default",),
 ) -> Registered:
     return workers.register(cursor, name=name, manager=manager, queues=queues, pool="prefork", children=children)
+
+
+@pytest.fixture
+def alices_hand(tenant: Any, alice: Any) -> Principal:
+    """Alice, the tenant's ADMIN, in the admin."""
+    return principals.of_user(alice, tenant, door="admin")
+
+
+@pytest.fixture
+def bobs_hand(tenant: Any, bob: Any) -> Principal:
+    """Bob, her colleague, an OPERATOR, by the API."""
+    return principals.of_user(bob, tenant, door="api")
+
+
+@pytest.fixture
+def charlies_hand(other_tenant: Any, charlie: Any) -> Principal:
+    """Charlie, who may everything in his own tenant."""
+    return principals.of_user(charlie, other_tenant)
+
+
+def refused(kind: type[Refusal], code: str) -> Any:
+    """What happens inside is refused, with this code."""
+    return pytest.raises(kind, check=lambda refusal: refusal.code == code)
 
 
 class Jobs:

@@ -17,25 +17,11 @@ from jobsite.tenants.models import Membership, Role
 from programs import bulk, principals, queries, steering, sweeps
 from programs.models import AuditEntry, BulkAct, Job
 from programs.queries import JobFilter
-from tests.programs.conftest import FAILURE
+from tests.programs.conftest import FAILURE, refused
 
 pytestmark = pytest.mark.django_db
 
 FOR_EVER = 3_600.0
-
-
-@pytest.fixture
-def bobs_hand(tenant, bob):
-    return principals.of_user(bob, tenant, door="admin")
-
-
-@pytest.fixture
-def charlies_hand(other_tenant, charlie):
-    return principals.of_user(charlie, other_tenant)
-
-
-def refused(kind, code):
-    return pytest.raises(kind, check=lambda refusal: refusal.code == code)
 
 
 def match(principal, act, **wanted):
@@ -135,7 +121,7 @@ def test_an_act_that_is_begun_is_written_down_and_nothing_is_done_yet(jobs, bobs
 
     row.refresh_from_db()
     assert (row.numbers, row.total, row.place, row.state) == (numbers, 3, 0, "RUNNING")
-    assert (row.kind, row.user_id, row.actor, row.door) == ("USER", bob.pk, "bob", "admin")
+    assert (row.kind, row.user_id, row.actor, row.door) == ("USER", bob.pk, "bob", "api")
     entry = AuditEntry.objects.get(target_type="act on many jobs")
     assert (entry.action, entry.target_type, entry.target) == ("cancel all", "act on many jobs", str(row.pk))
     assert (entry.actor, entry.reason, entry.after) == ("bob", "wrong year", {"jobs": 3, "filter": "all"})
@@ -184,7 +170,7 @@ def test_each_job_is_done_by_the_principals_hand_and_audited(jobs, bobs_hand):
         held = jobs.row(number)
         assert (held.hold_by, held.hold_reason, held.hold_until.year) == ("bob", "audit", 2030)
         entry = AuditEntry.objects.get(target_type="job", target=str(number))
-        assert (entry.action, entry.actor, entry.door, entry.reason) == ("hold", "bob", "admin", "audit")
+        assert (entry.action, entry.actor, entry.door, entry.reason) == ("hold", "bob", "api", "audit")
     row.refresh_from_db()
     assert (row.state, row.place, row.done, row.refused) == ("ENDED", 3, 3, 0)
     assert row.ended_at is not None

@@ -6,7 +6,7 @@ import pytest
 
 from jobsite.errors import NotFound
 from jobsite.tenants.models import Tenant
-from programs import explain, pausing, principals, steering
+from programs import explain, pausing, steering
 from programs.lifecycle import AttemptResult, Status
 from programs.models import Job, Program, WorkerManager
 from programs.transitions import finish, give_back
@@ -20,14 +20,13 @@ RETRY = Ending(Status.PENDING, AttemptResult.TRANSIENT, delay=3_600.0,
 
 
 @pytest.fixture
-def hand(tenant, alice):
-    return principals.of_user(alice, tenant)
-
-
-@pytest.fixture
-def ask(hand):
+def ask(operator):
     """Code and message of each reason."""
-    return lambda number: [(reason.code, reason.message) for reason in explain.why(hand, number)]
+    return lambda number: told(operator, number)
+
+
+def told(principal, number):
+    return [(reason.code, reason.message) for reason in explain.why(principal, number)]
 
 
 @pytest.fixture
@@ -44,9 +43,9 @@ served = pytest.mark.usefixtures("_served")
 
 
 @served
-def test_a_held_job_says_who_holds_it_why_and_until_when(jobs, hand, ask):
+def test_a_held_job_says_who_holds_it_why_and_until_when(jobs, alices_hand, ask):
     number = jobs.pending()
-    steering.hold(hand, number, reason="ask Bob first", until=LATER)
+    steering.hold(alices_hand, number, reason="ask Bob first", until=LATER)
     since = jobs.row(number).hold_at
 
     [(code, message)] = ask(number)
@@ -83,11 +82,11 @@ def test_a_job_that_snoozes_says_until_when(jobs, codes):
 
 
 @served
-def test_all_reasons_are_told_at_once(jobs, hand, operator, ask):
+def test_all_reasons_are_told_at_once(jobs, alices_hand, operator, ask):
     number = jobs.pending(scheduled_at=LATER)
-    steering.hold(hand, number)
-    pausing.pause_program(hand, jobs.program.code, reason="audit")
-    pausing.pause_queue(hand, "default")
+    steering.hold(alices_hand, number)
+    pausing.pause_program(alices_hand, jobs.program.code, reason="audit")
+    pausing.pause_queue(alices_hand, "default")
     pausing.pause_queue(operator, "default", whole=True, reason="the broker moves")
     pausing.suspend_tenant(operator, reason="unpaid", until=LATER)
 
@@ -123,7 +122,9 @@ def test_the_limit_of_a_manager_that_is_reached_is_named(jobs, cursor, ask):
     WorkerManager.objects.create(name="small", max_running=1)
     jobs.running(worker=new_worker(cursor, manager="small", children=4))
 
-    assert ask(jobs.pending()) == [("limit_reached", "a limit is reached: manager small runs 1 of 1 jobs")]
+    assert ask(jobs.pending()) == [
+        ("limit_reached", "the workers of queue default run as many jobs as they may: manager small runs 1 of 1 jobs")
+    ]
 
 
 @served
@@ -138,7 +139,7 @@ def test_behind_busy_workers_it_says_how_many_come_first(jobs, cursor, ask):
     jobs.running(worker=new_worker(cursor))
     first, second = jobs.many(2)
 
-    busy = "the workers of queue default are busy with all 1 children, "
+    busy = "the workers of queue default are busy, all 1 children; "
     assert ask(second) == [("busy", f"{busy}1 job of tenant acme before it")]
     assert ask(first) == [("busy", f"{busy}0 jobs of tenant acme before it")]
 
@@ -163,9 +164,9 @@ def test_a_queued_job_waits_for_a_worker_to_take_its_message(jobs, ask):
 
 
 @served
-def test_a_queued_job_of_a_paused_queue_says_so_first(jobs, hand, codes):
+def test_a_queued_job_of_a_paused_queue_says_so_first(jobs, alices_hand, codes):
     number = jobs.queued()
-    pausing.pause_queue(hand, "default")
+    pausing.pause_queue(alices_hand, "default")
 
     assert codes(number) == ["queue_paused", "queued"]
 
@@ -180,9 +181,9 @@ def test_a_running_job_says_where_it_is(jobs, cursor, ask):
     ]
 
 
-def test_a_running_job_that_is_asked_to_stop_says_by_whom(jobs, hand, ask):
+def test_a_running_job_that_is_asked_to_stop_says_by_whom(jobs, alices_hand, ask):
     number = jobs.running().number
-    steering.cancel(hand, number, reason="wrong file")
+    steering.cancel(alices_hand, number, reason="wrong file")
 
     code, message = ask(number)[1]
 
@@ -214,9 +215,32 @@ def test_a_job_that_is_due_is_never_left_without_a_reason(jobs, codes):
     assert codes(number) == ["no_worker"]
 
 
-def test_a_stranger_is_told_nothing_of_a_job(jobs, other_tenant, charlie):
+@pytest.mark.parametrize(
+    ("limit", "queued", "sentence"),
+    [
+        (None, False, "the workers of queue default are busy; 0 jobs of tenant acme before it"),
+        (1, False, "the workers of queue default run as many jobs as they may"),
+        (None, True, "its message waits for a worker of queue default since "),
+    ],
+    ids=["busy", "limit", "queued"],
+)
+def test_a_tenant_is_not_told_how_busy_the_workers_are_with_others(jobs, cursor, alices_hand, limit, queued, sentence):
+    WorkerManager.objects.create(name="small", max_running=limit)
+    jobs.running(worker=new_worker(cursor, manager="small"))
+    number = jobs.queued() if queued else jobs.pending()
+
+    [(_, message)] = told(alices_hand, number)
+
+    assert message.startswith(sentence)
+    assert not any(word in message for word in ("children", "small", "manager"))
+
+
+def test_a_tenant_is_not_told_to_start_a_worker(jobs, alices_hand):
+    assert told(alices_hand, jobs.pending()) == [("no_worker", "no worker serves queue default")]
+
+
+def test_a_stranger_is_told_nothing_of_a_job(jobs, charlies_hand):
     number = jobs.pending()
-    stranger = principals.of_user(charlie, other_tenant)
 
     with pytest.raises(NotFound, match=f"no job {number}"):
-        explain.why(stranger, number)
+        explain.why(charlies_hand, number)

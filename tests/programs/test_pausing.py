@@ -5,33 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
-from programs import pausing, principals, sweeps
+from programs import pausing, sweeps
 from programs.models import AuditEntry, Job, Lane, Program, Queue
 from programs.transitions import pause as pause_transition
 from programs.transitions.dispatch import wake
-from tests.programs.conftest import claim_all
+from tests.programs.conftest import claim_all, refused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 IN_AN_HOUR = datetime.now(UTC) + timedelta(hours=1)
-
-
-@pytest.fixture
-def alices_hand(tenant, alice):
-    return principals.of_user(alice, tenant, door="admin")
-
-
-@pytest.fixture
-def bobs_hand(tenant, bob):
-    return principals.of_user(bob, tenant, door="api")
-
-
-@pytest.fixture
-def charlies_hand(other_tenant, charlie):
-    return principals.of_user(charlie, other_tenant)
-
-
-def refused(kind, code):
-    return pytest.raises(kind, check=lambda refusal: refusal.code == code)
 
 
 def waiting(*numbers):

@@ -151,6 +151,15 @@ def test_an_allowance_never_grows_beyond_a_minutes(limited):
         one(tenant)
 
 
+def test_a_rate_that_is_set_later_begins_with_a_whole_minutes(limited):
+    one(limited(pending_quota=100))
+
+    many(limited(submissions_per_minute=5), 5)
+
+    with pytest.raises(TooMany):
+        one(limited())
+
+
 def test_a_submission_that_is_rolled_back_holds_no_lock_and_is_forgotten_by_the_next_count(limited):
     tenant = limited(pending_quota=2)
     with transaction.atomic():

@@ -11,6 +11,7 @@ from programs import principals
 from programs.definitions import from_mapping, parse
 from programs.models import Action, AuditEntry, Program
 from programs.registration import Loaded, load
+from tests.programs.conftest import refused
 
 pytestmark = pytest.mark.django_db
 
@@ -21,15 +22,6 @@ PYTHON = {"kind": "python", "target": "tests.sample_actions:succeed"}
 def definition(code="scores", **keys):
     keys.setdefault("action", [PYTHON])
     return from_mapping({"code": code, **keys}, where="test", queues=QUEUES)
-
-
-@pytest.fixture
-def alices_hand(tenant, alice):
-    return principals.of_user(alice, tenant, door="api")
-
-
-def refused(kind, code):
-    return pytest.raises(kind, check=lambda refusal: refusal.code == code)
 
 
 FULL = """

@@ -15,7 +15,7 @@ from programs.models import AuditEntry, Job, Program
 from programs.registration import load
 from programs.submission import retry_as, submit_as
 from programs.transitions import finish
-from tests.programs.conftest import FAILURE, SUCCESS, held
+from tests.programs.conftest import FAILURE, SUCCESS, held, refused
 
 pytestmark = pytest.mark.django_db
 
@@ -28,11 +28,6 @@ SCHEMA = {
 
 
 @pytest.fixture
-def bobs_hand(tenant, bob):
-    return principals.of_user(bob, tenant, door="api")
-
-
-@pytest.fixture
 def scores(define):
     return define("scores", parameters=SCHEMA)
 
@@ -41,10 +36,6 @@ def scores(define):
 def failed(jobs, scores):
     """A failed job of Alice's."""
     return jobs.ended(FAILURE, program=scores, parameters='{"student": 7}', priority=4)
-
-
-def refused(kind, code):
-    return pytest.raises(kind, check=lambda refusal: refusal.code == code)
 
 
 # ---- what ------------------------------------------------------------------------------------------------

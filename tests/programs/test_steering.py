@@ -13,7 +13,7 @@ from jobsite.tenants.models import Membership, Role
 from programs import principals, steering
 from programs.models import AuditEntry, Worker
 from programs.transitions.reap import reap_expired
-from tests.programs.conftest import FAILURE
+from tests.programs.conftest import FAILURE, refused
 
 pytestmark = pytest.mark.django_db
 
@@ -28,26 +28,6 @@ def as_role(tenant):
         return principals.of_user(user, tenant, door="admin")
 
     return act
-
-
-@pytest.fixture
-def operator_of(other_tenant, charlie):
-    """Charlie, who may everything in his own tenant."""
-    return principals.of_user(charlie, other_tenant)
-
-
-@pytest.fixture
-def bobs_hand(tenant, bob):
-    return principals.of_user(bob, tenant, door="api")
-
-
-@pytest.fixture
-def alices_hand(tenant, alice):
-    return principals.of_user(alice, tenant, door="admin")
-
-
-def refused(kind, code):
-    return pytest.raises(kind, check=lambda refusal: refusal.code == code)
 
 
 def entries():
@@ -105,12 +85,12 @@ def test_each_act_takes_its_role(jobs, as_role, role, action):
     ids=["find", "cancel", "hold", "release", "acknowledge", "clear"],
 )
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING", "COMPLETED"])
-def test_to_a_stranger_a_job_does_not_exist(jobs, operator_of, act, status):
+def test_to_a_stranger_a_job_does_not_exist(jobs, charlies_hand, act, status):
     number = jobs.in_status(status)
 
     for target in (number, 10**9):
         with refused(NotFound, "not_found") as refusal:
-            act(operator_of, target)
+            act(charlies_hand, target)
         assert str(refusal.value) == f"no job {target}"
 
     assert jobs.status(number) == status
@@ -122,14 +102,14 @@ def lock_on(number):
     return steering.Lock(number, "w", uuid4(), now, now, 0.0, True)
 
 
-def test_a_stranger_sees_and_ends_nothing_of_others(jobs, operator_of):
+def test_a_stranger_sees_and_ends_nothing_of_others(jobs, charlies_hand):
     claimed = jobs.running()
     make_stuck(jobs, claimed.number)
 
-    assert steering.locks(operator_of) == []
-    assert steering.locks(operator_of, [claimed.number]) == []
-    assert steering.expire_stuck(operator_of) == []
-    assert steering.expire_stuck(operator_of, [claimed.number]) == []
+    assert steering.locks(charlies_hand) == []
+    assert steering.locks(charlies_hand, [claimed.number]) == []
+    assert steering.expire_stuck(charlies_hand) == []
+    assert steering.expire_stuck(charlies_hand, [claimed.number]) == []
 
     assert jobs.status(claimed.number) == "RUNNING"
 

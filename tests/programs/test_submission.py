@@ -12,6 +12,7 @@ from programs import principals, submission
 from programs.lifecycle import Trigger
 from programs.models import Job, Program
 from programs.submission import Options, submit, submit_as, submit_many
+from tests.programs.conftest import refused
 
 pytestmark = pytest.mark.django_db
 
@@ -43,10 +44,6 @@ def give(operator, define):
         return submit_as(operator, code, parameters, Options(**options))
 
     return give
-
-
-def refused(kind, code):
-    return pytest.raises(kind, check=lambda refusal: refusal.code == code)
 
 
 # ---- who -------------------------------------------------------------------------------------------------
