@@ -16,8 +16,8 @@ from jobsite.tenants.models import SYSTEM
 from programs import audit, dispatch, times
 from programs.asking import check_reason, end_of
 from programs.models import Lane, Program, Queue
+from programs.preparation import find_program
 from programs.principals import Principal
-from programs.submission import find_program
 from programs.transitions import pause as pause_transition
 from programs.transitions.dispatch import wake
 from programs.transitions.pause import LANE, PROGRAM, QUEUE, TENANT, Level

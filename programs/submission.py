@@ -1,8 +1,7 @@
 """Accept a job: permitted, valid, captured, inserted; dispatched once the caller's transaction commits."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from dataclasses import fields, replace
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -10,16 +9,14 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, transaction
-from django.utils import timezone
 
-from jobsite import brokers
 from jobsite.database import Cursor, prepared_cursor
-from jobsite.errors import Conflict, Forbidden, Invalid, NotFound, Refusal
-from jobsite.tenants.models import CODE_PATTERN, Tenant
-from programs import dispatch, parameters, principals, quotas, secrets, storable, times
-from programs.asking import check_reason
-from programs.lifecycle import OPEN, Overlap, Trigger
+from jobsite.errors import Conflict, Invalid, Refusal
+from jobsite.tenants.models import Tenant
+from programs import dispatch, parameters, preparation, principals, quotas
+from programs.lifecycle import OPEN, Overlap
 from programs.models import Job, Program
+from programs.preparation import DEFAULTS, Known, Options, Request
 from programs.principals import Principal
 from programs.transitions.submit import (
     KEEP_CONTEXT,
@@ -31,26 +28,11 @@ from programs.transitions.submit import (
     insert_and_offer,
 )
 
-MAX_IDEMPOTENCY_KEY = 200
 MAX_JOBS = 10_000
-MAX_KNOWN_PROGRAMS = 1_000
 CHUNK = 1_000
 TRIES = 3
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a submission differs from the program's defaults."""
-
-    scheduled_at: datetime | str | None = None
-    priority: int | None = None
-    hold: bool = False
-    hold_reason: str = ""
-    idempotency_key: str | None = None
-    trigger: Trigger = Trigger.MANUAL
-
-
-DEFAULTS = Options()
 _OPTIONS = frozenset(field.name for field in fields(Options))
 
 
@@ -111,14 +93,12 @@ def submit_many_as(principal: Principal, jobs: Iterable[Mapping[str, Any]]) -> l
                 return [number for number in numbers if number is not None]
             transaction.set_rollback(True)
         # Some program was edited meanwhile, or a job in our way has just ended.
-        _programs.clear()
+        preparation.forget(principal)
     raise Conflict("these jobs are contended; submit again", code="contended")
 
 
-_Request = tuple[NewJob, list[str]]
-"""A job to insert, and the fingerprints of what was asked for, where it has an idempotency key."""
-_Prepared = list[_Request]
-_Wanted = tuple["_Known", Mapping[str, Any], Options]
+_Prepared = list[Request]
+_Wanted = tuple[Known, Mapping[str, Any], Options]
 
 
 _AllInserted = tuple[list[int | None], dict[int, int], list[int]]
@@ -131,7 +111,7 @@ def _all_inserted(principal: Principal, jobs: Sequence[Mapping[str, Any]]) -> _A
     for place, job in enumerate(jobs):
         try:
             code, given, options = _request(job)
-            wanted.append((_known_program(principal, code), given, options))
+            wanted.append((preparation.known_program(principal, code), given, options))
         except Refusal as error:
             _keep(error, place, errors)
     _raise_any(errors)
@@ -143,7 +123,7 @@ def _all_inserted(principal: Principal, jobs: Sequence[Mapping[str, Any]]) -> _A
             chunk: _Prepared = []
             for place, one in enumerate(wanted[begin : begin + CHUNK], start=begin):
                 try:
-                    chunk.append(_prepare(principal, *one))
+                    chunk.append(preparation.prepare(principal, *one))
                 except Refusal as error:
                     _keep(error, place, errors)
             if not errors:
@@ -215,7 +195,7 @@ def _accounted_for(inserted: Iterable[tuple[_Prepared, list[Inserted]]]) -> _All
 
 def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options: Options = DEFAULTS) -> Job:
     """`submit` for a principal that an entry point has made already."""
-    return _submitted(principal, code, lambda known: _prepare(principal, known, given, options))
+    return _submitted(principal, code, lambda known: preparation.prepare(principal, known, given, options))
 
 
 def retry_as(principal: Principal, retried: Job, given: Mapping[str, Any] | None = None) -> Job:
@@ -225,11 +205,11 @@ def retry_as(principal: Principal, retried: Job, given: Mapping[str, Any] | None
     retry_open with `existing_job` while another retry of the job is open, program_deleted.
     """
 
-    def prepare(known: _Known) -> _Request:
+    def prepare(known: Known) -> Request:
         if known.program.pk != retried.program_id:
             raise program_deleted(retried)
-        values = _carried(known, retried) if given is None else _validated(known, given)
-        new = _new_job(principal, known, values, Options(priority=retried.priority))
+        values = _carried(known, retried) if given is None else preparation.validated(known, given)
+        new = preparation.new_job(principal, known, values, Options(priority=retried.priority))
         return replace(new, retry_of=retried.number), []
 
     return _submitted(principal, retried.program.code, prepare)
@@ -243,19 +223,19 @@ def program_deleted(job: Job) -> Conflict:
     )
 
 
-def _carried(known: "_Known", retried: Job) -> dict[str, Any]:
+def _carried(known: Known, retried: Job) -> dict[str, Any]:
     """The parameters of a job that is retried as it was: what is stored, valid by the program's schema of now.
 
-    They do not come from a person. What a person gives goes through `_validated`; whatever is done to secrets there
+    They do not come from a person. What a person gives goes through `validated`; whatever is done to secrets there
     must not be done to these again.
     """
-    return _validated(known, retried.parameters)
+    return preparation.validated(known, retried.parameters)
 
 
-def _submitted(principal: Principal, code: str, prepare: "Callable[[_Known], _Request]") -> Job:
+def _submitted(principal: Principal, code: str, prepare: Callable[[Known], Request]) -> Job:
     principal.require("jobs:write")
     for turn in range(TRIES):
-        known = _known_program(principal, code)
+        known = preparation.known_program(principal, code)
         new, request = prepare(known)
         if turn == 0:
             quotas.take(principal.tenant, 1)
@@ -268,7 +248,7 @@ def _submitted(principal: Principal, code: str, prepare: "Callable[[_Known], _Re
         # The first job of this principal; or the program was edited since it was read, or the job in our way has ended.
         with prepared_cursor() as cursor:
             cursor.execute(KEEP_CONTEXT, [new.context.key, new.context.content])
-        _programs.pop((principal.tenant.pk, code), None)
+        preparation.forget(principal, code)
     raise Conflict(f"program {code} is contended; submit again", code="contended")
 
 
@@ -278,138 +258,6 @@ def _insert_one(cursor: Cursor, new: NewJob) -> Inserted | None:
         return insert_and_offer(cursor, new, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
     inserted = insert(cursor, [new])
     return inserted[0] if inserted else None
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What accepting a job takes of its program."""
-
-    program: Program
-    validator: parameters.Validator
-    engine: str
-
-
-# Programs as they were when last read. An insert goes by the version that it was validated with, so that one that
-# was edited since is read again.
-_programs: dict[tuple[int, str], _Known] = {}
-
-
-def _known_program(principal: Principal, code: str) -> _Known:
-    key = (principal.tenant.pk, code)
-    if (known := _programs.get(key)) is None:
-        program = find_program(principal, code)
-        known = _Known(program, parameters.compiled(program.parameters_schema), _engine(program))
-        if len(_programs) >= MAX_KNOWN_PROGRAMS:
-            _programs.clear()
-        _programs[key] = known
-    return known
-
-
-def find_program(principal: Principal, code: str) -> Program:
-    """The program of this code in the principal's tenant; NotFound names it."""
-    program = None
-    if CODE_PATTERN.fullmatch(code):
-        found = Program.objects.select_related("queue").filter(tenant=principal.tenant, deleted_at__isnull=True)
-        program = found.filter(code=code).first()
-    if program is None:
-        raise NotFound(f"no program {storable.mended(code)[:100]} in tenant {principal.tenant.code}")
-    return program
-
-
-def _prepare(principal: Principal, known: _Known, given: Mapping[str, Any], options: Options) -> _Request:
-    program = known.program
-    if program.status == Program.Status.TERMINATED and options.trigger is Trigger.AUTOMATIC:
-        raise Forbidden(f"program {program.code} is terminated", code="program_terminated")
-    values = _validated(known, given)
-    scheduled_at = _scheduled_at(options.scheduled_at)
-    _check(options)
-    new = _new_job(principal, known, values, options, scheduled_at)
-    if options.idempotency_key is None:
-        return new, []
-    canonical = {
-        "program": program.code,
-        "parameters": dict(given),
-        "scheduled_at": times.format_time(scheduled_at) if scheduled_at else None,
-        "priority": options.priority,
-        "hold": options.hold,
-    }
-    request = secrets.fingerprints(parameters.canonical(canonical))
-    return replace(new, fingerprint=request[0]), request
-
-
-def _new_job(
-    principal: Principal,
-    known: _Known,
-    values: dict[str, Any],
-    options: Options,
-    scheduled_at: datetime | None = None,
-) -> NewJob:
-    program = known.program
-    overlap = Overlap(program.overlap_policy)
-    return NewJob(
-        tenant_id=principal.tenant.pk,
-        program_id=program.pk,
-        program_version=program.version,
-        parameters=parameters.canonical(values).decode(),
-        context=principal.captured,
-        engine=known.engine,
-        trigger=options.trigger,
-        priority=options.priority,
-        scheduled_at=scheduled_at,
-        hold_by=principal.name if options.hold else None,
-        hold_reason=options.hold_reason,
-        overlap_policy=overlap,
-        overlap_key=None if overlap is Overlap.ALLOW else overlap_key(program, values),
-        idempotency_key=options.idempotency_key,
-    )
-
-
-def _engine(program: Program) -> str:
-    try:
-        return brokers.engine_of(program.queue.name)
-    except KeyError:
-        raise Invalid(
-            f"queue {program.queue.name} of program {program.code} is not among JOBSITE_QUEUES", code="unknown_queue"
-        ) from None
-
-
-def _validated(known: _Known, given: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return known.validator.validate(dict(given))
-    except parameters.ParametersError as error:
-        raise Invalid(
-            f"parameters of {known.program.code}: {error}",
-            code="invalid_parameters",
-            errors=[{"pointer": one.pointer, "message": one.message} for one in error.errors],
-        ) from error
-
-
-def _scheduled_at(given: datetime | str | None) -> datetime | None:
-    if given is None:
-        return None
-    try:
-        return times.parse_scheduled_at(given, now=timezone.now())
-    except times.TimeError as error:
-        raise Invalid(f"scheduled_at: {error}", code="invalid_time") from error
-
-
-def _check(options: Options) -> None:
-    priority, key = options.priority, options.idempotency_key
-    if priority is not None and (
-        isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100
-    ):
-        raise Invalid(f"priority must be a whole number from -100 to 100, not {priority!r}", code="invalid_priority")
-    if key is not None and not (0 < len(key) <= MAX_IDEMPOTENCY_KEY and key.isprintable()):
-        raise Invalid(
-            f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} printable characters",
-            code="invalid_idempotency_key",
-        )
-    check_reason(options.hold_reason)
-
-
-def overlap_key(program: Program, values: Mapping[str, Any]) -> str:
-    """What two jobs of a program must share to overlap: the named parameters' values, or the program itself."""
-    return parameters.canonical({name: values.get(name) for name in program.overlap_keys}).decode()
 
 
 def _accepted(row: Inserted, principal: Principal, program: Program) -> Job:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.model.driver import World
+from tests.model.world import World
 
 
 @pytest.fixture

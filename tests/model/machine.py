@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from tests.model.driver import ENDINGS, QUEUES, TENANTS, Driver, World
+from tests.model.driver import ENDINGS, Driver
 from tests.model.rows import Job, Program
+from tests.model.world import QUEUES, TENANTS, World
 
 MOST_JOBS = 12
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.model.driver import Driver, World
+from tests.model.driver import Driver
 from tests.model.rows import Job
+from tests.model.world import World
 
 
 def moves(driver: Driver) -> Iterator[Any]:

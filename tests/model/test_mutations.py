@@ -12,9 +12,10 @@ import pytest
 from hypothesis import Phase
 
 from tests.model import mutated
-from tests.model.driver import Broken, World
+from tests.model.driver import Broken
 from tests.model.machine import Protocol, run
 from tests.model.mutations import MUTATIONS, Mutation, applied
+from tests.model.world import World
 
 EXAMPLES = 500
 EXAMPLES_WHERE_NOTHING_CHANGES = 40

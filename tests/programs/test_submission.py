@@ -8,10 +8,11 @@ from django.db import connection, transaction
 from jobsite import brokers
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound, Refusal
 from jobsite.tenants.models import Membership, Role, Tenant
-from programs import principals, submission
+from programs import preparation, principals
 from programs.lifecycle import Trigger
 from programs.models import Job, Program
-from programs.submission import Options, submit, submit_as, submit_many
+from programs.preparation import Options
+from programs.submission import submit, submit_as, submit_many
 from tests.programs.conftest import refused
 
 pytestmark = pytest.mark.django_db
@@ -496,11 +497,11 @@ def test_what_two_jobs_must_share_to_overlap_does_not_depend_on_the_order_of_key
     Program.objects.filter(pk=rejecting.pk).update(overlap_keys=["student", "term"])
     rejecting.refresh_from_db()
 
-    one = submission.overlap_key(rejecting, {"student": 7, "term": "winter", "note": "x"})
-    other = submission.overlap_key(rejecting, {"term": "winter", "student": 7})
+    one = preparation.overlap_key(rejecting, {"student": 7, "term": "winter", "note": "x"})
+    other = preparation.overlap_key(rejecting, {"term": "winter", "student": 7})
 
     assert one == other
-    assert submission.overlap_key(rejecting, {"student": 7}) != one
+    assert preparation.overlap_key(rejecting, {"student": 7}) != one
 
 
 def test_a_principal_can_be_made_once_and_used_for_many(tenant, bob, scores):

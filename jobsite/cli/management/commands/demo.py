@@ -27,8 +27,8 @@ from jobsite.tenants.models import Tenant
 from programs import definitions, presentation, registration, submission
 from programs.lifecycle import OPEN
 from programs.models import Job
+from programs.preparation import Options
 from programs.principals import Principal
-from programs.submission import Options
 
 TENANT = "acme"
 PATIENCE_SECONDS = 120.0

@@ -12,7 +12,7 @@ from rich.text import Text
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import Invalid
-from programs import definitions, pausing, registration, submission
+from programs import definitions, pausing, preparation, registration
 from programs.durations import format_duration
 from programs.models import Program
 
@@ -103,7 +103,7 @@ def list_programs(options: dict[str, Any]) -> None:
 def show_program(options: dict[str, Any]) -> None:
     """Print one program."""
     principal = principal_of(options)
-    item = _shape(submission.find_program(principal, options["code"]), principal.language)
+    item = _shape(preparation.find_program(principal, options["code"]), principal.language)
     if options["json"]:
         printing.print_json(item)
         return

@@ -7,8 +7,8 @@ from jobsite.cli import asking
 from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.base import add_tenant, principal_of
 from jobsite.errors import Invalid
-from programs import submission
-from programs.submission import Options
+from programs import preparation, submission
+from programs.preparation import Options
 
 
 class Command(BaseCommand):
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         if options["notify"]:
             raise Invalid("--notify is not supported by this version of jobsite")
         principal = principal_of(options, user=options["user"])
-        program = submission.find_program(principal, options["program"])
+        program = preparation.find_program(principal, options["program"])
         whole, typed = asking.typed_parameters(program.parameters_schema, options)
         job = submission.submit_as(
             principal,

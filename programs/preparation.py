@@ -1,0 +1,184 @@
+"""What is looked at before a job is inserted: its program, by a copy in memory, its parameters and its options."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from jobsite import brokers
+from jobsite.errors import Forbidden, Invalid, NotFound
+from jobsite.tenants.models import CODE_PATTERN
+from programs import parameters, secrets, storable, times
+from programs.asking import check_reason
+from programs.lifecycle import Overlap, Trigger
+from programs.models import Program
+from programs.principals import Principal
+from programs.transitions.submit import NewJob
+
+MAX_IDEMPOTENCY_KEY = 200
+MAX_KNOWN_PROGRAMS = 1_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a submission differs from the program's defaults."""
+
+    scheduled_at: datetime | str | None = None
+    priority: int | None = None
+    hold: bool = False
+    hold_reason: str = ""
+    idempotency_key: str | None = None
+    trigger: Trigger = Trigger.MANUAL
+
+
+DEFAULTS = Options()
+
+
+@dataclass(frozen=True)
+class Known:
+    """What accepting a job takes of its program."""
+
+    program: Program
+    validator: parameters.Validator
+    engine: str
+
+
+# Programs as they were when last read. An insert goes by the version that it was validated with, so that one that
+# was edited since is read again.
+_programs: dict[tuple[int, str], Known] = {}
+
+
+def known_program(principal: Principal, code: str) -> Known:
+    """The program as it was when last read; raises NotFound, and Invalid (unknown_queue)."""
+    key = (principal.tenant.pk, code)
+    if (known := _programs.get(key)) is None:
+        program = find_program(principal, code)
+        known = Known(program, parameters.compiled(program.parameters_schema), _engine(program))
+        if len(_programs) >= MAX_KNOWN_PROGRAMS:
+            _programs.clear()
+        _programs[key] = known
+    return known
+
+
+def forget(principal: Principal, code: str | None = None) -> None:
+    """Read this program anew, or all of them, since one was edited meanwhile."""
+    if code is None:
+        _programs.clear()
+    else:
+        _programs.pop((principal.tenant.pk, code), None)
+
+
+def find_program(principal: Principal, code: str) -> Program:
+    """The program of this code in the principal's tenant; NotFound names it."""
+    program = None
+    if CODE_PATTERN.fullmatch(code):
+        found = Program.objects.select_related("queue").filter(tenant=principal.tenant, deleted_at__isnull=True)
+        program = found.filter(code=code).first()
+    if program is None:
+        raise NotFound(f"no program {storable.mended(code)[:100]} in tenant {principal.tenant.code}")
+    return program
+
+
+Request = tuple[NewJob, list[str]]
+"""A job to insert, and the fingerprints of what was asked for, where it has an idempotency key."""
+
+
+def prepare(principal: Principal, known: Known, given: Mapping[str, Any], options: Options) -> Request:
+    """A job as it was asked for; Forbidden (program_terminated) and Invalid, with pointers, where it may not be."""
+    program = known.program
+    if program.status == Program.Status.TERMINATED and options.trigger is Trigger.AUTOMATIC:
+        raise Forbidden(f"program {program.code} is terminated", code="program_terminated")
+    values = validated(known, given)
+    scheduled_at = _scheduled_at(options.scheduled_at)
+    _check(options)
+    new = new_job(principal, known, values, options, scheduled_at)
+    if options.idempotency_key is None:
+        return new, []
+    canonical = {
+        "program": program.code,
+        "parameters": dict(given),
+        "scheduled_at": times.format_time(scheduled_at) if scheduled_at else None,
+        "priority": options.priority,
+        "hold": options.hold,
+    }
+    request = secrets.fingerprints(parameters.canonical(canonical))
+    return replace(new, fingerprint=request[0]), request
+
+
+def new_job(
+    principal: Principal,
+    known: Known,
+    values: dict[str, Any],
+    options: Options,
+    scheduled_at: datetime | None = None,
+) -> NewJob:
+    """A job with these parameters and options, which are valid."""
+    program = known.program
+    overlap = Overlap(program.overlap_policy)
+    return NewJob(
+        tenant_id=principal.tenant.pk,
+        program_id=program.pk,
+        program_version=program.version,
+        parameters=parameters.canonical(values).decode(),
+        context=principal.captured,
+        engine=known.engine,
+        trigger=options.trigger,
+        priority=options.priority,
+        scheduled_at=scheduled_at,
+        hold_by=principal.name if options.hold else None,
+        hold_reason=options.hold_reason,
+        overlap_policy=overlap,
+        overlap_key=None if overlap is Overlap.ALLOW else overlap_key(program, values),
+        idempotency_key=options.idempotency_key,
+    )
+
+
+def _engine(program: Program) -> str:
+    try:
+        return brokers.engine_of(program.queue.name)
+    except KeyError:
+        raise Invalid(
+            f"queue {program.queue.name} of program {program.code} is not among JOBSITE_QUEUES", code="unknown_queue"
+        ) from None
+
+
+def validated(known: Known, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with the schema's defaults; Invalid (invalid_parameters) with a pointer to each that is wrong."""
+    try:
+        return known.validator.validate(dict(given))
+    except parameters.ParametersError as error:
+        raise Invalid(
+            f"parameters of {known.program.code}: {error}",
+            code="invalid_parameters",
+            errors=[{"pointer": one.pointer, "message": one.message} for one in error.errors],
+        ) from error
+
+
+def _scheduled_at(given: datetime | str | None) -> datetime | None:
+    if given is None:
+        return None
+    try:
+        return times.parse_scheduled_at(given, now=timezone.now())
+    except times.TimeError as error:
+        raise Invalid(f"scheduled_at: {error}", code="invalid_time") from error
+
+
+def _check(options: Options) -> None:
+    priority, key = options.priority, options.idempotency_key
+    if priority is not None and (
+        isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100
+    ):
+        raise Invalid(f"priority must be a whole number from -100 to 100, not {priority!r}", code="invalid_priority")
+    if key is not None and not (0 < len(key) <= MAX_IDEMPOTENCY_KEY and key.isprintable()):
+        raise Invalid(
+            f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} printable characters",
+            code="invalid_idempotency_key",
+        )
+    check_reason(options.hold_reason)
+
+
+def overlap_key(program: Program, values: Mapping[str, Any]) -> str:
+    """What two jobs of a program must share to overlap: the named parameters' values, or the program itself."""
+    return parameters.canonical({name: values.get(name) for name in program.overlap_keys}).decode()
