@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from jobsite.database import Cursor, prepared_cursor
@@ -158,7 +159,7 @@ def _queue(principal: Principal, name: str, *, whole: bool) -> tuple[Level, int]
     principal.require("jobs:admin")
     queue = Queue.objects.filter(name=name).first()
     if queue is None:
-        raise NotFound(f"no queue {name}")
+        raise NotFound(f"no queue {name}; there are {', '.join(settings.JOBSITE_QUEUES)}")
     if not whole:
         lane, _ = Lane.objects.get_or_create(queue=queue, tenant=principal.tenant)
         return LANE, lane.pk

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from jobsite.tenants.models import Pausable
 from programs import times
 from programs.durations import format_duration
 from programs.models import Job
@@ -31,6 +32,15 @@ def moment(value: datetime | None) -> str | SafeString:
     return format_html(
         '<time class="jobsite-time" datetime="{}" title="{}">{} {}</time>', exact, exact, exact[:10], exact[11:19]
     )
+
+
+def pause(row: Pausable) -> str | SafeString:
+    """By whom it is paused, since and until when, and why."""
+    if row.paused_at is None:
+        return NOTHING
+    until = format_html(" until {}", moment(row.paused_until)) if row.paused_until else ""
+    reason = f": {row.paused_reason}" if row.paused_reason else ""
+    return format_html("by {} since {}{}{}", row.paused_by, moment(row.paused_at), until, reason)
 
 
 def minute(value: datetime) -> SafeString:

@@ -15,7 +15,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 
 from jobsite.tenants.models import Tenant
-from programs import queries, steering
+from programs import explain, queries, steering
 from programs.admin import display, job_page
 from programs.admin.access import ADMIN, WRITE, access_of, principal_of
 from programs.admin.acts import ACTS, Act, ActForm, Report, perform
@@ -296,7 +296,9 @@ class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
             raise PermissionDenied
         access = access_of(request)
         lines, earlier = job_page.log(job, request.GET.get("log_before", ""))
-        lock = _locks_of([job], _principals(request)).get(job.number)
+        principal = _principals(request)
+        lock = _locks_of([job], principal).get(job.number)
+        is_waiting = job.status in (Status.PENDING, Status.QUEUED, Status.WAITING)
         offered = [
             act
             for act in ACTS.values()
@@ -314,7 +316,7 @@ class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
             "progress": display.progress(job),
             "message": (job.progress or {}).get("message", ""),
             "facts": job_page.facts(job, shows_tenant=access.sees_several),
-            "notes": job_page.notes(job),
+            "notes": job_page.notes(job, explain.why(principal(job.tenant), job.number) if is_waiting else []),
             "lock": lock,
             "lock_since": display.moment(lock.acquired_at) if lock else "",
             "lock_until": display.moment(lock.expires_at) if lock else "",

@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from programs import queries
 from programs.admin import display
 from programs.admin.keyset import MAX_KEY
+from programs.explain import Reason
 from programs.models import Job, JobAttempt, JobLogEntry
 
 LOG_LINES = 200
@@ -62,14 +63,9 @@ def _job_links(numbers: Sequence[int]) -> SafeString | None:
     return format_html_join(", ", "{}", ((_job_link(number),) for number in numbers)) if numbers else None
 
 
-def notes(job: Job) -> list[SafeString]:
-    """What an operator must know before all else: held, asked to stop, to be looked at."""
-    told = []
-    if job.hold_at is not None:
-        until = format_html(" until {}", display.moment(job.hold_until)) if job.hold_until else ""
-        told.append(
-            format_html("Held by {} since {}{}. {}", job.hold_by, display.moment(job.hold_at), until, job.hold_reason)
-        )
+def notes(job: Job, reasons: Sequence[Reason]) -> list[SafeString]:
+    """What an operator must know before all else: why it waits, that it is asked to stop, that it failed unseen."""
+    told = [format_html("{}{}.", reason.message[0].upper(), reason.message[1:]) for reason in reasons]
     if job.cancel_requested_at is not None:
         words = "Canceled by" if job.is_terminal else "Asked to stop by"
         told.append(
@@ -81,13 +77,6 @@ def notes(job: Job) -> list[SafeString]:
                 job.cancel_reason,
             )
         )
-    waits = {
-        "SCHEDULED": "Waits for the moment at which it is due.",
-        "PAUSED": "Waits because its program is paused.",
-        "OVERLAP": "Waits for another job of the same key.",
-    }
-    if job.blocked in waits:
-        told.append(format_html("{}", waits[job.blocked]))
     if job.needs_review:
         told.append(format_html("{}", "Failed, and nobody has acknowledged it yet."))
     return told

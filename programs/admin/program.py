@@ -142,12 +142,7 @@ class ProgramAdmin(TenantScopedAdmin[Program]):
     @admin.display(description="paused")
     def pause(self, program: Program) -> str | SafeString:
         """Since when, by whom, why, until when."""
-        if program.paused_at is None:
-            return display.NOTHING
-        until = format_html(" until {}", display.moment(program.paused_until)) if program.paused_until else ""
-        return format_html(
-            "by {} since {}{}. {}", program.paused_by, display.moment(program.paused_at), until, program.paused_reason
-        )
+        return display.pause(program)
 
     @admin.display(description="time limit")
     def limit(self, program: Program) -> str:

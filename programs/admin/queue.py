@@ -54,10 +54,8 @@ class QueueAdmin(PlatformAdmin[Queue]):
 
     @admin.display(description="paused")
     def paused(self, queue: Queue) -> str | SafeString:
-        """Since when, by whom, why."""
-        if queue.paused_at is None:
-            return display.NOTHING
-        return format_html("by {} since {}. {}", queue.paused_by, display.moment(queue.paused_at), queue.paused_reason)
+        """Since when, by whom, why, until when."""
+        return display.pause(queue)
 
     @admin.display(description="lanes")
     def lanes(self, queue: Queue) -> str | SafeString:
@@ -75,7 +73,7 @@ class QueueAdmin(PlatformAdmin[Queue]):
                     lane.tenant.code,
                     "waiting" if lane.is_waiting else "empty",
                     f"{lane.served:g}",
-                    display.moment(lane.paused_at),
+                    display.pause(lane),
                 )
                 for lane in rows[:LANES]
             ),

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -15,13 +15,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 from jobsite.tenants.models import SYSTEM, Membership, Role, Tenant
-from programs import principals, steering
+from programs import pausing, principals, steering
 from programs.admin import job_list
 from programs.admin.acts import Report
 from programs.definitions import from_mapping
 from programs.models import AuditEntry, Job, JobAttempt, Program, Queue, Worker, WorkerManager
 from programs.registration import load
-from tests.programs.conftest import Jobs, new_worker
+from tests.programs.conftest import Jobs, new_worker, principal_of
 
 OPERATORS = ["hold_jobs", "release_jobs", "cancel_jobs", "retry_jobs", "acknowledge_jobs"]
 JOBS = "/admin/jobsite_programs/job/"
@@ -333,7 +333,7 @@ def test_hold_with_a_reason_and_an_end_then_release(bob: User, jobs: Jobs) -> No
     assert (row.hold_by, row.hold_reason, row.hold_until is not None) == ("bob", "marks are missing", True)
     assert held.request["PATH_INFO"] == page_of(number)
     assert messages_of(held) == ["Held 1 job."]
-    assert "Held by bob" in held.content.decode()
+    assert "It is held by bob since " in held.content.decode()
     entry = AuditEntry.objects.get(action="hold")
     assert (entry.actor, entry.door, entry.reason) == ("bob", "admin", "marks are missing")
 
@@ -629,6 +629,24 @@ def test_the_page_of_a_job_shows_all_that_is_known(alice: User, jobs: Jobs) -> N
     earlier = client.get(f"{page_of(number)}?log_before={response.context['earlier']}")
     assert [line.sequence for line in earlier.context["lines"]] == list(range(1, 31))
     assert client.get(f"{page_of(number)}?log_before=x").status_code == 404
+
+
+@pytest.mark.parametrize(("status", "says_why"), [("PENDING", True), ("QUEUED", True), ("RUNNING", False)])
+def test_the_page_of_a_job_that_waits_says_why(
+    status: str, says_why: bool, alice: User, superuser: User, tenant: Tenant, jobs: Jobs
+) -> None:
+    number = jobs.in_status(status)
+    until = datetime(2030, 5, 17, 8, 30, tzinfo=UTC)
+    pausing.pause_queue(principal_of(superuser, tenant), "default", whole=True, reason="the broker moves", until=until)
+
+    page = logged_in(alice).get(page_of(number)).content.decode()
+    queue = Queue.objects.get(name="default")
+    shown = logged_in(superuser).get(reverse("admin:jobsite_programs_queue_change", args=[queue.pk])).content.decode()
+
+    sentence = " until 2030-05-17 08:30:00 UTC: the broker moves."
+    assert (sentence in page) is says_why
+    assert ("Queue default is paused by " in page) is says_why
+    assert ": the broker moves" in shown and "2030-05-17" in shown
 
 
 def test_a_job_is_edited_by_nobody(superuser: User, jobs: Jobs) -> None:
