@@ -1,6 +1,6 @@
 """RUNNING -> PENDING, FAILED or CANCELED by somebody other than the holder: lost, stuck and cleared runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -73,43 +73,41 @@ CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
      ELSE 'FAILED' END"""
 
 
-def _lost(condition: str) -> str:
-    return _REAP.format(
-        decision=_LOST_DECISION,
-        condition=condition,
-        failure_kind="WORKER_LOST",
-        error_type="WorkerLost",
-        losses=1,
-        counted=counted("moved"),
-    )
+_LOST = {
+    "decision": _LOST_DECISION,
+    "failure_kind": "WORKER_LOST",
+    "error_type": "WorkerLost",
+    "losses": 1,
+}
+_TIMED_OUT = {
+    "decision": _STUCK_DECISION,
+    "failure_kind": "TIMEOUT",
+    "error_type": "Timeout",
+    "losses": 0,
+}
 
 
-def _timed_out(condition: str) -> str:
-    return _REAP.format(
-        decision=_STUCK_DECISION,
-        condition=condition,
-        failure_kind="TIMEOUT",
-        error_type="Timeout",
-        losses=0,
-        counted=counted("moved"),
-    )
+def _taken(kind: Mapping[str, object], condition: str) -> str:
+    return _REAP.format(condition=condition, counted=counted("moved"), **kind)
 
 
 _OF_MESSAGE = "j.lock_owner = %(owner)s AND j.external_id = %(external_id)s"
-EXPIRED = _lost("j.lock_expires_at < clock_timestamp()")
-CHILD = _lost(_OF_MESSAGE)
-CHILD_TIMED_OUT = _timed_out(_OF_MESSAGE)
-TOKENS = _lost("(j.number, j.lock_token) IN (SELECT * FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]))")
-OWNERS = _lost("j.lock_owner = ANY(%(owners)s::uuid[])")
-CLEARED = _lost(
+EXPIRED = _taken(_LOST, "j.lock_expires_at < clock_timestamp()")
+CHILD = _taken(_LOST, _OF_MESSAGE)
+CHILD_TIMED_OUT = _taken(_TIMED_OUT, _OF_MESSAGE)
+TOKENS = _taken(_LOST, "(j.number, j.lock_token) IN (SELECT * FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]))")
+OWNERS = _taken(_LOST, "j.lock_owner = ANY(%(owners)s::uuid[])")
+CLEARED = _taken(
+    _LOST,
     "j.number = %(number)s AND j.lock_token = %(token)s"
     " AND (%(force)s OR j.lock_expires_at < clock_timestamp()"
     " OR EXISTS (SELECT 1 FROM jobsite_worker o"
-    "            WHERE o.incarnation = j.lock_owner AND o.status IN ('STOPPED', 'LOST')))"
+    "            WHERE o.incarnation = j.lock_owner AND o.status IN ('STOPPED', 'LOST')))",
 )
-STUCK = _timed_out(
+STUCK = _taken(
+    _TIMED_OUT,
     "j.stuck_at < clock_timestamp() AND (%(numbers)s::bigint[] IS NULL OR j.number = ANY(%(numbers)s))"
-    " AND (%(tenant)s::bigint IS NULL OR j.tenant_id = %(tenant)s)"
+    " AND (%(tenant)s::bigint IS NULL OR j.tenant_id = %(tenant)s)",
 )
 LOST_MESSAGE = "Worker lost during execution"
 

@@ -18,22 +18,15 @@ from django.db import connection
 from jobsite.tenants.models import Membership, Role, Tenant
 from programs.models import AuditEntry, BulkAct, Job
 from tests.cli.conftest import Answer
-from tests.programs.conftest import FAILURE, Jobs
+from tests.programs.conftest import FAILURE, STUDENT_SCHEMA, Jobs
 
 Run = Callable[..., Answer]
-
-SCHEMA = {
-    "type": "object",
-    "properties": {"student": {"type": "integer"}, "term": {"type": "string"}},
-    "required": ["student"],
-    "additionalProperties": False,
-}
 
 
 @pytest.fixture
 def ended(run: Run, define: Any) -> int:
     """The number of a canceled job."""
-    define("scores", parameters=SCHEMA)
+    define("scores", parameters=STUDENT_SCHEMA)
     number = int(run("submit", "scores", "-p", "student=7", "-p", "term=winter", "--hold").out)
     run("jobs", "cancel", number)
     return number
@@ -42,7 +35,7 @@ def ended(run: Run, define: Any) -> int:
 @pytest.fixture
 def failed(define: Any) -> Iterator[int]:
     """The number of a failed job."""
-    program = define("scores", parameters=SCHEMA)
+    program = define("scores", parameters=STUDENT_SCHEMA)
     with connection.cursor() as cursor:
         yield Jobs(cursor, define).ended(FAILURE, program=program, parameters='{"student": 7}')
 
@@ -155,7 +148,7 @@ def test_a_job_of_another_tenant_is_not_there(run: Run, failed: int, other_tenan
 @pytest.fixture
 def held(run: Run, define: Any) -> list[int]:
     """Three held jobs of one program and one of another."""
-    define("scores", parameters=SCHEMA)
+    define("scores", parameters=STUDENT_SCHEMA)
     define("marks")
     numbers = [int(run("submit", "scores", "-p", "student=7", "--hold").out) for _ in range(3)]
     return [*numbers, int(run("submit", "marks", "--hold").out)]

@@ -42,6 +42,12 @@ FAILURE = Ending(
 )
 WAITING = Ending(Status.WAITING, AttemptResult.PARKED)
 LOCK_SECONDS = 40.0
+STUDENT_SCHEMA = {
+    "type": "object",
+    "properties": {"student": {"type": "integer"}, "term": {"type": "string"}},
+    "required": ["student"],
+    "additionalProperties": False,
+}
 
 
 @pytest.fixture(autouse=True)

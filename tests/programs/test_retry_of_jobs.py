@@ -15,21 +15,14 @@ from programs.models import AuditEntry, Job, Program
 from programs.registration import load
 from programs.submission import retry_as, submit_as
 from programs.transitions import finish
-from tests.programs.conftest import FAILURE, SUCCESS, held, refused
+from tests.programs.conftest import FAILURE, STUDENT_SCHEMA, SUCCESS, held, refused
 
 pytestmark = pytest.mark.django_db
-
-SCHEMA = {
-    "type": "object",
-    "properties": {"student": {"type": "integer"}, "term": {"type": "string"}},
-    "required": ["student"],
-    "additionalProperties": False,
-}
 
 
 @pytest.fixture
 def scores(define):
-    return define("scores", parameters=SCHEMA)
+    return define("scores", parameters=STUDENT_SCHEMA)
 
 
 @pytest.fixture
@@ -118,7 +111,7 @@ def test_edited_parameters_are_checked_and_the_place_is_named(bobs_hand, failed)
 
 
 def test_old_parameters_must_fit_the_schema_of_now(define, bobs_hand, failed):
-    define("scores", parameters=SCHEMA | {"properties": {"student": {"type": "string"}}})
+    define("scores", parameters=STUDENT_SCHEMA | {"properties": {"student": {"type": "string"}}})
 
     with refused(Invalid, "invalid_parameters") as refusal:
         steering.retry(bobs_hand, failed)
@@ -128,7 +121,7 @@ def test_old_parameters_must_fit_the_schema_of_now(define, bobs_hand, failed):
 
 
 def test_a_default_that_the_schema_got_since_is_applied(define, jobs, bobs_hand, failed):
-    define("scores", parameters=SCHEMA | {"properties": {"student": {}, "term": {"default": "winter"}}})
+    define("scores", parameters=STUDENT_SCHEMA | {"properties": {"student": {}, "term": {"default": "winter"}}})
 
     assert jobs.row(steering.retry(bobs_hand, failed).number).parameters == {"student": 7, "term": "winter"}
 
