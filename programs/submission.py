@@ -284,11 +284,12 @@ def _prepare(
         }
         request = secrets.fingerprints(parameters.canonical(canonical))
     overlap = Overlap(program.overlap_policy)
+    places = known.validator.secrets_in(values) if known.validator.has_secrets else []
     new = NewJob(
         tenant_id=principal.tenant.pk,
         program_id=program.pk,
         program_version=program.version,
-        parameters=parameters.canonical(values).decode(),
+        parameters=parameters.canonical(secrets.encrypted(values, places) if places else values).decode(),
         context=principal.captured,
         engine=known.engine,
         trigger=options.trigger,
@@ -300,6 +301,7 @@ def _prepare(
         overlap_key=None if overlap is Overlap.ALLOW else overlap_key(program, values),
         idempotency_key=options.idempotency_key,
         fingerprint=request[0] if request else "",
+        has_secrets=bool(places),
     )
     return new, request
 
