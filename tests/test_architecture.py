@@ -31,7 +31,7 @@ LAYERS = (
     ("completion", "registration"),
     ("program_cache", "queues", "group"),
     ("sweeps", "measures", "actions"),
-    ("steering", "submission", "presentation", "queries", "diagnosis", "invariants", "context"),
+    ("steering", "submission", "rotation", "presentation", "queries", "diagnosis", "invariants", "context"),
     ("workers", "dispatch", "audit"),
     ("job_log", "secrets"),
     ("transitions",),
