@@ -97,3 +97,25 @@ def test_a_secret_that_is_refused_is_not_repeated(run: Run, login: None) -> None
     assert smuggled.status == 2
     assert '/password has the key "$secret", which is reserved' in smuggled.err
     assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_good", "said"),
+    [
+        (("k" * 43, "o" * 32), True, "2, long enough"),
+        (("k" * 43, "abc-1"), False, "too short in JOBSITE_SECRET_KEYS (at least 32 characters): key 2"),
+        (("abc-1", "abc-2"), False, "too short in JOBSITE_SECRET_KEYS (at least 32 characters): key 1, 2"),
+        (("k" * 43, "k" * 43), False, "JOBSITE_SECRET_KEYS names a key twice"),
+        ((), False, "JOBSITE_SECRET_KEYS is empty"),
+    ],
+)
+def test_the_doctor_looks_at_the_keys_and_shows_none(
+    run: Run, settings: Any, keys: tuple[str, ...], is_good: bool, said: str
+) -> None:
+    settings.JOBSITE_SECRET_KEYS = keys
+
+    answer = run("doctor", "--json")
+
+    [found] = [one for one in answer.json if one["what"] == "secret keys"]
+    assert (found["is_good"], found["said"]) == (is_good, said)
+    assert not [key for key in keys if key in answer.out]
