@@ -16,8 +16,10 @@ from programs.actions.base import UnknownAction
 from programs.context import Context, JobCanceled, JobTimeout, LockLost, Snooze
 from programs.group import Ended, Group
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from programs.masking import Mask
 from programs.principals import PermissionRefused
 from programs.program_cache import RunnableProgram
+from programs.secrets import SecretLost
 from programs.transitions import finish, give_back
 from programs.transitions.claim import Claimed
 from programs.transitions.finish import Ending, Held
@@ -36,14 +38,14 @@ def succeeded(context: Context, result: object) -> Ending:
     if context.was_told:
         return Ending(Status.CANCELED, AttemptResult.CANCELED, progress=progress)
     try:
-        stored = storable.result(result)
+        stored = storable.result(result, mask=context.mask)
     except storable.NotStorable as error:
         return Ending(
             Status.FAILED,
             AttemptResult.PERMANENT,
             outcome=Outcome.ERROR,
             failure_kind=FailureKind.PERMANENT,
-            error=_described(error, context.log.step),
+            error=_described(error, context.log.step, context.mask),
             progress=progress,
         )
     return Ending(
@@ -59,25 +61,27 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
     """What an action's exception means for the job; None when the job is not ours to end any more."""
     step = context.log.step if context else ""
     progress = context.progress_now[1] if context else None
+    mask = context.mask if context else None
     match error:
         case LockLost():
             return None
         case Snooze():
             return give_back.snoozed(error.seconds)
         case UnknownAction():
-            return give_back.action_unknown(str(error), returns=job.returns)
+            return give_back.action_unknown(_words(error, mask), returns=job.returns)
         case JobCanceled():
             return Ending(Status.CANCELED, AttemptResult.CANCELED, progress=progress)
-        case PermissionRefused():
-            described = _described(error, step)
+        case PermissionRefused() | SecretLost():
+            is_refused = isinstance(error, PermissionRefused)
             return Ending(
                 Status.FAILED,
                 AttemptResult.PERMANENT,
                 outcome=Outcome.ERROR,
-                failure_kind=FailureKind.REFUSED,
-                error=described,
+                failure_kind=FailureKind.REFUSED if is_refused else FailureKind.PERMANENT,
+                error=_described(error, step, mask),
                 progress=progress,
             )
+    described: dict[str, object]
     if isinstance(error, JobTimeout):
         described = {
             "type": "Timeout",
@@ -86,7 +90,7 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
         }
         result, kind, transient = AttemptResult.TIMEOUT, FailureKind.TIMEOUT, program.retry_on_timeout
     else:
-        described = _described(error, step)
+        described = _described(error, step, mask)
         transient = retries.is_transient(error, transient=program.transient, permanent=program.permanent)
         result = AttemptResult.TRANSIENT if transient else AttemptResult.PERMANENT
         kind = FailureKind.TRANSIENT if transient else FailureKind.PERMANENT
@@ -97,7 +101,7 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
         spread=random.uniform(-1, 1),
         retry_after=_seconds(getattr(error, "retry_after", None)),
     )
-    trace = storable.text("".join(traceback.format_exception(error)), limit=MAX_TRACEBACK)
+    trace = storable.text("".join(traceback.format_exception(error)), limit=MAX_TRACEBACK, mask=mask)
     if isinstance(decision, retries.RetryAfter):
         return Ending(
             Status.PENDING,
@@ -127,13 +131,16 @@ def _seconds(wanted: object) -> float | None:
     return float(wanted)
 
 
-def _described(error: BaseException, step: str) -> dict[str, object]:
+def _described(error: BaseException, step: str, mask: Mask | None) -> dict[str, object]:
+    return {"type": type(error).__name__, "message": _words(error, mask), "step": step or None}
+
+
+def _words(error: BaseException, mask: Mask | None) -> str:
     try:
         text = str(error) or type(error).__name__
     except Exception:  # its own __str__ may raise anything
         text = f"{type(error).__name__} that cannot be shown"
-    message = storable.text(text, limit=MAX_MESSAGE)
-    return {"type": type(error).__name__, "message": message, "step": step or None}
+    return storable.text(text, limit=MAX_MESSAGE, mask=mask)
 
 
 def settle(group: Group) -> None:

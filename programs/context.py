@@ -13,8 +13,9 @@ from uuid import UUID
 from django.contrib.auth.models import User
 
 from jobsite.tenants.models import Tenant
-from programs import storable
+from programs import secrets, storable
 from programs.job_log import JobLog
+from programs.masking import Mask
 from programs.principals import RunningAs
 from programs.transitions.claim import Claimed
 
@@ -59,7 +60,11 @@ def _bounded(count: int) -> int:
 
 
 class Context:
-    """The one argument that every action gets. Methods that stop the action say so."""
+    """The one argument that every action gets. Methods that stop the action say so.
+
+    It alone holds the job's secrets in clear. Made just before the action runs, it raises SecretLost where none of
+    the keys opens them.
+    """
 
     def __init__(self, job: Claimed, principal: RunningAs, *, deadline: float, cancel_grace: float) -> None:
         self.job_number = job.number
@@ -67,11 +72,15 @@ class Context:
         self.fence = job.fence
         self.lock_token: UUID = job.token
         self.parameters: Mapping[str, Any] = job.parameters
+        self.mask: Mask | None = None
+        if job.has_secrets:
+            self.parameters, self.mask = secrets.opened(job.parameters)
         self.log = JobLog(
             tenant_id=job.tenant_id,
             number=job.number,
             attempt=job.attempts + 1,
             is_first_run=job.fence == 1,
+            mask=self.mask,
         )
         self.claimed = job
         self.deadline = deadline
@@ -104,7 +113,7 @@ class Context:
         self._progress = {
             "processed": _bounded(processed),
             "total": None if total is None else _bounded(total),
-            "message": storable.text(str(message), limit=MAX_PROGRESS_MESSAGE),
+            "message": storable.text(str(message), limit=MAX_PROGRESS_MESSAGE, mask=self.mask),
         }
         self._progress_version += 1
         self.checkpoint()

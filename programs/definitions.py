@@ -11,6 +11,7 @@ from programs import definition_values as values
 from programs import storable
 from programs.durations import format_duration
 from programs.lifecycle import Overlap
+from programs.parameters import compiled
 from programs.retries import RetryPolicy
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -137,8 +138,12 @@ def _check_maximum(timeout: float, maximum: float) -> None:
 def _check_overlap(program: ProgramDefinition) -> None:
     if program.overlap_keys and program.overlap is Overlap.ALLOW:
         raise values.WrongError('overlap_keys: go with overlap = "REJECT" or "QUEUE" only, got "ALLOW"')
+    validator = compiled(program.parameters) if program.overlap_keys else None
     for key in program.overlap_keys:
         values.inside("overlap_keys", values.one_of(sorted(program.parameters.get("properties", {}))), key)
+        if validator is not None and validator.is_secret(key):
+            at = storable.pointer(["properties", key])
+            raise values.WrongError(f"overlap_keys: parameters: {at} is or holds a secret (writeOnly), which is no key")
 
 
 def _action(value: object) -> ActionDefinition:

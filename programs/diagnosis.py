@@ -14,6 +14,7 @@ from jobsite.tenants.models import SYSTEM, Tenant
 OLDEST_POSTGRESQL = 140_000
 SILENT_SWEEP_SECONDS = 60.0
 UNCLAIMED_SECONDS = 30.0
+MIN_KEY_LENGTH = 32
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything; a look that fails is a finding like any other."""
     findings: list[Finding] = []
-    for look in (_database, _migrations, _brokers, _workers, _sweeps, _messages, _partitions, _tenants):
+    for look in (_database, _migrations, _brokers, _workers, _sweeps, _messages, _partitions, _tenants, _keys):
         findings += _guarded(look)
     return findings
 
@@ -141,3 +142,24 @@ def _tenants() -> Iterator[Finding]:
     count = Tenant.objects.exclude(code=SYSTEM)[:1].count()
     said = "at least one" if count else "none"
     yield Finding("tenants", bool(count), said, "make one: jobsite tenants create CODE, or look at jobsite demo")
+
+
+def _keys() -> Iterator[Finding]:
+    keys = settings.JOBSITE_SECRET_KEYS
+    # Named by their places, never shown.
+    short = [str(place) for place, key in enumerate(keys, start=1) if len(key) < MIN_KEY_LENGTH]
+    if not keys:
+        said = "JOBSITE_SECRET_KEYS is empty"
+    elif short:
+        said = f"too short in JOBSITE_SECRET_KEYS (at least {MIN_KEY_LENGTH} characters): key {', '.join(short)}"
+    elif len(set(keys)) < len(keys):
+        said = "JOBSITE_SECRET_KEYS names a key twice"
+    else:
+        yield Finding("secret keys", True, f"{len(keys)}, long enough")
+        return
+    yield Finding(
+        "secret keys",
+        False,
+        said,
+        "put a random key of 43 characters first, run jobsite secrets rotate, then take the bad ones out",
+    )

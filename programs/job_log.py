@@ -1,16 +1,19 @@
 """What a job says, on its way to the database: batched, in order, bounded, and never failing the job."""
 
 import logging
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
+from typing import Any
 
 from jobsite.database import Cursor
 from programs import storable
+from programs.masking import Mask
 
 LINE_BYTES = 8 * 1024
 JOB_BYTES = 64 * 1024 * 1024
@@ -39,8 +42,11 @@ SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::integer[], %s::bigint[], %s
 class JobLog:
     """The log of one run. Any thread may write; whoever has a cursor flushes."""
 
-    def __init__(self, *, tenant_id: int, number: int, attempt: int, is_first_run: bool) -> None:
+    def __init__(
+        self, *, tenant_id: int, number: int, attempt: int, is_first_run: bool, mask: Mask | None = None
+    ) -> None:
         self.step = ""
+        self.mask = mask
         self._tenant_id, self._number, self._attempt = tenant_id, number, attempt
         self._sequence: int | None = 0 if is_first_run else None
         self._lines: list[Line] = []
@@ -71,7 +77,7 @@ class JobLog:
 
     def write(self, severity: str, message: object, *args: object, stream: str = "log") -> None:
         """Add one line; beyond 64 MiB a job's lines are counted and dropped, which the log's end says."""
-        text = storable.text(_in_words(message, args), limit=LINE_BYTES)
+        text = storable.text(_in_words(message, args), limit=LINE_BYTES, mask=self.mask)
         with self._lock:
             size = len(text.encode()) + 1
             if self._bytes + size > JOB_BYTES:
@@ -185,7 +191,50 @@ class ActionLogHandler(logging.Handler):
 
 
 def capture_logging() -> None:
-    """Install the handler once, on the root logger of a process that runs jobs."""
+    """Install the handler once, on the root logger of a process that runs jobs; and see to what other handlers get."""
     root = logging.getLogger()
     if not any(isinstance(handler, ActionLogHandler) for handler in root.handlers):
         root.addHandler(ActionLogHandler())
+    if not isinstance(logging.getLogRecordFactory(), _MaskedRecords):
+        logging.setLogRecordFactory(_MaskedRecords(logging.getLogRecordFactory()))
+
+
+class _MaskedRecords:
+    """Makes records as before, but hides the secrets of the job that runs in this context, from every handler."""
+
+    def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
+        self._make = make
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self._make(*args, **kwargs)
+        job_log = current.get()
+        if job_log is not None and job_log.mask is not None:
+            _hide(record, job_log.mask)
+        return record
+
+
+def _hide(record: logging.LogRecord, mask: Mask) -> None:
+    # An error is kept as text: a handler that formatted it would show what it says.
+    error = _error_of(record.exc_info)
+    if isinstance(record.msg, dict):  # an event of structlog's, which becomes text in the handlers
+        event = dict(record.msg)
+        found = event.pop("exc_info", None)
+        error = error or _error_of(found)
+        plain = {key: one if _is_plain(one) else _in_words(one, ()) for key, one in event.items()}
+        record.msg = mask.value(plain | ({"exception": error} if error else {}))
+    else:
+        text = _in_words(record.msg, record.args or ())
+        record.msg = mask.text(f"{text}\n{error}" if error else text)
+    record.args, record.exc_info = None, None
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, (str, bool, int, float, dict, list))
+
+
+def _error_of(found: Any) -> str:
+    if not found:
+        return ""
+    if isinstance(found, BaseException):
+        found = (type(found), found, found.__traceback__)
+    return logging.Formatter().formatException(found if isinstance(found, tuple) else sys.exc_info())

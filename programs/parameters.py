@@ -9,11 +9,15 @@ from itertools import islice
 from typing import Any
 
 from programs import storable
+from programs.masking import MASK, SECRET_KEY
 from programs.schema_checks import TooMuchWorkError, begin_work, checker_for, quick_check, spend
 from programs.schema_errors import (
     MAX_ERRORS,
+    Hidden,
     ParametersError,
+    Path,
     PointerError,
+    curtailed,
     did_you_mean,
     in_words,
     is_any,
@@ -22,6 +26,11 @@ from programs.schema_errors import (
     type_of,
 )
 from programs.schema_rules import Schema, schemas_in, target
+from programs.schema_secrets import Secrets
+
+# The size of parameters is that of what was given: a secret that fits is never refused for how it is stored. What
+# encryption adds, some 120 bytes to each and a third to all, is bounded by their number.
+MAX_SECRETS = 100
 
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
@@ -49,7 +58,8 @@ def check_schema(schema: object) -> None:
 
     That is: within 64 KiB and 32 levels, an object at the top, valid under the metaschema; patterns compile;
     every `$ref` is a pointer to a schema in this one and never leads back to itself; defaults fit their own
-    schemas; nothing is `writeOnly`, because secrets are not supported by this version.
+    schemas; what is `writeOnly` stands under properties, items, prefixItems or $defs, and the schema does not
+    tell it by default, const or enum.
     """
     Validator(_plain(schema))
 
@@ -83,6 +93,8 @@ class Validator:
         assert isinstance(schema, dict)
         # $id and $schema would change how the library reads references, which are all local here.
         self._schema: Schema = {key: schema[key] for key in schema if key not in ("$id", "$schema")}
+        self._secrets = self._checked_secrets()
+        self.has_secrets = bool(self._secrets)
         self._checker = checker_for(self._schema)
         self._accepts = quick_check(self._schema)
         self._has_defaults = any("default" in part for part in self._schemas.values() if isinstance(part, dict))
@@ -90,19 +102,37 @@ class Validator:
         raise_any(self._default_errors())
 
     def validate(self, parameters: object) -> dict[str, Any]:
-        """A deep copy of `parameters` with defaults, valid in every respect.
+        """A deep copy of `parameters` with defaults, valid in every respect; secrets are in clear.
 
         Defaults of missing members are filled in through `properties`, `prefixItems`, `items` and `$ref`,
-        and validated like what was given. Raises ParametersError with all that is wrong.
+        and validated like what was given. Raises ParametersError with all that is wrong, which shows no secret;
+        that includes an object with the key "$secret", which is how secrets are stored.
         """
         begin_work()
         wrong: list[PointerError] = []
-        copy = storable.plain(parameters, refuse=_noted_in(wrong), mend=False)
+        copy = storable.plain(parameters, refuse=_noted_in(wrong), mend=False, reserved=SECRET_KEY)
+        if wrong and self._secrets:
+            wrong = curtailed(wrong, self._hidden_in(copy))
         seen = {error.pointer for error in wrong}
         wrong += [error for error in self._errors(self._schema, copy) if error.pointer not in seen]
         raise_any(wrong)
         assert isinstance(copy, dict)
+        if self._secrets:
+            raise_any(PointerError(storable.pointer(path), _SHOWN) for path in self._masked_in(copy))
         return copy
+
+    def _masked_in(self, parameters: object) -> Iterator[Path]:
+        return (path for path in self.secrets_in(parameters) if storable.part(parameters, path) == MASK)
+
+    def secrets_in(self, parameters: object) -> list[Path]:
+        """Where in parameters, as `validate` returned them, the secrets are."""
+        begin_work()
+        return [path for path, is_secret in self._secrets.found_in(parameters).items() if is_secret]
+
+    def is_secret(self, name: str) -> bool:
+        """Whether the parameter of this name is a secret, or may hold some."""
+        begin_work()
+        return (name,) in self._secrets.found_in({name: None})
 
     def from_text(self, pairs: Sequence[str]) -> dict[str, Any]:
         """Parameters from `KEY=VALUE` texts, not validated yet.
@@ -118,7 +148,7 @@ class Validator:
         for pair in pairs:
             key, equals, text = pair.partition("=")
             if not key or not equals:
-                wrong.append(PointerError("", f"-p {shown(pair)}: expected KEY=VALUE"))
+                wrong.append(PointerError("", f"-p {MASK if self._secrets else shown(pair)}: expected KEY=VALUE"))
             elif key in parameters:
                 wrong.append(PointerError(storable.pointer([key]), "is given twice"))
             else:
@@ -132,17 +162,37 @@ class Validator:
         try:
             if self._has_defaults and self._fill(schema, value):
                 storable.plain(value, refuse=_noted_in(wrong), mend=False)
+            hidden = self._secrets.found_in(value) if self._secrets and schema is self._schema else {}
+            if sum(hidden.values()) > MAX_SECRETS:
+                wrong.append(PointerError("", f"holds more than {MAX_SECRETS} secrets"))
             if schema is self._schema and self._accepts(value):
                 return wrong
             errors = self._checker.evolve(schema=schema).iter_errors(value)
-            return [*wrong, *islice(in_words(errors), MAX_ERRORS)]
+            return [*wrong, *islice(in_words(errors, hidden), MAX_ERRORS)]
         except (TooMuchWorkError, RecursionError):
             return [_TOO_MUCH]
+
+    def _checked_secrets(self) -> Secrets:
+        secrets = Secrets(self._schemas)
+        begin_work()
+        try:
+            raise_any(secrets.errors())
+        except (TooMuchWorkError, RecursionError):
+            raise ParametersError([_TOO_MUCH]) from None
+        return secrets
+
+    def _hidden_in(self, value: object) -> Hidden:
+        try:
+            return self._secrets.found_in(value)
+        except TooMuchWorkError:
+            return {(): True}
 
     def _default_errors(self) -> Iterator[PointerError]:
         for at, schema in self._schemas.items():
             if isinstance(schema, dict) and "default" in schema:
-                for error in self._errors(schema, deepcopy(schema["default"])):
+                wrong: list[PointerError] = []
+                copy = storable.plain(schema["default"], refuse=_noted_in(wrong), mend=False, reserved=SECRET_KEY)
+                for error in [*wrong, *self._errors(schema, copy)]:
                     yield PointerError(f"{at}/default{error.pointer}", error.message)
 
     def _fill(self, schema: Schema, value: Any) -> bool:
@@ -188,7 +238,8 @@ class Validator:
             return value
         if "string" not in types:
             expected = " or ".join(sorted(types)).replace("boolean", "boolean (true or false)")
-            message = f"expected {expected} as JSON, got {shown(text)}"
+            got = MASK if (key,) in self._hidden_in({key: None}) else shown(text)
+            message = f"expected {expected} as JSON, got {got}"
             wrong.append(PointerError(storable.pointer([key]), message))
         return text
 
@@ -222,6 +273,7 @@ class Validator:
 
 
 _MISSING = object()
+_SHOWN = f"is {MASK}, which is shown in place of a secret; give the secret itself"
 _TOO_MUCH = PointerError("", "nests too deep, or takes too much work, to be checked by this schema")
 _ALL_TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 

@@ -1,6 +1,6 @@
 """What is looked at before a job is inserted: its program, by a copy in memory, its parameters and its options."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -8,13 +8,14 @@ from typing import Any
 from django.utils import timezone
 
 from jobsite import brokers
-from jobsite.errors import Forbidden, Invalid, NotFound
+from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
 from jobsite.tenants.models import CODE_PATTERN
 from programs import parameters, secrets, storable, times
 from programs.asking import check_reason
 from programs.lifecycle import Overlap, Trigger
-from programs.models import Program
+from programs.models import Job, Program
 from programs.principals import Principal
+from programs.schema_errors import Path
 from programs.transitions.submit import NewJob
 
 MAX_IDEMPOTENCY_KEY = 200
@@ -117,11 +118,12 @@ def new_job(
     """A job with these parameters and options, which are valid."""
     program = known.program
     overlap = Overlap(program.overlap_policy)
+    places = known.validator.secrets_in(values) if known.validator.has_secrets else []
     return NewJob(
         tenant_id=principal.tenant.pk,
         program_id=program.pk,
         program_version=program.version,
-        parameters=parameters.canonical(values).decode(),
+        parameters=parameters.canonical(secrets.encrypted(values, places) if places else values).decode(),
         context=principal.captured,
         engine=known.engine,
         trigger=options.trigger,
@@ -132,6 +134,7 @@ def new_job(
         overlap_policy=overlap,
         overlap_key=None if overlap is Overlap.ALLOW else overlap_key(program, values),
         idempotency_key=options.idempotency_key,
+        has_secrets=bool(places),
     )
 
 
@@ -149,11 +152,46 @@ def validated(known: Known, given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return known.validator.validate(dict(given))
     except parameters.ParametersError as error:
-        raise Invalid(
-            f"parameters of {known.program.code}: {error}",
-            code="invalid_parameters",
-            errors=[{"pointer": one.pointer, "message": one.message} for one in error.errors],
-        ) from error
+        raise _refused(known, error) from error
+
+
+def _refused(known: Known, error: parameters.ParametersError) -> Invalid:
+    return Invalid(
+        f"parameters of {known.program.code}: {error}",
+        code="invalid_parameters",
+        errors=[{"pointer": one.pointer, "message": one.message} for one in error.errors],
+    )
+
+
+def retried_values(known: Known, retried: Job, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The parameters of a retry, valid by the program's schema of now: those of the job as they were, or edited.
+
+    Secrets are carried only where nothing is edited, and only where the schema still calls them secrets. Raises
+    Invalid (invalid_parameters), and Conflict (secrets_lost) where no key opens them.
+    """
+    sealed = secrets.sealed_in(retried.parameters) if retried.has_secrets else []
+    if given is not None:
+        shown = [path for path in sealed if secrets.is_shown(given, path)]
+        _refuse(known, shown, f"is a secret of job {retried.number}, carried only if nothing is edited; give it anew")
+        return validated(known, given)
+    if not sealed:
+        return validated(known, retried.parameters)
+    try:
+        clear, _ = secrets.opened(retried.parameters)
+    except secrets.SecretLost as error:
+        raise Conflict(f"job {retried.number}: {error}", code="secrets_lost") from None
+    # Before anything of it is said or stored in clear.
+    told = sorted(set(sealed) - set(known.validator.secrets_in(clear)), key=sealed.index)
+    _refuse(
+        known, told, f"is a secret of job {retried.number}, but no longer one by the schema; give all parameters anew"
+    )
+    return validated(known, clear)
+
+
+def _refuse(known: Known, paths: Sequence[Path], why: str) -> None:
+    if paths:
+        wrong = [parameters.PointerError(storable.pointer(path), why) for path in paths]
+        raise _refused(known, parameters.ParametersError(wrong[: parameters.MAX_ERRORS]))
 
 
 def _scheduled_at(given: datetime | str | None) -> datetime | None:

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import connection
 
 from jobsite import brokers
-from programs import times
+from programs import masking, times
 from programs.models import Job, JobAttempt, JobLogEntry, Worker
 from programs.principals import Principal
 
@@ -31,7 +31,7 @@ def job(row: Job, *, worker: str | None = None) -> dict[str, Any]:
         "trigger": row.trigger,
         "priority": row.priority,
         "queue": row.queue.name,
-        "parameters": row.parameters,
+        "parameters": masking.masked(row.parameters),
         "scheduled_at": moment(row.scheduled_at),
         "due_at": moment(row.due_at),
         "created_at": moment(row.created_at),

@@ -124,7 +124,7 @@ def _is_time(value: object) -> bool:
     return not isinstance(value, str) or bool(parse_time(value))
 
 
-_ANNOTATIONS = frozenset({"$comment", "default", "deprecated", "description", "examples", "title"})
+_ANNOTATIONS = frozenset({"$comment", "default", "deprecated", "description", "examples", "title", "writeOnly"})
 _EXACT: dict[object, tuple[type, ...]] = {
     "boolean": (bool,), "integer": (int,), "null": (type(None),), "number": (int, float), "string": (str,),
     "array": (list,), "object": (dict,),

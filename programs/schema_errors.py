@@ -10,8 +10,14 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from programs import storable
+from programs.masking import MASK
 
 MAX_ERRORS = 20
+
+Path = tuple[str | int, ...]
+"""Where a part of the parameters stands: the keys and indexes that lead to it."""
+Hidden = Mapping[Path, bool]
+"""What no message may show: secrets (true), with all that is inside, and the values that hold some (false)."""
 
 
 class PointerError(NamedTuple):
@@ -39,11 +45,11 @@ def raise_any(errors: Iterable[PointerError]) -> None:
         raise ParametersError(found)
 
 
-def in_words(errors: Iterable[ValidationError]) -> Iterator[PointerError]:
-    """The library's errors in our words, the same line never twice."""
+def in_words(errors: Iterable[ValidationError], hidden: Hidden | None = None) -> Iterator[PointerError]:
+    """The library's errors in our words, the same line never twice; of what is hidden, the pointer and the type."""
     seen: set[PointerError] = set()
     for error in errors:
-        for line in _explain(error):
+        for line in _explain(error, hidden or {}):
             if line not in seen:
                 seen.add(line)
                 yield line
@@ -110,34 +116,61 @@ _EXPECTED: dict[str, Callable[[Any], str]] = {
 }
 
 
-def _explain(error: ValidationError) -> Iterator[PointerError]:
-    at = storable.pointer(error.absolute_path)
-    if error.validator in ("anyOf", "oneOf") and error.context:
-        yield from _explain_choice(at, error)
+def curtailed(errors: Iterable[PointerError], hidden: Hidden) -> list[PointerError]:
+    """The errors, those inside a secret at the secret itself: the keys in it are part of it."""
+    secrets = [storable.pointer(path) for path, is_secret in hidden.items() if is_secret]
+    short = []
+    for error in errors:
+        around = next((at for at in secrets if error.pointer.startswith(f"{at}/")), None)
+        short.append(error if around is None else PointerError(around, _WRONG_INSIDE))
+    return short
+
+
+# What the library says of these names keys alone, which are no secret where a schema looks for one behind them.
+_NAMING_KEYS = frozenset({"dependentRequired", "unevaluatedProperties"})
+_WRONG_INSIDE = "holds what is not allowed there"
+
+
+def _explain(error: ValidationError, hidden: Hidden) -> Iterator[PointerError]:
+    path = tuple(error.absolute_path)
+    at = storable.pointer(path)
+    around = next((path[:end] for end in range(len(path)) if hidden.get(path[:end])), None)
+    if around is not None:
+        yield PointerError(storable.pointer(around), _WRONG_INSIDE)
+    elif error.validator in ("anyOf", "oneOf") and error.context:
+        yield from _explain_choice(at, error, hidden)
     elif error.validator in _EXPECTED:
-        yield PointerError(at, f"expected {_wanted(error)}, got {described(error.instance)}")
+        yield PointerError(at, f"expected {_wanted(error)}, got {_got(error, hidden)}")
     elif error.validator == "additionalProperties":
         yield PointerError(at, _unknown(error))
     elif error.validator in ("properties", "required"):
         yield PointerError(at, error.message)
     elif error.validator == "oneOf":
-        yield PointerError(at, f"fits more than one of the allowed forms, got {described(error.instance)}")
+        yield PointerError(at, f"fits more than one of the allowed forms, got {_got(error, hidden)}")
     elif error.schema is False:
         yield PointerError(at, "is not allowed")
+    elif path in hidden and (hidden[path] or error.validator not in _NAMING_KEYS):
+        yield PointerError(at, f'is not what "{error.validator}" allows, got {_got(error, hidden)}')
     else:
         yield PointerError(at, _short(error.message, 200))
 
 
-def _explain_choice(at: str, error: ValidationError) -> Iterator[PointerError]:
+def _got(error: ValidationError, hidden: Hidden) -> str:
+    if tuple(error.absolute_path) not in hidden or error.instance is None:
+        return described(error.instance)
+    return f"{type_of(error.instance)} {MASK}"
+
+
+def _explain_choice(at: str, error: ValidationError, hidden: Hidden) -> Iterator[PointerError]:
     """A value that fits none of several schemas: what they want, or else what the nearest of them misses."""
     if all(not each.path and each.validator in ("type", "const", "enum") for each in error.context):
         wanted = " or ".join(dict.fromkeys(map(_wanted, error.context)))
-        yield PointerError(at, f"expected {_short(wanted, 200)}, got {described(error.instance)}")
+        yield PointerError(at, f"expected {_short(wanted, 200)}, got {_got(error, hidden)}")
         return
     branches: dict[object, list[ValidationError]] = {}
     for each in error.context:
         branches.setdefault(each.schema_path[0], []).append(each)
-    yield from (line for each in min(branches.values(), key=_distance) for line in _explain(each))
+    yield from (line for each in min(branches.values(), key=_distance) for line in _explain(each, hidden))
 
 
 def _distance(branch: list[ValidationError]) -> tuple[bool, int]:

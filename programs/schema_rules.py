@@ -45,7 +45,7 @@ def target(reference: str) -> str:
     return unquote(reference.removeprefix("#"))
 
 
-def _children(schema: Schema) -> Iterator[tuple[str, str, Schema]]:
+def children(schema: Schema) -> Iterator[tuple[str, str, Schema]]:
     """The schemas directly inside a schema: keyword, pointer from here, schema."""
     for keyword, value in schema.items() if isinstance(schema, Mapping) else ():
         if keyword in _ONE:
@@ -58,7 +58,7 @@ def _children(schema: Schema) -> Iterator[tuple[str, str, Schema]]:
 
 def _schemas_of(at: str, schema: Schema) -> Iterator[tuple[str, Schema]]:
     yield at, schema
-    for _, below, child in _children(schema):
+    for _, below, child in children(schema):
         yield from _schemas_of(at + below, child)
 
 
@@ -85,8 +85,6 @@ def _keyword_errors(schemas: Mapping[str, Schema]) -> Iterator[PointerError]:
                 yield PointerError(f"{at}/{keyword}", "belongs to the top of the schema only")
             elif keyword == "$dynamicRef":
                 yield PointerError(f"{at}/{keyword}", "is not supported by this version; use $ref")
-            elif keyword == "writeOnly" and value is True:
-                yield PointerError(f"{at}/{keyword}", "secret parameters are not supported by this version")
             elif keyword == "$ref" and not (value.startswith("#") and target(value) in schemas):
                 message = f'expected "#/…", the place of a schema in this one, got {described(value)}'
                 yield PointerError(f"{at}/$ref", message)
@@ -116,7 +114,7 @@ def _height(at: str, schemas: Mapping[str, Schema], heights: dict[str, int], *, 
         return above
     if at not in heights:
         schema = schemas[at]
-        inside = [at + below for keyword, below, _ in _children(schema) if keyword in _IN_PLACE]
+        inside = [at + below for keyword, below, _ in children(schema) if keyword in _IN_PLACE]
         if isinstance(schema, Mapping) and "$ref" in schema:
             inside.append(target(schema["$ref"]))
         below = (_height(each, schemas, heights, above=above + 1) for each in inside)

@@ -5,6 +5,8 @@ import math
 import re
 from collections.abc import Callable, Iterable
 
+from programs.masking import Mask
+
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
 # Far beyond any counter, and below the length at which Python refuses to turn an integer into text.
@@ -27,12 +29,12 @@ class _FullError(Exception):
     """More values than fit into MAX_BYTES, however short."""
 
 
-def text(value: str, *, limit: int) -> str:
+def text(value: str, *, limit: int, mask: Mask | None = None) -> str:
     """`value` with NUL and lone surrogates as U+FFFD, in at most `limit` bytes (40 or more) of UTF-8.
 
-    What is longer is cut between characters and ends with " … (N bytes cut)".
+    What is longer is cut between characters and ends with " … (N bytes cut)". Before that, what `mask` hides is.
     """
-    clean = mended(value)
+    clean = mended(value if mask is None else mask.text(value))
     if len(clean) * 4 <= limit:
         return clean
     data = clean.encode()
@@ -42,22 +44,27 @@ def text(value: str, *, limit: int) -> str:
     return kept + _cut_mark(len(data) - len(kept.encode()))
 
 
-def result(value: object) -> object:
+def result(value: object, *, mask: Mask | None = None) -> object:
     """A copy of `value` as JSON: tuples become lists, NUL and lone surrogates U+FFFD, in texts and in keys.
+
+    What `mask` hides is hidden in it.
 
     Raises NotStorable for NaN, infinity, keys that are not text, every other type, more than 64 KiB of
     compact JSON, or nesting deeper than 32.
     """
-    return None if value is None else plain(value, refuse=_refuse_result, mend=True)
+    if value is None:
+        return None
+    copy = plain(value, refuse=_refuse_result, mend=True)
+    return copy if mask is None else mask.value(copy)
 
 
-def plain(value: object, *, refuse: Refuse, mend: bool) -> object:
+def plain(value: object, *, refuse: Refuse, mend: bool, reserved: str | None = None) -> object:
     """A copy of `value` in the types of JSON alone, within MAX_BYTES and MAX_DEPTH.
 
     `refuse` hears of everything that JSON or PostgreSQL cannot hold; where it returns, null stands in the
-    copy. Text with NUL or lone surrogates is mended, and without `mend` refused too.
+    copy. Text with NUL or lone surrogates is mended, and without `mend` refused too. So is the key `reserved`.
     """
-    copier = _Copier(refuse, mend=mend)
+    copier = _Copier(refuse, mend=mend, reserved=reserved)
     try:
         copy = copier.copy(value, None, 0)
         size = len(_compact(copy).encode())
@@ -83,6 +90,18 @@ def pointer(keys: Iterable[str | int]) -> str:
     return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
 
 
+def part(value: object, keys: Iterable[str | int]) -> object:
+    """The part of a JSON value that a chain of keys and indexes leads to; None where there is none."""
+    for key in keys:
+        if not isinstance(value, (dict, list)):
+            return None
+        try:
+            value = value[key]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
+
+
 def _refuse_result(at: str, message: str) -> None:
     raise NotStorable(f"result could not be stored: {at or 'it'} {message}")
 
@@ -94,9 +113,10 @@ def _cut_mark(count: int) -> str:
 class _Copier:
     """One walk over a value; counts what it has seen, so that a value that holds itself comes to an end."""
 
-    def __init__(self, refuse: Refuse, *, mend: bool) -> None:
+    def __init__(self, refuse: Refuse, *, mend: bool, reserved: str | None) -> None:
         self._refuse = refuse
         self._mend = mend
+        self._reserved = reserved
         self._room = MAX_BYTES  # every value takes a byte at least
 
     def copy(self, value: object, path: Path, depth: int) -> object:
@@ -132,6 +152,8 @@ class _Copier:
 
     def _key(self, key: object, path: Path) -> str:
         if isinstance(key, str):
+            if key == self._reserved:
+                self._wrong(path, f'has the key "{key}", which is reserved')
             return self._text(str.__str__(key), path, "has a key that")
         self._wrong(path, f"has a key of type {type(key).__name__}; keys must be text")
         return ""

@@ -208,7 +208,7 @@ def retry_as(principal: Principal, retried: Job, given: Mapping[str, Any] | None
     def prepare(known: Known) -> Request:
         if known.program.pk != retried.program_id:
             raise program_deleted(retried)
-        values = _carried(known, retried) if given is None else preparation.validated(known, given)
+        values = preparation.retried_values(known, retried, given)
         new = preparation.new_job(principal, known, values, Options(priority=retried.priority))
         return replace(new, retry_of=retried.number), []
 
@@ -221,15 +221,6 @@ def program_deleted(job: Job) -> Conflict:
         f"program {job.program.code} of job {job.number} is deleted; submit a job of another program instead",
         code="program_deleted",
     )
-
-
-def _carried(known: Known, retried: Job) -> dict[str, Any]:
-    """The parameters of a job that is retried as it was: what is stored, valid by the program's schema of now.
-
-    They do not come from a person. What a person gives goes through `validated`; whatever is done to secrets there
-    must not be done to these again.
-    """
-    return preparation.validated(known, retried.parameters)
 
 
 def _submitted(principal: Principal, code: str, prepare: Callable[[Known], Request]) -> Job:

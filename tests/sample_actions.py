@@ -1,5 +1,7 @@
 """Actions that the tests run."""
 
+import json
+import logging
 import os
 import signal
 import sys
@@ -9,6 +11,7 @@ from typing import Any
 
 from django.db import connection
 
+from jobsite.logs import get_logger
 from programs.actions import PermanentError, TransientError
 from programs.context import Context
 from programs.transitions import cancel
@@ -152,6 +155,26 @@ def rename_tenant(context: Context, name: str) -> None:
     context.tenant.save(update_fields=["name"])
 
 
+def betray(context: Context, how: str = "return", **secrets: Any) -> Any:
+    """Says its parameters in every way that there is, and ends as it is told."""
+    context.log.info("log: %s", secrets)
+    logging.getLogger("betrayer").warning("logging: %r", secrets)
+    try:
+        raise LookupError(f"caught: {secrets}")
+    except LookupError:
+        logging.getLogger("betrayer").exception("logging an error")
+        get_logger("betrayer").exception("an_error", secrets=secrets)
+    get_logger("betrayer").warning("an_event", secrets=secrets, error=ValueError(secrets))
+    context.warn("warn: %s", json.dumps(secrets))
+    for name, value in secrets.items():
+        context.progress(1, 2, f"{name} is {value}")
+    context.log.info("the context: %s %s", context.parameters, vars(context))
+    if how == "return":
+        return {"all": secrets, "text": json.dumps(secrets, ensure_ascii=False), **{str(one): 1 for one in secrets}}
+    kind = {"fail": ValueError, "again": TransientError}[how]
+    raise kind(f"failed with {secrets}") from KeyError(str(secrets))
+
+
 def signal_once(context: Context, path: str, number: int, to: str, seconds: float = 0.0) -> None:
     """In its first run a signal to `group` (its worker with all children) or `parent` (the worker's main process)."""
     if context.fence == 1:
@@ -161,3 +184,7 @@ def signal_once(context: Context, path: str, number: int, to: str, seconds: floa
             os.kill(os.getppid(), number)
         time.sleep(seconds)
     note(context, path)
+
+
+def measure(context: Context, value: str) -> dict[str, int]:
+    return {"length": len(value)}

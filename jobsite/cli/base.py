@@ -96,7 +96,7 @@ def principal_of(options: dict[str, Any], *, user: str | None = None) -> Princip
     """Who calls, in which tenant: the local login, or with `user` that user."""
     tenant = scope.choose(options.get("tenant"))
     if user is None:
-        return principals.local(tenant, login=_login())
+        return principals.local(tenant, login=login())
     found = get_user_model().objects.filter(username=user).first()
     if found is None:
         raise NotFound(f"no user {user}")
@@ -106,7 +106,8 @@ def principal_of(options: dict[str, Any], *, user: str | None = None) -> Princip
         raise Forbidden(f"user {user} is no active member of tenant {tenant.code}") from None
 
 
-def _login() -> str:
+def login() -> str:
+    """The name of whoever calls, as this machine knows it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -25,6 +25,7 @@ QUIET = {
     "programs",
     "tenants",
     "members",
+    "secrets",
     "doctor",
     "demo",
     "bench",

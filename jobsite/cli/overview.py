@@ -24,6 +24,7 @@ COMMANDS = {
         "programs": "load, list, show",
         "tenants": "create, list, suspend, resume",
         "members": "add, list",
+        "secrets": "rotate: encrypt secret parameters with the newest key",
         "sweep": "look for what was lost, once or for ever",
         "doctor": "what is wrong with this installation, and how to mend it",
         "bench": "how fast this machine is, beside peers and limits",

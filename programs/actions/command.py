@@ -20,6 +20,7 @@ from programs import workers
 from programs.actions.base import PermanentError, Step
 from programs.actions.templates import render
 from programs.job_log import LINE_BYTES
+from programs.masking import MASK, Mask
 
 if TYPE_CHECKING:
     from programs.context import Context
@@ -107,7 +108,7 @@ class _Output:
         for name, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
             if stream is not None:
                 os.set_blocking(stream.fileno(), False)
-                self._selector.register(stream, selectors.EVENT_READ, (name, _Lines()))
+                self._selector.register(stream, selectors.EVENT_READ, (name, _Lines(context.mask)))
         self._context.stop_hooks.append(self._kill)
 
     def follow(self, deadline: float) -> "deque[str]":
@@ -191,9 +192,12 @@ class _Output:
 
 
 class _Lines:
-    """Bytes to lines, holding no more of a line than the log would keep."""
+    """Bytes to lines, holding no more of a line than the log would keep; what `mask` hides is hidden in them."""
 
-    def __init__(self) -> None:
+    def __init__(self, mask: Mask | None = None) -> None:
+        self._mask = mask
+        # A secret that begins where the log still reads must be known by its end.
+        self._room = LINE_BYTES + (mask.longest if mask else 0)
         self._kept = bytearray()
         self._cut = 0
 
@@ -214,12 +218,17 @@ class _Lines:
             yield self._take()
 
     def _keep(self, part: bytes) -> None:
-        room = LINE_BYTES - len(self._kept)
+        room = self._room - len(self._kept)
         self._kept += part[:room]
         self._cut += max(0, len(part) - room)
 
     def _take(self) -> str:
         text = self._kept.removesuffix(b"\r").decode(errors="replace")
+        if self._mask:
+            text = self._mask.text(text)
+            if self._cut:  # perhaps in the middle of a secret, which is not known by its beginning
+                hidden, mark, rest = text.rpartition(MASK)
+                text = hidden + mark + rest[: -self._mask.longest]
         if self._cut:
             text = f"{text[: LINE_BYTES - 40]} … ({self._cut} bytes cut)"
         self._kept, self._cut = bytearray(), 0

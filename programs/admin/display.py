@@ -1,7 +1,7 @@
 """How the admin's pages write statuses, moments, durations, progress and JSON."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -11,12 +11,11 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from jobsite.tenants.models import Pausable
-from programs import times
+from programs import masking, times
 from programs.durations import format_duration
 from programs.models import Job
 
 NOTHING = "–"
-MASK = "••••"
 
 
 def badge(word: str) -> SafeString:
@@ -128,19 +127,9 @@ def words(text: str) -> SafeString:
 
 def pretty(value: Any) -> str:
     """JSON for people; secrets stay hidden."""
-    return json.dumps(_masked(value), indent=2, ensure_ascii=False, default=str)
+    return json.dumps(masking.masked(value), indent=2, ensure_ascii=False, default=str)
 
 
 def code_block(value: Any) -> SafeString:
     """JSON as a block of its own."""
     return format_html('<pre class="jobsite-code">{}</pre>', pretty(value))
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        if set(value) == {"$secret"}:
-            return MASK
-        return {key: _masked(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_masked(one) for one in value]
-    return value

@@ -18,6 +18,7 @@ from programs.admin import display
 from programs.admin.access import ADMIN
 from programs.admin.base import TenantFilter, TenantScopedAdmin, choice_filter
 from programs.durations import format_duration
+from programs.masking import MASK
 from programs.models import Action, Program
 
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
@@ -73,7 +74,7 @@ class ActionInline(admin.TabularInline):  # type: ignore[type-arg]
     @admin.display(description="definition")
     def definition(self, action: Action) -> SafeString:
         """Target, command and the like; a webhook's secret stays hidden."""
-        shown = {key: display.MASK if key == "secret" else value for key, value in dict(action.configuration).items()}
+        shown = {key: MASK if key == "secret" else value for key, value in dict(action.configuration).items()}
         return display.code_block(shown)
 
     @admin.display(description="time limit")

@@ -1,6 +1,7 @@
 """One run asked for: the job, and the principal captured with it.
 
-No statement outside programs/transitions/ and programs/submission.py writes these rows.
+No statement outside programs/transitions/ and programs/submission.py writes these rows, but the rotation of keys, which
+changes ciphertext alone (programs/rotation.py).
 """
 
 from typing import ClassVar
@@ -46,6 +47,7 @@ class Job(models.Model):
     trigger = models.CharField(max_length=9, choices=[(t, t) for t in Trigger], db_default=Trigger.MANUAL)
     priority = models.SmallIntegerField(db_default=0)
     parameters = models.JSONField()
+    has_secrets = models.BooleanField(db_default=False)
     context = models.ForeignKey(CapturedContext, models.PROTECT, related_name="+", db_index=False)
 
     # When: scheduled_at never changes, due_at is moved by back-off and snooze, rank orders the lane.
@@ -168,6 +170,7 @@ class Job(models.Model):
             models.Index(fields=["program", "number"], name="job_of_program"),
             models.Index(fields=["parent"], condition=Q(parent__isnull=False), name="job_of_parent"),
             models.Index(fields=["retry_of"], condition=Q(retry_of__isnull=False), name="job_retries_another"),
+            models.Index(fields=["number"], condition=Q(has_secrets=True), name="job_with_secrets"),
         ]
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """QUEUED -> RUNNING: one worker takes jobs under new tokens; what may not run now goes back to PENDING."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -30,9 +30,10 @@ class Claimed:
     counts_failures: bool
     holds_key: bool
     queue_id: int
-    parameters: dict[str, Any]
+    parameters: dict[str, Any] = field(repr=False)
     context_key: UUID
     claimed_at: datetime
+    has_secrets: bool = False
 
 
 # The token is made by the caller before the statement, so that a commit whose answer was lost can be told
@@ -104,10 +105,11 @@ WITH wanted AS MATERIALIZED (
     WHERE j.number = decided.number AND j.status = %(queued)s
     RETURNING decided.runs, j.number, decided.token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id,
               decided.tenant, j.program_id, decided.program_version, decided.counts_failures,
-              j.overlap_policy = 'QUEUE' AS holds_key, j.queue_id, j.parameters, j.context_id, j.claimed_at
+              j.overlap_policy = 'QUEUE' AS holds_key, j.queue_id, j.parameters, j.context_id, j.claimed_at,
+              j.has_secrets
 )
 SELECT number, token, fence, attempts, losses, returns, tenant_id, tenant, program_id, program_version,
-       counts_failures, holds_key, queue_id, parameters, context_id, claimed_at
+       counts_failures, holds_key, queue_id, parameters, context_id, claimed_at, has_secrets
 FROM moved WHERE runs ORDER BY number
 """
 
@@ -131,13 +133,13 @@ WHERE j.number = %(number)s AND j.status = %(queued)s AND p.id = j.program_id AN
       AND j.due_at <= clock_timestamp()
 RETURNING j.number, j.lock_token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, t.code, j.program_id,
           p.version, p.max_consecutive_failures IS NOT NULL, j.overlap_policy = 'QUEUE', j.queue_id, j.parameters,
-          j.context_id, j.claimed_at
+          j.context_id, j.claimed_at, j.has_secrets
 """
 
 READ_BACK = """
 SELECT j.number, j.lock_token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, t.code, j.program_id,
        p.version, p.max_consecutive_failures IS NOT NULL, j.overlap_policy = 'QUEUE', j.queue_id, j.parameters,
-       j.context_id, j.claimed_at
+       j.context_id, j.claimed_at, j.has_secrets
 FROM unnest(%s::bigint[], %s::uuid[]) AS c (number, token)
 JOIN jobsite_job j ON j.number = c.number AND j.lock_token = c.token
 JOIN jobsite_program p ON p.id = j.program_id

@@ -34,6 +34,7 @@ class NewJob:
     retry_of: int | None = None
     engine: str = "redis"
     program_version: int | None = None
+    has_secrets: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ INSERT = """
 INSERT INTO jobsite_job (
     tenant_id, program_id, queue_id, trigger, priority, parameters, context_id,
     scheduled_at, due_at, rank, blocked, hold_at, hold_by, hold_reason,
-    overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of_id, engine, created_at)
+    overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of_id, engine, has_secrets, created_at)
 SELECT g.tenant_id, p.id, p.queue_id, g.trigger, coalesce(g.priority, p.priority), g.parameters::jsonb, c.key,
        coalesce(g.scheduled_at, statement_timestamp()), greatest(g.scheduled_at, statement_timestamp()),
        greatest(g.scheduled_at, statement_timestamp()) - coalesce(g.priority, p.priority) * interval '60 seconds',
@@ -67,15 +68,17 @@ SELECT g.tenant_id, p.id, p.queue_id, g.trigger, coalesce(g.priority, p.priority
             WHEN g.scheduled_at > statement_timestamp() THEN 'SCHEDULED'
             WHEN p.status = 'PAUSED' THEN 'PAUSED' WHEN g.overlap_policy = 'QUEUE' THEN 'OVERLAP' END,
        CASE WHEN g.hold_by IS NOT NULL THEN clock_timestamp() END, coalesce(g.hold_by, ''), g.hold_reason,
-       g.overlap_policy, g.overlap_key, g.idempotency_key, g.fingerprint, g.retry_of, g.engine, clock_timestamp()
+       g.overlap_policy, g.overlap_key, g.idempotency_key, g.fingerprint, g.retry_of, g.engine, g.has_secrets,
+       clock_timestamp()
 FROM unnest(
         %(tenant_id)s::bigint[], %(program_id)s::bigint[], %(program_version)s::integer[], %(trigger)s::text[],
         %(parameters)s::text[], %(context)s::uuid[], %(priority)s::smallint[], %(scheduled_at)s::timestamptz[],
         %(hold_by)s::text[], %(hold_reason)s::text[], %(overlap_policy)s::text[], %(overlap_key)s::text[],
-        %(idempotency_key)s::text[], %(fingerprint)s::text[], %(retry_of)s::bigint[], %(engine)s::text[]
+        %(idempotency_key)s::text[], %(fingerprint)s::text[], %(retry_of)s::bigint[], %(engine)s::text[],
+        %(has_secrets)s::boolean[]
     ) WITH ORDINALITY AS g (
         tenant_id, program_id, program_version, trigger, parameters, context, priority, scheduled_at, hold_by,
-        hold_reason, overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine, position
+        hold_reason, overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine, has_secrets, position
     )
 JOIN jobsite_program p ON p.id = g.program_id AND p.version = coalesce(g.program_version, p.version)
      AND p.deleted_at IS NULL AND (p.status <> 'TERMINATED' OR g.trigger <> 'AUTOMATIC')
@@ -106,10 +109,11 @@ WITH j AS MATERIALIZED (
         %(tenant_id)s::bigint, %(program_id)s::bigint, %(program_version)s::integer, %(trigger)s::text,
         %(parameters)s::text, %(context)s::uuid, %(priority)s::smallint, %(scheduled_at)s::timestamptz,
         %(hold_by)s::text, %(hold_reason)s::text, %(overlap_policy)s::text, %(overlap_key)s::text,
-        %(idempotency_key)s::text, %(fingerprint)s::text, %(retry_of)s::bigint, %(engine)s::text
+        %(idempotency_key)s::text, %(fingerprint)s::text, %(retry_of)s::bigint, %(engine)s::text,
+        %(has_secrets)s::boolean
     ) AS g (
         tenant_id, program_id, program_version, trigger, parameters, context, given_priority, given_at, hold_by,
-        hold_reason, overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine
+        hold_reason, overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine, has_secrets
     )
     JOIN jobsite_program p ON p.id = g.program_id AND p.version = coalesce(g.program_version, p.version)
          AND p.deleted_at IS NULL AND (p.status <> 'TERMINATED' OR g.trigger <> 'AUTOMATIC')
@@ -120,12 +124,13 @@ WITH j AS MATERIALIZED (
     INSERT INTO jobsite_job (
         tenant_id, program_id, queue_id, trigger, priority, parameters, context_id,
         scheduled_at, due_at, rank, blocked, hold_at, hold_by, hold_reason,
-        overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of_id, engine, created_at,
+        overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of_id, engine, has_secrets, created_at,
         status, queued_at)
     SELECT j.tenant_id, j.program_id, j.queue_id, j.trigger, j.priority, j.parameters::jsonb, j.context_id,
            j.scheduled_at, j.due_at, j.rank, j.blocked,
            CASE WHEN j.hold_by IS NOT NULL THEN clock_timestamp() END, coalesce(j.hold_by, ''), j.hold_reason,
-           j.overlap_policy, j.overlap_key, j.idempotency_key, j.fingerprint, j.retry_of, j.engine, clock_timestamp(),
+           j.overlap_policy, j.overlap_key, j.idempotency_key, j.fingerprint, j.retry_of, j.engine, j.has_secrets,
+           clock_timestamp(),
            CASE WHEN goes THEN 'QUEUED' ELSE 'PENDING' END, CASE WHEN goes THEN clock_timestamp() END
     FROM j LEFT JOIN look ON true
     CROSS JOIN LATERAL (SELECT slots > queued AND NOT is_behind AS goes) decided
@@ -167,6 +172,7 @@ def insert_and_offer(cursor: Cursor, job: NewJob, *, lock_seconds: float) -> Off
 _PARAMETERS = (
     "tenant_id", "program_id", "program_version", "trigger", "parameters", "context", "priority", "scheduled_at",
     "hold_by", "hold_reason", "overlap_policy", "overlap_key", "idempotency_key", "fingerprint", "retry_of", "engine",
+    "has_secrets",
 )  # fmt: skip
 
 
@@ -175,7 +181,7 @@ def _values(job: NewJob) -> tuple[object, ...]:
     return (
         job.tenant_id, job.program_id, job.program_version, str(job.trigger), job.parameters, job.context.key,
         job.priority, job.scheduled_at, job.hold_by, job.hold_reason, str(job.overlap_policy), job.overlap_key,
-        job.idempotency_key, job.fingerprint, job.retry_of, job.engine,
+        job.idempotency_key, job.fingerprint, job.retry_of, job.engine, job.has_secrets,
     )  # fmt: skip
 
 

@@ -22,6 +22,11 @@ from tests.programs.conftest import FAILURE, STUDENT_SCHEMA, Jobs
 
 Run = Callable[..., Answer]
 
+LOGIN_SCHEMA = {
+    "type": "object",
+    "properties": {"user": {"type": "string"}, "password": {"type": "string", "writeOnly": True}},
+}
+
 
 @pytest.fixture
 def ended(run: Run, define: Any) -> int:
@@ -81,6 +86,18 @@ def test_what_makes_no_sense_is_one_line_and_makes_no_job(
     assert (answer.status, answer.out) == (status, "")
     assert words in answer.err and answer.err.count("\n") == 1
     assert Job.objects.count() == 1
+
+
+def test_a_retry_carries_secrets_only_where_nothing_is_edited(run: Run, define: Any) -> None:
+    define("login", parameters=LOGIN_SCHEMA)
+    number = int(run("submit", "login", "-p", "user=root", "-p", "password=tok-5511", "--hold").out)
+    run("jobs", "cancel", number)
+
+    edited = run("jobs", "retry", number, "-p", "user=admin")
+
+    assert (edited.status, edited.out) == (2, "")
+    assert f"/password is a secret of job {number}, carried only if nothing is edited; give it anew" in edited.err
+    assert run("jobs", "retry", number, "--json").json["parameters"] == {"user": "root", "password": "••••"}
 
 
 def test_a_retry_is_as_the_user_who_is_named(run: Run, ended: int, bob: User) -> None:

@@ -1,0 +1,102 @@
+"""Encrypt stored secrets anew with the newest of JOBSITE_SECRET_KEYS, while everybody is at work."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection, transaction
+
+from jobsite.database import Cursor
+from jobsite.tenants.models import Tenant
+from programs import audit, principals, secrets
+from programs.secrets import SecretLost
+
+BATCH = 500
+
+# The index holds only jobs with secrets; what was submitted after the beginning has the newest key already.
+LAST = "SELECT max(number) FROM jobsite_job WHERE has_secrets"
+BATCH_OF = """
+SELECT number, parameters FROM jobsite_job WHERE has_secrets AND number > %s AND number <= %s ORDER BY number LIMIT %s
+"""
+# Compared with what was read: a second rotation at the same time may have been here. Terminal rows too: what the
+# parameters say does not change. Locked in order of number, as every statement over several rows.
+REENCRYPT = """
+UPDATE jobsite_job j SET parameters = l.after
+FROM (SELECT j.number, g.after::jsonb AS after
+      FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS g (number, before, after)
+      JOIN jobsite_job j ON j.number = g.number AND j.parameters = g.before::jsonb
+      ORDER BY j.number FOR NO KEY UPDATE OF j) l
+WHERE j.number = l.number
+RETURNING j.number, j.tenant_id
+"""
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """What became of one batch: `done_to` is its last number, of `last`; `lost` are those that no key opens."""
+
+    done_to: int
+    last: int
+    seen: int
+    changed: int
+    lost: tuple[int, ...]
+
+
+def rotate(*, login: str) -> Iterator[Rotated]:
+    """Encrypt every stored secret with the newest key, batch by batch; a batch is done when it is given.
+
+    For the local command line alone, called by `login`. May be stopped after any batch and run again at any time,
+    also beside workers, submitters and another rotation: what has the newest key already is read and left alone.
+    Each batch leaves an audit entry in every tenant whose jobs it changed.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(LAST)
+        last = cursor.fetchone()[0] or 0
+    after = 0
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(BATCH_OF, [after, last, BATCH])
+            rows = cursor.fetchall()
+        if not rows:
+            return
+        changes, lost = _changes(rows)
+        changed = _write(changes, login) if changes else 0
+        after = rows[-1][0]
+        yield Rotated(after, last, len(rows), changed, tuple(lost))
+
+
+_Change = tuple[int, str, str]
+
+
+def _changes(rows: Sequence[tuple[int, str]]) -> tuple[list[_Change], list[int]]:
+    """The rows to write (number, before, after), and the numbers of those that no key opens."""
+    changes: list[_Change] = []
+    lost: list[int] = []
+    for number, before in rows:
+        try:
+            after = secrets.rotated(json.loads(before))
+        except SecretLost:
+            lost.append(number)
+            continue
+        if after is not None:
+            changes.append((number, before, json.dumps(after, ensure_ascii=False)))
+    return changes, lost
+
+
+def _write(changes: Sequence[_Change], login: str) -> int:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(REENCRYPT, [list(column) for column in zip(*changes, strict=True)])
+        rows = cursor.fetchall()
+        _record(cursor, login, rows)
+    return len(rows)
+
+
+def _record(cursor: Cursor, login: str, rows: Sequence[Sequence[Any]]) -> None:
+    numbers: dict[int, list[int]] = {}
+    for number, tenant_id in rows:
+        numbers.setdefault(tenant_id, []).append(number)
+    for tenant in Tenant.objects.filter(pk__in=numbers).order_by("pk"):
+        principal, own = principals.local(tenant, login=login), numbers[tenant.pk]
+        target = f"{min(own)}-{max(own)}"
+        audit.record(cursor, principal, "rotate secrets", "jobs", target, "", None, {"jobs": len(own)})
