@@ -12,9 +12,10 @@ from django import forms
 from django.utils import timezone
 
 from jobsite.errors import Conflict, Refusal
-from programs import asking, steering
+from programs import steering
 from programs.admin import display
 from programs.admin.access import ADMIN, WRITE
+from programs.admin.asking import ReasonForm
 from programs.lifecycle import TERMINAL, Status, Trigger
 from programs.models import Job
 from programs.principals import Principal
@@ -180,24 +181,17 @@ ACTS = {
 }
 
 
-class ActForm(forms.Form):
+class ActForm(ReasonForm):
     """Why, and for some acts until when or what then; for the retry of a single job also its parameters."""
+
+    reason_help = "Kept with the job and in the audit."
+    until_label = "Hold until (UTC)"
+    until_help = "Empty: until somebody releases it."
+    field_order = ("parameters", "reason", "until", "policy")
 
     parameters = forms.CharField(
         widget=forms.Textarea(attrs={"rows": 10, "cols": 60, "class": "jobsite-json", "spellcheck": "false"}),
         help_text="A JSON object. Unchanged, the new job gets exactly what the old one had.",
-    )
-    reason = forms.CharField(
-        required=False,
-        max_length=asking.MAX_REASON,
-        widget=forms.Textarea(attrs={"rows": 2, "cols": 60}),
-        help_text="Kept with the job and in the audit.",
-    )
-    until = forms.DateTimeField(
-        required=False,
-        label="Hold until (UTC)",
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
-        help_text="Empty: until somebody releases it.",
     )
     policy = forms.ChoiceField(
         required=False,
@@ -207,23 +201,14 @@ class ActForm(forms.Form):
 
     def __init__(self, act: Act, data: Mapping[str, Any] | None = None, *, single: Job | None = None) -> None:
         """`single` is the job, where the act is for one alone."""
-        super().__init__(data)
+        super().__init__(data, asks_until=act.asks_until)
         if single is not None and act.asks_parameters:
             self._shown = display.pretty(single.parameters)
             self.fields["parameters"].initial = self._shown
         else:
             del self.fields["parameters"]
-        if not act.asks_until:
-            del self.fields["until"]
         if not act.asks_policy:
             del self.fields["policy"]
-
-    def clean_until(self) -> datetime | None:
-        """A moment to come."""
-        until: datetime | None = self.cleaned_data["until"]
-        if until is not None and until <= timezone.now():
-            raise forms.ValidationError("This moment lies in the past.")
-        return until
 
     def clean_parameters(self) -> dict[str, Any] | None:
         """The edited parameters; None where they are as they were shown."""
@@ -272,7 +257,7 @@ class Report:
             if len(self.refused) == 1:
                 number, why = self.refused[0]
                 text += f": {why} (#{number})"
-        return f"{text[0].upper()}{text[1:]}."
+        return display.sentence(text)
 
     @property
     def details(self) -> list[str]:

@@ -76,7 +76,7 @@ class ActsOnAll(Base):
                 row = bulk.begin(principal, found, reason=given["reason"], until=given.get("until"), filter=words)
                 return HttpResponseRedirect(reverse("admin:jobsite_programs_bulkact_change", args=[row.pk]))
         except Refusal as refusal:
-            self.message_user(request, f"{str(refusal)[0].upper()}{str(refusal)[1:]}.", messages.ERROR)
+            self.message_user(request, display.sentence(refusal), messages.ERROR)
             return HttpResponseRedirect(back)
         context = {
             **self.admin_site.each_context(request),

@@ -125,6 +125,12 @@ def words(text: str) -> SafeString:
     return format_html_join("", "{}", pieces)
 
 
+def sentence(text: object) -> str:
+    """A refusal or the like, as a sentence."""
+    words = str(text)
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def pretty(value: Any) -> str:
     """JSON for people; secrets stay hidden."""
     return json.dumps(masking.masked(value), indent=2, ensure_ascii=False, default=str)
