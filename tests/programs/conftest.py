@@ -16,11 +16,13 @@ import psycopg
 import pytest
 import redis
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
 
 from jobsite import embedded
 from jobsite.database import Connection, Cursor, connect
 from jobsite.errors import Refusal
+from jobsite.tenants.models import Membership, Role
 from programs import principals, sweeps, workers
 from programs.context import Context
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
@@ -101,6 +103,20 @@ def bobs_hand(tenant: Any, bob: Any) -> Principal:
 def charlies_hand(other_tenant: Any, charlie: Any) -> Principal:
     """Charlie, who may everything in his own tenant."""
     return principals.of_user(charlie, other_tenant)
+
+
+@pytest.fixture
+def vera(tenant: Any) -> Any:
+    """A VIEWER of Alice's tenant."""
+    user = User.objects.create_user("vera", "vera@example.org", "vera-password")
+    Membership.objects.create(tenant=tenant, user=user, role=Role.VIEWER)
+    return user
+
+
+@pytest.fixture
+def superuser(db: None) -> Any:
+    """The platform's operator in the admin."""
+    return User.objects.create_superuser("root", "root@example.org", "root-password")
 
 
 def refused(kind: type[Refusal], code: str) -> Any:

@@ -44,19 +44,6 @@ def logged_in(user: User, *, staff: bool = True, **options: Any) -> Client:
 
 
 @pytest.fixture
-def vera(tenant: Tenant) -> User:
-    """A VIEWER of Alice's tenant."""
-    user = User.objects.create_user("vera", "vera@example.org", "vera-password")
-    Membership.objects.create(tenant=tenant, user=user, role=Role.VIEWER)
-    return user
-
-
-@pytest.fixture
-def superuser(db: None) -> User:
-    return User.objects.create_superuser("root", "root@example.org", "root-password")
-
-
-@pytest.fixture
 def foreign_job(jobs: Jobs, other_tenant: Tenant) -> Job:
     """A job of Charlie's tenant."""
     keys = {"code": "secret.plan", "parameters": {"type": "object"}}

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test.utils import CaptureQueriesContext
 
-from jobsite.tenants.models import Membership, Role, Tenant
+from jobsite.tenants.models import Tenant
 from programs import bulk, principals, steering, sweeps
 from programs.models import AuditEntry, BulkAct, Job
 from tests.programs.conftest import FAILURE, Jobs
@@ -42,13 +42,6 @@ def test_the_list_leads_to_all_that_match_with_its_filters(bob: User, vera: User
 
     assert f'href="{all_url("cancel")}?status=PENDING"' in for_bob
     assert "All that match" not in for_vera
-
-
-@pytest.fixture
-def vera(tenant: Tenant) -> User:
-    user = User.objects.create_user("vera", "vera@example.org", "vera-password")
-    Membership.objects.create(tenant=tenant, user=user, role=Role.VIEWER)
-    return user
 
 
 def test_what_matches_is_counted_and_nothing_done_before_it_is_confirmed(bob: User, define: Any, jobs: Jobs) -> None:
@@ -145,11 +138,6 @@ def test_who_sees_several_tenants_chooses_one(
     assert messages_of(client.get(all_url("cancel"), follow=True)) == ["Choose a tenant first: an act is done in one."]
     assert client.get(all_url("cancel", "?tenant=acme")).context["count"] == 1
     assert client.get(all_url("cancel", "?tenant=umbrella")).context["count"] == 0
-
-
-@pytest.fixture
-def superuser(db: None) -> User:
-    return User.objects.create_superuser("root", "root@example.org", "root-password")
 
 
 def test_viewers_are_refused_and_nonsense_is_not_there(vera: User, bob: User, begun: BulkAct) -> None:

@@ -24,11 +24,6 @@ def logged_in(user: User, **options: Any) -> Client:
 
 
 @pytest.fixture
-def superuser(db: None) -> User:
-    return User.objects.create_superuser("root", "root@example.org", "root-password")
-
-
-@pytest.fixture
 def newcomer(db: None) -> User:
     return User.objects.create_user("nina", "nina@example.org", "nina-password")
 
