@@ -115,6 +115,11 @@ class TenantScopedAdmin(ModelAdmin[M]):
         """What audit entries call the row, beside the model's name."""
         return str(obj)
 
+    @property
+    def audit_kind(self) -> str:
+        """What audit entries call such rows."""
+        return str(self.opts.verbose_name)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[M]:
         """The rows that the user may see; all that the admin does starts from here."""
         rows = super().get_queryset(request)
@@ -199,7 +204,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
         after: dict[str, object] | None,
     ) -> None:
         """Write the audit entry of a change made here."""
-        name = str(self.opts.verbose_name)
+        name = self.audit_kind
         principal = principal_of(request, self.tenant_of(obj))
         with connection.cursor() as cursor:
             audit.record(cursor, principal, f"{name} {done}", name, self.audit_target(obj)[:200], "", before, after)
@@ -221,7 +226,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
         obj = self.get_object(request, unquote(object_id))
         entries = AuditEntry.objects.filter(
             tenant=self.tenant_of(obj),
-            target_type=str(self.opts.verbose_name),
+            target_type=self.audit_kind,
             target=self.audit_target(obj)[:200],
         )
         context = {

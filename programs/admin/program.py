@@ -14,9 +14,11 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from programs import pausing
 from programs.admin import display
 from programs.admin.access import ADMIN
-from programs.admin.base import TenantFilter, TenantScopedAdmin, choice_filter
+from programs.admin.base import TenantFilter, choice_filter
+from programs.admin.pauses import PausableAdmin, PauseAct
 from programs.durations import format_duration
 from programs.masking import MASK
 from programs.models import Action, Program
@@ -83,9 +85,49 @@ class ActionInline(admin.TabularInline):  # type: ignore[type-arg]
         return format_duration(action.timeout_seconds) if action.timeout_seconds else "the program's"
 
 
+PAUSE_ACTS = (
+    PauseAct(
+        "pause",
+        "Pause",
+        pausing.pause_program,
+        "Its jobs wait, those that come too; what runs goes on to its end. Nothing that waits is lost.",
+        "is paused; its jobs wait",
+        lambda program: program.status == "ACTIVE",
+        asks_until=True,
+    ),
+    PauseAct(
+        "resume",
+        "Resume",
+        pausing.resume_program,
+        "The jobs that wait go on as soon as they are due and there is room.",
+        "goes on",
+        lambda program: program.status == "PAUSED",
+    ),
+    PauseAct(
+        "terminate",
+        "Terminate",
+        pausing.terminate_program,
+        "Its schedules make no more jobs, and those of their jobs that wait are canceled, which cannot be undone. "
+        "What runs goes on to its end, and the jobs that people submit still run; a pause ends.",
+        "is terminated; the waiting jobs of its schedules are canceled",
+        lambda program: program.status != "TERMINATED",
+    ),
+    PauseAct(
+        "reactivate",
+        "Reactivate",
+        pausing.reactivate_program,
+        "It runs by itself again, its failures in a row forgotten. Jobs that were canceled stay so.",
+        "is active again",
+        lambda program: program.status == "TERMINATED",
+    ),
+)
+
+
 @admin.register(Program)
-class ProgramAdmin(TenantScopedAdmin[Program]):
+class ProgramAdmin(PausableAdmin[Program]):
     """Programs of the tenants that the user is a member of."""
+
+    pause_acts = PAUSE_ACTS
 
     change_scope = ADMIN
     names_tenant = True
@@ -107,7 +149,7 @@ class ProgramAdmin(TenantScopedAdmin[Program]):
         ("State", {"fields": ("status_shown", "pause", "consecutive_failures", "max_consecutive_failures", "jobs")}),
         (
             "Running",
-            {"fields": ("queue", "limit", "retries", "losses", "overlap", "grace", "version", "updated_at")},
+            {"fields": ("queue_name", "limit", "retries", "losses", "overlap", "grace", "version", "updated_at")},
         ),
         ("Parameters (JSON Schema)", {"fields": ("schema",)}),
     )
@@ -144,6 +186,11 @@ class ProgramAdmin(TenantScopedAdmin[Program]):
     def pause(self, program: Program) -> str | SafeString:
         """Since when, by whom, why, until when."""
         return display.pause(program)
+
+    @admin.display(description="queue")
+    def queue_name(self, program: Program) -> str:
+        """Its name: the queue's own page is the platform's."""
+        return program.queue.name
 
     @admin.display(description="time limit")
     def limit(self, program: Program) -> str:
