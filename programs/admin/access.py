@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from django.contrib.auth.models import User
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from jobsite.tenants.models import SCOPES, SYSTEM, Membership, Tenant
@@ -39,6 +40,11 @@ class Access:
             return True
         held = self.tenants(scope)
         return bool(held) if tenant_id is None else tenant_id in held
+
+    def tenants_to_choose(self, scope: str) -> QuerySet[Tenant]:
+        """The rows of the tenants in which the scope is held; a superuser's are all but `system`."""
+        rows = Tenant.objects.exclude(code=SYSTEM)
+        return rows if self.is_platform else rows.filter(pk__in=self.tenants(scope))
 
     @property
     def sees_several(self) -> bool:

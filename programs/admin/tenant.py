@@ -9,20 +9,23 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import flatten_fieldsets
 from django.contrib.auth.models import User
-from django.db.models import ForeignKey, Model, QuerySet
+from django.db.models import ForeignKey, Model
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from jobsite.tenants import setup
 from jobsite.tenants.models import SYSTEM, ApiKey, Membership, Role, Tenant
+from programs import pausing
 from programs.admin import display
 from programs.admin.access import ADMIN, PLATFORM, access_of
 from programs.admin.base import TenantFilter, TenantScopedAdmin, choice_filter
+from programs.admin.pauses import PausableAdmin, PauseAct
 
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 MAX_RETENTION_DAYS = 36_500
 OWN_SETTINGS = ("name", "language", "time_zone", "retention_days")
 """What a tenant's ADMIN sets; the rest is the platform's."""
+STATE = ("status_shown", "pause")
 SET_UP = ("code", "name", "language", "time_zone")
 """What setup.create takes."""
 
@@ -52,9 +55,34 @@ class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
         return days
 
 
+PAUSE_ACTS = (
+    PauseAct(
+        "suspend",
+        "Suspend",
+        pausing.suspend_tenant,
+        "All its jobs wait, those that come too; what runs goes on to its end. Nothing is failed or lost, and its "
+        "members can still look, submit and cancel.",
+        "is suspended; its jobs wait",
+        lambda tenant: tenant.status == "ACTIVE" and tenant.code != SYSTEM,
+        PLATFORM,
+        asks_until=True,
+    ),
+    PauseAct(
+        "resume",
+        "Resume",
+        pausing.resume_tenant,
+        "The jobs that wait go on as soon as they are due and there is room, but for those of programs and queues "
+        "that are paused themselves.",
+        "goes on",
+        lambda tenant: tenant.status == "SUSPENDED",
+        PLATFORM,
+    ),
+)
+
+
 @admin.register(Tenant)
-class TenantAdmin(TenantScopedAdmin[Tenant]):
-    """A member sees his tenants, an ADMIN sets what is theirs; creation and quotas are the platform's."""
+class TenantAdmin(PausableAdmin[Tenant]):
+    """A member sees his tenants, an ADMIN sets what is theirs; creation, quotas and suspension are the platform's."""
 
     tenant_path = "pk"
     add_scope = PLATFORM
@@ -74,11 +102,13 @@ class TenantAdmin(TenantScopedAdmin[Tenant]):
     search_help_text = "A code or a name, or a part of it."
     fieldsets = (
         (None, {"fields": ("code", *OWN_SETTINGS)}),
+        ("State", {"fields": STATE}),
         (
             "Set by the platform",
-            {"fields": ("status", "weight", "pending_quota", "running_quota", "submissions_per_minute")},
+            {"fields": ("weight", "pending_quota", "running_quota", "submissions_per_minute")},
         ),
     )
+    pause_acts = PAUSE_ACTS
 
     def tenant_id_of(self, obj: Model) -> int | None:
         """The row itself."""
@@ -91,12 +121,20 @@ class TenantAdmin(TenantScopedAdmin[Tenant]):
             return False
         return super().has_change_permission(request, obj)
 
+    def pause_target(self, row: Tenant) -> tuple[str, ...]:
+        """Nothing: who acts in a tenant names it."""
+        return ()
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Without the state of a tenant that is not made yet."""
+        return self.fieldsets if obj else [one for one in self.fieldsets if one[1]["fields"] != STATE]
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """The code for good; for a tenant's ADMIN all that is the platform's."""
+        """The code for good, the state, which acts change; for a tenant's ADMIN all that is the platform's."""
         if obj is None:
             return []
         if access_of(request).is_platform:
-            return ["code"]
+            return ["code", *STATE]
         return [name for name in flatten_fieldsets(self.fieldsets) if name not in OWN_SETTINGS]
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
@@ -114,6 +152,11 @@ class TenantAdmin(TenantScopedAdmin[Tenant]):
     def status_shown(self, tenant: Tenant) -> SafeString:
         """A badge."""
         return display.badge(tenant.status)
+
+    @admin.display(description="suspended")
+    def pause(self, tenant: Tenant) -> str | SafeString:
+        """Since when, by whom, why, until when."""
+        return display.pause(tenant)
 
 
 class NewMemberForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -176,8 +219,7 @@ class MembershipAdmin(TenantScopedAdmin[Membership]):
         """Offer the tenants in which the user may add members, and no others."""
         if db_field.name == "tenant":
             access = access_of(request)
-            rows: QuerySet[Tenant] = Tenant.objects.exclude(code=SYSTEM)
-            kwargs["queryset"] = rows if access.is_platform else rows.filter(pk__in=access.tenants(ADMIN))
+            kwargs["queryset"] = access.tenants_to_choose(ADMIN)
             if len(access.tenants(ADMIN)) == 1:
                 kwargs["initial"] = access.tenants(ADMIN)[0]
         return super().formfield_for_foreignkey(db_field, request, **kwargs)

@@ -8,12 +8,14 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from jobsite.tenants.models import SYSTEM, Tenant
 from programs.models import AuditEntry, Program
 from tests.programs.conftest import Jobs
 from tests.programs.test_admin import PROGRAMS, logged_in, messages_of
 
 pytestmark = pytest.mark.django_db
 
+TENANTS = "/admin/jobsite_tenants/tenant/"
 SURE = {"confirm": "1"}
 TERMINATED = "Program mine is terminated; the waiting jobs of its schedules are canceled."
 
@@ -25,7 +27,7 @@ def program(define: Any) -> Program:
 
 
 def act_on(row: Any, name: str) -> str:
-    pages = {Program: PROGRAMS}
+    pages = {Program: PROGRAMS, Tenant: TENANTS}
     return f"{pages[type(row)]}{row.pk}/act/{name}/"
 
 
@@ -181,3 +183,39 @@ def test_what_is_not_there_is_404(alice: User, program: Program) -> None:
     assert client.post(f"{PROGRAMS}{'9' * 30}/act/pause/", SURE).status_code == 404
     Program.objects.update(deleted_at=datetime.now(UTC))
     assert client.post(act_on(program, "pause"), SURE).status_code == 404
+
+
+# ---- Tenants --------------------------------------------------------------------------------------------------
+
+
+def test_a_tenant_is_suspended_and_resumed_by_the_platform(superuser: User, alice: User, tenant: Tenant) -> None:
+    client, address = logged_in(superuser), f"{TENANTS}{tenant.pk}/change/"
+    assert offered(client, address) == ["suspend"]
+
+    done = client.post(act_on(tenant, "suspend"), SURE | {"reason": "unpaid", "until": soon()}, follow=True)
+
+    tenant.refresh_from_db()
+    assert (tenant.status, tenant.paused_by, tenant.paused_reason) == ("SUSPENDED", "root", "unpaid")
+    assert messages_of(done) == ["Tenant acme is suspended; its jobs wait."]
+    page = logged_in(alice).get(address)
+    assert "SUSPENDED" in page.content.decode() and ": unpaid" in page.content.decode()
+    assert page.context["pause_acts"] == []
+    assert offered(client, address) == ["resume"]
+    resumed = client.post(act_on(tenant, "resume"), SURE, follow=True)
+    assert messages_of(resumed) == ["Tenant acme goes on."]
+    tenant.refresh_from_db()
+    assert (tenant.status, tenant.paused_at) == ("ACTIVE", None)
+    assert entries("actor", "action", "tenant__code") == [
+        ("root", "suspend tenant", "acme"),
+        ("root", "resume tenant", "acme"),
+    ]
+
+
+def test_the_system_tenant_is_never_suspended(superuser: User) -> None:
+    system, client = Tenant.objects.get(code=SYSTEM), logged_in(superuser)
+
+    assert offered(client, f"{TENANTS}{system.pk}/change/") == []
+    done = client.post(act_on(system, "suspend"), SURE, follow=True)
+
+    assert messages_of(done) == ["The system tenant is never suspended."]
+    assert entries() == []

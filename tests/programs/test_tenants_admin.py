@@ -210,6 +210,20 @@ def test_a_superuser_sets_quotas(superuser: User, tenant: Tenant) -> None:
     assert tenant.running_quota == 5
 
 
+def test_the_status_is_set_by_acts_alone(superuser: User, tenant: Tenant) -> None:
+    client = logged_in(superuser)
+
+    client.post(f"{TENANTS}{tenant.pk}/change/", settings_of(tenant, name="Acme School", status="SUSPENDED"))
+    client.post(f"{TENANTS}add/", settings_of(Tenant(code="globex", name="Globex"), status="SUSPENDED"))
+
+    assert set(Tenant.objects.exclude(code="system").values_list("name", "status")) == {
+        ("Acme School", "ACTIVE"),
+        ("Globex", "ACTIVE"),
+    }
+    assert AuditEntry.objects.get(action="tenant updated").after == {"name": "Acme School"}
+    assert "status_shown" not in client.get(f"{TENANTS}add/").content.decode()
+
+
 def test_the_system_tenant_is_nobodys_to_change(superuser: User) -> None:
     system = Tenant.objects.get(code="system")
 
