@@ -2,11 +2,11 @@
 
 from django.contrib import admin
 
-from programs.admin import audit, bulk, job, program, queue, tenant, worker
+from programs.admin import audit, bulk, job, lane, program, queue, tenant, worker
 
 admin.site.site_header = "jobsite"
 admin.site.site_title = "jobsite"
 admin.site.index_title = "Overview"
 admin.site.site_url = None  # the admin is the site
 
-__all__ = ["audit", "bulk", "job", "program", "queue", "tenant", "worker"]
+__all__ = ["audit", "bulk", "job", "lane", "program", "queue", "tenant", "worker"]

@@ -1,6 +1,7 @@
-"""The pages of queues, for superusers: the broker, who serves them, and each tenant's lane."""
+"""The pages of queues, for superusers: the broker, who serves them, each tenant's lane, and what is paused."""
 
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import admin
@@ -11,17 +12,50 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from jobsite import brokers
+from programs import pausing
 from programs.admin import display
+from programs.admin.access import PLATFORM
 from programs.admin.base import PlatformAdmin
+from programs.admin.lane import LaneAdmin, buttons
+from programs.admin.pauses import PausableAdmin, PauseAct
 from programs.admin.worker import LIVING
 from programs.models import Lane, Queue, Worker
 
 LANES = 100
 
 
+EVERYBODY = " for all tenants"
+PAUSE_ACTS = (
+    PauseAct(
+        "pause",
+        "Pause",
+        partial(pausing.pause_queue, whole=True),
+        "The jobs of all tenants in this queue wait, those that come too; what runs goes on to its end. Nothing that "
+        "waits is lost.",
+        "is paused for all tenants; their jobs wait",
+        lambda queue: queue.paused_at is None,
+        PLATFORM,
+        asks_until=True,
+        for_whom=EVERYBODY,
+    ),
+    PauseAct(
+        "resume",
+        "Resume",
+        partial(pausing.resume_queue, whole=True),
+        "The jobs that wait go on as soon as they are due and there is room; lanes that are paused themselves stay so.",
+        "goes on for all tenants",
+        lambda queue: queue.paused_at is not None,
+        PLATFORM,
+        for_whom=EVERYBODY,
+    ),
+)
+
+
 @admin.register(Queue)
-class QueueAdmin(PlatformAdmin[Queue]):
-    """Queues come from JOBSITE_QUEUES; here they are looked at."""
+class QueueAdmin(PausableAdmin[Queue], PlatformAdmin[Queue]):
+    """Queues come from JOBSITE_QUEUES; here they are looked at and paused, wholly or for one tenant."""
+
+    pause_acts = PAUSE_ACTS
 
     page_note = "Queues are configured by JOBSITE_QUEUES, their brokers by JOBSITE_BROKER_URL and its like."
     empty_hint = display.words("No queues yet: they are made by `jobsite migrate` from JOBSITE_QUEUES.")
@@ -59,27 +93,28 @@ class QueueAdmin(PlatformAdmin[Queue]):
 
     @admin.display(description="lanes")
     def lanes(self, queue: Queue) -> str | SafeString:
-        """The tenants that use the queue: who waits, who is paused, how much each was served."""
-        rows = list(
-            Lane.objects.filter(queue=queue).select_related("tenant").order_by("-is_waiting", "served")[: LANES + 1]
-        )
+        """The tenants that use the queue: who waits, how much each was served, who is paused, and may be here."""
+        lanes = Lane.objects.filter(queue=queue).select_related("tenant")
+        rows = list(lanes.order_by("-is_waiting", "served")[: LANES + 1])
         if not rows:
-            return "None yet: a tenant's first job makes its lane."
+            return "None yet: a tenant's first job makes its lane, or its first pause (see Lanes)."
+        lane_admin = cast(LaneAdmin, self.admin_site.get_model_admin(Lane))
         body = format_html_join(
             "",
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            '<tr><td><a href="{}">{}</a></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>',
             (
                 (
+                    lane_admin.page_of(lane),
                     lane.tenant.code,
-                    "waiting" if lane.is_waiting else "empty",
+                    lane_admin.jobs(lane),
                     f"{lane.served:g}",
+                    buttons(lane_admin.fitting(lane), back="queue"),
                     display.pause(lane),
                 )
                 for lane in rows[:LANES]
             ),
         )
-        head = "<tr><th>Tenant</th><th>Jobs</th><th>Served</th><th>Paused</th></tr>"
+        head = "<tr><th>Tenant</th><th>Jobs</th><th>Served</th><th>Act</th><th>Paused</th></tr>"
         more = f"The first {LANES}." if len(rows) > LANES else ""
-        return format_html(
-            '<table class="jobsite-lanes"><thead>{}</thead><tbody>{}</tbody></table>{}', SafeString(head), body, more
-        )
+        table = '<table class="jobsite-lanes"><thead>{}</thead><tbody>{}</tbody></table>'
+        return format_html('<div class="jobsite-scroll">' + table + "</div>{}", SafeString(head), body, more)
