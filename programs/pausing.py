@@ -4,7 +4,9 @@ What is paused starts nothing new; what runs goes on to its end; nothing that wa
 says so, or by itself at the moment given.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -13,7 +15,7 @@ from django.db import connection, transaction
 
 from jobsite.database import Cursor, prepared_cursor
 from jobsite.errors import Conflict, Forbidden, NotFound
-from jobsite.tenants.models import SYSTEM
+from jobsite.tenants.models import SYSTEM, Tenant
 from programs import audit, dispatch, times
 from programs.asking import check_reason, end_of
 from programs.models import Lane, Program, Queue
@@ -38,9 +40,8 @@ def pause_program(principal: Principal, code: str, *, reason: str = "", until: d
     Raises Forbidden without jobs:admin, NotFound, Conflict (invalid_transition) unless it is ACTIVE.
     """
     program = _own_program(principal, code)
-    if program.status != Program.Status.ACTIVE:
-        raise _refused(program, "pause")
-    _pause(principal, PROGRAM, program.pk, code, reason, until)
+    with _told_by_status(program, "pause"):
+        _pause(principal, PROGRAM, program.pk, code, reason, until)
     with connection.cursor() as cursor:
         _in_batches(partial(_block, cursor, program))
     return program
@@ -53,9 +54,8 @@ def _block(cursor: Cursor, program: Program, after: int) -> int | None:
 def resume_program(principal: Principal, code: str, *, reason: str = "") -> Program:
     """Let a paused program go on; Conflict (invalid_transition) when it is not paused."""
     program = _own_program(principal, code)
-    if program.status != Program.Status.PAUSED:
-        raise _refused(program, "resume")
-    _resume(principal, PROGRAM, program.pk, code, reason)
+    with _told_by_status(program, "resume"):
+        _resume(principal, PROGRAM, program.pk, code, reason)
     transaction.on_commit(lambda: _bring_back(program), robust=True)
     return program
 
@@ -106,11 +106,22 @@ def _own_program(principal: Principal, code: str) -> Program:
 def _set_program(principal: Principal, program: Program, act: str, reason: str, statement: str) -> None:
     check_reason(reason)
     with transaction.atomic(), connection.cursor() as cursor:
+        program.status = Program.objects.select_for_update().values_list("status", flat=True).get(pk=program.pk)
         cursor.execute(statement, {"id": program.pk})
         if cursor.rowcount == 0:
             raise _refused(program, act)
         before: dict[str, object] = {"status": program.status}
         audit.record(cursor, principal, f"{act} program", "program", program.code, reason, before, None)
+
+
+@contextmanager
+def _told_by_status(program: Program, act: str) -> Iterator[None]:
+    """Say of a refusal which status the program has, as it is now."""
+    try:
+        yield
+    except Conflict:
+        program.refresh_from_db(fields=["status"])
+        raise _refused(program, act) from None
 
 
 def _refused(program: Program, act: str) -> Conflict:
@@ -245,7 +256,7 @@ def _pause(principal: Principal, level: Level, key: int, name: str, reason: str,
             raise Conflict(f"{level.kind} {name} is {level.state} already", code="invalid_transition")
         action = f"{level.verb} {level.whole}{level.kind}"
         after: dict[str, object] | None = {"until": times.format_time(end)} if end else None
-        audit.record(cursor, principal, action, level.kind, name, reason, None, after)
+        audit.record(cursor, _of(level, principal), action, level.kind, name, reason, None, after)
 
 
 def _resume(principal: Principal, level: Level, key: int, name: str, reason: str) -> None:
@@ -255,4 +266,9 @@ def _resume(principal: Principal, level: Level, key: int, name: str, reason: str
         if cursor.rowcount == 0:
             raise Conflict(f"{level.kind} {name} is not {level.state}", code="invalid_transition")
         action = f"resume {level.whole}{level.kind}"
-        audit.record(cursor, principal, action, level.kind, name, reason, None, None)
+        audit.record(cursor, _of(level, principal), action, level.kind, name, reason, None, None)
+
+
+def _of(level: Level, principal: Principal) -> Principal:
+    """In whose audit an act is written: a whole queue is no tenant's."""
+    return replace(principal, tenant=Tenant.objects.get(code=SYSTEM)) if level is QUEUE else principal

@@ -20,6 +20,7 @@ from django.utils.text import capfirst
 from jobsite.errors import Refusal
 from jobsite.tenants.models import SYSTEM, Tenant
 from programs import audit
+from programs.admin import display
 from programs.admin.access import NOBODY, PLATFORM, READ, access_of, principal_of
 from programs.models import AuditEntry
 
@@ -159,7 +160,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
         try:
             return super().changeform_view(request, *args, **kwargs)
         except Refusal as refusal:
-            self.message_user(request, str(refusal), messages.ERROR)
+            self.message_user(request, display.sentence(refusal), messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
 
     def save_model(self, request: HttpRequest, obj: M, form: "ModelForm[M]", change: bool) -> None:

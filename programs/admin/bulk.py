@@ -176,7 +176,7 @@ class BulkActAdmin(TenantScopedAdmin[BulkAct]):
                 left = stopped.total - stopped.place
                 self.message_user(request, f"Stopped; {left:,} of {stopped.total:,} jobs are left as they were.")
             except Refusal as refusal:
-                self.message_user(request, str(refusal), messages.ERROR)
+                self.message_user(request, display.sentence(refusal), messages.ERROR)
         return HttpResponseRedirect(reverse("admin:jobsite_programs_bulkact_change", args=[row.pk]))
 
     def change_view(

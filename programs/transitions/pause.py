@@ -17,8 +17,8 @@ _GOES_ON = "paused_at = NULL, paused_by = '', paused_reason = '', paused_until =
 class Level:
     """Where a pause is kept, and what people call it.
 
-    `kind` is what is paused, `whole` what the audit says before it; `tenant` and `name` say whose a row is, and
-    `paused` whether it is; `sets` and `clears` change what a column beside it says.
+    `kind` is what is paused, `whole` what the audit says before it; `tenant` and `name` say whose a row is, `paused`
+    whether it is, and `active` whether it may be; `sets` and `clears` change what a column beside it says.
     """
 
     kind: str
@@ -27,6 +27,7 @@ class Level:
     name: str
     whole: str = ""
     paused: str = "paused_at IS NOT NULL"
+    active: str = "paused_at IS NULL"
     sets: str = ""
     clears: str = ""
 
@@ -41,8 +42,8 @@ class Level:
         return "suspended" if self.kind == "tenant" else "paused"
 
     def pause(self) -> str:
-        """Pauses the row `id`, unless it is."""
-        return f"UPDATE {self.table} SET {self.sets}{_PAUSED} WHERE id = %(id)s AND NOT ({self.paused})"
+        """Pauses the row `id`, if it is active."""
+        return f"UPDATE {self.table} SET {self.sets}{_PAUSED} WHERE id = %(id)s AND {self.active}"
 
     def resume(self) -> str:
         """Lets the row `id` go on, if it is paused."""
@@ -68,6 +69,7 @@ PROGRAM = Level(
     "tenant_id",
     "code",
     paused="status = 'PAUSED'",
+    active="status = 'ACTIVE'",
     sets="status = 'PAUSED', updated_at = clock_timestamp(), ",
     clears="status = 'ACTIVE', updated_at = clock_timestamp(), ",
 )
@@ -81,6 +83,7 @@ TENANT = Level(
     "id",
     "code",
     paused="status = 'SUSPENDED'",
+    active="status = 'ACTIVE'",
     sets="status = 'SUSPENDED', ",
     clears="status = 'ACTIVE', ",
 )

@@ -1,15 +1,19 @@
 """Pausing programs, queues and tenants: one model, permitted, audited, and nothing that waits is lost."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
 
+from jobsite.database import connect
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from jobsite.tenants.models import SYSTEM
 from programs import pausing, sweeps
 from programs.models import AuditEntry, Job, Lane, Program, Queue
 from programs.transitions import pause as pause_transition
 from programs.transitions.dispatch import wake
-from tests.programs.conftest import claim_all, refused
+from tests.programs.conftest import claim_all, refused, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 IN_AN_HOUR = datetime.now(UTC) + timedelta(hours=1)
@@ -160,6 +164,42 @@ def test_only_admins_of_its_tenant_steer_a_program(define, bobs_hand, charlies_h
     assert Program.objects.get(code="mine").status == "ACTIVE"
 
 
+@pytest.mark.parametrize("act", [pausing.pause_program, pausing.resume_program, pausing.reactivate_program])
+def test_a_program_that_was_terminated_meanwhile_is_told_as_it_is_now(define, alices_hand, act):
+    program = define("mine")
+    if act is pausing.resume_program:
+        pausing.pause_program(alices_hand, "mine")
+    elif act is pausing.reactivate_program:
+        pausing.terminate_program(alices_hand, "mine")
+    before = entries()
+    other = {pausing.reactivate_program: "ACTIVE"}.get(act, "TERMINATED")
+
+    def steer():
+        try:
+            act(alices_hand, "mine")
+        finally:
+            connection.close()
+
+    with connect(application_name="the other") as elsewhere, ThreadPoolExecutor(1) as pool:
+        with elsewhere.transaction():
+            elsewhere.execute(f"UPDATE jobsite_program SET status = '{other}' WHERE id = %s", [program.pk])
+            steered = pool.submit(steer)
+            until(lambda: is_waited_for(elsewhere))
+        with pytest.raises(Conflict, match=f'a program with status "{other}"'):
+            steered.result(10)
+
+    assert Program.objects.get(code="mine").status == other
+    assert entries() == before
+
+
+def is_waited_for(holder):
+    """Whether somebody waits for a lock of this connection's."""
+    blocked = "SELECT EXISTS (SELECT FROM pg_stat_activity a WHERE %s = ANY(pg_blocking_pids(a.pid)))"
+    with connection.cursor() as cursor:
+        cursor.execute(blocked, [holder.info.backend_pid])
+        return cursor.fetchone()[0]
+
+
 # ---- queues ----------------------------------------------------------------------------------------------
 
 
@@ -192,6 +232,7 @@ def test_the_whole_of_a_queue_is_the_platforms(jobs, define, operator, alices_ha
         pausing.pause_queue(alices_hand, "default", whole=True)
 
     pausing.pause_queue(operator, "default", whole=True, reason="the broker moves")
+    assert AuditEntry.objects.get(action="pause whole queue").tenant.code == SYSTEM
     sweeps.run_all()
     assert jobs.status(number) == "PENDING"
     with refused(Forbidden, "platform_only"):
