@@ -47,6 +47,19 @@ def test_old_plans_go_before_the_next_statement_on_djangos_connection(monkeypatc
     assert executed[-1] == "SELECT 1"
 
 
+@pytest.mark.django_db(transaction=True)
+def test_plans_are_kept_from_the_first_use_outside_a_transaction_whose_rollback_would_undo_it():
+    connection.close()
+    with pytest.raises(ZeroDivisionError), transaction.atomic(), prepared_cursor():
+        raise ZeroDivisionError
+    for _ in range(2):
+        with prepared_cursor() as cursor:
+            cursor.execute("SHOW plan_cache_mode")
+            assert cursor.fetchone() == ("force_generic_plan",)
+        with pytest.raises(ZeroDivisionError), transaction.atomic(), prepared_cursor():
+            raise ZeroDivisionError
+
+
 @pytest.fixture
 def cursor():
     with prepared_cursor() as cursor:
