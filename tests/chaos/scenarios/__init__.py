@@ -1,7 +1,18 @@
 """All scenarios, by what they break."""
 
 from tests.chaos import registry
-from tests.chaos.scenarios import brokers, databases, deeds, deploys, failpoints, flagship, frozen, limits, races
+from tests.chaos.scenarios import (
+    brokers,
+    databases,
+    deeds,
+    deploys,
+    failpoints,
+    flagship,
+    frozen,
+    limits,
+    overlaps,
+    races,
+)
 
 SCENARIOS = dict(sorted(registry.SCENARIOS.items(), key=lambda one: int(one[0].removeprefix("R"))))
 
@@ -15,5 +26,6 @@ __all__ = [
     "flagship",
     "frozen",
     "limits",
+    "overlaps",
     "races",
 ]

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from uuid import uuid4
 
+from jobsite.tenants.models import Tenant
 from programs import workers
 from programs.models import Queue, WorkerManager
 from programs.transitions import dispatch as transition
@@ -125,17 +126,27 @@ class _Times:
 
 @scenario("R33", limit=480)
 def fairness(chaos: Chaos) -> None:
-    """One tenant has 10,000 jobs waiting when another submits ten: the ten begin within ten seconds."""
+    """One tenant has 10,000 jobs waiting when another submits ten: the ten begin within ten seconds.
+
+    And the large one never runs more at once than its quota, however often somebody looks.
+    """
     large, small = chaos.program("work"), chaos.program("work", tenant="umbrella")
+    Tenant.objects.filter(pk=large.tenant_id).update(running_quota=LIMIT)
+    at_once = "SELECT count(*) FROM jobsite_job WHERE tenant_id = %s AND status = 'RUNNING'"
+    samples: list[int] = []
+
+    def sample() -> None:
+        samples.append(int(chaos.database.number(at_once, large.tenant_id)))
+
     chaos.fleet.service()
     chaos.fleet.beat()
     chaos.fleet.many_workers(2, concurrency=2)
     chaos.insert(large, chaos.count(10_000), {"seconds": 0.005})
     chaos.report.faults["jobs of another tenant"] += chaos.count(10_000)
-    chaos.until(lambda: chaos.ended() >= 50, "the large tenant's jobs run", seconds=60)
+    chaos.until(lambda: chaos.ended() >= 50, "the large tenant's jobs run", seconds=60, meanwhile=sample)
 
     numbers = chaos.insert(small, 10, {"seconds": 0.005})
-    chaos.all_ended(seconds=420)
+    chaos.all_ended(seconds=420, meanwhile=sample)
     waits = [
         float(row[0])
         for row in chaos.database.rows(
@@ -152,3 +163,5 @@ def fairness(chaos: Chaos) -> None:
     chaos.figure("jobs of the other behind them", behind)
     chaos.expect(max(waits) <= 10, f"the last of the ten began after {max(waits):.1f} s")
     chaos.expect(behind > 0, "the large tenant still waited then")
+    chaos.figure("most of the large at once", max(samples))
+    chaos.expect(max(samples) == LIMIT, f"{max(samples)} jobs of the large tenant ran at once, its quota is {LIMIT}")

@@ -1,0 +1,137 @@
+"""R25: keys of jobs that must not overlap, asked for by many at the same moment."""
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from django.db import connection
+
+from jobsite.errors import Conflict
+from programs.models import Program
+from programs.submission import submit
+from tests.chaos.chaos import ENDED, Chaos
+from tests.chaos.registry import scenario
+
+SUBMITTERS = 20
+KEYS = 3
+SECONDS = 0.02
+SCHEMA = {"type": "object", "properties": {"key": {"type": "integer"}, "seconds": {"type": "number"}}}
+IN_THE_WAY = {"rejected": f"NOT ({ENDED})", "queued": "status IN ('QUEUED', 'RUNNING', 'WAITING')"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one submission between two moments: accepted under a number, or refused for that of another."""
+
+    program: str
+    key: int
+    number: int
+    is_refused: bool
+    asked_at: float
+    answered_at: float
+
+
+@scenario("R25", limit=180, seeds=3)
+def overlap_race(chaos: Chaos) -> None:
+    """Twenty submit jobs of the same keys 1,000 times: of no key are two at work, and who is refused hears of which."""
+    programs = [
+        chaos.program(code, overlap=policy, overlap_keys=["key"], parameters=SCHEMA)
+        for code, policy in (("rejected", "REJECT"), ("queued", "QUEUE"))
+    ]
+    chaos.fleet.service()
+    chaos.fleet.beat()
+    chaos.fleet.many_workers(2, concurrency=2)
+    most: Counter[str] = Counter()
+
+    def sample() -> None:
+        for program in programs:
+            most[program.code] = max(most[program.code], _at_once(chaos, program))
+
+    with chaos.beside(sample, every=0.02):
+        answers = _race(chaos, programs, chaos.count(1_000))
+        chaos.all_ended(seconds=120)
+    _check(chaos, answers)
+    for program in programs:
+        chaos.expect(most[program.code] == 1, f"{most[program.code]} jobs of one key of {program.code} at once")
+    chaos.expect(set(chaos.statuses()) == {"COMPLETED"}, f"all jobs COMPLETED, not {chaos.statuses()}")
+    if overlapping := _overlapping(chaos, answers):
+        chaos.expect(False, f"jobs of one key that ran while another did: {overlapping[:5]}")
+
+
+def _race(chaos: Chaos, programs: list[Program], count: int) -> list[Answer]:
+    barrier = threading.Barrier(SUBMITTERS)
+    choices = [(chaos.random.choice(programs), chaos.random.randrange(KEYS)) for _ in range(count)]
+
+    def ask(place: int) -> list[Answer]:
+        try:
+            barrier.wait(10)
+            return [_ask(program, key) for program, key in choices[place::SUBMITTERS]]
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(SUBMITTERS) as pool:
+        answers = [answer for part in pool.map(ask, range(SUBMITTERS)) for answer in part]
+    chaos.report.faults["submission of a key"] += len(answers)
+    chaos.inserted.update(answer.number for answer in answers if not answer.is_refused)
+    return answers
+
+
+def _ask(program: Program, key: int) -> Answer:
+    asked_at = time.time()
+    try:
+        job = submit(tenant=program.tenant, program=program.code, parameters={"key": key, "seconds": SECONDS})
+    except Conflict as error:
+        number, is_refused = int(error.details["existing_job"]), True
+    else:
+        number, is_refused = job.number, False
+    return Answer(program.code, key, number, is_refused, asked_at, time.time())
+
+
+def _at_once(chaos: Chaos, program: Program) -> int:
+    """The most jobs of one key that are in each other's way now."""
+    counted = "SELECT count(*) AS jobs FROM jobsite_job WHERE program_id = %s AND {} GROUP BY overlap_key"
+    most = f"SELECT max(jobs) FROM ({counted.format(IN_THE_WAY[program.code])}) k"
+    return int(chaos.database.number(most, program.pk))
+
+
+def _check(chaos: Chaos, answers: list[Answer]) -> None:
+    """Each refusal names a job of the key that was open while the submission was; a QUEUE key refuses nobody."""
+    refused = [answer for answer in answers if answer.is_refused]
+    accepted = Counter(answer.program for answer in answers if not answer.is_refused)
+    chaos.figure("refused", len(refused))
+    for code, count in sorted(accepted.items()):
+        chaos.figure(f"accepted, {code}", count)
+    open_from_to = {
+        number: (int(key), float(begun), float(ended))
+        for number, key, begun, ended in chaos.database.rows(
+            "SELECT number, parameters->>'key', extract(epoch FROM created_at), extract(epoch FROM finished_at)"
+            " FROM jobsite_job"
+        )
+    }
+    wrong = []
+    for answer in refused:
+        key, begun, ended = open_from_to[answer.number]
+        if key != answer.key or begun > answer.answered_at or ended < answer.asked_at:
+            wrong.append(answer)
+    chaos.expect(not wrong, f"{len(wrong)} refusals name a job that was not in the way: {wrong[:3]}")
+    chaos.expect(bool(refused), "somebody was refused")
+    chaos.expect(all(answer.program == "rejected" for answer in refused), "only a REJECT key refuses")
+    chaos.expect(min(accepted.values()) > 1, f"jobs of both programs were accepted: {dict(accepted)}")
+
+
+def _overlapping(chaos: Chaos, answers: list[Answer]) -> list[tuple[int, int]]:
+    """The jobs that began, as the world outside saw it, while another of their key was at work."""
+    keys = {answer.number: (answer.program, answer.key) for answer in answers if not answer.is_refused}
+    at_work: dict[tuple[str, int], int] = {}
+    found = []
+    for entry in chaos.ledger.entries():
+        key = keys[entry["job"]]
+        if entry["kind"] == "begin":
+            if key in at_work:
+                found.append((at_work[key], entry["job"]))
+            at_work[key] = entry["job"]
+        elif entry["kind"] == "end":
+            at_work.pop(key, None)
+    return found
