@@ -30,7 +30,7 @@ from programs.transitions.submit import (
 
 MAX_JOBS = 10_000
 CHUNK = 1_000
-TRIES = 3
+TRIES = 10  # the job in our way may have ended each time before we can name it
 
 
 _OPTIONS = frozenset(field.name for field in fields(Options))

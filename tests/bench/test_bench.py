@@ -73,7 +73,7 @@ def test_a_small_run_measures_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_ctrl_c_stops_servers_and_workers(tmp_path: Path) -> None:
     before = _folders()
-    run = _start(tmp_path, *SMALL, "--who", "jobsite", "--only", "drain")
+    run = _start(tmp_path, "--quick", "--rounds", "50", "--who", "jobsite", "--only", "drain")
     made = until(lambda: _folders() - before, "the servers' folder", seconds=60)
     home = made.pop()
     until(lambda: len(_belonging_to(home)) > 2, "an agent and a worker", seconds=60)

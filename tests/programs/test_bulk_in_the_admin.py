@@ -167,7 +167,7 @@ def test_it_is_stopped_by_a_button(bob: User, vera: User, begun: BulkAct, jobs: 
     assert "stopped by bob" in stopped.content.decode()
     assert AuditEntry.objects.filter(action="stop cancel all", actor="bob").exists()
     assert "stop cancel all" in client.get(f"{ACTS}{begun.pk}/history/").content.decode()
-    assert messages_of(client.post(stop, follow=True)) == [f"act {begun.pk} is STOPPED already"]
+    assert messages_of(client.post(stop, follow=True)) == [f"Act {begun.pk} is STOPPED already."]
 
 
 def test_to_a_stranger_it_is_not_there(charlie: User, begun: BulkAct, jobs: Jobs) -> None:
