@@ -41,14 +41,14 @@ class Job(models.Model):
     number = models.BigAutoField(primary_key=True)
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="jobs", db_constraint=False, db_index=False)
     program = models.ForeignKey(Program, models.PROTECT, related_name="jobs", db_constraint=False, db_index=False)
-    queue = models.ForeignKey(Queue, models.PROTECT, related_name="jobs", db_index=False)
+    queue = models.ForeignKey(Queue, models.PROTECT, related_name="jobs", db_constraint=False, db_index=False)
     status = models.CharField(max_length=9, choices=[(s, s) for s in Status], db_default=Status.PENDING)
     outcome = models.CharField(max_length=7, choices=[(o, o) for o in Outcome], db_default=Outcome.NORMAL)
     trigger = models.CharField(max_length=9, choices=[(t, t) for t in Trigger], db_default=Trigger.MANUAL)
     priority = models.SmallIntegerField(db_default=0)
     parameters = models.JSONField()
     has_secrets = models.BooleanField(db_default=False)
-    context = models.ForeignKey(CapturedContext, models.PROTECT, related_name="+", db_index=False)
+    context = models.ForeignKey(CapturedContext, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
 
     # When: scheduled_at never changes, due_at is moved by back-off and snooze, rank orders the lane.
     scheduled_at = models.DateTimeField()

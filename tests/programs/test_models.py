@@ -507,6 +507,24 @@ def test_of_a_key_only_a_digest_is_stored(tenant, alice):
         ApiKey.objects.create(tenant=tenant, user=alice, name="ci", prefix="js_1", digest="the key itself", scopes=[])
 
 
+# ---- what jobs refer to ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("act", ["DELETE FROM {}", "UPDATE {} SET {key} = {other}"])
+@pytest.mark.parametrize(
+    ("table", "key", "other", "rule"),
+    [
+        ("jobsite_queue", "id", "id + 1000", "queue_is_never_deleted"),
+        ("jobsite_capturedcontext", "key", "gen_random_uuid()", "context_is_never_deleted"),
+    ],
+)
+def test_what_jobs_refer_to_is_there_for_good(jobs, act, table, key, other, rule):
+    jobs.pending()
+
+    with refused_by(rule), connection.cursor() as cursor:
+        cursor.execute(act.format(table, key=key, other=other))
+
+
 # ---- audit and logs --------------------------------------------------------------------------------------
 
 
