@@ -28,7 +28,14 @@ def _start(home: Path, *arguments: str) -> "subprocess.Popen[str]":
     }
     argv = [sys.executable, "-m", "jobsite.cli", "bench", *arguments]
     return subprocess.Popen(
-        argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        argv,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell that runs the tests in the background lets all that it starts ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
@@ -73,7 +80,7 @@ def test_a_small_run_measures_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_ctrl_c_stops_servers_and_workers(tmp_path: Path) -> None:
     before = _folders()
-    run = _start(tmp_path, "--quick", "--rounds", "50", "--who", "jobsite", "--only", "drain")
+    run = _start(tmp_path, *SMALL, "--who", "jobsite", "--only", "drain")
     made = until(lambda: _folders() - before, "the servers' folder", seconds=60)
     home = made.pop()
     until(lambda: len(_belonging_to(home)) > 2, "an agent and a worker", seconds=60)

@@ -37,7 +37,7 @@ def test_an_action_that_swallows_every_interruption_is_ended_with_its_process(de
     assert swallowed == "JobTimeout"
     until(lambda: not is_alive(int(pid)), "its process is gone", seconds=5)
     assert job.error["message"] == "Stopped by force after its time limit"
-    assert 6 <= _seconds(job) < 8.5
+    assert 5.9 < _seconds(job) < 8.5  # by the clock of another process
     assert finished(submit("after")).status == "COMPLETED"
 
 

@@ -34,7 +34,11 @@ def zombies(chaos: Chaos) -> None:
     jobs, seconds = (JOBS_IN_GROUPS, 2.0) if chaos.grouped else (JOBS, 1.0)
     chaos.insert(program, jobs, {"seconds": seconds, "again_seconds": AGAIN_SECONDS})
     # Of a group only the first, once the others went back: before that a lost run counts for none of them.
-    chaos.until(lambda: len(chaos.database.rows(STARTED)) >= 2 * CHILDREN, "all children work", seconds=30)
+    chaos.until(
+        lambda: min(len(chaos.database.rows(STARTED)), len(chaos.ledger.open_runs())) >= 2 * CHILDREN,
+        "all children work",
+        seconds=30,
+    )
 
     for worker in frozen:
         worker.send_all(signal.SIGSTOP)
