@@ -14,6 +14,8 @@ from jobsite.embedded.places import (
     EmbeddedError,
     Servers,
     check_owner,
+    in_use,
+    is_in_use,
     locked,
     one_sentence,
     prepare_home,
@@ -23,7 +25,7 @@ from jobsite.embedded.places import (
 from jobsite.embedded.postgres import Postgres
 from jobsite.embedded.redis import Redis
 
-__all__ = ["EmbeddedError", "Keys", "Servers", "down", "ensure", "keys", "servers"]
+__all__ = ["EmbeddedError", "Keys", "Servers", "down", "ensure", "in_use", "is_in_use", "keys", "servers"]
 
 
 def ensure(home: Path, *, postgres: bool = True, redis: bool = True, durable: bool = True) -> Servers:

@@ -131,6 +131,32 @@ def locked(home: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def in_use(home: Path) -> Iterator[None]:
+    """Say, until the block ends, that a process here starts the servers of `home` again when they are gone."""
+    descriptor = _used(home)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_in_use(home: Path) -> bool:
+    """Whether a living process has said so."""
+    if not home.exists():
+        return False
+    descriptor = _used(home)
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _used(home: Path) -> int:
+    return os.open(home / "in-use", os.O_RDWR | os.O_CREAT, 0o600)
+
+
 def try_lock(descriptor: int) -> bool:
     """Take the file's lock, unless somebody else holds it."""
     try:

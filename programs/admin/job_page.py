@@ -65,7 +65,7 @@ def _job_links(numbers: Sequence[int]) -> SafeString | None:
 
 def notes(job: Job, reasons: Sequence[Reason]) -> list[SafeString]:
     """What an operator must know before all else: why it waits, that it is asked to stop, that it failed unseen."""
-    told = [format_html("{}{}.", reason.message[0].upper(), reason.message[1:]) for reason in reasons]
+    told = [format_html("{}", display.sentence(reason.message)) for reason in reasons]
     if job.cancel_requested_at is not None:
         words = "Canceled by" if job.is_terminal else "Asked to stop by"
         told.append(

@@ -46,6 +46,11 @@ def test_up_serves_a_submission_from_another_terminal_and_stops_cleanly(home: Pa
         workers = json.loads(_jobsite(home, "workers", "list", "--json"))
         assert job["status"] == "COMPLETED"
         assert [worker["status"] for worker in workers] == ["ACTIVE"]
+
+        down = subprocess.run([*COMMAND, "down"], env=environment(home), cwd=ROOT, capture_output=True, text=True)
+        assert (down.returncode, down.stdout, down.stderr.count("\n")) == (3, "", 1)
+        assert "jobsite up is running in" in down.stderr
+        assert json.loads(_jobsite(home, "jobs", "show", str(job["number"]), "--json"))["status"] == "COMPLETED"
     finally:
         up.send_signal(signal.SIGINT)
         rest, _ = up.communicate(timeout=60)
@@ -53,6 +58,7 @@ def test_up_serves_a_submission_from_another_terminal_and_stops_cleanly(home: Pa
     assert up.returncode == 0, rest
     workers = json.loads(_jobsite(home, "workers", "list", "--json"))
     assert [worker["status"] for worker in workers] == ["STOPPED"]
+    assert "stopped PostgreSQL and Redis" in _jobsite(home, "down")
 
 
 def _jobsite(home: Path, *arguments: str) -> str:

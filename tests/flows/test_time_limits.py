@@ -37,7 +37,9 @@ def test_an_action_that_swallows_every_interruption_is_ended_with_its_process(de
     assert swallowed == "JobTimeout"
     until(lambda: not is_alive(int(pid)), "its process is gone", seconds=5)
     assert job.error["message"] == "Stopped by force after its time limit"
-    assert 5.9 < _seconds(job) < 8.5  # by the clock of another process
+    assert _seconds(job) < 8.5
+    # The main process counts from when it takes the message, which is a moment before the claim.
+    assert (job.finished_at - job.queued_at).total_seconds() >= 6
     assert finished(submit("after")).status == "COMPLETED"
 
 

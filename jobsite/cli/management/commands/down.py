@@ -7,6 +7,7 @@ from django.conf import settings
 from jobsite import embedded
 from jobsite.cli import printing
 from jobsite.cli.base import Command as BaseCommand
+from jobsite.errors import Conflict
 
 
 class Command(BaseCommand):
@@ -15,6 +16,11 @@ class Command(BaseCommand):
     help = "Stop the embedded PostgreSQL and Redis of JOBSITE_HOME; what they hold stays."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Stop what runs, and say what that was."""
+        """Stop what runs, and say what that was; refused beside `jobsite up`, which would start it again."""
+        if embedded.is_in_use(settings.JOBSITE_HOME):
+            raise Conflict(
+                f"jobsite up is running in {settings.JOBSITE_HOME} and would start them again; end it first, by Ctrl-C",
+                code="in_use",
+            )
         stopped = embedded.down(settings.JOBSITE_HOME)
         printing.console().print(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")

@@ -7,7 +7,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 
-from jobsite import brokers
+from jobsite import brokers, embedded
 from jobsite.cli import fleet, printing
 from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.supervisor import Service, Supervisor, jobsite
@@ -48,17 +48,18 @@ class Command(BaseCommand):
         services = _services(port, with_flower=with_flower, each_queue=options["worker_per_queue"])
         supervisor = Supervisor(services)
         out = printing.console()
-        with _stopping_by_signal() as is_stopping:
-            began = time.monotonic()
-            supervisor.start()
-            is_announced = False
-            while not is_stopping():
-                supervisor.attend()
-                if not is_announced and _is_ready(port):
-                    is_announced = True
-                    _announce(port, with_flower=with_flower, seconds=time.monotonic() - began)
-        out.print("\n[bold]stopping[/], waiting for running jobs …")
-        supervisor.stop()
+        with _holding_the_servers():
+            with _stopping_by_signal() as is_stopping:
+                began = time.monotonic()
+                supervisor.start()
+                is_announced = False
+                while not is_stopping():
+                    supervisor.attend()
+                    if not is_announced and _is_ready(port):
+                        is_announced = True
+                        _announce(port, with_flower=with_flower, seconds=time.monotonic() - began)
+            out.print("\n[bold]stopping[/], waiting for running jobs …")
+            supervisor.stop()
         out.print(
             "stopped; the embedded servers go on until: jobsite down"
             if settings.JOBSITE_EMBEDDED_DATABASE
@@ -137,6 +138,12 @@ def _login() -> str:
     if password_file.exists():
         return f"admin, password {password_file.read_text().strip()} (in {password_file})"
     return "as your superuser"
+
+
+def _holding_the_servers() -> AbstractContextManager[None]:
+    """Within, `jobsite down` is refused: what runs here would start the servers again."""
+    is_embedded = settings.JOBSITE_EMBEDDED_DATABASE or settings.JOBSITE_EMBEDDED_BROKER
+    return embedded.in_use(settings.JOBSITE_HOME) if is_embedded else nullcontext()
 
 
 @contextmanager
