@@ -45,6 +45,10 @@ EXPECTED = f"""CASE WHEN p.measured_runs >= 20
                     THEN coalesce(p.mean_seconds, 'infinity')
                          + CASE WHEN {GROUPABLE} THEN {LEAST_SECONDS} ELSE 0.002 END
                     ELSE 'infinity'::float END"""
+# Its program, and a lane's tenant, are looked up by their keys (OFFSET 0): else a connection that is free to join as it
+# likes reads all tenants and programs for a few jobs.
+PROGRAM = """SELECT id, travels_in_groups, measured_runs, mean_seconds, timeout_seconds FROM jobsite_program
+             WHERE id = j.program_id OFFSET 0"""
 # A full group is one message.
 MESSAGES = f"CASE WHEN {GROUPABLE} THEN {1 / GROUP_SIZE} ELSE 1.0 END"
 
@@ -78,7 +82,7 @@ ROOM = f"""
     CROSS JOIN LATERAL (
         SELECT count(*) AS jobs, ceil(coalesce(sum({MESSAGES}), 0)) AS messages,
                coalesce(sum({EXPECTED}), 0) AS seconds
-        FROM jobsite_job j JOIN jobsite_program p ON p.id = j.program_id
+        FROM jobsite_job j CROSS JOIN LATERAL ({PROGRAM}) p
         WHERE j.queue_id = gate.id AND j.status = 'QUEUED'
     ) waiting
     CROSS JOIN LATERAL ({WORKERS}) workers
@@ -117,7 +121,8 @@ WITH gate AS MATERIALIZED (
            t.weight, least(bound.most, 10 + 2 * bound.most / count(*) OVER (), tenant.room) AS most
     FROM gate CROSS JOIN bound
     JOIN jobsite_lane l ON l.queue_id = gate.id AND l.is_waiting AND l.paused_at IS NULL
-    JOIN jobsite_tenant t ON t.id = l.tenant_id AND t.status = 'ACTIVE'
+    CROSS JOIN LATERAL (SELECT id, weight, running_quota FROM jobsite_tenant
+                        WHERE id = l.tenant_id AND status = 'ACTIVE' OFFSET 0) t
     CROSS JOIN LATERAL (SELECT {TENANT_ROOM} AS room) tenant
     WHERE coalesce(tenant.room, 1) > 0
           AND bound.most > 0 AND (bound.certain > 0 OR bound.seconds > 0 AND bound.messages > 0)
@@ -134,7 +139,7 @@ WITH gate AS MATERIALIZED (
               WHERE queue_id = lanes.queue_id AND tenant_id = lanes.tenant_id
                     AND status = 'PENDING' AND blocked IS NULL
               ORDER BY rank, number LIMIT lanes.most) j
-        JOIN jobsite_program p ON p.id = j.program_id
+        CROSS JOIN LATERAL ({PROGRAM}) p
     ) c
 ), ordered AS MATERIALIZED (
     SELECT *, row_number() OVER served_order AS place, sum(seconds) OVER served_order AS total_seconds,

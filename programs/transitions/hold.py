@@ -27,11 +27,13 @@ FROM jobsite_program p
 WHERE j.number = %(number)s AND j.tenant_id = %(tenant)s AND j.blocked = 'HELD' AND p.id = j.program_id
 RETURNING j.number
 """
+# Both sweeps ask by statement_timestamp(): clock_timestamp() may change from row to row, so no index is searched for
+# what lies before it, and all that is held or future would be read each time.
 END_HOLDS = f"""
 WITH ended AS MATERIALIZED (
     SELECT number FROM jobsite_job
-    WHERE status = 'PENDING' AND blocked = 'HELD' AND hold_until <= clock_timestamp()
-    ORDER BY number LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED
+    WHERE status = 'PENDING' AND blocked = 'HELD' AND hold_until <= statement_timestamp()
+    ORDER BY hold_until LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE jobsite_job j SET {_UNHOLD}
 FROM ended, jobsite_program p
@@ -42,7 +44,7 @@ RETURNING j.number
 UNBLOCK = f"""
 WITH due AS MATERIALIZED (
     SELECT j.number, p.status AS program_status FROM jobsite_job j JOIN jobsite_program p ON p.id = j.program_id
-    WHERE j.status = 'PENDING' AND j.blocked = 'SCHEDULED' AND j.due_at <= clock_timestamp()
+    WHERE j.status = 'PENDING' AND j.blocked = 'SCHEDULED' AND j.due_at <= statement_timestamp()
     ORDER BY j.due_at LIMIT 1000 FOR NO KEY UPDATE OF j SKIP LOCKED
 )
 UPDATE jobsite_job j SET blocked = CASE WHEN due.program_status = 'PAUSED' THEN 'PAUSED' ELSE {TURN.format(j="j")} END

@@ -293,6 +293,28 @@ def test_what_is_healthy_is_left_alone_by_every_sweep(jobs, worker, broker):
     assert [running.number, later, on_hold, done] == list(jobs.statuses())
 
 
+# What this transaction has read of the jobs, row by row.
+ROWS_READ = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'jobsite_job'"
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_no_sweep_reads_what_is_finished_future_or_held(jobs, broker, name):
+    jobs.many(300, scheduled_at=IN_AN_HOUR)
+    on_hold, finished = jobs.many(300, hold_by="alice"), jobs.many(300)
+    jobs.cursor.execute("UPDATE jobsite_job SET hold_until = %s WHERE number = ANY(%s)", [IN_AN_HOUR, on_hold])
+    jobs.cursor.execute(
+        "UPDATE jobsite_job SET status = 'CANCELED', finished_at = clock_timestamp() WHERE number = ANY(%s)", [finished]
+    )
+    jobs.cursor.execute("ANALYZE jobsite_job")
+    [sweep] = [sweep for sweep in sweeps.all_sweeps() if sweep.name == name]
+
+    with workers.open_connection() as opened, opened.transaction(), opened.cursor() as cursor:
+        sweep.run(cursor)
+
+        cursor.execute(ROWS_READ)
+        assert cursor.fetchone()[0] <= 10
+
+
 def test_a_canceled_run_that_was_lost_is_dispatched_to_nobody(jobs, broker):
     claimed = jobs.running()
     cancel(jobs.cursor, number=claimed.number, tenant_id=claimed.tenant_id, by="alice", reason="")
