@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from jobsite.tenants.models import Tenant
-from programs import submission
+from programs import diagnosis, submission
 from programs.models import Program
 from tests.cli.conftest import Answer
 
@@ -89,3 +89,22 @@ def test_what_cannot_be_checked_is_said_in_one_line(run: Run, settings: Any) -> 
     assert (unreachable.status, unreachable.out) == (3, "")
     assert unreachable.err.startswith("jobsite: redis://127.0.0.1:1/0: ")
     assert unreachable.err.count("\n") == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_doctor_says_when_dead_rows_pile_up(
+    run: Run, define: Callable[..., Program], tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosis, "DEAD_ROWS", 9)
+    define()
+    submission.submit_many(tenant=tenant, jobs=[{"program": "sample"}] * 10)
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM jobsite_job")
+        before = run("doctor").out
+        cursor.execute("UPDATE jobsite_job SET progress = '{}'")
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+    after = run("doctor").out
+
+    assert "✓ vacuum" in before
+    assert re.search(r"✗ vacuum +\d+ dead rows among the jobs", after)
+    assert "see that autovacuum is on" in " ".join(after.split())

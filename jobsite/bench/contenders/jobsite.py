@@ -81,7 +81,12 @@ class JobsiteClient(Client):
         from django.db import connection
 
         with connection.cursor() as cursor:
-            cursor.execute(CLEAR_ALL if not self._since else CLEAR_SINCE.format(since=self._since))
+            if not self._since:
+                cursor.execute(CLEAR_ALL)
+                return
+            cursor.execute(CLEAR_SINCE.format(since=self._since))
+            # Nothing dead is left behind, as where all is truncated.
+            cursor.execute("VACUUM jobsite_job, jobsite_jobattempt")
 
     def finished(self) -> int | None:
         """Completed jobs, each with the attempt that says so."""
