@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,6 +32,7 @@ class Environment:
     renew_seconds: float
     sweep_seconds: float
     actions: tuple[str, ...]
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...]
     debug: bool
     secret_key: str | None
     secret_keys: tuple[str, ...]
@@ -70,6 +72,7 @@ def load(environ: Mapping[str, str]) -> Environment:
         renew_seconds=renew,
         sweep_seconds=_seconds(environ, "JOBSITE_SWEEP_SECONDS", 5),
         actions=_list(environ, "JOBSITE_ACTIONS", "jobsite.samples"),
+        allowed_networks=_networks(environ, "JOBSITE_ALLOWED_NETWORKS"),
         debug=_flag(environ, "DJANGO_DEBUG"),
         secret_key=_secret_key(environ, demanded=production),
         secret_keys=_demanded_list(environ, "JOBSITE_SECRET_KEYS", demanded=production),
@@ -195,6 +198,16 @@ def _demanded_list(environ: Mapping[str, str], name: str, *, demanded: bool) -> 
 def _list(environ: Mapping[str, str], name: str, default: str) -> tuple[str, ...]:
     text = environ.get(name) or default
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _networks(environ: Mapping[str, str], name: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    networks = []
+    for text in _list(environ, name, ""):
+        try:
+            networks.append(ip_network(text))
+        except ValueError as error:
+            raise ConfigurationError(f"{name} names {text!r}, expected networks such as 10.1.0.0/16: {error}") from None
+    return tuple(networks)
 
 
 def _flag(environ: Mapping[str, str], name: str) -> bool:

@@ -9,6 +9,10 @@ import structlog
 FORMAT_VARIABLE = "JOBSITE_LOG_FORMAT"  # `lines` for people; JSON where stderr is no terminal, else
 
 
+# They say at INFO or DEBUG what we say ourselves, or what is in nobody's way.
+TALKATIVE = ("celery.app.trace", "celery.worker.strategy", "httpx2", "httpcore2")
+
+
 def logging_configuration() -> dict[str, object]:
     """A dictConfig for every jobsite process: one line for each event on stderr, with the time in UTC."""
     shared: list[structlog.typing.Processor] = [
@@ -29,7 +33,7 @@ def logging_configuration() -> dict[str, object]:
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
         "root": {"handlers": ["stderr"], "level": "INFO"},
-        "loggers": {"celery.app.trace": {"level": "WARNING"}, "celery.worker.strategy": {"level": "WARNING"}},
+        "loggers": {name: {"level": "WARNING"} for name in TALKATIVE},
     }
 
 

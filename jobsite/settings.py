@@ -172,6 +172,7 @@ JOBSITE_RENEW_SECONDS = ENVIRONMENT.renew_seconds
 JOBSITE_SWEEP_SECONDS = ENVIRONMENT.sweep_seconds
 JOBSITE_SECRET_KEYS = ENVIRONMENT.secret_keys or (_keys.secret_keys if _keys else ())
 JOBSITE_ACTIONS = ENVIRONMENT.actions
+JOBSITE_ALLOWED_NETWORKS = ENVIRONMENT.allowed_networks
 JOBSITE_TENANT = ENVIRONMENT.tenant
 JOBSITE_TENANT_SETUP: list[str] = []  # dotted functions that get each new tenant
 

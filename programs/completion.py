@@ -16,7 +16,6 @@ from programs.actions.base import UnknownAction
 from programs.context import Context, JobCanceled, JobTimeout, LockLost, Snooze
 from programs.group import Ended, Group
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from programs.masking import Mask
 from programs.principals import PermissionRefused
 from programs.program_cache import RunnableProgram
 from programs.secrets import SecretLost
@@ -27,7 +26,6 @@ from programs.transitions.finish import Ending, Held
 log = get_logger(__name__)
 
 PATIENCE_SECONDS = 60.0
-MAX_MESSAGE = 4 * 1024
 MAX_TRACEBACK = 32 * 1024
 MAX_RETRY_AFTER = 365 * 86_400.0
 
@@ -45,7 +43,7 @@ def succeeded(context: Context, result: object) -> Ending:
             AttemptResult.PERMANENT,
             outcome=Outcome.ERROR,
             failure_kind=FailureKind.PERMANENT,
-            error=_described(error, context.log.step, context.mask),
+            error=storable.error(error, step=context.log.step, mask=context.mask),
             progress=progress,
         )
     return Ending(
@@ -59,7 +57,7 @@ def succeeded(context: Context, result: object) -> Ending:
 
 def raised(error: BaseException, job: Claimed, program: RunnableProgram, context: Context | None) -> Ending | None:
     """What an action's exception means for the job; None when the job is not ours to end any more."""
-    step = context.log.step if context else ""
+    step = context.step_of(error) if context else ""
     progress = context.progress_now[1] if context else None
     mask = context.mask if context else None
     match error:
@@ -68,7 +66,8 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
         case Snooze():
             return give_back.snoozed(error.seconds)
         case UnknownAction():
-            return give_back.action_unknown(_words(error, mask), returns=job.returns)
+            said = str(storable.error(error, step=step, mask=mask)["message"])
+            return give_back.action_unknown(said, returns=job.returns)
         case JobCanceled():
             return Ending(Status.CANCELED, AttemptResult.CANCELED, progress=progress)
         case PermissionRefused() | SecretLost():
@@ -78,7 +77,7 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
                 AttemptResult.PERMANENT,
                 outcome=Outcome.ERROR,
                 failure_kind=FailureKind.REFUSED if is_refused else FailureKind.PERMANENT,
-                error=_described(error, step, mask),
+                error=storable.error(error, step=step, mask=mask),
                 progress=progress,
             )
     described: dict[str, object]
@@ -90,7 +89,7 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
         }
         result, kind, transient = AttemptResult.TIMEOUT, FailureKind.TIMEOUT, program.retry_on_timeout
     else:
-        described = _described(error, step, mask)
+        described = storable.error(error, step=step, mask=mask)
         transient = retries.is_transient(error, transient=program.transient, permanent=program.permanent)
         result = AttemptResult.TRANSIENT if transient else AttemptResult.PERMANENT
         kind = FailureKind.TRANSIENT if transient else FailureKind.PERMANENT
@@ -129,18 +128,6 @@ def _seconds(wanted: object) -> float | None:
     if isinstance(wanted, bool) or not isinstance(wanted, (int, float)) or not 0 <= wanted <= MAX_RETRY_AFTER:
         return None
     return float(wanted)
-
-
-def _described(error: BaseException, step: str, mask: Mask | None) -> dict[str, object]:
-    return {"type": type(error).__name__, "message": _words(error, mask), "step": step or None}
-
-
-def _words(error: BaseException, mask: Mask | None) -> str:
-    try:
-        text = str(error) or type(error).__name__
-    except Exception:  # its own __str__ may raise anything
-        text = f"{type(error).__name__} that cannot be shown"
-    return storable.text(text, limit=MAX_MESSAGE, mask=mask)
 
 
 def settle(group: Group) -> None:
@@ -274,7 +261,7 @@ def _without_data(error: Exception) -> Ending:
         failure_kind=FailureKind.PERMANENT,
         error={
             "type": type(error).__name__,
-            "message": storable.text(message, limit=MAX_MESSAGE),
+            "message": storable.text(message, limit=storable.MAX_MESSAGE),
             "step": None,
         },
     )

@@ -10,16 +10,24 @@ from types import FrameType
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from django.contrib.auth.models import User
+from django.db import connection
 
+from jobsite.logs import get_logger
 from jobsite.tenants.models import Tenant
 from programs import secrets, storable
+from programs.actions.base import Step
 from programs.job_log import JobLog
 from programs.masking import Mask
 from programs.principals import RunningAs
+from programs.steps import Key, Steps
 from programs.transitions.claim import Claimed
 
+log = get_logger(__name__)
+
 MAX_PROGRESS_MESSAGE = 500
+MAX_STEP_NAME = 100
 MAX_COUNT = 2**53 - 1  # what every reader of JSON keeps exactly
 
 # These end an action from outside. They are no Exceptions, so that an action's own `except Exception` around
@@ -66,8 +74,11 @@ class Context:
     the keys opens them.
     """
 
-    def __init__(self, job: Claimed, principal: RunningAs, *, deadline: float, cancel_grace: float) -> None:
+    def __init__(
+        self, job: Claimed, principal: RunningAs, *, deadline: float, cancel_grace: float, program: str = ""
+    ) -> None:
         self.job_number = job.number
+        self.program = program
         self.attempt = job.attempts - job.losses + 1
         self.fence = job.fence
         self.lock_token: UUID = job.token
@@ -88,6 +99,11 @@ class Context:
         self.has_warned = False
         self.was_told = False
         self.stop_hooks: list[Callable[[], None]] = []
+        self.steps: dict[str, object] = {}
+        self._steps = Steps(job)
+        self._action = ""
+        self._failed_step: tuple[BaseException, str] | None = None
+        self._alarm_at = deadline
         self._principal = principal
         self._is_canceled = False
         self._is_lost = False
@@ -130,6 +146,27 @@ class Context:
             self.was_told = True
         return self._is_canceled
 
+    def step(self, name: str, function: Callable[..., object], /, *args: object, **kwargs: object) -> object:
+        """Call the function once for this job, however often it runs: a later run gets the stored result.
+
+        The result is stored as JSON before this returns, and returned as it is stored: tuples are lists. Until then, a
+        worker that is lost means that the function is called again. A function that raises is called again by the
+        next run. Each step of a run has a name of its own, of 1 to 100 characters.
+
+        Raises ValueError for a wrong name or one that was used in this run, NotStorable (the job fails for good) for
+        a result that is no JSON or holds a secret, RuntimeError within a transaction, which might undo what the step
+        did but not that it was done; and what progress() raises.
+        """
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME or not storable.is_storable(name):
+            raise ValueError(f"a step's name is text of 1 to {MAX_STEP_NAME} characters, not {name!r:.120}")
+        if connection.in_atomic_block:
+            raise RuntimeError(
+                f'step "{name}" is called within a transaction, which might undo what the step did but not that it was '
+                "done; begin the transaction inside the step"
+            )
+        self.checkpoint()
+        return self._once(Key(self._action, name), lambda: self._without_secrets(function(*args, **kwargs)))
+
     def snooze(self, seconds: float) -> None:
         """Stop here and run the action again, from its beginning, in `seconds`; the run is not counted."""
         if not 0 <= seconds <= 365 * 86_400:
@@ -146,6 +183,64 @@ class Context:
             raise JobTimeout
 
     # What execution and the watcher do; not for actions.
+
+    def act(self, step: Step, run: Callable[["Context", Step], object], *, is_stored: bool) -> object:
+        """Run an action; where it is stored, a later run takes its result from there."""
+        self._action = self.log.step = step.name
+        self.checkpoint()
+        if not is_stored:
+            return run(self, step)
+        key = Key(step.name, digest=step.digest)
+        result = self._once(key, lambda: storable.result(run(self, step), mask=self.mask))
+        self.steps[step.name] = result
+        return result
+
+    def step_of(self, error: BaseException) -> str:
+        """The step that an exception ended, "" where none had begun."""
+        failed = self._failed_step
+        return failed[1] if failed and failed[0] is error else self.log.step
+
+    def _once(self, key: Key, call: Callable[[], object]) -> object:
+        with self._uninterrupted():
+            stored = self._steps.finished(key)
+        if stored is not None:
+            self.log.info("%s ended in an earlier run; its result is taken from there", key.shown)
+            return stored.result
+        with self._uninterrupted():
+            self._go_on_if(self._steps.begin(key))
+        outer, self.log.step = self.log.step, key.shown
+        try:
+            result = call()
+        except (Exception, JobCanceled, JobTimeout) as error:
+            self._fail(key, error)
+            raise
+        finally:
+            self.log.step = outer
+        with self._uninterrupted():
+            self._go_on_if(self._steps.complete(key, result))
+        return result
+
+    def _fail(self, key: Key, error: BaseException) -> None:
+        if self._failed_step is None or self._failed_step[0] is not error:  # a step within a step says it better
+            self._failed_step = error, key.shown
+        try:
+            with self._uninterrupted(then_look=False):
+                is_ours = self._steps.fail(key, storable.error(error, step=self._failed_step[1], mask=self.mask))
+        except psycopg.Error as trouble:  # what the step raised matters more
+            log.warning("failed_step_not_written", job=self.job_number, step=key.shown, error=str(trouble))
+            return
+        self._go_on_if(is_ours)
+
+    def _go_on_if(self, is_ours: bool) -> None:
+        if not is_ours:
+            self.lose_lock()
+            raise LockLost
+
+    def _without_secrets(self, value: object) -> object:
+        result = storable.result(value)
+        if self.mask is not None and self.mask.value(result) != result:
+            raise storable.NotStorable("result could not be stored: it holds a secret of the parameters")
+        return result
 
     def request_cancel(self) -> None:
         """Pass on that the job is asked to stop."""
@@ -173,10 +268,23 @@ class Context:
         # Installed once, since that costs more than a short action does; an action may have put another in its place.
         if signal.getsignal(signal.SIGALRM) is not _ring:
             signal.signal(signal.SIGALRM, _ring)
+        self._alarm_at = min(time.monotonic() + seconds, self.deadline)
         _armed = True
-        signal.setitimer(signal.ITIMER_REAL, max(0.001, min(seconds, self.deadline - time.monotonic())))
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, self._alarm_at - time.monotonic()))
         try:
             yield
         finally:
             _armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+    @contextmanager
+    def _uninterrupted(self, *, then_look: bool = True) -> Iterator[None]:
+        """Let no alarm ring in the middle of a statement; whether it would have is asked at the end."""
+        global _armed
+        was_armed, _armed = _armed, False
+        try:
+            yield
+        finally:
+            _armed = was_armed
+        if was_armed and then_look and time.monotonic() >= self._alarm_at:
+            raise JobTimeout

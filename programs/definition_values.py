@@ -77,12 +77,12 @@ def text(value: object) -> str:
     return any_text(value)
 
 
-def matching(pattern: re.Pattern[str], form: str) -> Reader:
-    """A reader of text that fits a pattern as a whole; `form` says it in words."""
+def matching(pattern: re.Pattern[str], form: str, *, is_secret: bool = False) -> Reader:
+    """A reader of text that fits a pattern as a whole; `form` says it in words. A secret is not repeated."""
 
     def read(value: object) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise _expected(form, value)
+            raise WrongError(f"expected {form}") if is_secret else _expected(form, value)
         return value
 
     return read
@@ -167,6 +167,15 @@ def distinct(item: Reader) -> Reader:
         return tuple(items)
 
     return read
+
+
+def json_value(value: object) -> object:
+    """A text, number, list or table that can be stored and sent as JSON."""
+
+    def refuse(at: str, message: str) -> None:
+        raise WrongError(f"{at or 'it'} {message}")
+
+    return storable.plain(value, refuse=refuse, mend=False)
 
 
 def table(value: object) -> Mapping[str, object]:

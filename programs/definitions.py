@@ -33,6 +33,10 @@ class ActionDefinition:
     name: str = ""
     timeout: float | None = None
 
+    def name_at(self, position: int) -> str:
+        """Its name, or what it is called without one in this place, counted from 1."""
+        return self.name or f"{self.kind} {position}"
+
 
 @dataclass(frozen=True)
 class ProgramDefinition:
@@ -103,6 +107,7 @@ def _program(data: Mapping[str, object], queues: Collection[str]) -> ProgramDefi
         later=_PROGRAM_KEYS_LATER,
     )
     actions = given.pop("action")
+    _check_names(actions)
     given.setdefault("name", {"en": given["code"]})
     given["timeout"] = _program_timeout(given.get("timeout"), actions)
     program = ProgramDefinition(actions=actions, **given)
@@ -111,6 +116,16 @@ def _program(data: Mapping[str, object], queues: Collection[str]) -> ProgramDefi
     if both:
         raise values.WrongError(f"permanent: {both[0]} stands in transient too, expected one of the two")
     return program
+
+
+def _check_names(actions: Iterable[ActionDefinition]) -> None:
+    """A retry knows by its name which action has ended, and later ones find its result by it."""
+    seen: set[str] = set()
+    for number, action in enumerate(actions, start=1):
+        name = action.name_at(number)
+        if name in seen:
+            raise values.WrongError(f'action: item {number}: name: "{name}" stands twice, expected different ones')
+        seen.add(name)
 
 
 def _program_timeout(timeout: float | None, actions: Iterable[ActionDefinition]) -> float:
@@ -216,6 +231,36 @@ class Kind:
     optional: Mapping[str, values.Reader] = field(default_factory=dict)
 
 
+_WEBHOOK_SECRET = re.compile(r"(whsec_)?[A-Za-z0-9+/]{32,88}={0,2}")
+_webhook_secret = values.matching(_WEBHOOK_SECRET, "whsec_ and 24 to 64 random bytes in base64", is_secret=True)
+
+
+def _webhook_secrets(value: object) -> list[str]:
+    """The newest first; each signs, until it is taken out."""
+    secrets: list[str] = values.list_of(_webhook_secret, least=1)(
+        value if isinstance(value, (list, tuple)) else [value]
+    )
+    return secrets
+
+
+def _statuses(value: object) -> list[list[int]]:
+    """Ranges, from a status, a range such as "200-299", or a list of both."""
+    given = value if isinstance(value, (list, tuple)) else [value]
+    ranges: list[list[int]] = values.list_of(_status_range, least=1)(given)
+    return ranges
+
+
+def _status_range(value: object) -> list[int]:
+    found = _STATUSES.fullmatch(str(value)) if isinstance(value, (int, str)) else None
+    if found is None or int(found[1]) > int(found[2] or found[1]):
+        raise values.WrongError(f'expected a status such as 200, or a range such as "200-299", got {value!r:.80}')
+    return [int(found[1]), int(found[2] or found[1])]
+
+
+_STATUSES = re.compile(r"([1-5]\d\d)(?:-([1-5]\d\d))?")
+_headers = values.table_of(
+    values.matching(re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"), "the name of a header"), values.any_text
+)
 _environment_name = values.matching(re.compile(r"[^=\0\ud800-\udfff]+"), "the name of an environment variable")
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
@@ -230,6 +275,29 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             required={"argv": values.list_of(values.any_text, least=1)},
             optional={"env": values.table_of(_environment_name, values.any_text), "cwd": values.text},
         ),
+        "http": Kind(
+            default_timeout=300.0,
+            maximum_timeout=86_400.0,
+            required={"url": values.text},
+            optional={
+                "method": values.one_of(["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]),
+                "headers": _headers,
+                "body": values.json_value,
+                "expected_status": _statuses,
+            },
+        ),
+        "heartbeat": Kind(
+            default_timeout=10.0,
+            maximum_timeout=300.0,
+            required={"url": values.text},
+            optional={"headers": _headers, "expected_status": _statuses},
+        ),
+        "webhook": Kind(
+            default_timeout=300.0,
+            maximum_timeout=86_400.0,
+            required={"url": values.text, "secret": _webhook_secrets},
+            optional={"headers": _headers},
+        ),
     }
 )
-_KINDS_LATER = ("http", "heartbeat", "webhook", "container")
+_KINDS_LATER = ("container",)

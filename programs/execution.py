@@ -15,7 +15,7 @@ from django.db import close_old_connections
 from jobsite.database import Cursor
 from jobsite.logs import get_logger
 from programs import completion, dispatch, job_log, measures, principals, program_cache, workers
-from programs.actions import RUNNERS, Runner, Step, UnknownAction
+from programs.actions import RUNNERS, Step, UnknownAction
 from programs.context import Context
 from programs.group import Ended, Group, boot_time
 from programs.program_cache import RunnableProgram
@@ -123,7 +123,13 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
     context: Context | None = None
     try:
         principal = principals.running_as(_captured(job), tenant_id=job.tenant_id)
-        context = Context(job, principal, deadline=began + program.timeout, cancel_grace=program.cancel_grace)
+        context = Context(
+            job,
+            principal,
+            deadline=began + program.timeout,
+            cancel_grace=program.cancel_grace,
+            program=program.code,
+        )
         group.run(held, context)
         ending: Ending | None = completion.succeeded(context, _act(context, program))
     except BaseException as error:  # an action may raise anything; what ends the process itself goes on below
@@ -167,19 +173,17 @@ def _act(context: Context, program: RunnableProgram) -> object:
     token = job_log.current.set(context.log)
     try:
         for step in program.steps:
-            context.log.step = step.name
-            context.checkpoint()
-            result = _runner(step)(context, step)
+            result = context.act(step, _run_action, is_stored=len(program.steps) > 1)
     finally:
         job_log.current.reset(token)
     return result
 
 
-def _runner(step: Step) -> Runner:
-    try:
-        return RUNNERS[step.kind]
-    except KeyError:
-        raise UnknownAction(f"of kind {step.kind}") from None
+def _run_action(context: Context, step: Step) -> object:
+    runner = RUNNERS.get(step.kind)
+    if runner is None:
+        raise UnknownAction(f"of kind {step.kind}")
+    return runner(context, step)
 
 
 def _top_up(queue_id: int, refused: Collection[int], keys_of: Sequence[int]) -> None:

@@ -80,6 +80,14 @@ class AttemptResult(StrEnum):
     CLEARED = "CLEARED"
 
 
+class StepStatus(StrEnum):
+    """How far a step of a job is."""
+
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
 class Overlap(StrEnum):
     """What a program does with a second job of the same key."""
 

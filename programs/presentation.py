@@ -8,7 +8,8 @@ from django.db import connection
 
 from jobsite import brokers
 from programs import masking, times
-from programs.models import Job, JobAttempt, JobLogEntry, Worker
+from programs.lifecycle import Status, StepStatus
+from programs.models import Job, JobAttempt, JobLogEntry, JobStep, Worker
 from programs.principals import Principal
 
 COUNT_LIMIT = 100_000
@@ -97,6 +98,21 @@ def attempt(row: JobAttempt) -> dict[str, Any]:
         "result": row.result,
         "error": row.error,
         "traceback": row.traceback or None,
+    }
+
+
+def step(row: JobStep, job: Job) -> dict[str, Any]:
+    """One step; INTERRUPTED is one that began and neither ended nor is at work."""
+    is_at_work = job.status == Status.RUNNING and row.fence == job.fence
+    return {
+        "action": row.action,
+        "name": row.name or None,
+        "status": "INTERRUPTED" if row.status == StepStatus.RUNNING and not is_at_work else row.status,
+        "tries": row.tries,
+        "started_at": moment(row.started_at),
+        "ended_at": moment(row.ended_at),
+        "result": row.result,
+        "error": row.error,
     }
 
 

@@ -10,8 +10,9 @@ from django.db.models import QuerySet
 
 from jobsite.errors import Invalid
 from programs.lifecycle import Status, Trigger
-from programs.models import Job, JobAttempt, JobLogEntry
+from programs.models import Job, JobAttempt, JobLogEntry, JobStep
 from programs.principals import Principal
+from programs.steps import MAX_STEPS
 
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
@@ -98,6 +99,11 @@ def _decoded(cursor: str) -> int:
 def attempts(job: Job) -> list[JobAttempt]:
     """The ended attempts of a job, in order."""
     return list(JobAttempt.objects.filter(job=job).order_by("fence"))
+
+
+def steps(job: Job, *, limit: int = MAX_STEPS) -> list[JobStep]:
+    """The steps of a job in the order in which they first began, at most `limit`."""
+    return list(JobStep.objects.filter(job=job).order_by("id")[:limit])
 
 
 def retries(job: Job) -> list[int]:

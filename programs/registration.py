@@ -1,19 +1,22 @@
 """Enter programs from their definitions: permitted, importable, idempotent, audited."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from jobsite import outgoing
 from jobsite.database import Cursor
 from jobsite.errors import Forbidden, Invalid, NotFound
-from programs import audit, queues
+from programs import audit, masking, queues, secrets
 from programs.actions import UnknownAction, python, templates
 from programs.definitions import ActionDefinition, ProgramDefinition
 from programs.models import Action, Program, Queue
 from programs.principals import Principal
+from programs.secrets import SecretLost
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ def _check(principal: Principal, definition: ProgramDefinition) -> None:
             _check_python(principal, action, at)
         elif action.kind == "command":
             _check_command(principal, action, at)
+        else:
+            _check_request(action, at)
 
 
 def _check_python(principal: Principal, action: ActionDefinition, at: str) -> None:
@@ -73,8 +78,22 @@ def _check_python(principal: Principal, action: ActionDefinition, at: str) -> No
 def _check_command(principal: Principal, action: ActionDefinition, at: str) -> None:
     if not principal.is_platform:
         raise Forbidden(f"{at}: only the platform's operator defines commands", code="platform_only")
-    strings = [*action.configuration["argv"], *action.configuration.get("env", {}).values()]
-    for string in strings:
+    _check_templates([action.configuration["argv"], action.configuration.get("env", {})], at)
+
+
+def _check_request(action: ActionDefinition, at: str) -> None:
+    """Where it goes is judged when it goes; a URL that is filled in later is looked at then."""
+    url = action.configuration["url"]
+    if "{" not in url:
+        try:
+            outgoing.check_url(url)
+        except outgoing.OutgoingRefused as error:
+            raise Invalid(f"{at}: url: {error}") from error
+    _check_templates([action.configuration.get(key) for key in ("url", "headers", "body")], at)
+
+
+def _check_templates(values: object, at: str) -> None:
+    for string in templates.strings_in(values):
         if wrong := templates.check(string):
             raise Invalid(f"{at}: {string!r}: {wrong}")
 
@@ -91,15 +110,17 @@ def _save(cursor: Cursor, principal: Principal, definition: ProgramDefinition) -
         change, before = "created", None
     else:
         before = {name: getattr(program, name) for name in wanted}
-        stored = list(program.actions.values("position", "name", "kind", "configuration", "timeout_seconds"))
-        if before == wanted and stored == actions:
+        stored = program.actions.values("position", "name", "kind", "configuration", "timeout_seconds")
+        if before == wanted and [_opened(dict(one)) for one in stored] == actions:
             return Loaded(definition.code, "unchanged")
         # A new version makes every worker read the program anew at its next claim.
         Program.objects.filter(pk=program.pk).update(**wanted, version=program.version + 1, updated_at=Now())
         program.actions.all().delete()
         change = "updated"
-    Action.objects.bulk_create(Action(tenant=principal.tenant, program=program, **action) for action in actions)
-    after = asdict(definition)
+    Action.objects.bulk_create(
+        Action(tenant=principal.tenant, program=program, **_sealed(action)) for action in actions
+    )
+    after = asdict(replace(definition, actions=())) | {"actions": [_told(action) for action in actions]}
     audit.record(cursor, principal, f"program {change}", "program", definition.code, "", before, after)
     return Loaded(definition.code, change)
 
@@ -135,7 +156,24 @@ def _columns(definition: ProgramDefinition) -> dict[str, object]:
     }
 
 
-def _actions(definition: ProgramDefinition) -> list[dict[str, object]]:
+def _sealed(action: dict[str, Any]) -> dict[str, Any]:
+    """The action as it is stored: its secret encrypted."""
+    return action | {"configuration": secrets.encrypted(action["configuration"], [("secret",)])}
+
+
+def _opened(action: dict[str, Any]) -> dict[str, Any]:
+    """A stored action as it was defined; one whose secret no key opens is equal to none."""
+    try:
+        return action | {"configuration": dict(secrets.opened(action["configuration"])[0])}
+    except SecretLost:
+        return action
+
+
+def _told(action: dict[str, Any]) -> dict[str, Any]:
+    return masking.masked(_sealed(action))  # type: ignore[no-any-return]
+
+
+def _actions(definition: ProgramDefinition) -> list[dict[str, Any]]:
     return [
         {
             "position": position,

@@ -86,6 +86,7 @@ TRANSIENT_NAMES = frozenset(
         "requests.exceptions.Timeout",
         "httpx.TransportError",
         "httpx2.TransportError",
+        "jobsite.outgoing.OutgoingError",
         "redis.exceptions.ConnectionError",
         "redis.exceptions.TimeoutError",
         "kombu.exceptions.OperationalError",
@@ -94,7 +95,7 @@ TRANSIENT_NAMES = frozenset(
         "socket.gaierror",
     }
 )
-PERMANENT_NAMES = frozenset({"programs.actions.base.PermanentError"})
+PERMANENT_NAMES = frozenset({"programs.actions.base.PermanentError", "jobsite.outgoing.OutgoingRefused"})
 # Deadlock, serialization failure, lock not available, too many connections, server shutting down or starting;
 # class 08 is a lost connection. Disk full (53100) is permanent: a new try fills it further.
 TRANSIENT_SQLSTATES = frozenset({"40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"})

@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from jobsite.database import Cursor
 from jobsite.tenants.models import Tenant
 from programs import audit, principals, secrets
+from programs.models import Action
 from programs.secrets import SecretLost
 
 BATCH = 500
@@ -64,6 +65,37 @@ def rotate(*, login: str) -> Iterator[Rotated]:
         changed = _write(changes, login) if changes else 0
         after = rows[-1][0]
         yield Rotated(after, last, len(rows), changed, tuple(lost))
+
+
+def rotate_actions(*, login: str) -> tuple[int, list[str]]:
+    """Encrypt the secrets of all webhooks with the newest key: how many were changed, and the programs that are lost.
+
+    Those are named as tenant/code: no key opens their secret. As `rotate`, but there are few: it is done when this
+    returns. Each tenant whose programs were changed has it in its audit.
+    """
+    lost: list[str] = []
+    changed: dict[int, list[str]] = {}
+    with transaction.atomic(), connection.cursor() as cursor:
+        for action in (
+            Action.objects.filter(kind="webhook")
+            .select_related("program__tenant")
+            .select_for_update(of=("self",))
+            .order_by("pk")
+        ):
+            program = action.program
+            try:
+                after = secrets.rotated(action.configuration)
+            except SecretLost:
+                lost.append(f"{program.tenant.code}/{program.code}")
+                continue
+            if after is not None:
+                Action.objects.filter(pk=action.pk).update(configuration=after)
+                changed.setdefault(program.tenant_id, []).append(program.code)
+        for tenant in Tenant.objects.filter(pk__in=changed).order_by("pk"):
+            codes = sorted(set(changed[tenant.pk]))
+            principal = principals.local(tenant, login=login)
+            audit.record(cursor, principal, "rotate secrets", "programs", ", ".join(codes)[:200], "", None, None)
+    return sum(map(len, changed.values())), lost
 
 
 _Change = tuple[int, str, str]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from programs.masking import Mask
 
 MAX_BYTES = 64 * 1024
+MAX_MESSAGE = 4 * 1024
 MAX_DEPTH = 32
 # Far beyond any counter, and below the length at which Python refuses to turn an integer into text.
 _MAX_INTEGER_BITS = 4_096
@@ -56,6 +57,16 @@ def result(value: object, *, mask: Mask | None = None) -> object:
         return None
     copy = plain(value, refuse=_refuse_result, mend=True)
     return copy if mask is None else mask.value(copy)
+
+
+def error(raised: BaseException, *, step: str, mask: Mask | None = None) -> dict[str, object]:
+    """An exception as jobs and steps keep it: its type, what it says in at most 4 KiB, and the step, None for ""."""
+    try:
+        words = str(raised) or type(raised).__name__
+    except Exception:  # its own __str__ may raise anything
+        words = f"{type(raised).__name__} that cannot be shown"
+    message = text(words, limit=MAX_MESSAGE, mask=mask)
+    return {"type": type(raised).__name__, "message": message, "step": step or None}
 
 
 def plain(value: object, *, refuse: Refuse, mend: bool, reserved: str | None = None) -> object:

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 
 from jobsite.logs import get_logger
+from programs import workers
 from programs.actions import PermanentError, TransientError
 from programs.context import Context
 from programs.transitions import cancel
@@ -188,3 +189,79 @@ def signal_once(context: Context, path: str, number: int, to: str, seconds: floa
 
 def measure(context: Context, value: str) -> dict[str, int]:
     return {"length": len(value)}
+
+
+def _part(context: Context, name: str, path: str) -> dict[str, Any]:
+    Path(path).with_suffix(".pid").write_text(str(os.getpid()))
+    with Path(path).open("a") as file:
+        file.write(f"{name} {context.fence}\n")
+    return {"name": name, "seen": sorted(context.steps)}
+
+
+def fetch(context: Context, path: str, **_: Any) -> dict[str, Any]:
+    return _part(context, "fetch", path)
+
+
+def reckon(context: Context, path: str, **_: Any) -> dict[str, Any]:
+    return _part(context, "reckon", path)
+
+
+def deliver(context: Context, path: str, seconds: float = 0.0, fails_until: int = 0) -> dict[str, Any]:
+    """The last of three: fails in each attempt before that one, or takes long in the first run."""
+    part = _part(context, "deliver", path)
+    if context.attempt < fails_until:
+        raise TransientError("nobody opens")
+    time.sleep(seconds if context.fence == 1 else 0.0)
+    return part
+
+
+def in_steps(
+    context: Context, path: str, names: list[str], act: str = "", fails_until: int = 0, **_: Any
+) -> dict[str, Any]:
+    """Each name is a step that leaves one line; the last one also does what `act` says, once."""
+
+    def one(name: str) -> Any:
+        with Path(path).open("a") as file:
+            file.write(f"{name} {context.fence}\n")
+        if name == names[-1] and act:
+            return STEP_ACTS[act](context)
+        return {"name": name, "pair": (1, 2)}
+
+    results = {name: context.step(name, one, name) for name in names}
+    if context.attempt < fails_until:
+        raise TransientError("after all steps")
+    return results
+
+
+def _lose_the_lock(context: Context) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE jobsite_job SET lock_token = gen_random_uuid() WHERE number = %s", [context.job_number])
+
+
+STEP_ACTS: dict[str, Any] = {
+    "fail": lambda context: fail(context),
+    "set": lambda context: {1, 2},
+    "secret": lambda context: {"login": f"Basic {context.parameters['secret']}"},
+    "sleep": lambda context: time.sleep(30),
+    "snooze": lambda context: context.snooze(60),
+    "lose the lock": _lose_the_lock,
+    "lose the database": lambda context: workers.drop_connection(),
+    "nest": lambda context: context.step("inner", fail, context),
+}
+
+
+def step_in_a_transaction(context: Context) -> None:
+    with transaction.atomic():
+        context.step("one", int)
+
+
+def step_named(context: Context, names: list[Any]) -> None:
+    for name in names:
+        context.step(name, int)
+
+
+def steps_then_wait(context: Context, path: str, names: list[str], go: str) -> dict[str, Any]:
+    """The steps, then until a file appears."""
+    results = in_steps(context, path, names)
+    wait_for(context, go)
+    return results

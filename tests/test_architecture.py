@@ -35,6 +35,7 @@ LAYERS = (
     ("submission", "rotation"),
     ("preparation", "presentation", "queries", "diagnosis", "invariants", "context"),
     ("quotas",),
+    ("steps",),
     ("workers", "dispatch", "audit", "asking"),
     ("job_log", "secrets"),
     ("transitions",),

@@ -23,6 +23,7 @@ STATUS_STYLES = {
     "STOPPING": "yellow",
     "STOPPED": "bright_black",
     "LOST": "red",
+    "INTERRUPTED": "yellow",
     "PAUSED": "yellow",
     "TERMINATED": "red",
     "SUSPENDED": "yellow",

@@ -2,8 +2,16 @@
 
 from programs.actions.base import PermanentError, Runner, Step, TransientError, UnknownAction
 from programs.actions.command import run_command
+from programs.actions.http import run_heartbeat, run_http
 from programs.actions.python import run_python
+from programs.actions.webhook import run_webhook
 
-RUNNERS: dict[str, Runner] = {"python": run_python, "command": run_command}
+RUNNERS: dict[str, Runner] = {
+    "python": run_python,
+    "command": run_command,
+    "http": run_http,
+    "heartbeat": run_heartbeat,
+    "webhook": run_webhook,
+}
 
 __all__ = ["RUNNERS", "PermanentError", "Runner", "Step", "TransientError", "UnknownAction"]

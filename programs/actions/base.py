@@ -1,8 +1,12 @@
 """What every kind of action shares: its errors, and the shape that execution calls."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
 
 if TYPE_CHECKING:
     from programs.context import Context
@@ -32,6 +36,16 @@ class Step:
     kind: str
     configuration: Mapping[str, Any]
     timeout: float
+
+    @cached_property
+    def digest(self) -> UUID:
+        """Of what it does: an action that was edited is another step, though its name is the same.
+
+        A webhook that gets another secret does the same.
+        """
+        what = {key: value for key, value in self.configuration.items() if key != "secret"}
+        content = json.dumps([self.kind, what], sort_keys=True, ensure_ascii=True)
+        return UUID(bytes=hashlib.sha256(content.encode()).digest()[:16])
 
 
 class Runner(Protocol):

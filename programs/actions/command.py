@@ -39,11 +39,9 @@ class CommandFailed(PermanentError):
 
 def run_command(context: "Context", step: Step) -> object:
     """Run the command to its end; its exit status is the result, and another than 0 is a permanent failure."""
-    argv = [render(part, context.parameters) for part in step.configuration["argv"]]
+    argv = [render(part, context) for part in step.configuration["argv"]]
     environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    environment |= {
-        name: render(value, context.parameters) for name, value in step.configuration.get("env", {}).items()
-    }
+    environment |= {name: render(value, context) for name, value in step.configuration.get("env", {}).items()}
     deadline = min(context.deadline, time.monotonic() + step.timeout)
     with _directory(step.configuration.get("cwd")) as directory:
         process = _start(argv, environment, directory)

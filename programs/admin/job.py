@@ -295,6 +295,7 @@ class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
         if request.method not in ("GET", "HEAD"):
             raise PermissionDenied
         access = access_of(request)
+        steps, has_more_steps = job_page.steps(job)
         lines, earlier = job_page.log(job, request.GET.get("log_before", ""))
         principal = _principals(request)
         lock = _locks_of([job], principal).get(job.number)
@@ -324,6 +325,8 @@ class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
             "parameters": display.pretty(job.parameters),
             "result": None if job.result is None else display.pretty(job.result),
             "error": job.error,
+            "steps": steps,
+            "has_more_steps": has_more_steps,
             "attempts": [job_page.attempt(one) for one in queries.attempts(job)],
             "lines": lines,
             "earlier": earlier,

@@ -1,5 +1,6 @@
 """What the page of a job tells: its facts, what must be known before all else, its attempts, its log."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,13 +9,16 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from programs import queries
+from programs import presentation, queries
 from programs.admin import display
 from programs.admin.keyset import MAX_KEY
 from programs.explain import Reason
-from programs.models import Job, JobAttempt, JobLogEntry
+from programs.models import Job, JobAttempt, JobLogEntry, JobStep
+from programs.steps import shown
 
 LOG_LINES = 200
+STEPS = 200
+RESULT_LENGTH = 500
 
 
 def facts(job: Job, *, shows_tenant: bool) -> list[tuple[str, Any]]:
@@ -92,6 +96,26 @@ def attempt(row: JobAttempt) -> dict[str, Any]:
         "duration": display.duration((row.ended_at - begun).total_seconds()),
         "error": row.error if isinstance(row.error, dict) else None,
         "traceback": row.traceback,
+    }
+
+
+def steps(job: Job) -> tuple[list[dict[str, Any]], bool]:
+    """The first steps, ready to be shown, and whether there are more."""
+    rows = queries.steps(job, limit=STEPS + 1)
+    return [_step(row, presentation.step(row, job)) for row in rows[:STEPS]], len(rows) > STEPS
+
+
+def _step(row: JobStep, told: dict[str, Any]) -> dict[str, Any]:
+    took = (row.ended_at - row.started_at).total_seconds() if row.ended_at else None
+    result = "" if row.result is None else json.dumps(row.result, ensure_ascii=False)
+    return {
+        "shown": shown(row.action, row.name),
+        "badge": display.badge(told["status"]),
+        "tries": row.tries,
+        "began": display.moment(row.started_at),
+        "duration": display.duration(took),
+        "error": row.error if isinstance(row.error, dict) else None,
+        "result": result if len(result) <= RESULT_LENGTH else f"{result[:RESULT_LENGTH]} …",
     }
 
 

@@ -30,7 +30,7 @@ BROKERS_ARE_EMPTY = "At rest the brokers are empty"
 
 LIVE = (
     *(rows.JOBS, rows.DUE, rows.ENDED_HOLDS, rows.PAUSED),
-    *(runs.HISTORIES, runs.ATTEMPTS, runs.SUCCESSIONS, runs.LOCKS, runs.TOKENS, runs.MANAGERS, runs.QUOTAS),
+    *(runs.HISTORIES, runs.ATTEMPTS, runs.STEPS, runs.SUCCESSIONS, runs.LOCKS, runs.TOKENS, runs.MANAGERS, runs.QUOTAS),
     *(relations.OPEN_CHILDREN, relations.WAITING, relations.RELATIVES, relations.ACTIONS, relations.OWNERS),
     *(relations.LOG_ENTRIES, relations.STRAY_ENTRIES, *relations.UNIQUE),
 )

@@ -112,6 +112,28 @@ ATTEMPTS = Look(
     ),
 )
 
+STEPS = Look(
+    """
+    SELECT s.job_id AS number, s.action, s.name, s.fence, s.tenant_id,
+           j.fence AS job_fence, j.tenant_id AS job_tenant_id
+    FROM jobsite_jobstep s LEFT JOIN jobsite_job j ON j.number = s.job_id
+    """,
+    (
+        Rule(
+            "I4",
+            "A step is of a run that there was",
+            "fence > job_fence",
+            "step {action} {name} of job {number} ran under fence {fence}, the job's is {job_fence}",
+        ),
+        Rule(
+            "I10",
+            "A step is of a job of its own tenant",
+            "job_tenant_id IS DISTINCT FROM tenant_id",
+            "step {action} {name} of tenant {tenant_id} is of job {number}, whose tenant is {job_tenant_id}",
+        ),
+    ),
+)
+
 # Only what follows another run is read: most jobs have one.
 SUCCESSIONS = Look(
     f"""

@@ -7,6 +7,7 @@ from programs.models.job import CapturedContext, Job
 from programs.models.log import JobLogEntry
 from programs.models.program import Action, Program
 from programs.models.queue import Lane, Queue
+from programs.models.step import JobStep
 from programs.models.sweep import Sweep
 from programs.models.usage import TenantUsage
 from programs.models.worker import Worker, WorkerManager
@@ -19,6 +20,7 @@ __all__ = [
     "Job",
     "JobAttempt",
     "JobLogEntry",
+    "JobStep",
     "Lane",
     "Program",
     "Queue",

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.utils import timezone
 
 from jobsite.tenants.models import Tenant
-from programs.models import AuditEntry, Job
+from programs.models import AuditEntry, Job, JobStep
 from tests.cli.conftest import Answer
 
 Run = Callable[..., Answer]
@@ -262,6 +263,32 @@ def test_the_log_of_a_job_is_shown(run: Run, define: Any) -> None:
 
     assert plain.out.endswith("WARNING [red]3 students without marks\n")
     assert as_json[0].keys() == {"sequence", "at", "severity", "message", "attempt", "step", "stream"}
+
+
+def test_the_steps_of_a_job_are_shown(run: Run, define: Any) -> None:
+    define("sample")
+    job = Job.objects.get(number=run("submit", "sample").out.strip())
+    at = {"tenant_id": job.tenant_id, "started_at": timezone.now(), "fence": 1}
+    JobStep.objects.create(job=job, action="fetch", status="COMPLETED", tries=1, ended_at=timezone.now(), **at)
+    error = {"type": "ValueError", "message": "[red]no", "step": "python 2: page 3"}
+    JobStep.objects.create(
+        job=job, action="python 2", name="page 3", status="FAILED", tries=2, ended_at=timezone.now(), error=error, **at
+    )
+    JobStep.objects.create(job=job, action="python 2", name="page 4", status="RUNNING", tries=1, **at)
+
+    plain, steps = run("jobs", "show", job.number).out, run("jobs", "show", job.number, "--json").json["steps"]
+
+    assert [line.split()[:3] for line in plain.splitlines() if "python 2" in line] == [
+        ["python", "2:", "page"],
+        ["python", "2:", "page"],
+    ]
+    assert "[red]no" in plain
+    assert [(one["action"], one["name"], one["status"], one["tries"]) for one in steps] == [
+        ("fetch", None, "COMPLETED", 1),
+        ("python 2", "page 3", "FAILED", 2),
+        ("python 2", "page 4", "INTERRUPTED", 1),
+    ]
+    assert steps[1].keys() == {"action", "name", "status", "tries", "started_at", "ended_at", "result", "error"}
 
 
 def test_waiting_ends_with_the_state_of_the_job(run: Run, define: Any) -> None:

@@ -38,7 +38,8 @@ def test_rotating_tells_how_many_jobs_were_changed(run: Run, numbers: list[int],
     assert (answer.status, answer.err) == (0, "")
     assert answer.out == "3 of 3 jobs with secrets are encrypted anew, with the newest key.\n"
     again = run("secrets", "rotate", "--json")
-    assert (again.status, again.json) == (0, {"jobs": 3, "changed": 0, "lost": 0, "lost_jobs": []})
+    nothing = {"jobs": 3, "changed": 0, "lost": 0, "lost_jobs": [], "webhooks_changed": 0, "lost_programs": []}
+    assert (again.status, again.json) == (0, nothing)
 
 
 def test_rotating_with_nothing_to_do_is_fine(run: Run) -> None:
@@ -57,8 +58,8 @@ def test_jobs_that_no_key_opens_are_named_and_the_status_is_3(
     assert answer.out.startswith("0 of 23 jobs")
     named = ", ".join(map(str, numbers[:20]))
     assert answer.err == (
-        "jobsite: the secrets of 23 jobs cannot be decrypted with any of JOBSITE_SECRET_KEYS "
-        f"({named}, …); put back the key that they have, then rotate again\n"
+        f"jobsite: the secrets of 23 jobs ({named}, …) cannot be decrypted with any of JOBSITE_SECRET_KEYS; "
+        "put back the key that they have, then rotate again\n"
     )
     as_json = run("secrets", "rotate", "--json")
     assert (as_json.status, as_json.json["lost"], as_json.json["lost_jobs"]) == (3, 23, numbers[:20])

@@ -23,7 +23,7 @@ from jobsite import embedded
 from jobsite.database import Connection, Cursor, connect
 from jobsite.errors import Refusal
 from jobsite.tenants.models import Membership, Role
-from programs import principals, sweeps, workers
+from programs import execution, principals, sweeps, workers
 from programs.context import Context
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
 from programs.models import Job, JobAttempt, Program, Queue
@@ -32,6 +32,7 @@ from programs.transitions import cancel, finish
 from programs.transitions.claim import Claimed, claim
 from programs.transitions.finish import Ending, Held
 from programs.transitions.submit import NewJob, insert
+from programs.watcher import watcher
 from programs.workers import Registered
 
 SUCCESS = Ending(Status.COMPLETED, AttemptResult.SUCCESS, result={"scored": 3})
@@ -241,6 +242,22 @@ class Jobs:
 @pytest.fixture
 def jobs(cursor: Cursor, define: Callable[..., Program]) -> Jobs:
     return Jobs(cursor, define)
+
+
+@pytest.fixture
+def run_job(cursor: Cursor, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Job]]:
+    """Run a job once in this process, which is a worker's; its back-off is over."""
+    monkeypatch.setattr(workers, "_registered", new_worker(cursor))
+
+    def run(number: int) -> Job:
+        if jobs.status(number) == "PENDING":
+            jobs.make_due(number, -1)
+            jobs.queue(number)
+        assert execution.run([number], message=uuid4()) == 1
+        return jobs.row(number)
+
+    yield run
+    watcher()._drop_connection()
 
 
 def claim_all(

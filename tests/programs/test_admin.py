@@ -16,10 +16,10 @@ from django.utils import timezone
 
 from jobsite.tenants.models import SYSTEM, Membership, Role, Tenant
 from programs import pausing, principals, steering
-from programs.admin import job_list
+from programs.admin import job_list, job_page
 from programs.admin.acts import Report
 from programs.definitions import from_mapping
-from programs.models import AuditEntry, Job, JobAttempt, Program, Queue, Worker, WorkerManager
+from programs.models import AuditEntry, Job, JobAttempt, JobStep, Program, Queue, Worker, WorkerManager
 from programs.registration import load
 from tests.programs.conftest import Jobs, new_worker, principal_of
 
@@ -616,6 +616,28 @@ def test_the_page_of_a_job_shows_all_that_is_known(alice: User, jobs: Jobs) -> N
     earlier = client.get(f"{page_of(number)}?log_before={response.context['earlier']}")
     assert [line.sequence for line in earlier.context["lines"]] == list(range(1, 31))
     assert client.get(f"{page_of(number)}?log_before=x").status_code == 404
+
+
+def test_the_page_of_a_job_shows_its_steps_and_says_where_the_others_are(alice: User, jobs: Jobs) -> None:
+    number = jobs.in_status("FAILED")
+    job, now = jobs.row(number), timezone.now()
+    told = {"job": job, "tenant_id": job.tenant_id, "action": "fetch", "fence": 1, "started_at": now}
+    error = {"type": "ValueError", "message": "<b>no</b>", "step": "fetch: page 2"}
+    JobStep.objects.create(name="page 1", status="COMPLETED", tries=1, ended_at=now, result={"rows": 7}, **told)
+    JobStep.objects.create(name="page 2", status="FAILED", tries=3, ended_at=now, error=error, **told)
+    JobStep.objects.bulk_create(
+        JobStep(name=f"page {n}", status="RUNNING", tries=1, **told) for n in range(3, job_page.STEPS + 2)
+    )
+
+    response = logged_in(alice).get(page_of(number))
+    page = response.content.decode()
+
+    steps = response.context["steps"]
+    assert [one["shown"] for one in steps[:3]] == ["fetch: page 1", "fetch: page 2", "fetch: page 3"]
+    assert "jobsite-interrupted" in steps[2]["badge"]
+    assert (len(steps), f"jobsite jobs show {number} --json" in page) == (job_page.STEPS, True)
+    assert "{&quot;rows&quot;: 7}" in page
+    assert "&lt;b&gt;no&lt;/b&gt;" in page
 
 
 @pytest.mark.parametrize(("status", "says_why"), [("PENDING", True), ("QUEUED", True), ("RUNNING", False)])

@@ -47,6 +47,13 @@ def row(assignments: str, which: str = "{n}") -> str:
     return f"UPDATE jobsite_job SET {assignments} WHERE number IN ({which});"
 
 
+def step(tenant: str, fence: int) -> str:
+    return (
+        "INSERT INTO jobsite_jobstep (tenant_id, job_id, action, name, status, tries, fence, started_at)"
+        f" VALUES ({tenant}, {{n}}, 'fetch', 'a', 'RUNNING', 1, {fence}, now());"
+    )
+
+
 def attempt(assignments: str) -> str:
     return f"UPDATE jobsite_jobattempt SET {assignments} WHERE job_id = {{n}};"
 
@@ -316,6 +323,8 @@ DAMAGES = (
         " VALUES ({t}, 0, 1, gen_random_uuid(), 'w', now(), now(), 'LOST');",
         jobs="0",
     ),
+    Damage("I10", "step fetch a of tenant {t2} is of job {n}, whose tenant is {t}", "RUNNING", step("{t2}", 1)),
+    Damage("I4", "step fetch a of job {n} ran under fence 2, the job's is 1", "RUNNING", step("{t}", 2)),
     Damage(
         "I10",
         "job {n} of tenant {t} is a child of job {o}, whose tenant is {t2}",
@@ -449,7 +458,8 @@ DAMAGES = (
 UNGUARD = """
 DO $$ DECLARE
     guard record;
-    tables regclass[] := '{jobsite_job, jobsite_jobattempt, jobsite_action, jobsite_program, jobsite_lane}';
+    tables regclass[] := '{jobsite_job, jobsite_jobattempt, jobsite_jobstep, jobsite_action, jobsite_program,
+                           jobsite_lane}';
 BEGIN
     SET CONSTRAINTS ALL IMMEDIATE;
     FOR guard IN SELECT conrelid::regclass AS owner, conname FROM pg_constraint

@@ -12,14 +12,13 @@ from django.db import connection
 
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
 from jobsite.tenants.models import Membership, Role
-from programs import execution, presentation, principals, secrets, steering, workers
+from programs import presentation, principals, secrets, steering
 from programs.definitions import DefinitionError
 from programs.masking import MASK
 from programs.models import Job, JobAttempt, JobLogEntry
 from programs.secrets import SecretLost
 from programs.submission import Options, submit, submit_as, submit_many
-from programs.watcher import watcher
-from tests.programs.conftest import a_claimed, a_context, new_worker
+from tests.programs.conftest import a_claimed, a_context
 
 PASSWORD = 'zürich"7\\ qzx-vw'
 PEM = "-----BEGIN KEY-----\nMIIBOgIBAAJBAKj34Gk\nxFhD90vcNLYLInFEX6P\n-----END KEY-----\n"
@@ -56,21 +55,6 @@ def login(define):
 def measured(define):
     schema = {"type": "object", "properties": {"value": {"type": "string", "writeOnly": True}}}
     return define("measure", target="tests.sample_actions:measure", parameters=schema)
-
-
-@pytest.fixture
-def run(cursor, jobs, monkeypatch):
-    """Run a submitted job in this process, which is a worker's."""
-    monkeypatch.setattr(workers, "_registered", new_worker(cursor))
-
-    def run(number: int) -> Job:
-        if jobs.status(number) == "PENDING":
-            jobs.queue(number)
-        assert execution.run([number], message=MESSAGE) == 1
-        return jobs.row(number)
-
-    yield run
-    watcher()._drop_connection()
 
 
 def whole_database() -> str:
@@ -169,10 +153,10 @@ def test_what_looks_encrypted_is_refused_whatever_the_program(operator, define, 
     assert Job.objects.count() == 1
 
 
-def test_a_secret_as_large_as_parameters_may_be_is_taken(operator, measured, run):
+def test_a_secret_as_large_as_parameters_may_be_is_taken(operator, measured, run_job):
     large = "x" * 65_000
 
-    assert run(submit_as(operator, "measure", {"value": large}).number).result == {"length": 65_000}
+    assert run_job(submit_as(operator, "measure", {"value": large}).number).result == {"length": 65_000}
     with pytest.raises(Invalid, match="more than 65,536 bytes"):
         submit_as(operator, "measure", {"value": large + "x" * 1_000})
 
@@ -181,7 +165,7 @@ def test_a_secret_as_large_as_parameters_may_be_is_taken(operator, measured, run
 
 
 @pytest.mark.parametrize(("how", "status"), [("return", "COMPLETED"), ("fail", "FAILED"), ("again", "PENDING")])
-def test_a_secret_is_nowhere_however_loudly_its_action_tells_it(operator, login, run, broker, how, status):
+def test_a_secret_is_nowhere_however_loudly_its_action_tells_it(operator, login, run_job, broker, how, status):
     heard: list[str] = []
     handler = logging.StreamHandler()
     handler.emit = lambda record: heard.append(handler.format(record))  # type: ignore[method-assign]
@@ -190,7 +174,7 @@ def test_a_secret_is_nowhere_however_loudly_its_action_tells_it(operator, login,
         number = submit_as(operator, "login", {"how": how, **GIVEN}, Options(idempotency_key="k")).number
         told = "".join(str(broker.client.dump(key)) for key in broker.client.scan_iter())
         told += "".join(map(str, broker.messages()))
-        job = run(number)
+        job = run_job(number)
     finally:
         logging.getLogger().removeHandler(handler)
 
@@ -214,8 +198,8 @@ def test_a_secret_is_nowhere_however_loudly_its_action_tells_it(operator, login,
         assert MASK in trace
 
 
-def test_the_action_gets_its_secrets_in_clear(operator, measured, run):
-    assert run(submit_as(operator, "measure", {"value": PASSWORD}).number).result == {"length": len(PASSWORD)}
+def test_the_action_gets_its_secrets_in_clear(operator, measured, run_job):
+    assert run_job(submit_as(operator, "measure", {"value": PASSWORD}).number).result == {"length": len(PASSWORD)}
 
 
 def test_the_parameters_of_a_context_are_a_dict_that_does_not_show_its_secrets():
@@ -241,12 +225,12 @@ COMMAND = 'printf \'%s\\n%s\\n\' "$1" "$KEY"; printf \'%s\\n\' "$1" >&2; exit ${
 
 
 @pytest.mark.parametrize(("status", "ended"), [("0", "COMPLETED"), ("3", "FAILED")])
-def test_a_command_gets_its_secrets_and_what_it_prints_of_them_is_hidden(operator, define, run, status, ended):
+def test_a_command_gets_its_secrets_and_what_it_prints_of_them_is_hidden(operator, define, run_job, status, ended):
     argv = ["sh", "-c", COMMAND, "sh", "{{ parameters.password }}", "{{ parameters.how }}"]
     action = {"kind": "command", "argv": argv, "env": {"KEY": "{{ parameters.key }}"}}
     define("login", action=[action], parameters=SCHEMA)
 
-    job = run(submit_as(operator, "login", {"how": status, **GIVEN}).number)
+    job = run_job(submit_as(operator, "login", {"how": status, **GIVEN}).number)
 
     assert job.status == ended
     rows = JobLogEntry.objects.filter(job_number=job.number).order_by("sequence")
@@ -258,12 +242,12 @@ def test_a_command_gets_its_secrets_and_what_it_prints_of_them_is_hidden(operato
         assert job.error["message"] == f"sh ended with status 3: {job.error['message'].partition(': ')[2]}"
 
 
-def test_a_secret_at_the_end_of_a_line_that_is_cut_is_hidden(operator, define, run):
+def test_a_secret_at_the_end_of_a_line_that_is_cut_is_hidden(operator, define, run_job):
     secret = "".join(f"{number:05}" for number in range(400))
     argv = ["sh", "-c", 'for n in $(seq 20); do printf %s "$1"; done', "sh", "{{ parameters.password }}"]
     define("login", action=[{"kind": "command", "argv": argv}], parameters=SCHEMA)
 
-    job = run(submit_as(operator, "login", {"password": secret}).number)
+    job = run_job(submit_as(operator, "login", {"password": secret}).number)
 
     line = JobLogEntry.objects.get(job_number=job.number).message
     assert line.startswith(MASK * 2)
@@ -271,11 +255,11 @@ def test_a_secret_at_the_end_of_a_line_that_is_cut_is_hidden(operator, define, r
     assert "00001" not in line
 
 
-def test_a_job_whose_key_is_lost_fails_for_good_before_anything_runs(operator, login, run, settings):
+def test_a_job_whose_key_is_lost_fails_for_good_before_anything_runs(operator, login, run_job, settings):
     number = submit_as(operator, "login", GIVEN).number
     settings.JOBSITE_SECRET_KEYS = ("quite another key than before",)
 
-    job = run(number)
+    job = run_job(number)
 
     assert (job.status, job.failure_kind, job.attempts) == ("FAILED", "PERMANENT", 1)
     assert job.error == {
@@ -288,19 +272,19 @@ def test_a_job_whose_key_is_lost_fails_for_good_before_anything_runs(operator, l
     assert JobAttempt.objects.get().traceback == ""
 
 
-def test_a_program_cannot_have_a_lost_key_tried_again(operator, define, run, settings):
+def test_a_program_cannot_have_a_lost_key_tried_again(operator, define, run_job, settings):
     define("login", parameters=SCHEMA, transient=["SecretLost"])
     number = submit_as(operator, "login", GIVEN).number
     settings.JOBSITE_SECRET_KEYS = ("quite another key than before",)
 
-    assert run(number).status == "FAILED"
+    assert run_job(number).status == "FAILED"
 
 
-def test_a_job_runs_with_an_older_key_too(operator, login, run, settings):
+def test_a_job_runs_with_an_older_key_too(operator, login, run_job, settings):
     number = submit_as(operator, "login", GIVEN).number
     settings.JOBSITE_SECRET_KEYS = ("the newest", *settings.JOBSITE_SECRET_KEYS)
 
-    assert run(number).status == "COMPLETED"
+    assert run_job(number).status == "COMPLETED"
 
 
 def test_a_damaged_secret_is_a_lost_one():
@@ -321,9 +305,9 @@ def test_no_fingerprint_is_made_with_a_key_that_encrypts(settings):
 
 
 @pytest.fixture
-def failed(operator, login, jobs, run):
+def failed(operator, login, jobs, run_job):
     """A failed job that had secrets."""
-    job = run(submit_as(operator, "login", {"how": "fail", **GIVEN}).number)
+    job = run_job(submit_as(operator, "login", {"how": "fail", **GIVEN}).number)
     assert job.status == "FAILED"
     return job
 
@@ -378,9 +362,9 @@ def test_a_retry_tells_no_secret_that_the_schema_calls_one_no_more(bobs_hand, fa
     assert not traces(whole_database())
 
 
-def test_a_retry_keeps_what_the_schema_has_called_a_secret_since(bobs_hand, operator, define, jobs, run):
+def test_a_retry_keeps_what_the_schema_has_called_a_secret_since(bobs_hand, operator, define, jobs, run_job):
     define("login", target="tests.sample_actions:betray", parameters={"type": "object"})
-    job = run(submit_as(operator, "login", {"how": "fail", "pin": 90210}).number)
+    job = run_job(submit_as(operator, "login", {"how": "fail", "pin": 90210}).number)
     define("login", target="tests.sample_actions:betray", parameters=SCHEMA)
 
     retry = jobs.row(steering.retry(bobs_hand, job.number).number)
@@ -429,8 +413,8 @@ def test_a_viewer_submits_no_secret_and_is_not_told_whether_it_would_fit(tenant,
         submit(tenant=tenant, program="login", parameters={"pin": PASSWORD}, user=bob)
 
 
-def test_the_page_of_a_job_in_the_admin_shows_dots(client, superuser_client, operator, login, run):
-    number = run(submit_as(operator, "login", {"how": "fail", **GIVEN}).number).number
+def test_the_page_of_a_job_in_the_admin_shows_dots(client, superuser_client, operator, login, run_job):
+    number = run_job(submit_as(operator, "login", {"how": "fail", **GIVEN}).number).number
 
     page = superuser_client.get(f"/admin/jobsite_programs/job/{number}/change/").content.decode()
 

@@ -15,7 +15,7 @@ SETTINGS = {"DJANGO_SETTINGS_MODULE": "jobsite.settings"}
 SHORT_SECONDS = 0.004  # PROTOCOL "Groups": a program whose runs take no longer is short
 KNOWN_RUNS = 20
 
-CLEAR_ALL = "TRUNCATE jobsite_joblogentry, jobsite_jobattempt, jobsite_job"
+CLEAR_ALL = "TRUNCATE jobsite_joblogentry, jobsite_jobstep, jobsite_jobattempt, jobsite_job"
 # In one transaction. Open jobs are never deleted, says a trigger; these are the benchmark's own.
 CLEAR_SINCE = """
 ALTER TABLE jobsite_job DISABLE TRIGGER USER;

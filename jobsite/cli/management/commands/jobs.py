@@ -13,6 +13,7 @@ from jobsite.cli.base import GroupCommand, principal_of
 from programs import explain, presentation, queries, steering
 from programs.models import Job
 from programs.queries import JobFilter
+from programs.steps import shown
 
 COLUMNS = {
     "number": "#",
@@ -27,6 +28,7 @@ COLUMNS = {
     "submitted_by": "by",
 }
 POLL_SECONDS = 0.3
+STEPS = 100
 SEVERITY_STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
 
@@ -122,9 +124,10 @@ def show_job(options: dict[str, Any]) -> None:
     job = steering.find_job(principal_of(options), options["number"])
     item = presentation.jobs([job])[0]
     attempts = [presentation.attempt(one) for one in queries.attempts(job)]
+    steps = [presentation.step(one, job) for one in queries.steps(job)]
     retries = [f"#{number}" for number in queries.retries(job)]
     if options["json"]:
-        printing.print_json(item | {"attempts_list": attempts, "steps": [], "children": []})
+        printing.print_json(item | {"attempts_list": attempts, "steps": steps, "children": []})
         return
     out = printing.console()
     out.print(_headline(item))
@@ -135,10 +138,33 @@ def show_job(options: dict[str, Any]) -> None:
         rows = [one | {"took": _took(one), "said": (one["error"] or {}).get("message")} for one in attempts]
         columns = {"fence": "run", "result": "result", "worker": "worker", "took": "took", "said": "error"}
         printing.print_table(rows, columns, empty="", right=["fence", "took"])
+    if steps:
+        out.print()
+        _print_steps(steps)
     trace = next((one["traceback"] for one in reversed(attempts) if one["traceback"]), None)
     if trace and item["status"] == "FAILED":
         out.print()
         out.print(Text(trace.rstrip(), style="dim"))
+
+
+def _print_steps(steps: list[dict[str, Any]]) -> None:
+    rows = [
+        one
+        | {
+            "step": shown(one["action"], one["name"] or ""),
+            "took": _took(one),
+            "said": one["error"]["message"] if one["error"] else _short(one["result"]),
+        }
+        for one in steps[:STEPS]
+    ]
+    columns = {"step": "step", "status": "status", "tries": "tries", "took": "took", "said": "result"}
+    printing.print_table(rows, columns, empty="", right=["tries", "took"])
+    if len(steps) > STEPS:
+        printing.console().print(f"[dim]and {len(steps) - STEPS} more steps: --json[/]")
+
+
+def _short(result: object) -> str | None:
+    return None if result is None else f"{json.dumps(result, ensure_ascii=False):.200}"
 
 
 def _headline(item: dict[str, Any]) -> Text:

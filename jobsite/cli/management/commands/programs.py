@@ -12,7 +12,7 @@ from rich.text import Text
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import Invalid
-from programs import definitions, pausing, preparation, registration
+from programs import definitions, masking, pausing, preparation, registration
 from programs.durations import format_duration
 from programs.models import Program
 
@@ -144,7 +144,7 @@ def _shape(row: Program, language: str) -> dict[str, Any]:
         "mean_seconds": row.mean_seconds,
         "parameters": row.parameters_schema,
         "actions": [
-            {"kind": action.kind, "name": action.name, "configuration": action.configuration}
+            {"kind": action.kind, "name": action.name, "configuration": masking.masked(action.configuration)}
             for action in row.actions.all()
         ],
     }

@@ -41,17 +41,25 @@ def rotate(options: dict[str, Any]) -> None:
             seen, changed = seen + batch.seen, changed + batch.changed
             lost += batch.lost
             bar.update(task, completed=batch.done_to, total=batch.last, done=f"{seen:,} seen, {changed:,} changed")
+    webhooks, lost_programs = rotation.rotate_actions(login=login())
     if options["json"]:
-        printing.print_json({"jobs": seen, "changed": changed, "lost": len(lost), "lost_jobs": lost[:NAMED]})
+        found = {"jobs": seen, "changed": changed, "lost": len(lost), "lost_jobs": lost[:NAMED]}
+        printing.print_json(found | {"webhooks_changed": webhooks, "lost_programs": lost_programs[:NAMED]})
     else:
         out.print(f"{changed:,} of {seen:,} jobs with secrets are encrypted anew, with the newest key.")
-    if lost:
-        raise Conflict(_said(lost), code="secrets_lost")
+        if webhooks:
+            out.print(f"So are the secrets of {webhooks:,} webhooks.")
+    if lost or lost_programs:
+        raise Conflict(_said(lost, lost_programs), code="secrets_lost")
 
 
-def _said(lost: list[int]) -> str:
-    more = ", …" if len(lost) > NAMED else ""
+def _said(jobs: list[int], programs: list[str]) -> str:
+    told = [
+        f"{len(names):,} {what} ({', '.join(map(str, names[:NAMED]))}{', …' if len(names) > NAMED else ''})"
+        for what, names in (("jobs", jobs), ("webhooks of programs", programs))
+        if names
+    ]
     return (
-        f"the secrets of {len(lost):,} jobs cannot be decrypted with any of JOBSITE_SECRET_KEYS "
-        f"({', '.join(map(str, lost[:NAMED]))}{more}); put back the key that they have, then rotate again"
+        f"the secrets of {' and '.join(told)} cannot be decrypted with any of JOBSITE_SECRET_KEYS; "
+        "put back the key that they have, then rotate again"
     )

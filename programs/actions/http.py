@@ -1,0 +1,148 @@
+"""The kinds `http` and `heartbeat`: one request by the guarded client, judged by its status."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from jobsite import outgoing
+from programs import storable
+from programs.actions.base import PermanentError, Step
+from programs.actions.templates import render, render_all
+
+if TYPE_CHECKING:
+    from programs.context import Context
+
+SUCCESS = ((200, 299),)
+MAX_BODY = 32 * 1024
+MAX_TEXT = 8 * 1024  # where the body does not fit into a result as it is: each character may take six as JSON
+SAID = 300
+MAX_HEADERS = 100
+MAX_HEADER = 1024
+
+
+class WrongStatus(Exception):
+    """Another status than expected. 408, 425, 429 and 5xx are tried again, no sooner than `retry_after` seconds."""
+
+    def __init__(self, message: str, *, code: int, retry_after: float | None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry_after = retry_after
+
+
+class HeartbeatFailed(PermanentError):
+    """Something answered, and not as it should."""
+
+
+def run_http(context: "Context", step: Step) -> object:
+    """Send the request; its answer is the result. Another status than expected fails the job."""
+    configuration = step.configuration
+    body, kind = _body(configuration.get("body"), context)
+    headers = {"Content-Type": kind} if kind else {}
+    answer = request(context, step, str(configuration.get("method", "GET")), headers=headers, body=body)
+    demand(answer, configuration)
+    return told(answer)
+
+
+def run_heartbeat(context: "Context", step: Step) -> object:
+    """Ask whether something is alive: its status decides, and another than expected is a permanent failure."""
+    answer = request(context, step, "GET")
+    if wrong := _wrong(answer, step.configuration):
+        raise HeartbeatFailed(wrong)
+    return {"status": answer.status, "seconds": round(answer.seconds, 3)}
+
+
+def request(
+    context: "Context", step: Step, method: str, *, headers: Mapping[str, str] | None = None, body: bytes = b""
+) -> outgoing.Answer:
+    """Send what a step says, with the headers that tell the receiver which job this is, within the step's time.
+
+    `Idempotency-Key` is the same in every run of the job, as long as the action is not edited; `Jobsite-Fence` grows
+    with each claim, so that a receiver can refuse a worker that was overtaken.
+    """
+    from programs.context import JobTimeout
+
+    configured = {name: render(value, context) for name, value in step.configuration.get("headers", {}).items()}
+    sent = {
+        "Idempotency-Key": f"job-{context.job_number}-{step.digest.hex[:12]}",
+        **(headers or {}),
+        **configured,
+        "Jobsite-Job": str(context.job_number),
+        "Jobsite-Attempt": str(context.attempt),
+        "Jobsite-Fence": str(context.fence),
+    }
+    url = render(step.configuration["url"], context)
+    seconds = min(step.timeout, context.deadline - time.monotonic())
+    try:
+        answer = outgoing.send(method, url, seconds=seconds, headers=sent, body=body)
+    except outgoing.OutgoingTimeout as error:
+        raise JobTimeout from error
+    context.log.info("%s %s: %d in %.3f s", method, answer.url, answer.status, answer.seconds)
+    return answer
+
+
+def demand(answer: outgoing.Answer, configuration: Mapping[str, Any]) -> None:
+    """Raise WrongStatus unless the answer has a status that is expected."""
+    if wrong := _wrong(answer, configuration):
+        raise WrongStatus(wrong, code=answer.status, retry_after=_retry_after(answer.headers))
+
+
+def told(answer: outgoing.Answer) -> dict[str, Any]:
+    """An answer as a result: its head, and its body as JSON where it is that, else as text."""
+    text = answer.body[:MAX_BODY].decode(errors="replace")
+    is_cut = answer.is_cut or len(answer.body) > MAX_BODY
+    result: dict[str, Any] = {
+        "status": answer.status,
+        "url": answer.url,
+        "headers": {name: value[:MAX_HEADER] for name, value in list(answer.headers.items())[:MAX_HEADERS]},
+        "body": text if is_cut else _parsed(answer.headers, text),
+        "is_cut": is_cut,
+        "seconds": round(answer.seconds, 3),
+    }
+    try:
+        storable.result(result)
+    except storable.NotStorable:
+        result |= {"headers": {}, "body": storable.text(text, limit=MAX_TEXT), "is_cut": True}
+    return result
+
+
+def _parsed(headers: Mapping[str, str], text: str) -> object:
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json" or kind.endswith("+json"):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+    return text
+
+
+def _body(configured: object, context: "Context") -> tuple[bytes, str]:
+    """The bytes to send, and their content type; a text is sent as it is, anything else as JSON."""
+    if configured is None:
+        return b"", ""
+    if isinstance(configured, str):
+        return render(configured, context).encode(), "text/plain; charset=utf-8"
+    return json.dumps(render_all(configured, context), ensure_ascii=False).encode(), "application/json"
+
+
+def _wrong(answer: outgoing.Answer, configuration: Mapping[str, Any]) -> str | None:
+    expected: Sequence[Sequence[int]] = configuration.get("expected_status", SUCCESS)
+    if any(low <= answer.status <= high for low, high in expected):
+        return None
+    ranges = ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in expected)
+    said = " ".join(answer.body[: 4 * SAID].decode(errors="replace").split())[:SAID]
+    return f"{answer.url:.200} answered {answer.status}, expected {ranges}" + (f": {said}" if said else "")
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, from a number of them or a date; None where the header is missing or makes no sense."""
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:12])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,340 @@
+"""The guard of everything that goes out: where nothing goes, by whatever trick; and what goes, within its bounds."""
+
+import gzip
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from jobsite import outgoing
+from tests.receiver import Receiver, Request, receiving
+
+REAL = socket.getaddrinfo
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+
+# What a URL may name, and what is said of it. Names mean what the test says, as those of a resolver that lies.
+TRICKS = [
+    ("http://127.0.0.1/", "127.0.0.1 is a loopback address"),
+    ("http://127.1/", "127.1 is 127.0.0.1, a loopback address"),
+    ("http://127.8.9.10:8000/x?y=1", "127.8.9.10 is a loopback address"),
+    ("http://2130706433/", "2130706433 is 127.0.0.1, a loopback address"),
+    ("http://017700000001/", "017700000001 is 127.0.0.1, a loopback address"),
+    ("http://0177.0.0.1/", "Invalid IPv4 address"),
+    ("http://0x7f000001/", "0x7f000001 is 127.0.0.1, a loopback address"),
+    ("http://0x7f.0.0.1/", "0x7f.0.0.1 is 127.0.0.1, a loopback address"),
+    ("http://0/", "0 is 0.0.0.0, an address of this host"),
+    ("http://0.0.0.0/", "0.0.0.0 is an address of this host"),
+    ("http://[::1]/", "::1 is a loopback address"),
+    ("http://[::]/", ":: is an address of this host"),
+    ("http://[0:0:0:0:0:0:0:1]/", "0:0:0:0:0:0:0:1 is ::1, a loopback address"),
+    ("http://[::ffff:127.0.0.1]/", "::ffff:127.0.0.1 is 127.0.0.1, a loopback address"),
+    ("http://[::ffff:7f00:1]/", "a loopback address"),
+    ("http://[::ffff:169.254.169.254]/", "a cloud's metadata address"),
+    ("http://[::127.0.0.1]/", "an IPv4 address written as IPv6"),
+    ("http://[64:ff9b::7f00:1]/", "64:ff9b::7f00:1 is an IPv4 address behind NAT64"),
+    ("http://[64:ff9b::a9fe:a9fe]/", "an IPv4 address behind NAT64"),
+    ("http://[64:ff9b:1::1]/", "an IPv4 address behind NAT64"),
+    ("http://[2002:7f00:1::]/", "an IPv4 address behind 6to4"),
+    ("http://[2001:0:7f00:1::]/", "an IPv4 address behind Teredo"),
+    ("http://10.0.0.1/", "10.0.0.1 is a private address"),
+    ("http://10.255.255.255/", "a private address"),
+    ("http://172.16.0.1/", "a private address"),
+    ("http://172.31.255.254/", "a private address"),
+    ("http://192.168.1.1/", "a private address"),
+    ("http://3232235777/", "3232235777 is 192.168.1.1, a private address"),
+    ("http://[fc00::1]/", "a private address"),
+    ("http://[fd12:3456::1]/", "a private address"),
+    ("http://[fec0::1]/", "a private address"),
+    ("http://100.64.0.1/", "a carrier's shared address"),
+    ("http://169.254.0.1/", "a link-local address"),
+    ("http://[fe80::1]/", "a link-local address"),
+    ("http://169.254.169.254/latest/meta-data/", "169.254.169.254 is a cloud's metadata address"),
+    ("http://2852039166/", "2852039166 is 169.254.169.254, a cloud's metadata address"),
+    ("http://168.63.129.16/", "a cloud's metadata address"),
+    ("http://100.100.100.200/", "a cloud's metadata address"),
+    ("http://[fd00:ec2::254]/", "a cloud's metadata address"),
+    ("http://192.0.0.192/", "a protocol's own address"),
+    ("http://224.0.0.1/", "a multicast address"),
+    ("http://239.255.255.250:1900/", "a multicast address"),
+    ("http://[ff02::1]/", "a multicast address"),
+    ("http://255.255.255.255/", "the broadcast address"),
+    ("http://240.0.0.1/", "a reserved address"),
+    ("http://198.18.0.1/", "an address for benchmarks"),
+    ("http://192.0.2.1/", "an address for documentation"),
+    ("http://[2001:db8::1]/", "an address for documentation"),
+    ("http://[4000::1]/", "no public address"),
+    ("http://localhost/", "localhost is"),
+    ("http://LOCALHOST/", "a loopback address"),
+    ("http://metadata.example/", "metadata.example is 169.254.169.254, a cloud's metadata address"),
+    ("http://half.example/", "half.example is 10.0.0.7, a private address"),
+    ("http://１２７.０.０.１/", "Invalid IDNA hostname"),
+    ("https://127.0.0.1/", "127.0.0.1 is a loopback address"),
+    ("ftp://example.org/", "only http:// and https:// go out, not ftp"),
+    ("file:///etc/passwd", "only http:// and https:// go out, not file"),
+    ("gopher://127.0.0.1:6379/_FLUSHALL", "only http:// and https:// go out, not gopher"),
+    ("//example.org/", "only http:// and https:// go out, not without a scheme"),
+    ("http:///nowhere", "names no host"),
+    ("http://user:hunter2@example.org/", "carries a user name or password"),
+    ("http://example.org@127.0.0.1/", "carries a user name or password"),
+    ("http://exa mple.org/", "names no host that there may be"),
+    ("http://[::1/", "is no URL: Invalid port"),
+]
+NAMES = {"metadata.example": ["169.254.169.254"], "half.example": ["93.184.215.14", "10.0.0.7"]}
+
+
+@pytest.fixture(autouse=True)
+def a_resolver_that_lies(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Names of `.example` mean what the test says; addresses in every spelling mean what they mean to the system."""
+    known, real = dict(NAMES), socket.getaddrinfo
+
+    def resolve(host: Any, port: Any, *args: Any, **options: Any) -> Any:
+        if host in known:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in known[host]]
+        return real(host, port, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    return known
+
+
+@pytest.mark.parametrize(("url", "said"), TRICKS, ids=[url for url, _ in TRICKS])
+def test_nothing_goes_where_it_must_not(url: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*args: Any, **options: Any) -> Any:
+        raise AssertionError(f"a connection was begun: {args}")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+
+    with pytest.raises(outgoing.OutgoingRefused) as refusal:
+        outgoing.send("GET", url, seconds=5)
+
+    assert said in str(refusal.value)
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "93.184.215.14", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8"])
+def test_public_addresses_are_open(address: str) -> None:
+    assert outgoing.forbidden(ip_address(address), ()) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "network", "is_open"),
+    [
+        ("10.1.2.3", "10.1.0.0/16", True),
+        ("10.2.2.3", "10.1.0.0/16", False),
+        ("::ffff:10.1.2.3", "10.1.0.0/16", True),
+        ("fd00::1", "fd00::/8", True),
+        ("fe80::1%eth0", "fe80::/10", True),
+        ("169.254.169.254", "169.254.169.254/32", True),
+    ],
+)
+def test_a_network_that_is_named_is_open(address: str, network: str, is_open: bool) -> None:
+    assert (outgoing.forbidden(ip_address(address), [ip_network(network)]) is None) is is_open
+
+
+# ---- real requests to a real server ------------------------------------------------------------------------
+
+
+ROUTES: dict[str, Callable[[Request], None]] = {
+    "/ok": lambda request: request.reply(200, b"fine", Content_Type="text/plain"),
+    "/gzip": lambda request: request.reply(200, gzip.compress(b"0" * 10**6), Content_Encoding="gzip"),
+    "/to-metadata": lambda request: request.reply(302, Location="http://169.254.169.254/latest/"),
+    "/to-file": lambda request: request.reply(302, Location="file:///etc/passwd"),
+    "/to-name": lambda request: request.reply(302, Location="http://metadata.example/"),
+    "/to-ok": lambda request: request.reply(302, Location="/ok"),
+    "/to-other": lambda request: request.reply(307, Location=f"http://127.0.0.2:{request.server.port}/ok"),
+    "/loop": lambda request: request.reply(302, Location="/loop"),
+    "/drip": Request.drip,
+    "/drip-headers": Request.drip_headers,
+    "/pour": Request.pour,
+    "/hang-up": Request.hang_up,
+}
+
+
+@pytest.fixture
+def server(settings: Any) -> Iterator[Receiver]:
+    """A server on loopback, which is opened."""
+    settings.JOBSITE_ALLOWED_NETWORKS = LOOPBACK
+    with receiving(lambda request: ROUTES[request.path](request)) as started:
+        yield started
+
+
+def test_an_answer_comes_with_its_head_and_body(server: Receiver) -> None:
+    answer = outgoing.send("POST", server.url("/ok"), seconds=5, headers={"X-One": "1"}, body=b"hello")
+
+    assert (answer.status, answer.body, answer.is_cut) == (200, b"fine", False)
+    assert answer.headers["content-type"] == "text/plain"
+    [seen] = server.seen
+    assert (seen.command, seen.headers["x-one"], seen.headers["content-length"]) == ("POST", "1", "5")
+    assert seen.headers["user-agent"].startswith("jobsite/")
+
+
+def test_the_name_is_sent_and_the_judged_address_is_connected_to(
+    server: Receiver, a_resolver_that_lies: dict[str, list[str]]
+) -> None:
+    a_resolver_that_lies["inside.example"] = ["127.0.0.3"]
+
+    assert outgoing.send("GET", server.url("/ok", "inside.example"), seconds=5).status == 200
+
+    assert server.seen[0].headers["host"] == f"inside.example:{server.port}"
+
+
+def test_a_name_that_changes_its_meaning_is_asked_once(server: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    meanings = iter([["127.0.0.1"], ["10.0.0.1"]])
+
+    def resolve(host: str, port: int, *args: Any, **options: Any) -> Any:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in next(meanings)]
+
+    monkeypatch.setattr(
+        outgoing.socket,
+        "getaddrinfo",
+        lambda host, *args, **options: (
+            resolve(host, *args, **options) if host == "turning.example" else REAL(host, *args, **options)
+        ),
+    )
+
+    assert outgoing.send("GET", server.url("/ok", "turning.example"), seconds=5).status == 200
+    with pytest.raises(outgoing.OutgoingRefused, match=r"turning\.example is 10\.0\.0\.1, a private address"):
+        outgoing.send("GET", server.url("/ok", "turning.example"), seconds=5)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/to-metadata", "169.254.169.254 is a cloud's metadata address"),
+        ("/to-name", "metadata.example is 169.254.169.254, a cloud's metadata address"),
+        ("/to-file", "only http:// and https:// go out, not file"),
+        ("/loop", "more than 5 redirects"),
+    ],
+)
+def test_a_redirect_is_judged_like_any_request(server: Receiver, path: str, said: str) -> None:
+    with pytest.raises(outgoing.OutgoingRefused, match=said):
+        outgoing.send("GET", server.url(path), seconds=5)
+
+
+def test_a_redirect_is_followed_and_loses_what_was_meant_for_another(server: Receiver) -> None:
+    headers = {"Authorization": "Bearer hunter2", "X-One": "1"}
+
+    same = outgoing.send("GET", server.url("/to-ok"), seconds=5, headers=headers)
+    other = outgoing.send("GET", server.url("/to-other"), seconds=5, headers=headers)
+
+    assert (same.status, same.url) == (200, server.url("/ok"))
+    assert (other.status, other.url) == (200, server.url("/ok", "127.0.0.2"))
+    assert [one.headers["authorization"] for one in server.seen] == ["Bearer hunter2"] * 3 + [None]
+
+
+def test_redirects_are_left_alone_where_nobody_wants_them(server: Receiver) -> None:
+    assert outgoing.send("GET", server.url("/to-metadata"), seconds=5, max_redirects=0).status == 302
+
+
+@pytest.mark.parametrize("path", ["/drip", "/drip-headers"])
+def test_time_is_bounded_as_a_whole(server: Receiver, path: str) -> None:
+    began = time.monotonic()
+
+    with pytest.raises(outgoing.OutgoingTimeout, match=r"no answer within 0\.5 s"):
+        outgoing.send("GET", server.url(path), seconds=0.5)
+
+    assert 0.4 < time.monotonic() - began < 3
+
+
+def test_a_resolver_that_hangs_costs_no_more_than_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    awake = threading.Event()
+    monkeypatch.setattr(outgoing.socket, "getaddrinfo", lambda *args, **options: [awake.wait(30)][:0])
+
+    with pytest.raises(outgoing.OutgoingTimeout):
+        outgoing.send("GET", "http://slow.example/", seconds=0.3)
+
+    awake.set()
+
+
+def test_what_is_read_is_bounded(server: Receiver) -> None:
+    answer = outgoing.send("GET", server.url("/pour"), seconds=10, max_bytes=100_000)
+
+    assert (len(answer.body), answer.is_cut) == (100_000, True)
+
+
+def test_nothing_is_unpacked(server: Receiver) -> None:
+    answer = outgoing.send("GET", server.url("/gzip"), seconds=5)
+
+    assert gzip.decompress(answer.body) == b"0" * 10**6
+    assert server.seen[0].headers["accept-encoding"] == "identity"
+
+
+def test_no_proxy_of_the_environment_is_asked(server: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    assert outgoing.send("GET", server.url("/ok"), seconds=5).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/hang-up", outgoing.OutgoingError), ("/ok\r\nX: y", outgoing.OutgoingRefused)]
+)
+def test_what_goes_wrong_is_said(server: Receiver, path: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind) as error:
+        outgoing.send("GET", server.url(path), seconds=5)
+
+    assert type(error.value) is kind
+
+
+@pytest.mark.parametrize("headers", [{"X-One": "a\r\nX-Two: b"}, {"X One": "1"}, {"X-One": "ä\ud800"}])
+def test_headers_that_are_none_are_refused(server: Receiver, headers: dict[str, str]) -> None:
+    with pytest.raises(outgoing.OutgoingRefused):
+        outgoing.send("GET", server.url("/ok"), seconds=5, headers=headers)
+    assert not server.seen
+
+
+def test_a_closed_port_and_a_name_that_nobody_knows_are_worth_another_try(settings: Any) -> None:
+    settings.JOBSITE_ALLOWED_NETWORKS = LOOPBACK
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = free.getsockname()[1]
+
+    for target in (f"http://127.0.0.1:{closed}/", "http://nobody.invalid/"):
+        with pytest.raises(outgoing.OutgoingError) as error:
+            outgoing.send("GET", target, seconds=5)
+        assert type(error.value) is outgoing.OutgoingError
+        assert target in str(error.value)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_no_answer(server: Receiver, tmp_path: Any, settings: Any) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*self_signed(tmp_path))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+
+    with pytest.raises(outgoing.OutgoingError, match=r"(?i)certificate.verify.failed"):
+        outgoing.send("GET", f"https://127.0.0.1:{server.port}/ok", seconds=5)
+
+
+def self_signed(folder: Any) -> tuple[str, str]:
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "certificate").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+    )
+    return str(folder / "certificate"), str(folder / "key")
