@@ -8,6 +8,9 @@ from programs import storable
 from programs.durations import DurationError, parse_duration
 from programs.parameters import ParametersError, check_schema, did_you_mean
 
+_SIZE = re.compile(r"(\d{1,15})(KiB|MiB|GiB)")
+_MAX_SIZE = 2**50
+_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 _MAX_INTEGER = 2**31 - 1
 
@@ -144,6 +147,15 @@ def some_time(value: object) -> float:
     if not seconds:
         raise _expected("a duration above zero", value)
     return seconds
+
+
+def size(value: object) -> int:
+    """Bytes, from a text such as "64MiB"; a mebibyte at least."""
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    count = int(found[1]) * _UNITS[found[2]] if found else 0
+    if not _UNITS["MiB"] <= count <= _MAX_SIZE:
+        raise _expected('a size of 1MiB or more, such as "64MiB" or "2GiB"', value)
+    return count
 
 
 def list_of(item: Reader, *, least: int = 0) -> Reader:

@@ -273,7 +273,12 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             default_timeout=30.0,
             maximum_timeout=3_600.0,
             required={"argv": values.list_of(values.any_text, least=1)},
-            optional={"env": values.table_of(_environment_name, values.any_text), "cwd": values.text},
+            optional={
+                "env": values.table_of(_environment_name, values.any_text),
+                "cwd": values.text,
+                "memory": values.size,
+                "cpu_time": values.some_time,
+            },
         ),
         "http": Kind(
             default_timeout=300.0,

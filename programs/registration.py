@@ -67,8 +67,6 @@ def _check_python(principal: Principal, action: ActionDefinition, at: str) -> No
             f"({', '.join(settings.JOBSITE_ACTIONS)}; JOBSITE_ACTIONS)",
             code="platform_only",
         )
-    if ":" not in target:
-        raise Invalid(f"{at}: a target is module:function, not {target!r}")
     try:
         python.find_function(target)
     except UnknownAction as error:

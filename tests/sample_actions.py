@@ -1,5 +1,6 @@
 """Actions that the tests run."""
 
+import asyncio
 import json
 import logging
 import os
@@ -265,3 +266,12 @@ def steps_then_wait(context: Context, path: str, names: list[str], go: str) -> d
     results = in_steps(context, path, names)
     wait_for(context, go)
     return results
+
+
+async def at_leisure(context: Context, seconds: float = 0.0, fails: bool = False) -> dict[str, Any]:
+    """As coroutines are written."""
+    context.progress(1, 2, "awaiting")
+    await asyncio.sleep(seconds)
+    if fails:
+        raise TransientError("not today")
+    return {"step": context.step("inside", int, "7"), "number": context.job_number}

@@ -1,19 +1,21 @@
 """The kind `command`: a program of this machine, without a shell, in its own process group.
 
 Its output becomes the job's log line by line. At the time limit or a cancel it gets SIGTERM, two seconds, and
-then its whole group is killed.
+then its whole group is killed. Its memory and its time of the processor may be limited, each process of it by itself.
 """
 
+import math
 import os
+import resource
 import selectors
 import signal
 import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from jobsite.processes import dying_with_parent
 from programs import workers
@@ -44,13 +46,13 @@ def run_command(context: "Context", step: Step) -> object:
     environment |= {name: render(value, context) for name, value in step.configuration.get("env", {}).items()}
     deadline = min(context.deadline, time.monotonic() + step.timeout)
     with _directory(step.configuration.get("cwd")) as directory:
-        process = _start(argv, environment, directory)
+        process = _start(argv, environment, directory, _limits(step.configuration))
         try:
             tail = _Output(context, process).follow(deadline)
         finally:
             _kill_group(process)
     if process.returncode:
-        raise CommandFailed(_described(argv, process.returncode, tail))
+        raise CommandFailed(_described(argv, process.returncode, tail, step.configuration))
     return {"exit_code": process.returncode}
 
 
@@ -63,7 +65,35 @@ def _directory(configured: str | None) -> Iterator[str]:
         yield made
 
 
-def _start(argv: list[str], environment: Mapping[str, str], directory: str) -> subprocess.Popen[bytes]:
+Limits = list[tuple[int, tuple[int, int]]]
+"""What setrlimit takes: which limit, and its soft and hard value."""
+
+
+def _limits(configuration: Mapping[str, Any]) -> Limits:
+    limits = []
+    if memory := configuration.get("memory"):
+        limits.append((resource.RLIMIT_AS, (memory, memory)))
+    if seconds := configuration.get("cpu_time"):
+        # SIGXCPU, and SIGKILL a second later for those who do not mind it.
+        limits.append((resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds) + 1)))
+    return limits
+
+
+def _prepared(limits: Limits) -> Callable[[], None]:
+    """What the child does before it becomes the command."""
+    # A worker that is killed takes its command with it; it cannot do so itself any more.
+    tie = dying_with_parent(signal.SIGKILL)
+
+    def prepare() -> None:
+        if tie:
+            tie()
+        for limit, values in limits:
+            resource.setrlimit(limit, values)
+
+    return prepare
+
+
+def _start(argv: list[str], environment: Mapping[str, str], directory: str, limits: Limits) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             argv,
@@ -73,10 +103,9 @@ def _start(argv: list[str], environment: Mapping[str, str], directory: str) -> s
             env=dict(environment),
             cwd=directory,
             start_new_session=True,
-            # A worker that is killed takes its command with it; it cannot do so itself any more.
-            preexec_fn=dying_with_parent(signal.SIGKILL),
+            preexec_fn=_prepared(limits),
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise PermanentError(f"cannot start {argv[0]!r}: {error}") from error
 
 
@@ -90,8 +119,10 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
             stream.close()
 
 
-def _described(argv: list[str], status: int, tail: "deque[str]") -> str:
+def _described(argv: list[str], status: int, tail: "deque[str]", configuration: Mapping[str, Any]) -> str:
     ended = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    if status == -signal.SIGXCPU and "cpu_time" in configuration:
+        ended += f", its {configuration['cpu_time']:g} s of the processor being used up"
     last = f": {tail[-1]}" if tail else ""
     return f"{argv[0]} {ended}{last}"
 

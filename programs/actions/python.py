@@ -1,11 +1,22 @@
-"""The kind `python`: a function of this installation, called in the pool process with its arguments by name."""
+"""The kind `python`: a function of this installation, called in the pool process with its arguments by name.
 
+A plain function and an `async def` get the context first. An existing Celery task, named as Celery names it, gets the
+parameters alone and runs unchanged: its body runs here, `self.retry()` and `autoretry_for` become a retry of the job.
+"""
+
+import asyncio
 import importlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from functools import cache
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-from programs.actions.base import Step, UnknownAction
+from celery import Task, current_app
+from celery._state import _task_stack
+from celery.exceptions import Ignore, Reject, Retry
+
+from programs.actions.base import PermanentError, Step, TransientError, UnknownAction
 
 if TYPE_CHECKING:
     from programs.context import Context
@@ -13,8 +24,10 @@ if TYPE_CHECKING:
 
 @cache
 def find_function(target: str) -> Callable[..., Any]:
-    """The function that `module:function` names; UnknownAction when it cannot be imported here."""
-    module_name, _, name = target.partition(":")
+    """The function that `module:function` names, or the Celery task of a name; UnknownAction where it is not here."""
+    module_name, colon, name = target.partition(":")
+    if not colon:
+        return _find_task(target)  # type: ignore[no-any-return]
     try:
         function = getattr(importlib.import_module(module_name), name)
     except Exception as error:  # a module may raise anything while it is imported
@@ -24,16 +37,65 @@ def find_function(target: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
+def _find_task(name: str) -> Task:
+    try:
+        current_app.loader.import_default_modules()  # where no worker has done so
+    except Exception as error:
+        raise UnknownAction(f"{name}: {type(error).__name__}: {error}") from error
+    task = current_app.tasks.get(name)
+    if task is None:
+        raise UnknownAction(f"{name}: there is no Celery task of this name")
+    return task
+
+
 def is_allowed(target: str, modules: tuple[str, ...]) -> bool:
     """Whether JOBSITE_ACTIONS lets tenants use a target: its module, or a package named as `billing.*`."""
-    module = target.partition(":")[0]
+    module = target.partition(":")[0] if ":" in target else target.rpartition(".")[0]
     return any(
         module == allowed or (allowed.endswith(".*") and (module + ".").startswith(allowed[:-1])) for allowed in modules
     )
 
 
 def run_python(context: "Context", step: Step) -> object:
-    """Call the function with the context and the job's parameters by name."""
+    """Call the function with the context and the job's parameters by name; a Celery task with the parameters."""
     function = find_function(step.configuration["target"])
     with context.alarm(step.timeout):
-        return function(context, **context.parameters)
+        if isinstance(function, Task):
+            return _run_task(context, function, context.parameters)
+        result = function(context, **context.parameters)
+        return asyncio.run(_awaited(result)) if isawaitable(result) else result
+
+
+async def _awaited(result: Awaitable[object]) -> object:
+    return await result
+
+
+def _run_task(context: "Context", task: Task, parameters: Mapping[str, Any]) -> object:
+    # As Task.__call__ does it, but with a request that knows which try this is and, being eager, publishes no retry.
+    _task_stack.push(task)
+    task.push_request(
+        id=str(context.lock_token),
+        args=(),
+        kwargs=dict(parameters),
+        retries=context.attempt - 1,
+        called_directly=False,
+        is_eager=True,
+    )
+    try:
+        return task.run(**parameters)
+    except Retry as retry:
+        raise TransientError(str(retry.exc or retry), retry_after=_seconds_until(retry.when)) from retry
+    except Ignore:
+        return None
+    except Reject as rejection:
+        raise PermanentError(f"the task was rejected: {rejection.reason}") from rejection
+    finally:
+        task.pop_request()
+        _task_stack.pop()
+
+
+def _seconds_until(when: object) -> float | None:
+    """What a retry's countdown (seconds) or eta (a moment) means from now on."""
+    if isinstance(when, datetime):
+        return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    return float(when) if isinstance(when, (int, float)) else None

@@ -259,7 +259,7 @@ def test_a_superuser_and_the_command_line_do(operator, tenant):
         ({"kind": "python", "target": "no.such.module:run"}, "No module named"),
         ({"kind": "python", "target": "tests.sample_actions:missing"}, "missing"),
         ({"kind": "python", "target": "tests.sample_actions:time"}, "is not a function"),
-        ({"kind": "python", "target": "tests.sample_actions.succeed"}, "a target is module:function"),
+        ({"kind": "python", "target": "tests.sample_actions.succeed"}, "there is no Celery task of this name"),
         ({"kind": "command", "argv": ["echo", "{{ parameters.x"]}, "{{ parameters.x"),
         ({"kind": "command", "argv": ["echo"], "env": {"A": "{% if %}"}}, "{% if %}"),
     ],

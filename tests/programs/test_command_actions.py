@@ -1,0 +1,93 @@
+"""Commands: what they get, what they may use, what they say."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from programs.definitions import DefinitionError
+from programs.models import JobLogEntry
+from programs.submission import submit_as
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def run(define, operator, run_job):
+    """Run a command once."""
+
+    def run(*argv, parameters=None, timeout="30s", **keys):
+        action = {"kind": "command", "argv": list(argv), **keys}
+        define(action=[action], timeout=timeout)
+        return run_job(submit_as(operator, "sample", parameters or {}).number)
+
+    return run
+
+
+def said(job):
+    entries = JobLogEntry.objects.filter(job_number=job.number).order_by("sequence")
+    return list(entries.values_list("stream", "message"))
+
+
+def test_a_command_gets_the_variables_that_are_named_and_no_other_of_the_worker(run, monkeypatch):
+    monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
+
+    job = run(sys.executable, "-c", "import os, json; print(json.dumps(dict(os.environ)))", env={"YEAR": "2026"})
+
+    [(_, line)] = said(job)
+    seen = json.loads(line)
+    assert (seen["YEAR"], seen["PATH"]) == ("2026", os.environ["PATH"])
+    assert set(seen) <= {"YEAR", "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"}
+
+
+def test_a_command_runs_where_it_is_told_to_or_in_a_folder_of_its_own(run, tmp_path):
+    assert said(run("pwd", cwd=str(tmp_path))) == [("stdout", str(tmp_path))]
+
+    [(_, folder)] = said(run("pwd"))
+    assert "jobsite-command-" in folder
+    assert not Path(folder).exists()
+
+
+def test_memory_is_limited(run):
+    eat = ("-c", "print(len(bytearray(400 * 2**20)))")
+
+    assert run(sys.executable, *eat, memory="2GiB").status == "COMPLETED"
+    job = run(sys.executable, *eat, memory="200MiB")
+
+    assert (job.status, job.failure_kind) == ("FAILED", "PERMANENT")
+    assert job.error["message"] == f"{sys.executable} ended with status 1: MemoryError"
+
+
+def test_the_time_of_the_processor_is_limited(run):
+    began = time.monotonic()
+
+    job = run("sh", "-c", "echo begun; while :; do :; done", cpu_time="1s")
+
+    assert job.error["message"] == "sh was ended by SIGXCPU, its 1 s of the processor being used up: begun"
+    assert time.monotonic() - began < 15
+    assert said(job) == [("stdout", "begun")]
+
+
+@pytest.mark.parametrize("memory", ["64", 64, "64MB", "1KiB", "-1MiB", "9999999999GiB"])
+def test_a_size_that_is_none_is_refused(define, memory):
+    with pytest.raises(DefinitionError, match='memory: expected a size of 1MiB or more, such as "64MiB" or "2GiB"'):
+        define(action=[{"kind": "command", "argv": ["true"], "memory": memory}])
+
+
+def test_a_line_that_is_too_long_is_cut_with_a_mark(run):
+    [(_, line), last] = said(run(sys.executable, "-c", "print('x' * 100_000); print('after')"))
+
+    assert line.startswith("x" * 8_000)
+    assert line.endswith(" bytes cut)")
+    assert len(line) <= 8 * 1024
+    assert last == ("stdout", "after")
+
+
+def test_a_hundred_thousand_lines_are_all_there_in_order(run):
+    job = run("seq", "1", "100000")
+
+    assert job.status == "COMPLETED"
+    assert [message for _, message in said(job)] == [str(number) for number in range(1, 100_001)]
