@@ -78,6 +78,8 @@ _PUBLIC_IPV6 = ip_network("2000::/3")
 class OutgoingError(Exception):
     """A request came to no answer; it may be tried again."""
 
+    says_all = True
+
 
 class OutgoingTimeout(OutgoingError):
     """No whole answer came in time."""
@@ -225,7 +227,8 @@ class _Backend(httpcore2.SyncBackend):
         for address in addresses:
             if kind := forbidden(address, self._allowed):
                 is_name = str(address) != host.strip("[]")
-                raise OutgoingRefused(f"{host} is {address}, {kind}" if is_name else f"{host} is {kind}") from None
+                what = f"{host} is {address}, {kind}" if is_name else f"{host} is {kind}"
+                raise OutgoingRefused(f"{what}, where nothing is sent unless JOBSITE_ALLOWED_NETWORKS names it")
         trouble: httpcore2.ConnectError | None = None
         for address in addresses:
             try:

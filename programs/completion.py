@@ -100,7 +100,11 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
         spread=random.uniform(-1, 1),
         retry_after=_seconds(getattr(error, "retry_after", None)),
     )
-    trace = storable.text("".join(traceback.format_exception(error)), limit=MAX_TRACEBACK, mask=mask)
+    # Where no code of a user's has failed, the message says all, and our own frames would hide it.
+    said_all = getattr(error, "says_all", False)
+    trace = (
+        "" if said_all else storable.text("".join(traceback.format_exception(error)), limit=MAX_TRACEBACK, mask=mask)
+    )
     if isinstance(decision, retries.RetryAfter):
         return Ending(
             Status.PENDING,

@@ -38,6 +38,8 @@ INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 class CommandFailed(PermanentError):
     """The command ended with another exit status than 0."""
 
+    says_all = True
+
 
 def run_command(context: "Context", step: Step) -> object:
     """Run the command to its end; its exit status is the result, and another than 0 is a permanent failure."""

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 SUCCESS = ((200, 299),)
 MAX_BODY = 32 * 1024
 MAX_TEXT = 8 * 1024  # where the body does not fit into a result as it is: each character may take six as JSON
-SAID = 300
+SAID = 200
 MAX_HEADERS = 100
 MAX_HEADER = 1024
 
 
 class WrongStatus(Exception):
     """Another status than expected. 408, 425, 429 and 5xx are tried again, no sooner than `retry_after` seconds."""
+
+    says_all = True
 
     def __init__(self, message: str, *, code: int, retry_after: float | None) -> None:
         super().__init__(message)
@@ -34,6 +36,8 @@ class WrongStatus(Exception):
 
 class HeartbeatFailed(PermanentError):
     """Something answered, and not as it should."""
+
+    says_all = True
 
 
 def run_http(context: "Context", step: Step) -> object:

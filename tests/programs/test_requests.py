@@ -11,7 +11,7 @@ from standardwebhooks import Webhook
 from jobsite.errors import Forbidden, Invalid
 from programs import registration, rotation, secrets
 from programs.definitions import DefinitionError, from_mapping
-from programs.models import Action, AuditEntry, Job, JobLogEntry, Program
+from programs.models import Action, AuditEntry, Job, JobAttempt, JobLogEntry, Program
 from programs.submission import submit_as
 from tests.receiver import receiving
 
@@ -215,9 +215,11 @@ def test_an_address_that_is_forbidden_fails_for_good_and_says_why(run, receiver,
     assert (job.status, job.failure_kind) == ("FAILED", "PERMANENT")
     assert job.error == {
         "type": "OutgoingRefused",
-        "message": "169.254.169.254 is a cloud's metadata address",
+        "message": "169.254.169.254 is a cloud's metadata address, where nothing is sent unless "
+        "JOBSITE_ALLOWED_NETWORKS names it",
         "step": "http 1",
     }
+    assert JobAttempt.objects.get(job=job).traceback == ""
 
 
 def test_a_server_that_is_away_is_tried_again(run, receiver):

@@ -29,6 +29,7 @@ COLUMNS = {
 }
 POLL_SECONDS = 0.3
 STEPS = 100
+RESULT_LENGTH = 200
 SEVERITY_STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
 
@@ -164,7 +165,10 @@ def _print_steps(steps: list[dict[str, Any]]) -> None:
 
 
 def _short(result: object) -> str | None:
-    return None if result is None else f"{json.dumps(result, ensure_ascii=False):.200}"
+    if result is None:
+        return None
+    text = json.dumps(result, ensure_ascii=False)
+    return text if len(text) <= RESULT_LENGTH else f"{text[:RESULT_LENGTH]} …"
 
 
 def _headline(item: dict[str, Any]) -> Text:
