@@ -14,7 +14,7 @@ from django.db import connection
 from jobsite.tenants.models import ApiKey, Membership, Tenant
 from programs import audit, bulk, principals
 from programs.lifecycle import MOVES, TERMINAL, Status
-from programs.models import Action, AuditEntry, Job, JobAttempt, JobLogEntry, Lane, Program, Worker
+from programs.models import Action, AuditEntry, Job, JobAttempt, JobLogEntry, JobStep, Lane, Program, Worker
 from programs.retries import RetryPolicy
 from programs.transitions import cancel
 from tests.programs.conftest import FAILURE, SUCCESS, WAITING, new_worker, queue_row, refused_by
@@ -364,6 +364,47 @@ def test_an_attempt_ends_in_a_known_way(jobs):
 
     with refused_by("attempt_result_known"):
         attempt_of(number, fence=2, result="LUCKY")
+
+
+def step_of(job, **fields):
+    known = {"action": "fetch", "status": "RUNNING", "tries": 1, "fence": 1, "started_at": datetime.now(UTC)}
+    return JobStep.objects.create(job=job, **{"tenant_id": job.tenant_id, **known, **fields})
+
+
+def test_a_step_is_there_once(jobs):
+    job = jobs.row(jobs.pending())
+    step_of(job, name="a")
+    step_of(job, name="b")
+
+    with refused_by("step_once_per_job"):
+        step_of(job, name="a")
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"status": "LUCKY", "ended_at": datetime.now(UTC)}, "step_status_known"),
+        ({"status": "COMPLETED"}, "step_ended_at_unless_running"),
+        ({"ended_at": datetime.now(UTC)}, "step_ended_at_unless_running"),
+    ],
+)
+def test_a_step_has_ended_or_runs(jobs, fields, rule):
+    with refused_by(rule):
+        step_of(jobs.row(jobs.pending()), **fields)
+
+
+def test_a_step_goes_with_its_job(jobs):
+    job = jobs.row(jobs.ended(SUCCESS))
+    step_of(job)
+
+    jobs.cursor.execute("DELETE FROM jobsite_job WHERE number = %s", [job.number])
+
+    assert not JobStep.objects.exists()
+
+
+def test_a_step_is_of_its_jobs_tenant(jobs, other_tenant):
+    with refused_by("step_job_of_same_tenant"):
+        step_of(jobs.row(jobs.pending()), tenant_id=other_tenant.pk)
 
 
 # ---- references stay in their tenant ---------------------------------------------------------------------
