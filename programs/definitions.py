@@ -164,8 +164,6 @@ def _check_overlap(program: ProgramDefinition) -> None:
 def _action(value: object) -> ActionDefinition:
     table = values.table(value)
     name = table.get("kind")
-    if name in _KINDS_LATER:
-        raise values.WrongError(f'kind: "{name}" is not supported by this version, only {values.listed(KINDS)}')
     kind = KINDS[values.inside("kind", values.one_of(KINDS), name)]
     readers = {**_ACTION_KEYS, **kind.required, **kind.optional}
     given = values.members(table, readers, required=["kind", *kind.required])
@@ -280,6 +278,18 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "cpu_time": values.some_time,
             },
         ),
+        "container": Kind(
+            default_timeout=30.0,
+            maximum_timeout=3_600.0,
+            required={"image": values.text},
+            optional={
+                "command": values.list_of(values.any_text, least=1),
+                "env": values.table_of(_environment_name, values.any_text),
+                "memory": values.size,
+                "cpus": values.number(0.01, 1_024),
+                "network": values.text,
+            },
+        ),
         "http": Kind(
             default_timeout=300.0,
             maximum_timeout=86_400.0,
@@ -305,4 +315,3 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         ),
     }
 )
-_KINDS_LATER = ("container",)

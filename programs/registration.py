@@ -53,8 +53,8 @@ def _check(principal: Principal, definition: ProgramDefinition) -> None:
         at = f"{where}: action {number}"
         if action.kind == "python":
             _check_python(principal, action, at)
-        elif action.kind == "command":
-            _check_command(principal, action, at)
+        elif action.kind in ("command", "container"):
+            _check_platforms_own(principal, action, at)
         else:
             _check_request(action, at)
 
@@ -73,10 +73,10 @@ def _check_python(principal: Principal, action: ActionDefinition, at: str) -> No
         raise Invalid(f"{at}: {error}") from error
 
 
-def _check_command(principal: Principal, action: ActionDefinition, at: str) -> None:
+def _check_platforms_own(principal: Principal, action: ActionDefinition, at: str) -> None:
     if not principal.is_platform:
-        raise Forbidden(f"{at}: only the platform's operator defines commands", code="platform_only")
-    _check_templates([action.configuration["argv"], action.configuration.get("env", {})], at)
+        raise Forbidden(f"{at}: only the platform's operator defines {action.kind}s", code="platform_only")
+    _check_templates([action.configuration.get(key) for key in ("argv", "image", "command", "env")], at)
 
 
 def _check_request(action: ActionDefinition, at: str) -> None:

@@ -2,6 +2,7 @@
 
 from programs.actions.base import PermanentError, Runner, Step, TransientError, UnknownAction
 from programs.actions.command import run_command
+from programs.actions.container import run_container
 from programs.actions.http import run_heartbeat, run_http
 from programs.actions.python import run_python
 from programs.actions.webhook import run_webhook
@@ -9,6 +10,7 @@ from programs.actions.webhook import run_webhook
 RUNNERS: dict[str, Runner] = {
     "python": run_python,
     "command": run_command,
+    "container": run_container,
     "http": run_http,
     "heartbeat": run_heartbeat,
     "webhook": run_webhook,

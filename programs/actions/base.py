@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,6 +47,19 @@ class Step:
         what = {key: value for key, value in self.configuration.items() if key != "secret"}
         content = json.dumps([self.kind, what], sort_keys=True, ensure_ascii=True)
         return UUID(bytes=hashlib.sha256(content.encode()).digest()[:16])
+
+
+def stop_wanted(context: "Context", deadline: float) -> BaseException | None:
+    """What ends a run that must not go on, JobTimeout, JobCanceled or LockLost; for what runs outside this process."""
+    from programs.context import JobCanceled, JobTimeout, LockLost
+
+    if time.monotonic() > deadline:
+        return JobTimeout()
+    try:
+        context.checkpoint()
+    except (JobCanceled, JobTimeout, LockLost) as stop:
+        return stop
+    return None
 
 
 class Runner(Protocol):

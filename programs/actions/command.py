@@ -18,11 +18,9 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from jobsite.processes import dying_with_parent
-from programs import workers
-from programs.actions.base import PermanentError, Step
+from programs.actions.base import PermanentError, Step, stop_wanted
+from programs.actions.output import Output
 from programs.actions.templates import render
-from programs.job_log import LINE_BYTES
-from programs.masking import MASK, Mask
 
 if TYPE_CHECKING:
     from programs.context import Context
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 2.0
 POLL_SECONDS = 0.2
 CHUNK = 64 * 1024
-KEPT_LINES = 5
 # Nothing of the worker's environment (database URL, keys) reaches a command but this.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
@@ -50,7 +47,7 @@ def run_command(context: "Context", step: Step) -> object:
     with _directory(step.configuration.get("cwd")) as directory:
         process = _start(argv, environment, directory, _limits(step.configuration))
         try:
-            tail = _Output(context, process).follow(deadline)
+            tail = _Running(context, process).follow(deadline)
         finally:
             _kill_group(process)
     if process.returncode:
@@ -129,17 +126,17 @@ def _described(argv: list[str], status: int, tail: "deque[str]", configuration: 
     return f"{argv[0]} {ended}{last}"
 
 
-class _Output:
+class _Running:
     """Follows a running command: its output into the log, the requests to stop to its group."""
 
     def __init__(self, context: "Context", process: subprocess.Popen[bytes]) -> None:
         self._context, self._process = context, process
-        self._tail: deque[str] = deque(maxlen=KEPT_LINES)
+        self._output = Output(context)
         self._selector = selectors.DefaultSelector()
         for name, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
             if stream is not None:
                 os.set_blocking(stream.fileno(), False)
-                self._selector.register(stream, selectors.EVENT_READ, (name, _Lines(context.mask)))
+                self._selector.register(stream, selectors.EVENT_READ, name)
         self._context.stop_hooks.append(self._kill)
 
     def follow(self, deadline: float) -> "deque[str]":
@@ -149,28 +146,22 @@ class _Output:
             if stop is not None:
                 self._stop()
                 raise stop
-            return self._tail
+            return self._output.tail
         finally:
             self._context.stop_hooks.remove(self._kill)
             self._selector.close()
 
     def _until_end(self, deadline: float) -> BaseException | None:
-        from programs.context import JobCanceled, JobTimeout, LockLost
-
         while self._selector.get_map():
             self._read(POLL_SECONDS)
-            if time.monotonic() > deadline:
-                return JobTimeout()
-            try:
-                self._context.checkpoint()
-            except (JobCanceled, JobTimeout, LockLost) as stop:
+            if stop := stop_wanted(self._context, deadline):
                 return stop
             if self._process.poll() is not None:
                 # It has ended; what it left behind may hold its pipes open for ever.
                 self._drain(time.monotonic() + POLL_SECONDS)
                 break
         self._process.wait()
-        self._end_lines()
+        self._output.end()
         return None
 
     def _stop(self) -> None:
@@ -181,7 +172,7 @@ class _Output:
             self._read(0.05)
         self._kill()
         self._drain(time.monotonic() + POLL_SECONDS)
-        self._end_lines()
+        self._output.end()
 
     def _kill(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
@@ -197,70 +188,11 @@ class _Output:
         events = self._selector.select(timeout)
         for key, _ in events:
             stream: IO[bytes] = key.fileobj  # type: ignore[assignment]
-            name, lines = key.data
             try:
                 chunk = os.read(stream.fileno(), CHUNK)
             except BlockingIOError:
                 continue
             if not chunk:
                 self._selector.unregister(stream)
-            for line in lines.add(chunk):
-                self._log(name, line)
-        if self._context.log.wants_flush:
-            with workers.connection().cursor() as cursor:
-                self._context.log.flush(cursor)
+            self._output.add(key.data, chunk)
         return bool(events)
-
-    def _end_lines(self) -> None:
-        for key in list(self._selector.get_map().values()):
-            name, lines = key.data
-            for line in lines.rest():
-                self._log(name, line)
-
-    def _log(self, stream: str, line: str) -> None:
-        self._tail.append(line)
-        self._context.log.write("INFO" if stream == "stdout" else "WARNING", line, stream=stream)
-
-
-class _Lines:
-    """Bytes to lines, holding no more of a line than the log would keep; what `mask` hides is hidden in them."""
-
-    def __init__(self, mask: Mask | None = None) -> None:
-        self._mask = mask
-        # A secret that begins where the log still reads must be known by its end.
-        self._room = LINE_BYTES + (mask.longest if mask else 0)
-        self._kept = bytearray()
-        self._cut = 0
-
-    def add(self, chunk: bytes) -> Iterator[str]:
-        """The lines that are complete with this chunk; an empty chunk ends the stream."""
-        if not chunk:
-            yield from self.rest()
-            return
-        *ended, rest = chunk.split(b"\n")
-        for part in ended:
-            self._keep(part)
-            yield self._take()
-        self._keep(rest)
-
-    def rest(self) -> Iterator[str]:
-        """The last line, if it had no end."""
-        if self._kept or self._cut:
-            yield self._take()
-
-    def _keep(self, part: bytes) -> None:
-        room = self._room - len(self._kept)
-        self._kept += part[:room]
-        self._cut += max(0, len(part) - room)
-
-    def _take(self) -> str:
-        text = self._kept.removesuffix(b"\r").decode(errors="replace")
-        if self._mask:
-            text = self._mask.text(text)
-            if self._cut:  # perhaps in the middle of a secret, which is not known by its beginning
-                hidden, mark, rest = text.rpartition(MASK)
-                text = hidden + mark + rest[: -self._mask.longest]
-        if self._cut:
-            text = f"{text[: LINE_BYTES - 40]} … ({self._cut} bytes cut)"
-        self._kept, self._cut = bytearray(), 0
-        return text

@@ -62,7 +62,7 @@ env = { LANG = "C", EMPTY = "" }
 cwd = "reports"
 """
 
-KINDS_SAID = "python, command, http, heartbeat, webhook"
+KINDS_SAID = "python, command, container, http, heartbeat, webhook"
 
 
 def program(**keys: object) -> ProgramDefinition:
@@ -404,13 +404,6 @@ def test_an_action_is_checked_by_its_kind(action, message):
 @pytest.mark.parametrize("target", [TARGET, "module:function", "billing.tasks.send_invoices"])
 def test_good_python_targets(target):
     assert program(action=[python(target=target)]).actions[0].configuration == {"target": target}
-
-
-@pytest.mark.parametrize("kind", ["container"])
-def test_kinds_of_a_later_version_are_refused_as_such(kind):
-    assert error_of(action=[{"kind": kind, "url": "https://example.com"}]) == (
-        f'action: item 1: kind: "{kind}" is not supported by this version, only {KINDS_SAID}'
-    )
 
 
 @pytest.mark.parametrize("key", ["notification_group", "callback", "on_child_failure", "cancel_children_on_failure"])

@@ -1,0 +1,317 @@
+"""The kind `container`: an image run by Docker or Podman, through the socket that DOCKER_HOST names.
+
+Its output becomes the job's log while it runs. At the time limit or a cancel it gets its stop signal, two seconds, and
+is killed. It is labelled with its job and fence: whoever runs the job next removes what a lost worker left behind, and
+so does every run of a container with those of jobs that run no more.
+"""
+
+import fcntl
+import hashlib
+import os
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.db import connections
+
+from jobsite.logs import get_logger
+from programs import workers
+from programs.actions.base import PermanentError, Step, TransientError, UnknownAction, stop_wanted
+from programs.actions.output import Output
+from programs.actions.templates import render
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+    from programs.context import Context
+
+log = get_logger(__name__)
+
+GRACE_SECONDS = 2
+POLL_SECONDS = 0.2
+ENGINE_SECONDS = 30
+KILL_SECONDS = 5
+LABEL = "jobsite"
+RUNNING = "SELECT number, fence FROM jobsite_job WHERE number = ANY(%s) AND status = %s"
+
+Chunk = tuple[str, bytes] | BaseException | None
+"""Some output of a stream, what broke the connection, or None at the end."""
+
+
+class ContainerFailed(PermanentError):
+    """The container ended with another status than 0."""
+
+    says_all = True
+
+
+class NoEngine(TransientError):
+    """No container engine answers, or it could not do what was asked of it."""
+
+    says_all = True
+
+
+def run_container(context: "Context", step: Step) -> object:
+    """Run the image to its end; its exit status is the result, and another than 0 is a permanent failure."""
+    deadline = min(context.deadline, time.monotonic() + step.timeout)
+    image = render(step.configuration["image"], context)
+    with _engine() as client:
+        _remove_leftovers(client, context)
+        _provide(client, image, context, deadline)
+        container = _create(client, image, context, step)
+        identity = str(container.id)
+        try:
+            with _killed_with_us(context, identity):
+                return _Run(context, container, image).to_the_end(deadline)
+        finally:
+            _remove(client, identity)
+
+
+def _remove(client: "DockerClient", identity: str) -> None:
+    from docker.errors import APIError, NotFound
+
+    try:
+        client.api.remove_container(identity, force=True, v=True)
+    except NotFound:
+        pass
+    except APIError as error:  # the next run finds it
+        log.warning("container_not_removed", container=identity[:12], error=str(error))
+
+
+@contextmanager
+def _engine(seconds: int = ENGINE_SECONDS) -> Iterator["DockerClient"]:
+    try:
+        import docker
+        from docker.errors import APIError, DockerException
+        from requests.exceptions import RequestException
+    except ImportError as error:
+        raise UnknownAction("of kind container (the extra `containers` is not installed)") from error
+    try:
+        client = docker.from_env(timeout=seconds)
+    except DockerException as error:
+        raise NoEngine(f"no container engine answers at {_host()}: {error}") from error
+    try:
+        yield client
+    except APIError as error:
+        said = str(error.explanation or error)
+        if error.is_client_error():
+            raise PermanentError(f"the container engine refuses: {said:.500}") from error
+        raise NoEngine(f"the container engine failed: {said:.500}") from error
+    except RequestException as error:
+        raise NoEngine(f"the container engine at {_host()} does not answer: {error}") from error
+    finally:
+        client.close()
+
+
+def _host() -> str:
+    return os.environ.get("DOCKER_HOST") or "the default socket (DOCKER_HOST is not set)"
+
+
+def installation() -> str:
+    """Whose containers are ours where several installations share an engine: a digest of where our database is."""
+    database = connections["default"].settings_dict
+    where = [str(database[part]) for part in ("HOST", "PORT", "NAME")]
+    return hashlib.sha256("\0".join(where).encode()).hexdigest()[:16]
+
+
+def _labels(context: "Context") -> dict[str, str]:
+    return {
+        LABEL: installation(),
+        f"{LABEL}.job": str(context.job_number),
+        f"{LABEL}.fence": str(context.fence),
+    }
+
+
+def _remove_leftovers(client: "DockerClient", context: "Context") -> None:
+    """Remove the containers of earlier runs of this job, and of any job of ours that does not run any more.
+
+    Raises LockLost where a later run of this job has one already.
+    """
+    from programs.context import LockLost
+
+    # Nothing of a container but its labels: a look at each might find it gone.
+    found: dict[tuple[int, int], list[str]] = {}
+    for one in client.api.containers(all=True, filters={"label": f"{LABEL}={installation()}"}):
+        labels = one.get("Labels") or {}
+        with suppress(KeyError, ValueError):
+            key = int(labels[f"{LABEL}.job"]), int(labels[f"{LABEL}.fence"])
+            found.setdefault(key, []).append(one["Id"])
+    if any(number == context.job_number and fence > context.fence for number, fence in found):
+        raise LockLost
+    for number, fence in found.keys() - _running({number for number, _ in found}):
+        for identity in found[number, fence]:
+            log.warning("container_left_behind", job=number, fence=fence, container=identity[:12])
+            _remove(client, identity)
+
+
+def _running(numbers: Collection[int]) -> set[tuple[int, int]]:
+    with workers.connection().cursor() as cursor:
+        cursor.execute(RUNNING, [list(numbers), "RUNNING"])
+        return set(cursor.fetchall())
+
+
+def _provide(client: "DockerClient", image: str, context: "Context", deadline: float) -> None:
+    """See to it that the image is there; of all processes of this machine one pulls it."""
+    from docker.errors import ImageNotFound, NotFound
+
+    def is_there() -> bool:
+        try:
+            client.images.get(image)
+        except ImageNotFound:
+            return False
+        return True
+
+    if is_there():
+        return
+    with _alone(f"pull {image}", context, deadline):
+        if is_there():
+            return
+        context.log.info("pulling %s", image)
+        try:
+            for _ in client.api.pull(*_repository(image), stream=True, decode=True):
+                if stop := stop_wanted(context, deadline):
+                    raise stop
+        except NotFound as error:
+            raise PermanentError(f"there is no image {image}: {error.explanation}") from error
+        if not is_there():
+            raise PermanentError(f"there is no image {image}")
+
+
+def _repository(image: str) -> tuple[str, str | None]:
+    """The repository, and its tag where the image names one; without one the engine would pull them all."""
+    if "@" in image:
+        return image, None
+    repository, colon, tag = image.rpartition(":")
+    return (repository, tag) if colon and "/" not in tag else (image, "latest")
+
+
+@contextmanager
+def _alone(what: str, context: "Context", deadline: float) -> Iterator[None]:
+    """Keep the other processes of this machine out, and wait for one that is in."""
+    name = f"jobsite-{os.getuid()}-{hashlib.sha256(what.encode()).hexdigest()[:16]}.lock"
+    with Path(tempfile.gettempdir(), name).open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if stop := stop_wanted(context, deadline):
+                    raise stop from None
+                time.sleep(POLL_SECONDS)
+        yield
+
+
+def _create(client: "DockerClient", image: str, context: "Context", step: Step) -> "Container":
+    configuration = step.configuration
+    memory = configuration.get("memory")
+    cpus = configuration.get("cpus")
+    return client.containers.create(
+        image,
+        [render(part, context) for part in configuration["command"]] if "command" in configuration else None,
+        environment={name: render(value, context) for name, value in configuration.get("env", {}).items()},
+        labels=_labels(context),
+        network_mode=configuration.get("network", "none"),
+        mem_limit=memory,
+        memswap_limit=memory,
+        nano_cpus=round(cpus * 10**9) if cpus else None,
+        security_opt=["no-new-privileges"],
+    )
+
+
+@contextmanager
+def _killed_with_us(context: "Context", identity: str) -> Iterator[None]:
+    """Have the watcher remove the container before it kills this process."""
+
+    def kill() -> None:
+        # From the watcher's thread: by a connection of its own. What it leaves is found by the next run.
+        with suppress(Exception), _engine(KILL_SECONDS) as client:
+            client.api.remove_container(identity, force=True, v=True)
+
+    context.stop_hooks.append(kill)
+    try:
+        yield
+    finally:
+        context.stop_hooks.remove(kill)
+
+
+class _Run:
+    """One container from its start to its end."""
+
+    def __init__(self, context: "Context", container: "Container", image: str) -> None:
+        self._context, self._container, self._image = context, container, image
+        self._output = Output(context)
+        self._chunks: queue.Queue[Chunk] = queue.Queue(maxsize=1_000)
+        self._is_over = threading.Event()
+
+    def to_the_end(self, deadline: float) -> object:
+        """Its result; raises ContainerFailed, and JobTimeout, JobCanceled or LockLost after stopping it."""
+        stream = self._container.attach(stdout=True, stderr=True, stream=True, logs=True, demux=True)
+        self._container.start()
+        threading.Thread(target=self._read, args=(stream,), daemon=True, name="jobsite-container").start()
+        try:
+            stop = self._follow(deadline)
+            if stop is not None:
+                self._container.stop(timeout=GRACE_SECONDS)
+                self._drain(time.monotonic() + 1.0)
+                raise stop
+            status = int(self._container.wait(timeout=ENGINE_SECONDS)["StatusCode"])
+        finally:
+            self._output.end()
+            self._is_over.set()
+        if status:
+            raise ContainerFailed(self._described(status))
+        return {"exit_code": status}
+
+    def _read(self, stream: Iterator[tuple[bytes | None, bytes | None]]) -> None:
+        try:
+            for parts in stream:
+                for name, part in zip(("stdout", "stderr"), parts, strict=True):
+                    if part:
+                        self._put((name, part))
+        except Exception as error:
+            self._put(error)
+        else:
+            self._put(None)
+
+    def _put(self, chunk: Chunk) -> None:
+        while not self._is_over.is_set():
+            try:
+                self._chunks.put(chunk, timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+            return
+
+    def _follow(self, deadline: float) -> BaseException | None:
+        """Log what it says until it ends, or has to."""
+        while not self._take(POLL_SECONDS):
+            if stop := stop_wanted(self._context, deadline):
+                return stop
+        return None
+
+    def _take(self, timeout: float) -> bool:
+        """Log some output, if there is any within `timeout`; whether that was the end."""
+        try:
+            chunk = self._chunks.get(timeout=timeout)
+        except queue.Empty:
+            return False
+        if isinstance(chunk, tuple):
+            self._output.add(*chunk)
+            return False
+        if chunk is not None:
+            self._context.log.warning("the output of the container is lost from here on: %s", chunk)
+        return True
+
+    def _drain(self, until: float) -> None:
+        while time.monotonic() < until and not self._take(max(0.0, until - time.monotonic())):
+            pass
+
+    def _described(self, status: int) -> str:
+        self._container.reload()
+        used_up = ", its memory being used up" if self._container.attrs["State"].get("OOMKilled") else ""
+        said = "".join(f"\n{line}" for line in self._output.tail)
+        return f"{self._image} ended with status {status}{used_up}" + (f":{said}" if said else "")

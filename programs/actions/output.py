@@ -1,0 +1,85 @@
+"""What a command or container writes, line by line into the job's log."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from programs import workers
+from programs.job_log import LINE_BYTES
+from programs.masking import MASK, Mask
+
+if TYPE_CHECKING:
+    from programs.context import Context
+
+KEPT_LINES = 5
+
+
+class Output:
+    """The two streams of something that runs; `tail` are its last lines."""
+
+    def __init__(self, context: "Context") -> None:
+        self.tail: deque[str] = deque(maxlen=KEPT_LINES)
+        self._context = context
+        self._streams = {name: Lines(context.mask) for name in ("stdout", "stderr")}
+
+    def add(self, stream: str, chunk: bytes) -> None:
+        """Log what is complete with this chunk; an empty chunk ends the stream."""
+        for line in self._streams[stream].add(chunk):
+            self._log(stream, line)
+        if self._context.log.wants_flush:
+            with workers.connection().cursor() as cursor:
+                self._context.log.flush(cursor)
+
+    def end(self) -> None:
+        """Log the last lines that had no end."""
+        for name, lines in self._streams.items():
+            for line in lines.rest():
+                self._log(name, line)
+
+    def _log(self, stream: str, line: str) -> None:
+        self.tail.append(line)
+        self._context.log.write("INFO" if stream == "stdout" else "WARNING", line, stream=stream)
+
+
+class Lines:
+    """Bytes to lines, holding no more of a line than the log would keep; what `mask` hides is hidden in them."""
+
+    def __init__(self, mask: Mask | None = None) -> None:
+        self._mask = mask
+        # A secret that begins where the log still reads must be known by its end.
+        self._room = LINE_BYTES + (mask.longest if mask else 0)
+        self._kept = bytearray()
+        self._cut = 0
+
+    def add(self, chunk: bytes) -> Iterator[str]:
+        """The lines that are complete with this chunk; an empty chunk ends the stream."""
+        if not chunk:
+            yield from self.rest()
+            return
+        *ended, rest = chunk.split(b"\n")
+        for part in ended:
+            self._keep(part)
+            yield self._take()
+        self._keep(rest)
+
+    def rest(self) -> Iterator[str]:
+        """The last line, if it had no end."""
+        if self._kept or self._cut:
+            yield self._take()
+
+    def _keep(self, part: bytes) -> None:
+        room = self._room - len(self._kept)
+        self._kept += part[:room]
+        self._cut += max(0, len(part) - room)
+
+    def _take(self) -> str:
+        text = self._kept.removesuffix(b"\r").decode(errors="replace")
+        if self._mask:
+            text = self._mask.text(text)
+            if self._cut:  # perhaps in the middle of a secret, which is not known by its beginning
+                hidden, mark, rest = text.rpartition(MASK)
+                text = hidden + mark + rest[: -self._mask.longest]
+        if self._cut:
+            text = f"{text[: LINE_BYTES - 40]} … ({self._cut} bytes cut)"
+        self._kept, self._cut = bytearray(), 0
+        return text

@@ -1,0 +1,226 @@
+"""Containers, on a real engine: what they get, how they end, what becomes of those that a worker left behind."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from docker.models.containers import Container
+
+from jobsite.errors import Forbidden
+from programs import registration
+from programs.actions import container
+from programs.definitions import DefinitionError, from_mapping
+from programs.models import JobLogEntry
+from programs.submission import submit_as
+from programs.transitions import cancel
+from tests import engine
+from tests.flows.processes import until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[str]:
+    if reason := engine.missing():
+        pytest.skip(reason)
+    with engine.running() as host:
+        yield host
+
+
+@pytest.fixture
+def containers(host, monkeypatch):
+    """All containers that there are now; those of the test are gone in the end."""
+    monkeypatch.setenv("DOCKER_HOST", host)
+    with engine.client(host) as client:
+        yield lambda: client.containers.list(all=True, ignore_removed=True)
+        for one in client.containers.list(all=True):
+            one.remove(force=True)
+
+
+@pytest.fixture
+def submitted(define, operator):
+    """The number of a job whose action is a container with this script."""
+
+    def submit(script, *, parameters=None, timeout="20s", image=engine.IMAGE, **keys):
+        action = {"kind": "container", "image": image, "command": ["sh", "-c", script], **keys}
+        define(action=[action], timeout=timeout)
+        return submit_as(operator, "sample", parameters or {}).number
+
+    return submit
+
+
+@pytest.fixture
+def run(submitted, run_job, containers):
+    def run(script, **keys):
+        return run_job(submitted(script, **keys))
+
+    return run
+
+
+def said(job):
+    entries = JobLogEntry.objects.filter(job_number=job.number).order_by("sequence")
+    return list(entries.values_list("stream", "severity", "message"))
+
+
+def test_a_container_runs_its_command_and_what_it_says_is_the_jobs_log(run, containers):
+    job = run("echo one; echo two >&2; printf three")
+
+    assert (job.status, job.result) == ("COMPLETED", {"exit_code": 0}), job.error
+    assert sorted(said(job)) == [("stderr", "WARNING", "two"), ("stdout", "INFO", "one"), ("stdout", "INFO", "three")]
+    assert containers() == []
+
+
+def test_its_command_and_environment_are_filled_in_and_it_gets_nothing_else(run, monkeypatch):
+    monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
+
+    job = run("env; echo {{ parameters.year }}", env={"YEAR": "{{ parameters.year }}"}, parameters={"year": "20 26"})
+
+    lines = [line for _, _, line in said(job)]
+    assert {"YEAR=20 26", "20 26"} <= set(lines)
+    assert not [line for line in lines if "hunter2" in line or "DATABASE" in line]
+
+
+def test_another_status_fails_with_the_last_lines(run, containers):
+    job = run("seq 1 9; exit 3")
+
+    assert (job.status, job.failure_kind) == ("FAILED", "PERMANENT")
+    assert job.error["message"] == f"{engine.IMAGE} ended with status 3:\n5\n6\n7\n8\n9"
+    assert containers() == []
+
+
+def test_a_container_has_no_network_of_its_own_accord(run):
+    job = run("cat /proc/net/dev")
+
+    devices = [line.split(":")[0].strip() for _, _, line in said(job) if ":" in line]
+    assert set(devices) <= {"lo", "tunl0", "sit0", "ip6tnl0", "gre0"}
+
+
+def test_its_memory_and_processors_are_limited(run, submitted, run_job, containers):
+    number = submitted("cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max || true", memory="64MiB", cpus=0.5)
+
+    job = run_job(number)
+
+    # As far as this machine lets a container see its own limits; that the engine was given them is sure.
+    assert job.status == "COMPLETED"
+    seen = [line for _, _, line in said(job) if line[0].isdigit()]
+    assert set(seen) <= {"67108864", "50000 100000"}
+
+
+def test_one_that_ignores_its_stop_signal_is_killed_two_seconds_after_its_time(run, containers):
+    began = time.monotonic()
+
+    job = run("trap '' TERM; echo before; while :; do sleep 1; done", timeout="1s")
+
+    assert (job.status, job.failure_kind) == ("FAILED", "TIMEOUT")
+    assert 2.5 < time.monotonic() - began < 10
+    assert said(job) == [("stdout", "INFO", "before")]
+    assert containers() == []
+
+
+def test_what_it_says_is_logged_while_it_runs_and_a_cancel_stops_it(
+    submitted, run_job, containers, jobs, tenant, django_db_blocker
+):
+    number = submitted("echo begun; while :; do sleep 1; done")
+    seen = []
+
+    def cancel_it():
+        from django.db import connection
+
+        until(lambda: seen.append(said(jobs.row(number))) or seen[-1], "it says something", seconds=20)
+        with connection.cursor() as cursor:
+            cancel.cancel(cursor, number=number, tenant_id=tenant.pk, by="alice", reason="")
+        connection.close()
+
+    thread = threading.Thread(target=cancel_it)
+    thread.start()
+    job = run_job(number)
+    thread.join(10)
+
+    assert job.status == "CANCELED"
+    assert seen[-1] == [("stdout", "INFO", "begun")]
+    assert containers() == []
+
+
+def left_behind(host, number, fence, installation=None) -> Container:
+    labels = {
+        "jobsite": installation or container.installation(),
+        "jobsite.job": str(number),
+        "jobsite.fence": str(fence),
+    }
+    with engine.client(host) as client:
+        return client.containers.run(engine.IMAGE, ["sleep", "600"], detach=True, labels=labels, network_mode="none")
+
+
+def test_what_a_lost_worker_left_of_the_job_is_removed_before_it_runs_again(submitted, run_job, containers, host, jobs):
+    number = submitted("echo again")
+    left_behind(host, number, 0)
+
+    assert run_job(number).status == "COMPLETED"
+
+    assert containers() == []
+
+
+def test_what_is_left_of_jobs_that_run_no_more_goes_too_and_nothing_else(run, containers, host, jobs):
+    ended, running = jobs.ended(), jobs.running()
+    left_behind(host, ended, 1)
+    left_behind(host, running.number, running.fence - 1)
+    healthy = left_behind(host, running.number, running.fence)
+    foreign = left_behind(host, ended, 1, installation="somebody else's")
+
+    assert run("true").status == "COMPLETED"
+
+    assert {one.id for one in containers()} == {healthy.id, foreign.id}
+
+
+def test_who_was_overtaken_starts_nothing(submitted, run_job, containers, host, jobs):
+    number = submitted("echo never")
+    newer = left_behind(host, number, 7)
+
+    job = run_job(number)
+
+    assert job.status == "RUNNING"  # whoever has it now ends it
+    assert [one.id for one in containers()] == [newer.id]
+    assert said(job) == []
+
+
+def test_an_image_that_is_nowhere_is_named(run):
+    job = run("true", image="localhost/nobody:9")
+
+    assert job.status in ("FAILED", "PENDING")
+    assert "localhost/nobody:9" in job.error["message"]
+
+
+def test_an_engine_that_is_away_is_tried_again(submitted, run_job, monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody")
+
+    job = run_job(submitted("true"))
+
+    assert (job.status, job.error["type"]) == ("PENDING", "NoEngine")
+    assert f"unix://{tmp_path}/nobody" in job.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("image", "parts"),
+    [
+        ("busybox", ("busybox", "latest")),
+        ("busybox:1.36", ("busybox", "1.36")),
+        ("localhost:5000/tools/busybox", ("localhost:5000/tools/busybox", "latest")),
+        ("localhost:5000/busybox:2", ("localhost:5000/busybox", "2")),
+        ("busybox@sha256:abc", ("busybox@sha256:abc", None)),
+    ],
+)
+def test_one_tag_of_an_image_is_pulled_not_all(image, parts):
+    assert container._repository(image) == parts
+
+
+def test_only_the_platform_defines_containers(alices_hand, define):
+    program = from_mapping(
+        {"code": "mine", "action": [{"kind": "container", "image": "busybox"}]}, where="t", queues=["default"]
+    )
+    with pytest.raises(Forbidden, match="only the platform's operator defines containers"):
+        registration.load(alices_hand, [program])
+
+    assert define(action=[{"kind": "container", "image": "busybox"}]).timeout_seconds == 30
+    with pytest.raises(DefinitionError, match="timeout: expected at most 1h"):
+        define(action=[{"kind": "container", "image": "busybox"}], timeout="2h")
