@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -24,9 +25,14 @@ from django.conf import settings
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-MAX_REDIRECTS = 5
+MAX_REDIRECTS = 3
 MAX_BYTES = 64 * 1024
+MAX_URL = 8 * 1024
 CHUNK = 16 * 1024
+CONNECT_SECONDS = 10.0  # for one of several addresses
+WEB_PORTS = (80, 443)
+FIRST_FREE_PORT = 1024
+OWN_HEADERS = {"user-agent": f"jobsite/{version('jobsite')}", "accept": "*/*", "accept-encoding": "identity"}
 
 # The special registries of IANA, and what clouds put at public addresses. What is not listed of IPv4 is public; of IPv6
 # only what is listed at the end.
@@ -72,6 +78,9 @@ _FORBIDDEN: tuple[tuple[Network, str], ...] = tuple(
     )
 )
 _HOST = re.compile(rb"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
+_ADDRESS = re.compile(r"(?:\w+\.)*(?:\d+|0[xX][0-9A-Fa-f]+)|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")  # in whatever spelling
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)?")
 _PUBLIC_IPV6 = ip_network("2000::/3")
 
 
@@ -117,22 +126,26 @@ def forbidden(address: Address, allowed: Iterable[Network]) -> str | None:
 
 def check_url(url: str) -> httpx2.URL:
     """The URL; raises OutgoingRefused for one that is none, is not of http or https, has no host, or has a password."""
+    if len(url) > MAX_URL:
+        raise OutgoingRefused(f"a URL has at most {MAX_URL:,} characters, not {len(url):,}")
     try:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, ValueError) as error:
-        raise OutgoingRefused(f"{url!r:.200} is no URL: {error}") from error
+        raise OutgoingRefused(f"{url!r} is no URL: {error}") from error
     _check(parsed)
     return parsed
 
 
 def _check(url: httpx2.URL) -> None:
-    shown = f"{url.copy_with(username=None, password=None)!s:.200}" if url.userinfo else f"{url!s:.200}"
+    shown = str(url.copy_with(username=None, password=None)) if url.userinfo else str(url)
     if url.scheme not in ("http", "https"):
         raise OutgoingRefused(f"{shown}: only http:// and https:// go out, not {url.scheme or 'without a scheme'}")
     if not _HOST.fullmatch(url.raw_host):
         raise OutgoingRefused(f"{shown} names no host that there may be")
     if url.userinfo:
         raise OutgoingRefused(f"{shown} carries a user name or password; send an Authorization header instead")
+    if url.port is not None and url.port not in WEB_PORTS and url.port < FIRST_FREE_PORT:
+        raise OutgoingRefused(f"{shown}: port {url.port} belongs to another service; use 80, 443 or 1024 and above")
 
 
 def send(
@@ -147,39 +160,88 @@ def send(
 ) -> Answer:
     """Send a request and read its answer within so many seconds, redirects and all.
 
-    Of the body `max_bytes` are read, and the connection is closed. A redirect to another origin loses Authorization.
+    Of a body `max_bytes` are read, and nothing of one that is not the last; it is not unpacked. A GET or HEAD follows
+    any redirect, another method those that keep it (307, 308) within its origin; what is not followed is the answer.
+    Another origin gets none of the headers.
 
-    Raises OutgoingRefused where it must not be made or makes no sense (address, scheme, headers, too many redirects),
-    OutgoingTimeout when the time is up, OutgoingError where no answer came.
+    Raises OutgoingRefused where it must not be made or makes no sense (address, scheme, port, headers, from https to
+    http, too many redirects), OutgoingTimeout when the time is up, OutgoingError where no answer came.
     """
     target = check_url(url)
     began = time.monotonic()
-    deadline = began + seconds
-    sent = {"User-Agent": f"jobsite/{version('jobsite')}", "Accept-Encoding": "identity", **(headers or {})}
+    sent = _checked(headers or {})
+    with _errors(url, seconds, began + seconds), _client(began + seconds) as client:
+        for _ in range(max_redirects + 1):
+            request = client.build_request(method, target, headers=OWN_HEADERS | sent, content=body or None)
+            response = client.send(request, stream=True)
+            try:
+                onward = _onward(response, method) if max_redirects else None
+                if onward is None:
+                    content, is_cut = _read(response, max_bytes)
+                    taken = time.monotonic() - began
+                    return Answer(response.status_code, dict(response.headers), content, is_cut, str(target), taken)
+            finally:
+                response.close()
+            if _origin(onward) != _origin(target):
+                sent = {}
+            target = onward
+    raise OutgoingRefused(f"{url}: more than {max_redirects} redirects")
+
+
+def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers by names in lower case, of two of one name the last. What is wrong is said without the value."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise OutgoingRefused(f"{name!r} is no name of a header")
+        if not _HEADER_VALUE.fullmatch(value):
+            raise OutgoingRefused(f"header {name}: its value has characters, or spaces at an end, that none may have")
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _onward(response: httpx2.Response, method: str) -> httpx2.URL | None:
+    """Where a redirect leads that is to be followed; None for any other answer."""
+    location = response.headers.get("location")
+    if location is None or response.status_code not in (301, 302, 303, 307, 308):
+        return None
     try:
-        with (
-            httpx2.Client(
-                transport=_Transport(deadline, settings.JOBSITE_ALLOWED_NETWORKS),
-                timeout=None,  # the transport's, since what remains is for the whole
-                follow_redirects=max_redirects > 0,
-                max_redirects=max_redirects,
-                trust_env=False,
-            ) as client,
-            client.stream(method, target, headers=sent, content=body or None) as response,
-        ):
-            content, is_cut = _read(response, max_bytes)
-            taken = time.monotonic() - began
-            return Answer(response.status_code, dict(response.headers), content, is_cut, str(response.url), taken)
+        onward = response.url.join(location)
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise OutgoingRefused(f"{response.url} redirects to what is no URL") from error
+    if method not in ("GET", "HEAD") and (
+        response.status_code not in (307, 308) or _origin(onward) != _origin(response.url)
+    ):
+        return None
+    if response.url.scheme == "https" and onward.scheme == "http":
+        raise OutgoingRefused(f"{response.url} redirects from https to http")
+    _check(onward)
+    return onward
+
+
+def _origin(url: httpx2.URL) -> tuple[str, bytes, int]:
+    return url.scheme, url.raw_host, url.port or {"http": 80, "https": 443}[url.scheme]
+
+
+@contextmanager
+def _errors(url: str, seconds: float, deadline: float) -> Iterator[None]:
+    """What goes wrong as one of our own errors; what a library says of headers is not repeated."""
+    try:
+        yield
     except OutgoingError:
         raise
-    except httpx2.TooManyRedirects as error:
-        raise OutgoingRefused(f"{url:.200}: more than {max_redirects} redirects") from error
-    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, ValueError) as error:
-        raise OutgoingRefused(f"{url:.200}: {error}") from error
+    except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, ValueError) as error:
+        raise OutgoingRefused(f"{url}: the request cannot be sent as it is ({type(error).__name__})") from error
     except httpx2.TimeoutException as error:
-        raise OutgoingTimeout(f"{url:.200}: no answer within {seconds:g} s") from error
+        if time.monotonic() < deadline:  # the other side's system gave up before us
+            raise OutgoingError(f"{url}: {str(error) or 'timed out'}") from error
+        raise OutgoingTimeout(f"{url}: no answer within {seconds:g} s") from error
     except httpx2.HTTPError as error:
-        raise OutgoingError(f"{url:.200}: {str(error) or type(error).__name__}") from error
+        raise OutgoingError(f"{url}: {str(error) or type(error).__name__}") from error
+
+
+def _client(deadline: float) -> httpx2.Client:
+    transport = _Transport(deadline, settings.JOBSITE_ALLOWED_NETWORKS)
+    # No time limits but the transport's: what remains is for the whole.
+    return httpx2.Client(transport=transport, timeout=None, follow_redirects=False, trust_env=False)
 
 
 def _read(response: httpx2.Response, max_bytes: int) -> tuple[bytes, bool]:
@@ -226,20 +288,29 @@ class _Backend(httpcore2.SyncBackend):
         addresses = list(dict.fromkeys(_resolved(host, port, _left(self._deadline))))
         for address in addresses:
             if kind := forbidden(address, self._allowed):
-                is_name = str(address) != host.strip("[]")
-                what = f"{host} is {address}, {kind}" if is_name else f"{host} is {kind}"
+                what = _described(host, address, kind)
                 raise OutgoingRefused(f"{what}, where nothing is sent unless JOBSITE_ALLOWED_NETWORKS names it")
-        trouble: httpcore2.ConnectError | None = None
-        for address in addresses:
+        trouble: Exception | None = None
+        for place, address in enumerate(addresses):
+            # One that does not answer leaves time for the others.
+            share = min(_left(self._deadline) / (len(addresses) - place), CONNECT_SECONDS)
             try:
-                stream = super().connect_tcp(str(address), port, _left(self._deadline), local_address, socket_options)
+                stream = super().connect_tcp(str(address), port, share, local_address, socket_options)
                 return _Stream(stream, self._deadline)
-            except httpcore2.ConnectError as error:
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 trouble = error
         raise trouble or httpcore2.ConnectError(f"{host} has no address")
 
     def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Any = None) -> Any:
         raise OutgoingRefused(f"{path} is a socket of this machine")
+
+
+def _described(host: str, address: Address, kind: str) -> str:
+    """What a host is; not the address of a name, which is nobody's business outside."""
+    spelling = host.strip("[]")
+    if spelling == str(address):
+        return f"{host} is {kind}"
+    return f"{host} is {address}, {kind}" if _ADDRESS.fullmatch(spelling) else f"{host} leads to {kind}"
 
 
 class _Stream(httpcore2.NetworkStream):
@@ -252,7 +323,10 @@ class _Stream(httpcore2.NetworkStream):
         return self._stream.read(max_bytes, _left(self._deadline, httpcore2.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(self._deadline, httpcore2.WriteTimeout))
+        # Piece by piece: the stream below allows its time for each of its own.
+        view = memoryview(buffer)
+        for place in range(0, len(view), CHUNK):
+            self._stream.write(bytes(view[place : place + CHUNK]), _left(self._deadline, httpcore2.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()

@@ -16,7 +16,8 @@ class Request(BaseHTTPRequestHandler):
     body: bytes = b""
 
     def do_GET(self) -> None:
-        self.body = self.rfile.read(int(self.headers["content-length"] or 0))
+        if self.path != "/swallow":
+            self.body = self.rfile.read(int(self.headers["content-length"] or 0))
         self.server.seen.append(self)
         self.server.answer(self)
 
@@ -45,9 +46,17 @@ class Request(BaseHTTPRequestHandler):
         self.wfile.write(b"HTTP/1.1 200 OK\r\n")
         self._write_for_ever(b"X: y\r\n", pause=0.05)
 
-    def pour(self) -> None:
+    def swallow_slowly(self) -> None:
+        """A little of the body now and then."""
+        self.close_connection = True
+        while self.rfile.read(65_536):
+            time.sleep(0.2)
+
+    def pour(self, status: int = 200, **headers: str) -> None:
         """More than anybody reads."""
-        self.send_response(200)
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(10**9))
         self.end_headers()
         self._write_for_ever(b"x" * 65_536, pause=0.0)
