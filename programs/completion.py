@@ -84,7 +84,7 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
     if isinstance(error, JobTimeout):
         described = {
             "type": "Timeout",
-            "message": f"still running after {program.timeout:g} s",
+            "message": f"still running after {_limit(program, context):g} s",
             "step": step or None,
         }
         result, kind, transient = AttemptResult.TIMEOUT, FailureKind.TIMEOUT, program.retry_on_timeout
@@ -123,6 +123,11 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
         traceback=trace,
         progress=progress,
     )
+
+
+def _limit(program: RunnableProgram, context: Context | None) -> float:
+    """What was exceeded: the action's own limit, where that came first."""
+    return min(program.timeout, context.limit) if context and context.limit else program.timeout
 
 
 def _seconds(wanted: object) -> float | None:

@@ -101,9 +101,11 @@ class Context:
         self.stop_hooks: list[Callable[[], None]] = []
         self.steps: dict[str, object] = {}
         self._steps = Steps(job)
-        self._action = ""
+        self._step: Step | None = None
+        self._thread = threading.get_ident()
         self._failed_step: tuple[BaseException, str] | None = None
         self._alarm_at = deadline
+        self.limit = 0.0
         self._principal = principal
         self._is_canceled = False
         self._is_lost = False
@@ -154,9 +156,11 @@ class Context:
         next run. Each step of a run has a name of its own, of 1 to 100 characters.
 
         Raises ValueError for a wrong name or one that was used in this run, NotStorable (the job fails for good) for
-        a result that is no JSON or holds a secret, RuntimeError within a transaction, which might undo what the step
-        did but not that it was done; and what progress() raises.
+        a result that is no JSON or holds a secret, RuntimeError on another thread than the action's, or within a
+        transaction, which might undo what the step did but not that it was done; and what progress() raises.
         """
+        if threading.get_ident() != self._thread or self._step is None:
+            raise RuntimeError("a step is begun on the thread that runs the action, while it runs")
         if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME or not storable.is_storable(name):
             raise ValueError(f"a step's name is text of 1 to {MAX_STEP_NAME} characters, not {name!r:.120}")
         if connection.in_atomic_block:
@@ -164,8 +168,11 @@ class Context:
                 f'step "{name}" is called within a transaction, which might undo what the step did but not that it was '
                 "done; begin the transaction inside the step"
             )
+        if self.mask is not None and self.mask.text(name) != name:
+            raise ValueError("a step's name holds a secret of the parameters")
         self.checkpoint()
-        return self._once(Key(self._action, name), lambda: self._without_secrets(function(*args, **kwargs)))
+        key = Key(self._step.name, self._step.digest, name)
+        return self._once(key, lambda: self._without_secrets(function(*args, **kwargs)))
 
     def snooze(self, seconds: float) -> None:
         """Stop here and run the action again, from its beginning, in `seconds`; the run is not counted."""
@@ -186,11 +193,11 @@ class Context:
 
     def act(self, step: Step, run: Callable[["Context", Step], object], *, is_stored: bool) -> object:
         """Run an action; where it is stored, a later run takes its result from there."""
-        self._action = self.log.step = step.name
+        self._step, self.log.step, self.limit = step, step.name, step.timeout
         self.checkpoint()
         if not is_stored:
             return run(self, step)
-        key = Key(step.name, digest=step.digest)
+        key = Key(step.name, step.digest)
         result = self._once(key, lambda: storable.result(run(self, step), mask=self.mask))
         self.steps[step.name] = result
         return result
@@ -205,26 +212,30 @@ class Context:
             stored = self._steps.finished(key)
         if stored is not None:
             self.log.info("%s ended in an earlier run; its result is taken from there", key.shown)
+            self.has_warned = self.has_warned or stored.warned
             return stored.result
         with self._uninterrupted():
             self._go_on_if(self._steps.begin(key))
         outer, self.log.step = self.log.step, key.shown
+        had_warned, self.has_warned = self.has_warned, False
         try:
             result = call()
         except (Exception, JobCanceled, JobTimeout) as error:
             self._fail(key, error)
             raise
         finally:
+            warned, self.has_warned = self.has_warned, self.has_warned or had_warned
             self.log.step = outer
         with self._uninterrupted():
-            self._go_on_if(self._steps.complete(key, result))
-        return result
+            stored = self._steps.complete(key, result, warned=warned)
+            self._go_on_if(stored is not None)
+        return stored.result if stored else None
 
     def _fail(self, key: Key, error: BaseException) -> None:
         if self._failed_step is None or self._failed_step[0] is not error:  # a step within a step says it better
             self._failed_step = error, key.shown
         try:
-            with self._uninterrupted(then_look=False):
+            with self._uninterrupted():
                 is_ours = self._steps.fail(key, storable.error(error, step=self._failed_step[1], mask=self.mask))
         except psycopg.Error as trouble:  # what the step raised matters more
             log.warning("failed_step_not_written", job=self.job_number, step=key.shown, error=str(trouble))
@@ -278,13 +289,16 @@ class Context:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     @contextmanager
-    def _uninterrupted(self, *, then_look: bool = True) -> Iterator[None]:
-        """Let no alarm ring in the middle of a statement; whether it would have is asked at the end."""
+    def _uninterrupted(self) -> Iterator[None]:
+        """Let no alarm ring in the middle of a statement; one that would have rings right afterwards."""
         global _armed
+        if threading.current_thread() is not threading.main_thread():
+            yield  # nor does any ring there
+            return
         was_armed, _armed = _armed, False
         try:
             yield
         finally:
             _armed = was_armed
-        if was_armed and then_look and time.monotonic() >= self._alarm_at:
-            raise JobTimeout
+            if was_armed and time.monotonic() >= self._alarm_at:
+                signal.setitimer(signal.ITIMER_REAL, 0.001)

@@ -1,5 +1,6 @@
 """What a program file says, as plain values: every key known, every value checked, defaults filled in."""
 
+import base64
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
@@ -216,7 +217,11 @@ _RETRY_KEYS: dict[str, values.Reader] = {
     "maximum_interval": values.duration,
     "jitter": values.number(0, 1),
 }
-_ACTION_KEYS: dict[str, values.Reader] = {"kind": values.text, "name": values.text, "timeout": values.some_time}
+_ACTION_KEYS: dict[str, values.Reader] = {
+    "kind": values.text,
+    "name": values.matching(re.compile(r"\S(.{0,98}\S)?"), "a name of at most 100 characters"),
+    "timeout": values.some_time,
+}
 
 
 @dataclass(frozen=True)
@@ -230,7 +235,19 @@ class Kind:
 
 
 _WEBHOOK_SECRET = re.compile(r"(whsec_)?[A-Za-z0-9+/]{32,88}={0,2}")
-_webhook_secret = values.matching(_WEBHOOK_SECRET, "whsec_ and 24 to 64 random bytes in base64", is_secret=True)
+
+
+def _webhook_secret(value: object) -> str:
+    form = "whsec_ and 24 to 64 random bytes in base64"
+    secret: str = values.matching(_WEBHOOK_SECRET, form, is_secret=True)(value)
+    encoded = secret.removeprefix("whsec_").rstrip("=")
+    try:
+        length = len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True))
+    except ValueError:
+        length = 0
+    if not 24 <= length <= 64:
+        raise values.WrongError(f"expected {form}")
+    return secret
 
 
 def _webhook_secrets(value: object) -> list[str]:
@@ -256,9 +273,19 @@ def _status_range(value: object) -> list[int]:
 
 
 _STATUSES = re.compile(r"([1-5]\d\d)(?:-([1-5]\d\d))?")
-_headers = values.table_of(
+_MAX_HEADERS = 100
+_header = values.table_of(
     values.matching(re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"), "the name of a header"), values.any_text
 )
+
+
+def _headers(value: object) -> dict[str, str]:
+    headers: dict[str, str] = _header(value)
+    if len(headers) > _MAX_HEADERS:
+        raise values.WrongError(f"expected at most {_MAX_HEADERS} headers, got {len(headers)}")
+    return headers
+
+
 _environment_name = values.matching(re.compile(r"[^=\0\ud800-\udfff]+"), "the name of an environment variable")
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 MASK = "••••"
 SECRET_KEY = "$secret"  # noqa: S105 - the key under which a secret is stored, not a secret
@@ -76,7 +76,8 @@ def _parts(secret: object) -> Iterator[object]:
 def _texts(part: object) -> Iterator[str]:
     """How a secret may be written: a text also in a URL and line by line, another value as JSON and by Python."""
     if isinstance(part, str):
-        yield from (part, quote(part, safe=""), *map(str.strip, part.splitlines()))
+        in_urls = (quote(part, safe=""), quote_plus(part), quote(part), quote(part, safe="/?:@!$&'()*+,;="))
+        yield from (part, *in_urls, *map(str.strip, part.splitlines()))
     else:
         yield from (_compact(part), json.dumps(part, ensure_ascii=False), repr(part))
 

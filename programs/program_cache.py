@@ -9,6 +9,7 @@ from uuid import UUID
 
 from jobsite.database import Cursor
 from programs.actions.base import Step
+from programs.definitions import KINDS
 from programs.retries import RetryPolicy
 
 SIZE = 1_000
@@ -90,10 +91,15 @@ def _read(cursor: Cursor, program_id: int) -> RunnableProgram:
         permanent=tuple(row[9]),
         cancel_grace=row[10],
         steps=tuple(
-            Step(name or f"{kind} {position}", kind, _loaded(configuration), timeout or row[1])
+            Step(name or f"{kind} {position}", kind, _loaded(configuration), timeout or _longest(kind, row[1]))
             for position, (name, kind, configuration, timeout) in enumerate(actions, start=1)
         ),
     )
+
+
+def _longest(kind: str, program: float) -> float:
+    """What an action without a limit of its own may take: no longer than its kind may."""
+    return min(program, KINDS[kind].maximum_timeout) if kind in KINDS else program
 
 
 def _loaded(configuration: Any) -> dict[str, Any]:

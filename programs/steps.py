@@ -19,7 +19,10 @@ log = get_logger(__name__)
 MAX_STEPS = 10_000
 PATIENCE_SECONDS = 60.0
 
-FINISHED = "SELECT action, name, digest, result FROM jobsite_jobstep WHERE job_id = %(job)s AND status = 'COMPLETED'"
+KNOWN = """
+SELECT action, name, digest, status = 'COMPLETED', warned FROM jobsite_jobstep WHERE job_id = %(job)s
+"""
+RESULT = "SELECT result FROM jobsite_jobstep WHERE job_id = %(job)s AND action = %(action)s AND name = %(name)s"
 # The lock is asked in the statement that writes. A second BEGIN under one fence is the first one again, whose answer
 # was lost.
 BEGIN = """
@@ -32,7 +35,8 @@ INSERT INTO jobsite_jobstep AS s (tenant_id, job_id, action, name, digest, statu
 SELECT tenant_id, number, %(action)s, %(name)s, %(digest)s::uuid, 'RUNNING', 1, fence, clock_timestamp() FROM mine
 ON CONFLICT (job_id, action, name) DO UPDATE SET
     status = 'RUNNING', digest = excluded.digest, tries = s.tries + (s.fence < excluded.fence)::integer,
-    fence = excluded.fence, started_at = excluded.started_at, ended_at = NULL, result = NULL, error = NULL
+    fence = excluded.fence, started_at = excluded.started_at, ended_at = NULL, result = NULL, error = NULL,
+    warned = false
 RETURNING tries
 """
 END = """
@@ -41,29 +45,31 @@ WITH mine AS MATERIALIZED (
     FOR NO KEY UPDATE
 )
 UPDATE jobsite_jobstep s
-SET status = %(status)s, result = %(result)s::jsonb, error = %(error)s::jsonb, ended_at = clock_timestamp()
+SET status = %(status)s, result = %(result)s::jsonb, error = %(error)s::jsonb, warned = %(warned)s,
+    ended_at = clock_timestamp()
 FROM mine WHERE s.job_id = mine.number AND s.action = %(action)s AND s.name = %(name)s
-RETURNING s.tries
+RETURNING s.result
 """
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a step that has ended in an earlier run gave."""
+    """What a step that has ended gave, as the database keeps it; whether it warned."""
 
     result: object
+    warned: bool
 
 
 @dataclass(frozen=True)
 class Key:
     """Which step of a job: its action, and within it the name given to `context.step`, "" for the action itself.
 
-    Another `digest` makes it another step.
+    Where the action does something else by now (`digest`), it is another step.
     """
 
     action: str
+    digest: UUID
     name: str = ""
-    digest: UUID | None = None
 
     @property
     def shown(self) -> str:
@@ -83,36 +89,39 @@ class Steps:
         self._job = job
         self._used: set[Key] = set()
         # Before its second claim a job has none.
-        self._finished: dict[tuple[str, str], tuple[UUID | None, object]] | None = {} if job.fence == 1 else None
+        self._known: dict[tuple[str, str], tuple[UUID, bool, bool]] | None = {} if job.fence == 1 else None
 
     def finished(self, key: Key) -> Stored | None:
         """What the step gave, if it has ended well before. Raises ValueError for a name that was used in this run."""
         if key in self._used:
             raise ValueError(f'step "{key.shown}" is there already in this run; give each step a name of its own')
-        if len(self._used) >= MAX_STEPS:
-            raise ValueError(f"a job has at most {MAX_STEPS:,} steps")
         self._used.add(key)
-        if self._finished is None:
-            rows = self._execute(FINISHED, {})
-            self._finished = {(action, name): (digest, result) for action, name, digest, result in rows}
-        digest, result = self._finished.get((key.action, key.name), (None, None))
-        is_there = (key.action, key.name) in self._finished and digest == key.digest
-        return Stored(result) if is_there else None
+        if self._known is None:
+            self._known = {(action, name): tuple(rest) for action, name, *rest in self._execute(KNOWN, {})}
+        digest, is_completed, warned = self._known.setdefault((key.action, key.name), (key.digest, False, False))
+        if len(self._known) > MAX_STEPS:
+            raise ValueError(f"a job has at most {MAX_STEPS:,} steps")
+        if not is_completed or digest != key.digest:
+            return None
+        # One by one: together they may be more than a worker's memory.
+        [(result,)] = self._execute(RESULT, {"action": key.action, "name": key.name})
+        return Stored(result, warned)
 
     def begin(self, key: Key) -> bool:
         """Write that a step begins; False when this worker no longer holds the job."""
-        return self._write(BEGIN, key, digest=key.digest, shown=key.shown[:100])
+        return bool(self._write(BEGIN, key, digest=key.digest, shown=key.shown[:100]))
 
-    def complete(self, key: Key, result: object) -> bool:
-        """Write what a step gave, for good; False when this worker no longer holds the job."""
-        return self._write(END, key, status=StepStatus.COMPLETED, result=_json(result), error=None)
+    def complete(self, key: Key, result: object, *, warned: bool) -> Stored | None:
+        """Write what a step gave, for good; it, as it is kept, or None when this worker no longer holds the job."""
+        rows = self._write(END, key, status=StepStatus.COMPLETED, result=_json(result), error=None, warned=warned)
+        return Stored(rows[0][0], warned) if rows else None
 
     def fail(self, key: Key, error: Mapping[str, object]) -> bool:
         """Write that a step failed; False when this worker no longer holds the job."""
-        return self._write(END, key, status=StepStatus.FAILED, result=None, error=_json(error))
+        return bool(self._write(END, key, status=StepStatus.FAILED, result=None, error=_json(error), warned=False))
 
-    def _write(self, statement: str, key: Key, **values: object) -> bool:
-        return bool(self._execute(statement, {"action": key.action, "name": key.name, **values}))
+    def _write(self, statement: str, key: Key, **values: object) -> list[tuple[Any, ...]]:
+        return self._execute(statement, {"action": key.action, "name": key.name, **values})
 
     def _execute(self, statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
         """Execute, over and over with new connections while the database is away: each statement may be repeated."""

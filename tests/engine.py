@@ -33,30 +33,34 @@ def missing() -> str:
 def running() -> Iterator[str]:
     """An engine with the image; its DOCKER_HOST."""
     # The path of a socket has a hundred characters.
-    with tempfile.TemporaryDirectory(prefix="jobsite-engine-", dir="/tmp") as name:
-        folder = Path(name)
-        (folder / "containers.conf").write_text(LIMITS)
-        host = f"unix://{folder}/socket"
-        # Nothing is mounted that would be in the way when the folder goes.
-        options = ["--root", f"{folder}/root", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [
-                    *("podman", *options, "--runtime", "runc", "--cgroup-manager", "cgroupfs"),
-                    *("system", "service", "--time=0", host),
-                ],
-                env=os.environ | {"CONTAINERS_CONF": str(folder / "containers.conf")},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            until(lambda: _answers(host), "the container engine answers", seconds=30)
-            _load_image(host)
-            yield host
-        finally:
-            _remove_all(host)
-            process.terminate()
-            process.wait(10)
+    folder = Path(tempfile.mkdtemp(prefix="jobsite-engine-", dir="/tmp"))
+    (folder / "containers.conf").write_text(LIMITS)
+    host = f"unix://{folder}/socket"
+    # Nothing is mounted that would be in the way when the folder goes.
+    options = ["--root", f"{folder}/root", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
+    options += ["--runtime", "runc", "--cgroup-manager", "cgroupfs"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["podman", *options, "system", "service", "--time=0", host],
+            env=os.environ | {"CONTAINERS_CONF": str(folder / "containers.conf")},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        until(lambda: _answers(host), "the container engine answers", seconds=30)
+        _load_image(host)
+        yield host
+    finally:
+        _remove_all(host)
+        process.terminate()
+        process.wait(10)
+        # What ends containers may still be writing there.
+        until(lambda: _is_removed(folder), f"{folder} is removed", seconds=20)
+
+
+def _is_removed(folder: Path) -> bool:
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -256,7 +257,7 @@ def step_in_a_transaction(context: Context) -> None:
         context.step("one", int)
 
 
-def step_named(context: Context, names: list[Any]) -> None:
+def step_named(context: Context, names: list[Any], **_: Any) -> None:
     for name in names:
         context.step(name, int)
 
@@ -275,3 +276,42 @@ async def at_leisure(context: Context, seconds: float = 0.0, fails: bool = False
     if fails:
         raise TransientError("not today")
     return {"step": context.step("inside", int, "7"), "number": context.job_number}
+
+
+def shrug_and_sleep(context: Context) -> None:
+    """Goes on after a step that failed, for long."""
+    try:
+        context.step("one", fail, context)
+    except ValueError:
+        time.sleep(30)
+
+
+def step_on_another_thread(context: Context) -> str:
+    said = []
+
+    def try_it() -> None:
+        try:
+            context.step("one", int)
+        except RuntimeError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=try_it)
+    thread.start()
+    thread.join()
+    return said[0]
+
+
+def in_other_steps(context: Context, names: list[str], **_: Any) -> dict[str, Any]:
+    return {name: context.step(name, str, "otherwise") for name in names}
+
+
+def warn_all(context: Context, **_: Any) -> None:
+    context.warn("3 students without marks")
+
+
+def exotic(context: Context) -> str:
+    """What a step gave, as text; it fails with that in its first run."""
+    given = json.dumps(context.step("one", dict, bb=1, a=1e22, z=-0.0, t=(1, 2)))
+    if context.attempt == 1:
+        raise TransientError(given)
+    return given

@@ -40,12 +40,12 @@ class Step:
 
     @cached_property
     def digest(self) -> UUID:
-        """Of what it does: an action that was edited is another step, though its name is the same.
+        """Of its name and what it does: an action that was edited is another step.
 
         A webhook that gets another secret does the same.
         """
         what = {key: value for key, value in self.configuration.items() if key != "secret"}
-        content = json.dumps([self.kind, what], sort_keys=True, ensure_ascii=True)
+        content = json.dumps([self.name, self.kind, what], sort_keys=True, ensure_ascii=True)
         return UUID(bytes=hashlib.sha256(content.encode()).digest()[:16])
 
 

@@ -46,14 +46,14 @@ def run_http(context: "Context", step: Step) -> object:
     body, kind = _body(configuration.get("body"), context)
     headers = {"Content-Type": kind} if kind else {}
     answer = request(context, step, str(configuration.get("method", "GET")), headers=headers, body=body)
-    demand(answer, configuration)
-    return told(answer)
+    demand(context, answer, configuration)
+    return told(context, answer)
 
 
 def run_heartbeat(context: "Context", step: Step) -> object:
     """Ask whether something is alive: its status decides, and another than expected is a permanent failure."""
     answer = request(context, step, "GET")
-    if wrong := _wrong(answer, step.configuration):
+    if wrong := _wrong(context, answer, step.configuration):
         raise HeartbeatFailed(wrong)
     return {"status": answer.status, "seconds": round(answer.seconds, 3)}
 
@@ -69,54 +69,63 @@ def request(
     from programs.context import JobTimeout
 
     configured = {name: render(value, context) for name, value in step.configuration.get("headers", {}).items()}
-    sent = {
-        "Idempotency-Key": f"job-{context.job_number}-{step.digest.hex[:12]}",
-        **(headers or {}),
-        **configured,
-        "Jobsite-Job": str(context.job_number),
-        "Jobsite-Attempt": str(context.attempt),
-        "Jobsite-Fence": str(context.fence),
-    }
+    ours = {"jobsite-job": context.job_number, "jobsite-attempt": context.attempt, "jobsite-fence": context.fence}
+    sent = {"idempotency-key": f"job-{context.job_number}-{step.digest.hex[:12]}"}
+    for some in (headers or {}, configured, ours):
+        sent |= {name.lower(): str(value) for name, value in some.items()}
     url = render(step.configuration["url"], context)
     seconds = min(step.timeout, context.deadline - time.monotonic())
+    # A redirect that is expected is the answer; an event that would be led away is not delivered.
+    is_awaited = any(low < 400 and high >= 300 for low, high in _expected(step.configuration))
+    redirects = 0 if is_awaited or step.kind == "webhook" else outgoing.MAX_REDIRECTS
     try:
-        answer = outgoing.send(method, url, seconds=seconds, headers=sent, body=body)
+        answer = outgoing.send(method, url, seconds=seconds, headers=sent, body=body, max_redirects=redirects)
     except outgoing.OutgoingTimeout as error:
         raise JobTimeout from error
     context.log.info("%s %s: %d in %.3f s", method, answer.url, answer.status, answer.seconds)
     return answer
 
 
-def demand(answer: outgoing.Answer, configuration: Mapping[str, Any]) -> None:
+def demand(context: "Context", answer: outgoing.Answer, configuration: Mapping[str, Any]) -> None:
     """Raise WrongStatus unless the answer has a status that is expected."""
-    if wrong := _wrong(answer, configuration):
+    if wrong := _wrong(context, answer, configuration):
         raise WrongStatus(wrong, code=answer.status, retry_after=_retry_after(answer.headers))
 
 
-def told(answer: outgoing.Answer) -> dict[str, Any]:
-    """An answer as a result: its head, and its body as JSON where it is that, else as text."""
-    text = answer.body[:MAX_BODY].decode(errors="replace")
+def told(context: "Context", answer: outgoing.Answer) -> dict[str, Any]:
+    """An answer as a result: its head, and its body as JSON where it is that, else as text; secrets in it as ••••."""
+    text = _text(context, answer)
     is_cut = answer.is_cut or len(answer.body) > MAX_BODY
+    headers = list(answer.headers.items())[:MAX_HEADERS]
     result: dict[str, Any] = {
         "status": answer.status,
-        "url": answer.url,
-        "headers": {name: value[:MAX_HEADER] for name, value in list(answer.headers.items())[:MAX_HEADERS]},
-        "body": text if is_cut else _parsed(answer.headers, text),
+        "url": storable.text(answer.url, limit=MAX_HEADER, mask=context.mask),
+        "headers": {name: storable.text(value, limit=MAX_HEADER, mask=context.mask) for name, value in headers},
+        "body": text[:MAX_BODY] if is_cut else _parsed(answer, text),
         "is_cut": is_cut,
         "seconds": round(answer.seconds, 3),
     }
     try:
-        storable.result(result)
+        storable.result(result, mask=context.mask)
     except storable.NotStorable:
         result |= {"headers": {}, "body": storable.text(text, limit=MAX_TEXT), "is_cut": True}
     return result
 
 
-def _parsed(headers: Mapping[str, str], text: str) -> object:
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+def _text(context: "Context", answer: outgoing.Answer) -> str:
+    """The body as text, its secrets hidden before anything is cut off, nor half a one left where the reading ended."""
+    text = answer.body.decode(errors="replace")
+    if context.mask is None:
+        return text
+    text = context.mask.text(text)
+    return text[: -context.mask.longest] if answer.is_cut else text
+
+
+def _parsed(answer: outgoing.Answer, text: str) -> object:
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json" or kind.endswith("+json"):
         try:
-            return json.loads(text)
+            return json.loads(answer.body)
         except (ValueError, RecursionError):
             return text
     return text
@@ -131,13 +140,18 @@ def _body(configured: object, context: "Context") -> tuple[bytes, str]:
     return json.dumps(render_all(configured, context), ensure_ascii=False).encode(), "application/json"
 
 
-def _wrong(answer: outgoing.Answer, configuration: Mapping[str, Any]) -> str | None:
+def _expected(configuration: Mapping[str, Any]) -> Sequence[Sequence[int]]:
     expected: Sequence[Sequence[int]] = configuration.get("expected_status", SUCCESS)
+    return expected
+
+
+def _wrong(context: "Context", answer: outgoing.Answer, configuration: Mapping[str, Any]) -> str | None:
+    expected = _expected(configuration)
     if any(low <= answer.status <= high for low, high in expected):
         return None
     ranges = ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in expected)
-    said = " ".join(answer.body[: 4 * SAID].decode(errors="replace").split())[:SAID]
-    return f"{answer.url:.200} answered {answer.status}, expected {ranges}" + (f": {said}" if said else "")
+    said = " ".join(_text(context, answer)[: 4 * SAID].split())[:SAID]
+    return f"{answer.url} answered {answer.status}, expected {ranges}" + (f": {said}" if said else "")
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -147,6 +161,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return float(text[:12])
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -1,25 +1,56 @@
-"""Liquid in the strings of an action, over the job's parameters and the results of its earlier actions, no more."""
+"""Liquid in the strings of an action, over the job's parameters and the results of its earlier actions, no more.
 
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import TYPE_CHECKING
+Tenants write them, and they are filled in within a worker: so there are no loops, no filter that makes much of little,
+and a bound on the length of a source, of every value on the way, of all that one action renders, and on the time.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache, wraps
+from typing import TYPE_CHECKING, Any
 
 from liquid import BoundTemplate, DictLoader, Environment, StrictUndefined
-from liquid.exceptions import LiquidError
+from liquid.exceptions import FilterArgumentError, LiquidError
 
 from programs.actions.base import PermanentError
 
 if TYPE_CHECKING:
     from programs.context import Context
 
+MAX_SOURCE = 16 * 1024
+MAX_VALUE = 256 * 1024
+MAX_RENDERED = 1024 * 1024
+TAGS = ("#", "case", "comment", "content", "illegal", "if", "output", "unless")
+FILTERS = (
+    *("abs", "append", "at_least", "at_most", "base64_encode", "base64_url_safe_encode", "capitalize", "ceil", "date"),
+    *("default", "divided_by", "downcase", "escape", "first", "floor", "last", "lstrip", "minus", "modulo", "plus"),
+    *("prepend", "remove", "round", "rstrip", "size", "slice", "strip", "truncate", "upcase", "url_decode"),
+    *("url_encode",),
+)
+
 
 class _Limited(Environment):
-    loop_iteration_limit = 1_000
-    local_namespace_limit = 100_000
     output_stream_limit = 64 * 1024
 
 
-_environment = _Limited(undefined=StrictUndefined, loader=DictLoader({}))
+def _made() -> Environment:
+    environment = _Limited(undefined=StrictUndefined, loader=DictLoader({}))
+    environment.tags = {name: tag for name, tag in environment.tags.items() if name in TAGS}
+    environment.filters = {name: _bounded(environment.filters[name]) for name in FILTERS}
+    return environment
+
+
+def _bounded(filter_: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(filter_)
+    def bounded(*args: Any, **kwargs: Any) -> Any:
+        value = filter_(*args, **kwargs)
+        if isinstance(value, str) and len(value) > MAX_VALUE:
+            raise FilterArgumentError(f"more than {MAX_VALUE:,} characters", token=None)
+        return value
+
+    return bounded
+
+
+_environment = _made()
 
 
 @lru_cache(maxsize=1_000)
@@ -28,31 +59,49 @@ def _parsed(source: str) -> BoundTemplate:
 
 
 def check(source: str) -> str | None:
-    """What is wrong with a template, in words with its line; None when it parses."""
+    """What is wrong with a template, in words with its line; None when it parses and knows its filters."""
+    if len(source) > MAX_SOURCE:
+        return f"a text has at most {MAX_SOURCE:,} characters"
+    if "{" not in source:
+        return None
     try:
-        _parsed(source)
+        unknown = set(_parsed(source).analyze().filters) - set(FILTERS)
     except LiquidError as error:
         return str(error)
-    return None
+    return f"unknown filter {min(unknown)}; there are {', '.join(FILTERS)}" if unknown else None
 
 
 def render(source: str, context: "Context") -> str:
-    """The string with `parameters` and `steps` (results by name) filled in; PermanentError names what cannot be."""
+    """The string with `parameters` and `steps` (results by name) filled in; PermanentError names what cannot be.
+
+    The time that it takes counts for the action's limit.
+    """
     if "{" not in source:
         return source
     try:
-        return str(_parsed(source).render(parameters=context.parameters, steps=context.steps))
+        with context.alarm(context.limit):
+            return str(_parsed(source).render(parameters=context.parameters, steps=context.steps))
     except LiquidError as error:
         raise PermanentError(f"cannot render {source!r}: {error}") from error
 
 
 def render_all(value: object, context: "Context") -> object:
-    """A JSON value with the placeholders in each of its texts filled; keys stay as they are."""
-    if isinstance(value, str):
-        return render(value, context)
-    if isinstance(value, dict):
-        return {key: render_all(one, context) for key, one in value.items()}
-    return [render_all(one, context) for one in value] if isinstance(value, list) else value
+    """A JSON value with the placeholders in each of its texts filled, in MAX_RENDERED characters; keys stay."""
+    room = MAX_RENDERED
+
+    def fill(part: object) -> object:
+        nonlocal room
+        if isinstance(part, str):
+            text = render(part, context)
+            room -= len(text)
+            if room < 0:
+                raise PermanentError(f"what the action renders has more than {MAX_RENDERED:,} characters")
+            return text
+        if isinstance(part, dict):
+            return {key: fill(one) for key, one in part.items()}
+        return [fill(one) for one in part] if isinstance(part, list) else part
+
+    return fill(value)
 
 
 def strings_in(value: object) -> Iterator[str]:

@@ -20,13 +20,14 @@ class JobStep(models.Model):
     job = models.ForeignKey(Job, models.CASCADE, related_name="step_rows", db_constraint=False, db_index=False)
     action = models.CharField(max_length=100)
     name = models.CharField(max_length=100, db_default="")
-    # Of an action: its kind and configuration. Another one of the same name is another step.
-    digest = models.UUIDField(null=True)
+    # Of its action: name, kind and configuration. Of another one this is another step.
+    digest = models.UUIDField()
     status = models.CharField(max_length=9)
     tries = models.PositiveIntegerField()
     fence = models.PositiveBigIntegerField()
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
+    warned = models.BooleanField(db_default=False)
     result = models.JSONField(null=True)
     error = models.JSONField(null=True)
 

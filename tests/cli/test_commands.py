@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -268,7 +269,7 @@ def test_the_log_of_a_job_is_shown(run: Run, define: Any) -> None:
 def test_the_steps_of_a_job_are_shown(run: Run, define: Any) -> None:
     define("sample")
     job = Job.objects.get(number=run("submit", "sample").out.strip())
-    at = {"tenant_id": job.tenant_id, "started_at": timezone.now(), "fence": 1}
+    at = {"tenant_id": job.tenant_id, "digest": uuid4(), "started_at": timezone.now(), "fence": 1}
     JobStep.objects.create(job=job, action="fetch", status="COMPLETED", tries=1, ended_at=timezone.now(), **at)
     error = {"type": "ValueError", "message": "[red]no", "step": "python 2: page 3"}
     JobStep.objects.create(

@@ -621,7 +621,7 @@ def test_the_page_of_a_job_shows_all_that_is_known(alice: User, jobs: Jobs) -> N
 def test_the_page_of_a_job_shows_its_steps_and_says_where_the_others_are(alice: User, jobs: Jobs) -> None:
     number = jobs.in_status("FAILED")
     job, now = jobs.row(number), timezone.now()
-    told = {"job": job, "tenant_id": job.tenant_id, "action": "fetch", "fence": 1, "started_at": now}
+    told = {"job": job, "tenant_id": job.tenant_id, "action": "fetch", "digest": uuid4(), "fence": 1, "started_at": now}
     error = {"type": "ValueError", "message": "<b>no</b>", "step": "fetch: page 2"}
     JobStep.objects.create(name="page 1", status="COMPLETED", tries=1, ended_at=now, result={"rows": 7}, **told)
     JobStep.objects.create(name="page 2", status="FAILED", tries=3, ended_at=now, error=error, **told)

@@ -385,7 +385,7 @@ def test_overlap_keys_without_parameters_name_nothing():
         (python(target="a:b:c"), "target: expected"),
         (python(target="a.b:"), "target: expected"),
         (python(target="../a:b"), "target: expected"),
-        (python(name=5), "name: expected text, got integer 5"),
+        (python(name=5), "name: expected a name of at most 100 characters, got integer 5"),
         ({"kind": "command"}, "argv: is required"),
         (command(argv=[]), "argv: expected a list that is not empty, got empty list"),
         (command(argv="ls -l"), 'argv: expected a list that is not empty, got text "ls -l"'),

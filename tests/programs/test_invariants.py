@@ -49,8 +49,8 @@ def row(assignments: str, which: str = "{n}") -> str:
 
 def step(tenant: str, fence: int) -> str:
     return (
-        "INSERT INTO jobsite_jobstep (tenant_id, job_id, action, name, status, tries, fence, started_at)"
-        f" VALUES ({tenant}, {{n}}, 'fetch', 'a', 'RUNNING', 1, {fence}, now());"
+        "INSERT INTO jobsite_jobstep (tenant_id, job_id, action, name, digest, status, tries, fence, started_at)"
+        f" VALUES ({tenant}, {{n}}, 'fetch', 'a', gen_random_uuid(), 'RUNNING', 1, {fence}, now());"
     )
 
 

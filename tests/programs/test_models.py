@@ -368,7 +368,7 @@ def test_an_attempt_ends_in_a_known_way(jobs):
 
 def step_of(job, **fields):
     known = {"action": "fetch", "status": "RUNNING", "tries": 1, "fence": 1, "started_at": datetime.now(UTC)}
-    return JobStep.objects.create(job=job, **{"tenant_id": job.tenant_id, **known, **fields})
+    return JobStep.objects.create(job=job, digest=uuid4(), **{"tenant_id": job.tenant_id, **known, **fields})
 
 
 def test_a_step_is_there_once(jobs):

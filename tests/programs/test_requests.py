@@ -9,7 +9,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from jobsite.errors import Forbidden, Invalid
-from programs import registration, rotation, secrets
+from programs import program_cache, registration, rotation, secrets
 from programs.definitions import DefinitionError, from_mapping
 from programs.models import Action, AuditEntry, Job, JobAttempt, JobLogEntry, Program
 from programs.submission import submit_as
@@ -139,6 +139,13 @@ def test_retry_after_is_honoured(run, receiver, form):
     assert 85 <= (job.due_at - datetime.now(UTC)).total_seconds() <= 91
 
 
+@pytest.mark.parametrize("value", ["soon", "-5", "Mon, 01 Jan 2024 00:00:00 +9999999999999", "9" * 300])
+def test_a_retry_after_that_makes_no_sense_is_no_trouble(run, receiver, value):
+    receiver.answers.append((503, b"", {"Retry_After": value}))
+
+    assert run({"kind": "http", "url": receiver.url()}).status == "PENDING"
+
+
 @pytest.mark.parametrize(
     ("expected", "status", "is_fine"),
     [
@@ -181,6 +188,61 @@ def test_a_body_that_is_too_long_is_cut_and_the_job_completes(run, receiver, bod
 
     assert (job.status, job.result["is_cut"]) == ("COMPLETED", True)
     assert 4_000 < len(job.result["body"]) <= 32 * 1024
+
+
+def test_what_is_sent_is_not_led_away(run, receiver):
+    receiver.answers.append((302, b"", {"Location": "/elsewhere"}))
+
+    job = run({"kind": "http", "method": "POST", "url": receiver.url("/"), "body": "event"})
+
+    assert (job.status, len(receiver.seen)) == ("FAILED", 1)
+    assert "answered 302, expected 200-299" in job.error["message"]
+
+
+def test_a_redirect_that_is_expected_is_the_answer(run, receiver):
+    receiver.answers.append((302, b"", {"Location": "/elsewhere"}))
+
+    job = run({"kind": "http", "url": receiver.url("/"), "expected_status": 302})
+
+    assert (job.status, job.result["headers"]["location"]) == ("COMPLETED", "/elsewhere")
+
+
+def test_headers_are_one_in_whatever_case_they_are_written(run, receiver):
+    mine = {"content-type": "application/xml", "IDEMPOTENCY-KEY": "mine", "jobsite-fence": "99"}
+
+    assert run({"kind": "http", "method": "POST", "url": receiver.url(), "headers": mine, "body": "<a/>"}).status
+
+    headers = receiver.seen[0].headers
+    assert [headers.get_all(name) for name in mine] == [["application/xml"], ["mine"], ["1"]]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for x in parameters.list %}{{ x }}{% endfor %}", "{% assign a = 1 %}", "{% include 'a' %}",
+        "{{ parameters.a | replace: 'a', 'aaaaaaaaaa' }}", "{{ parameters.a | split: '' }}", "{{ 3 | times: 9 }}",
+        "{{ parameters.a | nothing }}", "x" * 16_385,
+    ],
+)  # fmt: skip
+def test_what_could_make_much_of_little_is_refused_on_save(define, template):
+    with pytest.raises(Invalid, match="action 1: "):
+        define(action=[{"kind": "http", "url": "http://x.org/", "body": template}])
+    assert not Program.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("{{ parameters.x" + " | escape" * 40 + " }}", "more than 262,144 characters"),
+        (["{{ parameters.x }}"] * 50, "what the action renders has more than 1,048,576 characters"),
+    ],
+)
+def test_what_is_rendered_is_bounded(run, receiver, body, said):
+    job = run({"kind": "http", "method": "POST", "url": receiver.url(), "body": body}, parameters={"x": "&" * 30_000})
+
+    assert (job.status, job.failure_kind) == ("FAILED", "PERMANENT")
+    assert said in job.error["message"]
+    assert not receiver.seen
 
 
 def test_an_answer_flows_into_the_next_request(run, receiver):
@@ -249,6 +311,43 @@ def test_a_secret_goes_out_and_is_seen_nowhere_else(run, receiver):
     assert job.result["body"] == {"echo": "••••"}
 
 
+@pytest.mark.parametrize("where", ["url", "header", "echo", "error"])
+def test_half_a_secret_is_seen_nowhere_either(run, receiver, where):
+    secret = "Xq7-" * 250
+    schema = {"type": "object", "properties": {"key": {"type": "string", "writeOnly": True}}}
+    # Each would be cut in the middle of it.
+    answer = {
+        "url": (200, b"", {}),
+        "header": (200, b"", {"X_Echo": "." * 600 + secret}),
+        "echo": (200, b"." * (64 * 1024 - 500) + secret.encode(), {"Content_Type": "text/plain"}),
+        "error": (400, b"." * 100 + secret.encode(), {}),
+    }[where]
+    receiver.answers.append(answer)
+
+    job = run(
+        {"kind": "http", "url": receiver.url("/?key={{ parameters.key }}")}, schema=schema, parameters={"key": secret}
+    )
+
+    assert job.status == ("FAILED" if where == "error" else "COMPLETED")
+    assert secret in receiver.seen[0].path
+    assert "Xq7-Xq7-" not in json.dumps([job.result, job.error, lines_of(job)])
+
+
+@pytest.mark.parametrize("filter_", ["", " | url_encode"])
+def test_a_secret_is_hidden_as_a_url_writes_it(run, receiver, filter_):
+    schema = {"type": "object", "properties": {"key": {"type": "string", "writeOnly": True}}}
+
+    job = run(
+        {"kind": "http", "url": receiver.url("/a?key={{ parameters.key" + filter_ + " }}")},
+        schema=schema,
+        parameters={"key": "pa ss/wor d!"},
+    )
+
+    assert job.status == "COMPLETED"
+    assert job.result["url"] == receiver.url("/a?key=••••")
+    assert "wor" not in json.dumps(lines_of(job))
+
+
 # ---- heartbeat ---------------------------------------------------------------------------------------------
 
 
@@ -266,6 +365,15 @@ def test_another_status_fails_a_heartbeat_for_good_whatever_it_is(run, receiver)
 
     assert (job.status, job.failure_kind, job.error["type"]) == ("FAILED", "PERMANENT", "HeartbeatFailed")
     assert job.error["message"] == f"{receiver.url('/health')} answered 503, expected 200-299: down"
+
+
+def test_a_heartbeat_among_others_has_its_own_longest_time(define, cursor):
+    heartbeat = {"kind": "heartbeat", "url": "http://example.org/"}
+    program = define(action=[heartbeat, {"kind": "http", "url": "http://example.org/"}], timeout="1h")
+
+    read = program_cache.read_program(cursor, program_id=program.pk, version=program.version)
+
+    assert [step.timeout for step in read.steps] == [300, 3600]
 
 
 def test_a_heartbeat_has_ten_seconds_and_five_minutes_at_most(define):
@@ -314,6 +422,20 @@ def test_a_webhook_that_is_sent_again_has_the_same_id_whatever_became_of_its_sec
 
     first, second = (one.headers for one in receiver.seen)
     assert first["webhook-id"] == second["webhook-id"] == first["idempotency-key"].replace("job-", "msg_job-")
+
+
+def test_two_alike_are_two_to_a_receiver(run, receiver):
+    assert run(webhook(receiver) | {"name": "started"}, webhook(receiver) | {"name": "done"}).status == "COMPLETED"
+
+    assert len({one.headers["webhook-id"] for one in receiver.seen}) == 2
+    assert len({one.headers["idempotency-key"] for one in receiver.seen}) == 2
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_an_event_is_not_led_away(run, receiver, status):
+    receiver.answers.append((status, b"", {"Location": "/elsewhere"}))
+
+    assert (run(webhook(receiver)).status, len(receiver.seen)) == ("FAILED", 1)
 
 
 @pytest.mark.parametrize(("status", "ends"), [(410, "FAILED"), (400, "FAILED"), (429, "PENDING"), (502, "PENDING")])
@@ -391,6 +513,9 @@ def test_a_webhook_whose_secret_nobody_can_read_says_what_to_do(run, run_job, re
         ({"kind": "webhook", "url": "http://x.org"}, "secret: is required"),
         ({"kind": "webhook", "url": "http://x.org", "secret": "short"}, "expected whsec_ and 24 to 64 random bytes"),
         ({"kind": "webhook", "url": "http://x.org", "secret": []}, "expected a list that is not empty"),
+        ({"kind": "webhook", "url": "http://x.org", "secret": "whsec_" + "A" * 33}, "24 to 64 random bytes"),
+        ({"kind": "http", "url": "http://x.org", "headers": {f"X-{n}": "" for n in range(101)}}, "at most 100 headers"),
+        ({"kind": "http", "url": "http://x.org", "name": "x" * 101}, "name: expected a name of at most 100 characters"),
     ],
 )
 def test_an_action_that_makes_no_sense_is_refused_with_its_place(define, action, said):

@@ -1,6 +1,7 @@
 """Steps: what has ended well is not done again, whatever becomes of the run."""
 
 import json
+import time
 
 import psycopg
 import pytest
@@ -257,10 +258,10 @@ def test_a_time_limit_ends_the_step_that_runs(in_steps, run_job):
 def test_a_time_limit_that_comes_while_a_step_is_written_comes_after_that(in_steps, run_job, monkeypatch):
     written = steps.Steps.complete
 
-    def slowly(self, key, result):
+    def slowly(self, key, result, **options):
         with workers.connection().cursor() as cursor:
             cursor.execute("SELECT pg_sleep(1.2)")
-        return written(self, key, result)
+        return written(self, key, result, **options)
 
     monkeypatch.setattr(steps.Steps, "complete", slowly)
     number = in_steps("a", "b")
@@ -269,6 +270,72 @@ def test_a_time_limit_that_comes_while_a_step_is_written_comes_after_that(in_ste
 
     assert (job.status, job.failure_kind) == ("FAILED", "TIMEOUT")
     assert told(number) == [("a", "COMPLETED", 1)]
+
+
+def test_a_time_limit_that_came_while_a_failure_was_written_is_not_forgotten(define, jobs, run_job, monkeypatch):
+    written = steps.Steps.fail
+
+    def slowly(self, key, error):
+        with workers.connection().cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(1.2)")
+        return written(self, key, error)
+
+    monkeypatch.setattr(steps.Steps, "fail", slowly)
+    began = time.monotonic()
+
+    job = run_job(jobs.pending(define(target="tests.sample_actions:shrug_and_sleep", timeout="1s")))
+
+    assert (job.status, job.failure_kind) == ("FAILED", "TIMEOUT")
+    assert time.monotonic() - began < 5
+
+
+def test_a_step_is_begun_on_the_thread_of_the_action(define, jobs, run_job):
+    job = run_job(jobs.pending(define(target="tests.sample_actions:step_on_another_thread")))
+
+    assert (job.status, job.result) == (
+        "COMPLETED",
+        "a step is begun on the thread that runs the action, while it runs",
+    )
+
+
+def test_what_an_action_does_otherwise_is_another_step(define, jobs, run_job, path):
+    parameters = json.dumps({"path": str(path), "names": ["a"], "fails_until": 2})
+    number = jobs.pending(define(target="tests.sample_actions:in_steps"), parameters=parameters)
+    run_job(number)
+    define(action=[{"kind": "python", "target": "tests.sample_actions:in_other_steps", "name": "python 1"}])
+
+    assert run_job(number).result == {"a": "otherwise"}
+
+
+def test_a_warning_of_a_step_that_ended_is_one_of_the_job(define, jobs, run_job, path):
+    warns = {"kind": "python", "name": "warns", "target": "tests.sample_actions:warn_all"}
+    number = jobs.pending(
+        define(action=[warns, THREE[2]]), parameters=json.dumps({"path": str(path), "fails_until": 2})
+    )
+
+    assert [run_job(number).status for _ in range(2)] == ["PENDING", "COMPLETED"]
+
+    assert jobs.row(number).outcome == "WARNING"
+    assert list(JobStep.objects.order_by("id").values_list("warned", flat=True)) == [True, False]
+
+
+def test_a_result_is_the_same_in_every_run_whatever_json_makes_of_it(define, jobs, run_job):
+    number = jobs.pending(define(target="tests.sample_actions:exotic"))
+
+    first, second = run_job(number), run_job(number)
+
+    assert first.status == "PENDING"
+    assert first.error["message"] == second.result
+
+
+def test_a_name_that_holds_a_secret_is_refused(define, operator, run_job):
+    define(target="tests.sample_actions:step_named", parameters=SECRET | {"additionalProperties": True})
+    given = {"secret": "hunter2-and-more", "names": ["mail hunter2-and-more"]}
+
+    job = run_job(submit_as(operator, "sample", given).number)
+
+    assert (job.status, job.error["message"]) == ("FAILED", "a step's name holds a secret of the parameters")
+    assert not JobStep.objects.exists()
 
 
 def test_a_step_that_neither_ended_nor_runs_is_shown_as_interrupted(in_steps, run_job):

@@ -1,0 +1,86 @@
+"""A container whose worker dies: nothing is left of it, and the job ends once."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from programs.models import JobLogEntry
+from tests import engine
+from tests.flows.jobs import finished, history, running
+from tests.flows.processes import is_alive, until
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[str]:
+    if reason := engine.missing():
+        pytest.skip(reason)
+    with engine.running() as host:
+        yield host
+
+
+def identities(host):
+    with engine.client(host) as client:
+        return [one["Id"] for one in client.api.containers(all=True)]
+
+
+def action(script):
+    return {"kind": "container", "image": engine.IMAGE, "command": ["sh", "-c", script]}
+
+
+def lines(job):
+    return list(JobLogEntry.objects.filter(job_number=job.number).values_list("message", flat=True))
+
+
+def test_a_killed_worker_leaves_no_container_and_one_result(define, submit, start_worker, host):
+    script = "echo begun; i=0; while [ $i -lt 4 ]; do sleep 1; i=$((i+1)); done; echo ended"
+    define(
+        "boxed", timeout="60s", action=[{"kind": "container", "image": engine.IMAGE, "command": ["sh", "-c", script]}]
+    )
+    doomed = start_worker("default", concurrency=1, environment={"DOCKER_HOST": host})
+    job = submit("boxed")
+    until(lambda: lines(job) == ["begun"], "it says that it has begun", seconds=20)
+    [first] = identities(host)
+
+    doomed.kill()
+    assert identities(host) == [first]
+    start_worker("default", concurrency=1, environment={"DOCKER_HOST": host})
+    ended = finished(job, seconds=40)
+
+    assert (ended.status, ended.result, history(ended)) == ("COMPLETED", {"exit_code": 0}, ["LOST", "SUCCESS"])
+    assert lines(ended).count("ended") == 1
+    assert identities(host) == []
+
+
+def test_a_container_whose_worker_renews_no_more_makes_room_for_the_next(define, submit, start_worker, host):
+    script = "trap '' TERM; echo begun; while :; do sleep 1; done"
+    define(
+        "deaf", timeout="60s", action=[{"kind": "container", "image": engine.IMAGE, "command": ["sh", "-c", script]}]
+    )
+    worker = start_worker("default", concurrency=1, environment={"DOCKER_HOST": host})
+    job = submit("deaf")
+    until(lambda: lines(job) == ["begun"], "it says that it has begun", seconds=20)
+    owner = running(job).lock_owner
+
+    # Nobody renews any more: another worker takes the job over, and the first container goes, whoever is first to it.
+    os.kill(worker.pid, signal.SIGKILL)
+    until(lambda: not is_alive(worker.pid), "the main process is gone")
+    start_worker("default", concurrency=1, environment={"DOCKER_HOST": host})
+    again = running_elsewhere(job, owner)
+
+    assert again.losses == 1
+    until(lambda: len(identities(host)) == 1, "one container is left, that of the second run", seconds=20)
+
+
+def running_elsewhere(job, owner):
+    found = []
+
+    def is_there():
+        row = running(job, seconds=30)
+        if row.lock_owner != owner:
+            found.append(row)
+        return bool(found)
+
+    until(is_there, "another worker runs it", seconds=40)
+    return found[0]
