@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cache, partial
 from typing import Any, Protocol, TypeVar, cast
@@ -58,6 +58,7 @@ class Cursor(Protocol):
     def execute(self, query: Any, params: Any = ..., /) -> Any: ...
     def fetchone(self) -> Any: ...
     def fetchall(self) -> Sequence[Any]: ...
+    def copy(self, statement: Any, /) -> AbstractContextManager[psycopg.Copy]: ...
 
 
 @contextmanager

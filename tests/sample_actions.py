@@ -252,6 +252,11 @@ STEP_ACTS: dict[str, Any] = {
 }
 
 
+def step_without_the_lock(context: Context) -> None:
+    _lose_the_lock(context)
+    context.step("one", int)
+
+
 def step_in_a_transaction(context: Context) -> None:
     with transaction.atomic():
         context.step("one", int)

@@ -28,6 +28,7 @@ class Speaker:
             "submit": self.submit,
             "fill": self.fill,
             "pick_up": self.pick_up,
+            "chatter": self._client.chatter,
             "clear": self._client.clear,
             "finished": self._client.finished,
             "is_warm": self._client.is_warm,

@@ -19,6 +19,7 @@ class Figure(StrEnum):
     PICK_UP_P95 = "pick-up p95"
     PICK_UP_P99 = "pick-up p99"
     SLEEP = "sleep"
+    LOG = "log"
     RSS = "rss"
     PSS = "pss"
 
@@ -32,6 +33,7 @@ GROUPS: dict[str, tuple[Figure, ...]] = {
     "end-to-end": (Figure.END_TO_END,),
     "pick-up": (Figure.PICK_UP_P50, Figure.PICK_UP_P95, Figure.PICK_UP_P99),
     "sleep": (Figure.SLEEP,),
+    "log": (Figure.LOG,),
     "memory": (Figure.RSS, Figure.PSS),
 }
 
@@ -110,6 +112,7 @@ AIMS: tuple[Aim, ...] = (
     Aim("bulk submissions, rows/s", ("jobsite", Figure.BULK), ("copy", Figure.BULK), 0.2),
     Aim("pick-up p50, ms", ("jobsite", Figure.PICK_UP_P50), ("celery", Figure.PICK_UP_P50), 1.6, True),
     Aim("pick-up p99, ms", ("jobsite", Figure.PICK_UP_P99), ("jobsite", Figure.PICK_UP_P50), 3, True),
+    Aim("log lines of a command/s", ("jobsite", Figure.LOG), None),
     Aim("50 ms jobs in 2 processes", ("jobsite", Figure.SLEEP), None, 0.95),
     Aim("50 ms jobs in 8 threads", ("jobsite-threads", Figure.SLEEP), None, 0.95),
     *(

@@ -31,11 +31,12 @@ class Sizes:
     sleep_seconds: float = 4.0
     warm_up: int = 200
     patience: int = 10
+    lines: int = 100_000
 
     @classmethod
     def quick(cls) -> "Sizes":
         """Just enough to see that everything works."""
-        return cls(jobs=300, singles=100, samples=10, sleep_seconds=0.5, warm_up=60, patience=2)
+        return cls(jobs=300, singles=100, samples=10, sleep_seconds=0.5, warm_up=60, patience=2, lines=2_000)
 
     def backlog(self, contender: Contender, kind: str) -> int:
         """How many jobs a drain starts with."""
@@ -89,6 +90,8 @@ class Turn:
             self._end_to_end()
         if Figure.SLEEP in figures and SLEEPING in kinds:
             self._drain(Figure.SLEEP, SLEEPING)
+        if Figure.LOG in figures and self._contender.has_logs:
+            self._log()
         if Figure.RSS in figures and (memory := self._fleet.memory()) is not None:
             self._record(Figure.RSS, memory.rss / MIB)
             self._record(Figure.PSS, memory.pss / MIB)
@@ -201,6 +204,14 @@ class Turn:
         self._record(Figure.PICK_UP_P50, percentile(taken, 50))
         self._record(Figure.PICK_UP_P95, percentile(taken, 95))
         self._record(Figure.PICK_UP_P99, percentile(taken, 99))
+
+    def _log(self) -> None:
+        """One job whose command writes lines as fast as they are taken: to its end, with every line stored."""
+        self._start_afresh()
+        with self._measured(Figure.LOG, self._sizes.lines, is_submitted_within=True):
+            stored = self._talk.call("chatter", count=self._sizes.lines)
+        if stored != self._sizes.lines:
+            raise BenchError(f"{self._contender.title}: of {self._sizes.lines} lines {stored} are stored")
 
     def _wait_for(self, count: int, *, seconds: float) -> None:
         """Until all jobs have run, and have ended durably where the contender records that."""

@@ -47,6 +47,7 @@ def _m(name: str, where: str, *changes: str, held_by: str = "", tests: str = "")
 LOCKED = "the statement has locked the row, as its own first part saw it"
 ONLY_RUNNING_HAS_A_LOCK = "the database: no lock without RUNNING (job_locked_only_while_running)"
 TESTS = "tests/programs/transitions/test_{}.py"
+STEPS = "tests/programs/test_steps.py"
 _UNLOCK = "lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL"
 _ALL_LOST = "reap:EXPIRED,CHILD,TOKENS,OWNERS,CLEARED"
 
@@ -184,6 +185,11 @@ STATEMENTS = (
     _m("claim of one beyond the manager's limit", "claim:CLAIM_ONE", "AND m.max_running IS NULL", ""),
     _m("claim of one does not raise the fence", "claim:CLAIM_ONE", "fence = j.fence + 1", "fence = j.fence"),
     _m("read_back of what another holds", "claim:READ_BACK", "AND j.lock_token = c.token", ""),
+    # steps
+    _m("a step begins without the token", "programs.steps:BEGIN", "AND lock_token = %(token)s", "", tests=STEPS),
+    _m("a step ends without the token", "programs.steps:END", "AND lock_token = %(token)s", "", tests=STEPS),
+    _m("each beginning of a step is a try", "programs.steps:BEGIN", "(s.fence < excluded.fence)", "true", tests=STEPS),
+    _m("a step that failed is one that ended", "programs.steps:KNOWN", "status = 'COMPLETED'", "true", tests=STEPS),
     # dispatch
     _m("dispatch of what is blocked", "dispatch:DISPATCH", "AND blocked IS NULL", "", "AND j.blocked IS NULL", ""),
     _m(

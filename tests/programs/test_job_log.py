@@ -94,6 +94,20 @@ def test_a_thousand_lines_are_one_statement(log, django_assert_num_queries, numb
     assert stored(number, "message")[-1] == "line 999"
 
 
+@pytest.mark.parametrize("count", [job_log.COPIED_LINES - 1, job_log.COPIED_LINES], ids=["inserted", "copied"])
+def test_few_lines_and_many_are_stored_alike(log, cursor, number, count):
+    odd = ["", "\\.", "\\N", "tab\there", "two\nlines\r\n", "back\\slash", "a 'quote'", "\x01\x7f", "ä€😀", "nul \x00"]
+    said = [odd[place % len(odd)] for place in range(count)]
+    for text in said:
+        log.write("INFO", text, stream="stderr")
+
+    log.flush(cursor)
+
+    assert stored(number, "message") == [text.replace("\x00", "\ufffd") for text in said]
+    assert stored(number, "sequence") == list(range(1, count + 1))
+    assert set(stored(number, "stream")) == {"stderr"}
+
+
 @pytest.mark.parametrize(
     ("message", "args", "text"),
     [

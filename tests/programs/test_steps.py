@@ -216,6 +216,14 @@ def test_whoever_has_lost_the_job_writes_no_step(in_steps, run_job, jobs):
     assert not JobAttempt.objects.exists()
 
 
+def test_whoever_has_lost_the_job_begins_no_step(define, jobs, run_job):
+    job = run_job(jobs.pending(define(target="tests.sample_actions:step_without_the_lock")))
+
+    assert (job.status, job.current_step) == ("RUNNING", "")
+    assert not JobStep.objects.exists()
+    assert not JobAttempt.objects.exists()
+
+
 def test_a_connection_that_broke_in_a_step_is_replaced(in_steps, run_job, path):
     assert run_job(in_steps("a", "b", act="lose the database")).status == "COMPLETED"
 

@@ -10,6 +10,7 @@ from jobsite.bench.processes import Launch
 
 # The kinds of job: as short as can be; the same with one job a message; one that takes its time.
 SHORT, ALONE, SLEEPING = "short", "alone", "sleeping"
+CHATTY = "chatty"  # a command that writes lines, one job of it
 SLEEP_SECONDS = 0.05
 
 
@@ -24,6 +25,10 @@ class Client(ABC):
         """Submit jobs by the fastest way that the contender offers."""
         for mark in marks:
             self.submit(mark, kind)
+
+    def chatter(self, count: int) -> int:
+        """Run one job to its end that writes so many lines; how many of them are stored."""
+        raise NotImplementedError
 
     @abstractmethod
     def clear(self) -> None:
@@ -54,6 +59,7 @@ class Contender(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     kinds: ClassVar[tuple[str, ...]] = (SHORT,)
     has_bulk: ClassVar[bool] = False
+    has_logs: ClassVar[bool] = False
 
     @property
     def missing(self) -> list[str]:

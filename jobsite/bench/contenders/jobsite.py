@@ -1,10 +1,11 @@
 """jobsite itself, by its public doors: `submit` and `celery -A jobsite worker`."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from jobsite.bench.contenders.base import ALONE, SHORT, SLEEP_SECONDS, SLEEPING, Client, Contender
+from jobsite.bench.contenders.base import ALONE, CHATTY, SHORT, SLEEP_SECONDS, SLEEPING, Client, Contender
 from jobsite.bench.contenders.celery import worker
 from jobsite.bench.processes import Launch
 
@@ -33,6 +34,7 @@ class Jobsite(Contender):
 
     kinds: ClassVar[tuple[str, ...]] = (SHORT, ALONE, SLEEPING)
     has_bulk: ClassVar[bool] = True
+    has_logs: ClassVar[bool] = True
 
     def workers(self) -> list[Launch]:
         """One worker."""
@@ -75,6 +77,15 @@ class JobsiteClient(Client):
             chunk = marks[first : first + CHUNK]
             jobs = [{"program": kind, "parameters": _parameters(mark, kind)} for mark in chunk]
             self._submit_many(tenant=self._tenant, jobs=jobs)
+
+    def chatter(self, count: int) -> int:
+        """See Client."""
+        from programs.models import Job, JobLogEntry
+
+        job = self._submit(tenant=self._tenant, program=CHATTY, parameters={"number": count})
+        while not Job.objects.get(pk=job.pk).is_terminal:
+            time.sleep(0.01)
+        return JobLogEntry.objects.filter(job_number=job.number).count()
 
     def clear(self) -> None:
         """Remove what was submitted here, but not what the database was filled with before."""
@@ -132,7 +143,8 @@ def _load_programs(tenant: Any) -> None:
         "additionalProperties": False,
         "properties": {"number": {"type": "integer"}, "seconds": {"type": "number"}},
     }
-    action = {"kind": "python", "target": "jobsite.bench.bodies.jobsite_actions:mark"}
+    mark = {"kind": "python", "target": "jobsite.bench.bodies.jobsite_actions:mark"}
+    chatter = {"kind": "command", "argv": ["seq", "1", "{{ parameters.number }}"]}
     registration.load(
         principals.local(tenant, login="bench"),
         [
@@ -141,7 +153,7 @@ def _load_programs(tenant: Any) -> None:
                 where="bench",
                 queues=settings.JOBSITE_QUEUES,
             )
-            for kind in Jobsite.kinds
+            for kind, action in [*((kind, mark) for kind in Jobsite.kinds), (CHATTY, chatter)]
         ],
     )
 
