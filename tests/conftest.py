@@ -3,7 +3,7 @@
 Alice owns the tenant, Bob is her colleague, Charlie is a stranger with a tenant of his own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from programs.definitions import from_mapping
 from programs.models import Program
 from programs.principals import Principal
 from programs.registration import load
+from tests import engine
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +60,15 @@ def bob(tenant: Tenant) -> User:
 @pytest.fixture
 def charlie(other_tenant: Tenant) -> User:
     return _member("charlie", other_tenant, Role.ADMIN)
+
+
+@pytest.fixture(scope="module")
+def docker_host() -> Iterator[str]:
+    """The DOCKER_HOST of an engine with `tests.engine.IMAGE`; a test is skipped, and says why, where there is none."""
+    if reason := engine.missing():
+        pytest.skip(reason)
+    with engine.running() as host:
+        yield host
 
 
 @pytest.fixture

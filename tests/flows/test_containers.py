@@ -2,9 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
-
-import pytest
 
 from programs.models import JobLogEntry
 from tests import engine
@@ -12,16 +9,8 @@ from tests.flows.jobs import finished, history, running
 from tests.flows.processes import is_alive, until
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[str]:
-    if reason := engine.missing():
-        pytest.skip(reason)
-    with engine.running() as host:
-        yield host
-
-
-def identities(host):
-    with engine.client(host) as client:
+def identities(docker_host):
+    with engine.client(docker_host) as client:
         return [one["Id"] for one in client.api.containers(all=True)]
 
 
@@ -33,32 +22,32 @@ def lines(job):
     return list(JobLogEntry.objects.filter(job_number=job.number).values_list("message", flat=True))
 
 
-def test_a_killed_worker_leaves_no_container_and_one_result(define, submit, start_worker, host):
+def test_a_killed_worker_leaves_no_container_and_one_result(define, submit, start_worker, docker_host):
     script = "echo begun; i=0; while [ $i -lt 4 ]; do sleep 1; i=$((i+1)); done; echo ended"
     define(
         "boxed", timeout="60s", action=[{"kind": "container", "image": engine.IMAGE, "command": ["sh", "-c", script]}]
     )
-    doomed = start_worker("default", concurrency=1, environment={"DOCKER_HOST": host})
+    doomed = start_worker("default", concurrency=1, environment={"DOCKER_HOST": docker_host})
     job = submit("boxed")
     until(lambda: lines(job) == ["begun"], "it says that it has begun", seconds=20)
-    [first] = identities(host)
+    [first] = identities(docker_host)
 
     doomed.kill()
-    assert identities(host) == [first]
-    start_worker("default", concurrency=1, environment={"DOCKER_HOST": host})
+    assert identities(docker_host) == [first]
+    start_worker("default", concurrency=1, environment={"DOCKER_HOST": docker_host})
     ended = finished(job, seconds=40)
 
     assert (ended.status, ended.result, history(ended)) == ("COMPLETED", {"exit_code": 0}, ["LOST", "SUCCESS"])
     assert lines(ended).count("ended") == 1
-    assert identities(host) == []
+    assert identities(docker_host) == []
 
 
-def test_a_container_whose_worker_renews_no_more_makes_room_for_the_next(define, submit, start_worker, host):
+def test_a_container_whose_worker_renews_no_more_makes_room_for_the_next(define, submit, start_worker, docker_host):
     script = "trap '' TERM; echo begun; while :; do sleep 1; done"
     define(
         "deaf", timeout="60s", action=[{"kind": "container", "image": engine.IMAGE, "command": ["sh", "-c", script]}]
     )
-    worker = start_worker("default", concurrency=1, environment={"DOCKER_HOST": host})
+    worker = start_worker("default", concurrency=1, environment={"DOCKER_HOST": docker_host})
     job = submit("deaf")
     until(lambda: lines(job) == ["begun"], "it says that it has begun", seconds=20)
     owner = running(job).lock_owner
@@ -66,11 +55,11 @@ def test_a_container_whose_worker_renews_no_more_makes_room_for_the_next(define,
     # Nobody renews any more: another worker takes the job over, and the first container goes, whoever is first to it.
     os.kill(worker.pid, signal.SIGKILL)
     until(lambda: not is_alive(worker.pid), "the main process is gone")
-    start_worker("default", concurrency=1, environment={"DOCKER_HOST": host})
+    start_worker("default", concurrency=1, environment={"DOCKER_HOST": docker_host})
     again = running_elsewhere(job, owner)
 
     assert again.losses == 1
-    until(lambda: len(identities(host)) == 1, "one container is left, that of the second run", seconds=20)
+    until(lambda: len(identities(docker_host)) == 1, "one container is left, that of the second run", seconds=20)
 
 
 def running_elsewhere(job, owner):

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 from docker.models.containers import Container
@@ -20,19 +19,11 @@ from tests.flows.processes import until
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[str]:
-    if reason := engine.missing():
-        pytest.skip(reason)
-    with engine.running() as host:
-        yield host
-
-
 @pytest.fixture
-def containers(host, monkeypatch):
+def containers(docker_host, monkeypatch):
     """All containers that there are now; those of the test are gone in the end."""
-    monkeypatch.setenv("DOCKER_HOST", host)
-    with engine.client(host) as client:
+    monkeypatch.setenv("DOCKER_HOST", docker_host)
+    with engine.client(docker_host) as client:
         yield lambda: client.containers.list(all=True, ignore_removed=True)
         for one in client.containers.list(all=True):
             one.remove(force=True)
@@ -142,40 +133,42 @@ def test_what_it_says_is_logged_while_it_runs_and_a_cancel_stops_it(
     assert containers() == []
 
 
-def left_behind(host, number, fence, installation=None) -> Container:
+def left_behind(docker_host, number, fence, installation=None) -> Container:
     labels = {
         "jobsite": installation or container.installation(),
         "jobsite.job": str(number),
         "jobsite.fence": str(fence),
     }
-    with engine.client(host) as client:
+    with engine.client(docker_host) as client:
         return client.containers.run(engine.IMAGE, ["sleep", "600"], detach=True, labels=labels, network_mode="none")
 
 
-def test_what_a_lost_worker_left_of_the_job_is_removed_before_it_runs_again(submitted, run_job, containers, host, jobs):
+def test_what_a_lost_worker_left_is_removed_before_the_job_runs_again(
+    submitted, run_job, containers, docker_host, jobs
+):
     number = submitted("echo again")
-    left_behind(host, number, 0)
+    left_behind(docker_host, number, 0)
 
     assert run_job(number).status == "COMPLETED"
 
     assert containers() == []
 
 
-def test_what_is_left_of_jobs_that_run_no_more_goes_too_and_nothing_else(run, containers, host, jobs):
+def test_what_is_left_of_jobs_that_run_no_more_goes_too_and_nothing_else(run, containers, docker_host, jobs):
     ended, running = jobs.ended(), jobs.running()
-    left_behind(host, ended, 1)
-    left_behind(host, running.number, running.fence - 1)
-    healthy = left_behind(host, running.number, running.fence)
-    foreign = left_behind(host, ended, 1, installation="somebody else's")
+    left_behind(docker_host, ended, 1)
+    left_behind(docker_host, running.number, running.fence - 1)
+    healthy = left_behind(docker_host, running.number, running.fence)
+    foreign = left_behind(docker_host, ended, 1, installation="somebody else's")
 
     assert run("true").status == "COMPLETED"
 
     assert {one.id for one in containers()} == {healthy.id, foreign.id}
 
 
-def test_who_was_overtaken_starts_nothing(submitted, run_job, containers, host, jobs):
+def test_who_was_overtaken_starts_nothing(submitted, run_job, containers, docker_host, jobs):
     number = submitted("echo never")
-    newer = left_behind(host, number, 7)
+    newer = left_behind(docker_host, number, 7)
 
     job = run_job(number)
 
