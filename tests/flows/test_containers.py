@@ -29,7 +29,7 @@ def test_a_killed_worker_leaves_no_container_and_one_result(define, submit, star
     )
     doomed = start_worker("default", concurrency=1, environment={"DOCKER_HOST": docker_host})
     job = submit("boxed")
-    until(lambda: lines(job) == ["begun"], "it says that it has begun", seconds=20)
+    until(lambda: lines(job) == ["begun"], "it says that it has begun", seconds=40)
     [first] = identities(docker_host)
 
     doomed.kill()
@@ -49,7 +49,7 @@ def test_a_container_whose_worker_renews_no_more_makes_room_for_the_next(define,
     )
     worker = start_worker("default", concurrency=1, environment={"DOCKER_HOST": docker_host})
     job = submit("deaf")
-    until(lambda: lines(job) == ["begun"], "it says that it has begun", seconds=20)
+    until(lambda: lines(job) == ["begun"], "it says that it has begun", seconds=40)
     owner = running(job).lock_owner
 
     # Nobody renews any more: another worker takes the job over, and the first container goes, whoever is first to it.

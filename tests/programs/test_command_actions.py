@@ -67,7 +67,7 @@ def test_the_time_of_the_processor_is_limited(run):
     job = run("sh", "-c", "echo begun; while :; do :; done", cpu_time="1s")
 
     assert job.error["message"] == "sh was ended by SIGXCPU, its 1 s of the processor being used up: begun"
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
     assert said(job) == [("stdout", "begun")]
 
 

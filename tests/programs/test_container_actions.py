@@ -104,7 +104,7 @@ def test_one_that_ignores_its_stop_signal_is_killed_two_seconds_after_its_time(r
     job = run("trap '' TERM; echo before; while :; do sleep 1; done", timeout="1s")
 
     assert (job.status, job.failure_kind) == ("FAILED", "TIMEOUT")
-    assert 2.5 < time.monotonic() - began < 10
+    assert 2.5 < time.monotonic() - began < 20
     assert said(job) == [("stdout", "INFO", "before")]
     assert containers() == []
 

@@ -49,7 +49,7 @@ def test_a_coroutine_has_its_time_limit(run):
     job = run("tests.sample_actions:at_leisure", {"seconds": 30}, timeout="300ms")
 
     assert (job.status, job.failure_kind) == ("FAILED", "TIMEOUT")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 # ---- Celery tasks ------------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ def path(tmp_path):
 def in_steps(jobs, define, path, operator):
     """A job whose action runs these steps."""
 
-    def make(*names, **parameters):
-        program = define(target="tests.sample_actions:in_steps", timeout="1s")
+    def make(*names, timeout="30s", **parameters):
+        program = define(target="tests.sample_actions:in_steps", timeout=timeout)
         return jobs.pending(program, parameters=json.dumps({"path": str(path), "names": names, **parameters}))
 
     return make
@@ -138,7 +138,7 @@ def test_a_step_that_ended_gives_its_stored_result_to_every_later_run(in_steps, 
 
 def test_a_step_that_failed_is_tried_again(in_steps, run_job, jobs, define, path):
     number = in_steps("a", "b", act="fail")
-    define(target="tests.sample_actions:in_steps", transient=["ValueError"], timeout="1s")
+    define(target="tests.sample_actions:in_steps", transient=["ValueError"])
 
     job = run_job(number)
 
@@ -158,7 +158,7 @@ def test_a_step_that_failed_is_tried_again(in_steps, run_job, jobs, define, path
     ],
 )
 def test_a_result_that_cannot_be_kept_fails_the_job_for_good(define, operator, run_job, path, act, message):
-    define(target="tests.sample_actions:in_steps", parameters=SECRET, timeout="1s")
+    define(target="tests.sample_actions:in_steps", parameters=SECRET)
     given = {"path": str(path), "names": ["a"], "act": act, "secret": "hunter2-and-more"}
 
     job = run_job(submit_as(operator, "sample", given).number)
@@ -255,7 +255,7 @@ def test_a_step_whose_beginning_was_written_though_the_answer_is_lost_counts_one
 
 
 def test_a_time_limit_ends_the_step_that_runs(in_steps, run_job):
-    number = in_steps("a", "b", act="sleep")
+    number = in_steps("a", "b", act="sleep", timeout="1s")
 
     job = run_job(number)
 
@@ -272,7 +272,7 @@ def test_a_time_limit_that_comes_while_a_step_is_written_comes_after_that(in_ste
         return written(self, key, result, **options)
 
     monkeypatch.setattr(steps.Steps, "complete", slowly)
-    number = in_steps("a", "b")
+    number = in_steps("a", "b", timeout="1s")
 
     job = run_job(number)
 
@@ -294,7 +294,7 @@ def test_a_time_limit_that_came_while_a_failure_was_written_is_not_forgotten(def
     job = run_job(jobs.pending(define(target="tests.sample_actions:shrug_and_sleep", timeout="1s")))
 
     assert (job.status, job.failure_kind) == ("FAILED", "TIMEOUT")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_a_step_is_begun_on_the_thread_of_the_action(define, jobs, run_job):
