@@ -13,12 +13,13 @@ from jobsite.database import Cursor
 from jobsite.logs import get_logger
 from programs import job_log, retries, storable, workers
 from programs.actions.base import UnknownAction
-from programs.context import Context, JobCanceled, JobTimeout, LockLost, Snooze
+from programs.context import Context
 from programs.group import Ended, Group
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
 from programs.principals import PermissionRefused
 from programs.program_cache import RunnableProgram
 from programs.secrets import SecretLost
+from programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
 from programs.transitions import finish, give_back
 from programs.transitions.claim import Claimed
 from programs.transitions.finish import Ending, Held

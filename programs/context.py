@@ -22,6 +22,7 @@ from programs.job_log import JobLog
 from programs.masking import Mask
 from programs.principals import RunningAs
 from programs.steps import Key, Steps
+from programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
 from programs.transitions.claim import Claimed
 
 log = get_logger(__name__)
@@ -29,30 +30,6 @@ log = get_logger(__name__)
 MAX_PROGRESS_MESSAGE = 500
 MAX_STEP_NAME = 100
 MAX_COUNT = 2**53 - 1  # what every reader of JSON keeps exactly
-
-# These end an action from outside. They are no Exceptions, so that an action's own `except Exception` around
-# each of its items does not swallow them.
-
-
-class JobCanceled(BaseException):
-    """The job was asked to stop."""
-
-
-class JobTimeout(BaseException):
-    """The run took longer than its program allows."""
-
-
-class LockLost(BaseException):
-    """This worker no longer holds the job; nothing it writes counts."""
-
-
-class Snooze(BaseException):
-    """The action wants to be run again in `seconds`; the run is not counted."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(seconds)
-        self.seconds = seconds
-
 
 _armed = False
 

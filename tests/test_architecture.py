@@ -22,7 +22,7 @@ ENTRY_POINTS = ("jobsite.cli", "programs.admin", "programs.tasks", "programs.bea
 # The one module that may open such a door after all.
 DOORS = {"jobsite.bench": "jobsite.cli.management.commands.bench"}
 PURE = ("lifecycle", "retries", "parameters", "schema_rules", "schema_checks", "schema_errors", "definitions",
-        "schema_secrets", "definition_values", "durations", "times", "storable", "masking")  # fmt: skip
+        "schema_secrets", "definition_values", "durations", "times", "storable", "masking", "stops")  # fmt: skip
 # Each module of programs imports only what stands in a line below its own, or beside it in the same line's package.
 LAYERS = (
     ("worker_boot", "worker_consumer", "beat", "tasks", "apps"),
@@ -46,7 +46,7 @@ LAYERS = (
 LEVEL = {name: len(LAYERS) - number for number, layer in enumerate(LAYERS) for name in layer}
 # Where the code imports upwards, and why.
 UPWARDS = {
-    ("actions", "context"): "the runners name the context for the type checker, and its stops inside a function",
+    ("actions", "context"): "the runners name the context for the type checker",
     ("context", "actions"): "none",
     ("queues", "sweeps"): "the rows of the sweeps are made with those of the queues",
 }

@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
+from programs.stops import JobCanceled, JobTimeout, LockLost
+
 if TYPE_CHECKING:
     from programs.context import Context
 
@@ -51,8 +53,6 @@ class Step:
 
 def stop_wanted(context: "Context", deadline: float) -> BaseException | None:
     """What ends a run that must not go on, JobTimeout, JobCanceled or LockLost; for what runs outside this process."""
-    from programs.context import JobCanceled, JobTimeout, LockLost
-
     if time.monotonic() > deadline:
         return JobTimeout()
     try:

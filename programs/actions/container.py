@@ -24,6 +24,7 @@ from programs import workers
 from programs.actions.base import PermanentError, Step, TransientError, UnknownAction, stop_wanted
 from programs.actions.output import Output
 from programs.actions.templates import render
+from programs.stops import LockLost
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -132,8 +133,6 @@ def _remove_leftovers(client: "DockerClient", context: "Context") -> None:
 
     Raises LockLost where a later run of this job has one already.
     """
-    from programs.context import LockLost
-
     # Nothing of a container but its labels: a look at each might find it gone.
     found: dict[tuple[int, int], list[str]] = {}
     for one in client.api.containers(all=True, filters={"label": f"{LABEL}={installation()}"}):

@@ -11,6 +11,7 @@ from jobsite import outgoing
 from programs import storable
 from programs.actions.base import PermanentError, Step
 from programs.actions.templates import render, render_all
+from programs.stops import JobTimeout
 
 if TYPE_CHECKING:
     from programs.context import Context
@@ -66,8 +67,6 @@ def request(
     `Idempotency-Key` is the same in every run of the job, as long as the action is not edited; `Jobsite-Fence` grows
     with each claim, so that a receiver can refuse a worker that was overtaken.
     """
-    from programs.context import JobTimeout
-
     configured = {name: render(value, context) for name, value in step.configuration.get("headers", {}).items()}
     ours = {"jobsite-job": context.job_number, "jobsite-attempt": context.attempt, "jobsite-fence": context.fence}
     sent = {"idempotency-key": f"job-{context.job_number}-{step.digest.hex[:12]}"}

@@ -11,13 +11,13 @@ from django.db import connection
 from programs import completion, workers
 from programs.actions import PermanentError, TransientError, UnknownAction
 from programs.completion import finish_for_sure, raised, succeeded
-from programs.context import JobCanceled, JobTimeout, LockLost, Snooze
 from programs.group import Ended, Group, boot_time
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
 from programs.models import JobAttempt, JobLogEntry
 from programs.principals import PermissionRefused
 from programs.program_cache import RunnableProgram
 from programs.retries import RetryPolicy
+from programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
 from programs.transitions.finish import Ending
 from programs.transitions.reap import reap_expired
 from tests.programs.conftest import FAILURE, SUCCESS, a_claimed, a_context, claim_all, held

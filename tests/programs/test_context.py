@@ -6,8 +6,9 @@ import threading
 import pytest
 from django.contrib.auth.models import User
 
-from programs.context import Context, JobCanceled, JobTimeout, LockLost, Snooze
+from programs.context import Context
 from programs.principals import PermissionRefused, RunningAs
+from programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
 from tests.programs.conftest import a_claimed, a_context
 
 
