@@ -4,8 +4,8 @@ import shutil
 import signal
 import time
 from argparse import ArgumentParser
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
@@ -21,7 +21,8 @@ from rich.text import Text
 from jobsite.cli import fleet, printing
 from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.base import principal_of
-from jobsite.cli.supervisor import Supervisor
+from jobsite.cli.demo_receiver import Receiver, receiving
+from jobsite.cli.supervisor import Service, Supervisor
 from jobsite.tenants import setup
 from jobsite.tenants.models import Tenant
 from programs import definitions, presentation, registration, submission
@@ -33,6 +34,8 @@ from programs.principals import Principal
 TENANT = "acme"
 PATIENCE_SECONDS = 120.0
 REFRESH_SECONDS = 0.15
+REQUESTS_QUEUE = "default"
+LOOPBACK = "127.0.0.0/8"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Story:
 class Command(BaseCommand):
     """Entry point."""
 
-    help = "Run real jobs to their end: imports, scores with progress, a command, retries, failures."
+    help = "Run real jobs to their end: imports, scores with progress, a command, requests, retries, failures."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """--keep."""
@@ -60,36 +63,73 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Set up the tenant, run the stories, print the table; exit 0 when all ended as they should."""
         began = time.monotonic()
-        principal = _set_up()
         out = printing.console()
         missing = set(settings.JOBSITE_QUEUES) - fleet.served_queues()
-        supervisor = Supervisor(fleet.workers(queues=missing) if missing else [], is_quiet=True)
+        supervisor = Supervisor(_workers(missing), is_quiet=True)
         # A stop ends the workers too, whichever signal brings it.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        supervisor.start()
-        try:
-            numbers = _submit(principal, _stories())
-            out.print(
-                f"[bold]{len(numbers)} jobs[/] of tenant [bold]{TENANT}[/] on {len(settings.JOBSITE_QUEUES)} queues, "
-                f"on the IANA time-zone tables; {'starting a worker' if missing else 'your workers run them'}\n"
-            )
-            is_over = _watch(numbers, supervisor)
-            good = _judge(numbers, _stories()) and is_over
-            out.print(f"\n[dim]{time.monotonic() - began:.1f} s; look closer with: jobsite jobs show N, jobs logs N[/]")
-            if options["keep"]:
-                _keep(supervisor)
-        finally:
-            supervisor.stop()
+        with receiving() as receiver:
+            principal = _set_up(receiver)
+            stories = _stories() + (_requests(receiver) if REQUESTS_QUEUE in missing else [])
+            supervisor.start()
+            try:
+                numbers = _submit(principal, stories)
+                out.print(
+                    f"[bold]{len(numbers)} jobs[/] of tenant [bold]{TENANT}[/] on {len(settings.JOBSITE_QUEUES)} "
+                    f"queues, on the IANA time-zone tables; "
+                    f"{'starting a worker' if missing else 'your workers run them'}\n"
+                )
+                if REQUESTS_QUEUE not in missing:
+                    out.print("[dim]without a heartbeat and a webhook: your workers may not reach this machine[/]\n")
+                is_over = _watch(numbers, supervisor)
+                good = _judge(numbers, stories) and is_over
+                seconds = time.monotonic() - began
+                out.print(f"\n[dim]{seconds:.1f} s; look closer with: jobsite jobs show N, jobs logs N[/]")
+                if options["keep"]:
+                    _keep(supervisor)
+            finally:
+                supervisor.stop()
         self.finish(0 if good else 1)
 
 
-def _set_up() -> Principal:
+def _workers(queues: Collection[str]) -> list[Service]:
+    """Workers for these queues, whose requests may reach this machine."""
+    services = fleet.workers(queues=queues) if queues else []
+    return [replace(one, environment={**one.environment, "JOBSITE_ALLOWED_NETWORKS": LOOPBACK}) for one in services]
+
+
+def _set_up(receiver: Receiver) -> Principal:
     if not Tenant.objects.filter(code=TENANT).exists():
         setup.create(TENANT, name="Acme")
     principal = principal_of({"tenant": TENANT})
     text = (resources.files("jobsite.cli") / "demo.toml").read_text(encoding="utf-8")
-    registration.load(principal, definitions.parse(text, source="demo.toml", queues=settings.JOBSITE_QUEUES))
+    programs = definitions.parse(text, source="demo.toml", queues=settings.JOBSITE_QUEUES)
+    announce = definitions.from_mapping(_announce(receiver.secret), where="demo", queues=settings.JOBSITE_QUEUES)
+    registration.load(principal, [*programs, announce])
     return principal
+
+
+def _announce(secret: str) -> dict[str, object]:
+    """Two actions, of which the second tells what the first found; its secret is made anew for each demo."""
+    base = "http://127.0.0.1:{{ parameters.port }}"
+    return {
+        "code": "zones.announce",
+        "name": {"en": "Announce the tables", "de": "Tabellen ankündigen"},
+        "queue": REQUESTS_QUEUE,
+        "parameters": {"type": "object", "required": ["port"], "properties": {"port": {"type": "integer"}}},
+        "action": [
+            {"kind": "http", "name": "ask", "url": f"{base}/version"},
+            {"kind": "webhook", "name": "tell", "url": f"{base}/hook", "secret": secret},
+        ],
+    }
+
+
+def _requests(receiver: Receiver) -> list[Story]:
+    where = {"port": receiver.port}
+    return [
+        Story("zones.alive", where, "ask whether a server is alive"),
+        Story("zones.announce", where, "ask, then tell by a signed webhook"),
+    ]
 
 
 def _stories() -> list[Story]:
