@@ -31,13 +31,31 @@ MAX_PROGRESS_MESSAGE = 500
 MAX_STEP_NAME = 100
 MAX_COUNT = 2**53 - 1  # what every reader of JSON keeps exactly
 
-_armed = False
+
+class Alarm:
+    """A time limit of an action, and whether it has rung."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.rang = False
+
+
+# The one that may ring now. A signal that comes when there is none, since the action has returned, is nobody's.
+_alarm: Alarm | None = None
 
 
 def _ring(_signal: int, _frame: FrameType | None) -> None:
-    # The alarm may arrive after the action has returned: protocol code is never interrupted.
-    if _armed:
+    if _alarm is not None:
+        _alarm.rang = True
         raise JobTimeout
+
+
+def _disarm() -> None:
+    """Let nothing ring any more: protocol code is never interrupted."""
+    global _alarm
+    if _alarm is not None:
+        _alarm = None
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _bounded(count: int) -> int:
@@ -81,8 +99,8 @@ class Context:
         self._step: Step | None = None
         self._thread = threading.get_ident()
         self._failed_step: tuple[BaseException, str] | None = None
-        self._alarm_at = deadline
         self.limit = 0.0
+        self._limit_at = deadline
         self._principal = principal
         self._is_canceled = False
         self._is_lost = False
@@ -171,13 +189,25 @@ class Context:
     def act(self, step: Step, run: Callable[["Context", Step], object], *, is_stored: bool) -> object:
         """Run an action; where it is stored, a later run takes its result from there."""
         self._step, self.log.step, self.limit = step, step.name, step.timeout
+        self._limit_at = min(self.deadline, time.monotonic() + step.timeout)
         self.checkpoint()
         if not is_stored:
-            return run(self, step)
+            return self._run(step, run)
         key = Key(step.name, step.digest)
-        result = self._once(key, lambda: storable.result(run(self, step), mask=self.mask))
+        result = self._once(key, lambda: storable.result(self._run(step, run), mask=self.mask))
         self.steps[step.name] = result
         return result
+
+    def _run(self, step: Step, run: Callable[["Context", Step], object]) -> object:
+        try:
+            return run(self, step)
+        finally:
+            _disarm()  # also where an alarm rang on its way out of `alarm`
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the limit of the action that runs, or of the whole run if that comes first."""
+        return max(0.0, self._limit_at - time.monotonic())
 
     def step_of(self, error: BaseException) -> str:
         """The step that an exception ended, "" where none had begun."""
@@ -244,38 +274,38 @@ class Context:
         return self._progress_version, self._progress
 
     @contextmanager
-    def alarm(self, seconds: float) -> Iterator[None]:
-        """Raise JobTimeout in the action after this long, in the main thread of a process only.
+    def alarm(self) -> Iterator[Alarm]:
+        """Raise JobTimeout when the action's limit is reached, in the main thread of a process only.
 
         Elsewhere (the threads pool) limits are cooperative: checkpoints look at the deadline.
         """
+        mine = Alarm(self._limit_at)
         if threading.current_thread() is not threading.main_thread():
-            yield
+            yield mine
             return
-        global _armed
+        global _alarm
         # Installed once, since that costs more than a short action does; an action may have put another in its place.
         if signal.getsignal(signal.SIGALRM) is not _ring:
             signal.signal(signal.SIGALRM, _ring)
-        self._alarm_at = min(time.monotonic() + seconds, self.deadline)
-        _armed = True
-        signal.setitimer(signal.ITIMER_REAL, max(0.001, self._alarm_at - time.monotonic()))
+        _alarm = mine
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, self.seconds_left))
         try:
-            yield
+            yield mine
         finally:
-            _armed = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            if _alarm is mine:  # not that of a later job, where this is closed late
+                _disarm()
 
     @contextmanager
     def _uninterrupted(self) -> Iterator[None]:
         """Let no alarm ring in the middle of a statement; one that would have rings right afterwards."""
-        global _armed
+        global _alarm
         if threading.current_thread() is not threading.main_thread():
             yield  # nor does any ring there
             return
-        was_armed, _armed = _armed, False
+        silenced, _alarm = _alarm, None
         try:
             yield
         finally:
-            _armed = was_armed
-            if was_armed and time.monotonic() >= self._alarm_at:
+            _alarm = silenced
+            if silenced is not None and time.monotonic() >= silenced.at:
                 signal.setitimer(signal.ITIMER_REAL, 0.001)

@@ -51,9 +51,11 @@ def running() -> Iterator[str]:
         _load_image(host)
         yield host
     finally:
-        _remove_all(host)
-        process.terminate()
-        process.wait(10)
+        try:
+            _remove_all(host)
+        finally:
+            process.terminate()
+            process.wait(10)
         # What ends containers may still be writing there.
         until(lambda: _is_removed(folder), f"{folder} is removed", seconds=20)
 

@@ -320,3 +320,15 @@ def exotic(context: Context) -> str:
     if context.attempt == 1:
         raise TransientError(given)
     return given
+
+
+async def gather_busily(context: Context) -> list[str]:
+    """Whatever is raised in one of them is a result like any other."""
+
+    async def busy() -> str:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            pass
+        return "done"
+
+    return [str(one) for one in await asyncio.gather(busy(), busy(), return_exceptions=True)]

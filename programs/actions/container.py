@@ -9,15 +9,15 @@ import fcntl
 import hashlib
 import os
 import queue
+import re
 import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from django.db import connections
 
 from jobsite.logs import get_logger
 from programs import workers
@@ -39,6 +39,12 @@ POLL_SECONDS = 0.2
 ENGINE_SECONDS = 30
 KILL_SECONDS = 5
 LABEL = "jobsite"
+_NO_IMAGE = re.compile(r"not found|unknown|denied|does not exist|no such image|invalid reference", re.IGNORECASE)
+# The moment of the first migration, to the microsecond; and where it is now, for a copy is another installation.
+WHOSE = """
+SELECT t.created_at::text, d.datname::text, d.oid::text
+FROM jobsite_tenant t, pg_database d WHERE t.code = 'system' AND d.datname = current_database()
+"""
 RUNNING = "SELECT number, fence FROM jobsite_job WHERE number = ANY(%s) AND status = %s"
 
 Chunk = tuple[str, bytes] | BaseException | None
@@ -75,12 +81,13 @@ def run_container(context: "Context", step: Step) -> object:
 
 def _remove(client: "DockerClient", identity: str) -> None:
     from docker.errors import APIError, NotFound
+    from requests.exceptions import RequestException
 
     try:
         client.api.remove_container(identity, force=True, v=True)
     except NotFound:
         pass
-    except APIError as error:  # the next run finds it
+    except (APIError, RequestException) as error:  # the next run finds it
         log.warning("container_not_removed", container=identity[:12], error=str(error))
 
 
@@ -90,6 +97,7 @@ def _engine(seconds: int = ENGINE_SECONDS) -> Iterator["DockerClient"]:
         import docker
         from docker.errors import APIError, DockerException
         from requests.exceptions import RequestException
+        from urllib3.exceptions import HTTPError
     except ImportError as error:
         raise UnknownAction("of kind container (the extra `containers` is not installed)") from error
     try:
@@ -103,7 +111,7 @@ def _engine(seconds: int = ENGINE_SECONDS) -> Iterator["DockerClient"]:
         if error.is_client_error():
             raise PermanentError(f"the container engine refuses: {said:.500}") from error
         raise NoEngine(f"the container engine failed: {said:.500}") from error
-    except RequestException as error:
+    except (RequestException, HTTPError) as error:
         raise NoEngine(f"the container engine at {_host()} does not answer: {error}") from error
     finally:
         client.close()
@@ -113,11 +121,12 @@ def _host() -> str:
     return os.environ.get("DOCKER_HOST") or "the default socket (DOCKER_HOST is not set)"
 
 
+@cache
 def installation() -> str:
-    """Whose containers are ours where several installations share an engine: a digest of where our database is."""
-    database = connections["default"].settings_dict
-    where = [str(database[part]) for part in ("HOST", "PORT", "NAME")]
-    return hashlib.sha256("\0".join(where).encode()).hexdigest()[:16]
+    """Whose containers are ours where installations share an engine: a digest of what no two databases share."""
+    with workers.connection().cursor() as cursor:
+        cursor.execute(WHOSE)
+        return hashlib.sha256(str(cursor.fetchone()).encode()).hexdigest()[:16]
 
 
 def _labels(context: "Context") -> dict[str, str]:
@@ -156,7 +165,7 @@ def _running(numbers: Collection[int]) -> set[tuple[int, int]]:
 
 def _provide(client: "DockerClient", image: str, context: "Context", deadline: float) -> None:
     """See to it that the image is there; of all processes of this machine one pulls it."""
-    from docker.errors import ImageNotFound, NotFound
+    from docker.errors import ImageNotFound
 
     def is_there() -> bool:
         try:
@@ -171,14 +180,39 @@ def _provide(client: "DockerClient", image: str, context: "Context", deadline: f
         if is_there():
             return
         context.log.info("pulling %s", image)
-        try:
-            for _ in client.api.pull(*_repository(image), stream=True, decode=True):
-                if stop := stop_wanted(context, deadline):
-                    raise stop
-        except NotFound as error:
-            raise PermanentError(f"there is no image {image}: {error.explanation}") from error
+        said = _pulled(image, context, deadline)
         if not is_there():
-            raise PermanentError(f"there is no image {image}")
+            text = f"there is no image {image}" + (f": {said:.500}" if said else "")
+            raise PermanentError(text) if not said or _NO_IMAGE.search(said) else NoEngine(text)
+
+
+def _pulled(image: str, context: "Context", deadline: float) -> str:
+    """Pull an image; what the engine says went wrong. In a thread: nothing bounds how long a registry is silent."""
+    answers: queue.Queue[str | BaseException | None] = queue.Queue()
+
+    def pull() -> None:
+        said = ""
+        try:
+            with _engine() as client:
+                for entry in client.api.pull(*_repository(image), stream=True, decode=True):
+                    said = str(entry.get("error") or said)
+        except BaseException as error:
+            answers.put(error)
+        else:
+            answers.put(said)
+
+    threading.Thread(target=pull, daemon=True, name="jobsite-pull").start()
+    while True:
+        try:
+            answer = answers.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            answer = None
+        if isinstance(answer, BaseException):
+            raise answer
+        if answer is not None:
+            return answer
+        if stop := stop_wanted(context, deadline):
+            raise stop
 
 
 def _repository(image: str) -> tuple[str, str | None]:
@@ -255,8 +289,7 @@ class _Run:
         try:
             stop = self._follow(deadline)
             if stop is not None:
-                self._container.stop(timeout=GRACE_SECONDS)
-                self._drain(time.monotonic() + 1.0)
+                self._stop()
                 raise stop
             status = int(self._container.wait(timeout=ENGINE_SECONDS)["StatusCode"])
         finally:
@@ -285,12 +318,27 @@ class _Run:
                 continue
             return
 
+    def _stop(self) -> None:
+        """Stop it; where the engine cannot, it goes when it is removed."""
+        try:
+            self._container.stop(timeout=GRACE_SECONDS)
+        except Exception as error:
+            log.warning("container_not_stopped", job=self._context.job_number, error=str(error))
+        self._drain(time.monotonic() + 1.0)
+
     def _follow(self, deadline: float) -> BaseException | None:
-        """Log what it says until it ends, or has to."""
-        while not self._take(POLL_SECONDS):
+        """Log what it says until it ends, or has to; also where it can be heard no more."""
+        is_heard = True
+        while True:
+            if is_heard:
+                is_heard = not self._take(POLL_SECONDS)
+            if not is_heard:
+                self._container.reload()
+                if self._container.status not in ("created", "running", "paused", "stopping"):
+                    return None
+                time.sleep(POLL_SECONDS)
             if stop := stop_wanted(self._context, deadline):
                 return stop
-        return None
 
     def _take(self, timeout: float) -> bool:
         """Log some output, if there is any within `timeout`; whether that was the end."""

@@ -1,7 +1,6 @@
 """The kinds `http` and `heartbeat`: one request by the guarded client, judged by its status."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -73,9 +72,9 @@ def request(
     for some in (headers or {}, configured, ours):
         sent |= {name.lower(): str(value) for name, value in some.items()}
     url = render(step.configuration["url"], context)
-    seconds = min(step.timeout, context.deadline - time.monotonic())
     # A redirect that is expected is the answer; an event that would be led away is not delivered.
     is_awaited = any(low < 400 and high >= 300 for low, high in _expected(step.configuration))
+    seconds = context.seconds_left
     redirects = 0 if is_awaited or step.kind == "webhook" else outgoing.MAX_REDIRECTS
     try:
         answer = outgoing.send(method, url, seconds=seconds, headers=sent, body=body, max_redirects=redirects)

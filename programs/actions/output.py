@@ -4,12 +4,17 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import psycopg
+
+from jobsite.logs import get_logger
 from programs import workers
 from programs.job_log import LINE_BYTES
 from programs.masking import MASK, Mask
 
 if TYPE_CHECKING:
     from programs.context import Context
+
+log = get_logger(__name__)
 
 KEPT_LINES = 5
 
@@ -27,8 +32,16 @@ class Output:
         for line in self._streams[stream].add(chunk):
             self._log(stream, line)
         if self._context.log.wants_flush:
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
             with workers.connection().cursor() as cursor:
                 self._context.log.flush(cursor)
+        except psycopg.Error as error:
+            # A log never fails its job: what could not be written is kept for the next time.
+            log.warning("log_kept", job=self._context.job_number, error=str(error))
+            workers.drop_connection()
 
     def end(self) -> None:
         """Log the last lines that had no end."""

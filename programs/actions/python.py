@@ -17,6 +17,7 @@ from celery._state import _task_stack
 from celery.exceptions import Ignore, Reject, Retry
 
 from programs.actions.base import PermanentError, Step, TransientError, UnknownAction
+from programs.stops import JobTimeout
 
 if TYPE_CHECKING:
     from programs.context import Context
@@ -59,11 +60,16 @@ def is_allowed(target: str, modules: tuple[str, ...]) -> bool:
 def run_python(context: "Context", step: Step) -> object:
     """Call the function with the context and the job's parameters by name; a Celery task with the parameters."""
     function = find_function(step.configuration["target"])
-    with context.alarm(step.timeout):
+    with context.alarm() as alarm:
         if isinstance(function, Task):
             return _run_task(context, function, context.parameters)
         result = function(context, **context.parameters)
-        return asyncio.run(_awaited(result)) if isawaitable(result) else result
+        if not isawaitable(result):
+            return result
+        ended = asyncio.run(_awaited(result))
+    if alarm.rang:  # in a task of the loop that nobody asked for its error
+        raise JobTimeout
+    return ended
 
 
 async def _awaited(result: Awaitable[object]) -> object:
@@ -90,8 +96,10 @@ def _run_task(context: "Context", task: Task, parameters: Mapping[str, Any]) -> 
     except Reject as rejection:
         raise PermanentError(f"the task was rejected: {rejection.reason}") from rejection
     finally:
-        task.pop_request()
-        _task_stack.pop()
+        try:
+            task.pop_request()
+        finally:
+            _task_stack.pop()
 
 
 def _seconds_until(when: object) -> float | None:

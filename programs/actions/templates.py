@@ -4,6 +4,7 @@ Tenants write them, and they are filled in within a worker: so there are no loop
 and a bound on the length of a source, of every value on the way, of all that one action renders, and on the time.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from programs.actions.base import PermanentError
 if TYPE_CHECKING:
     from programs.context import Context
 
-MAX_SOURCE = 16 * 1024
+MAX_SOURCE = 8 * 1024
+KEPT_SOURCE = 1024  # what is parsed takes a hundred times as much
 MAX_VALUE = 256 * 1024
 MAX_RENDERED = 1024 * 1024
 TAGS = ("#", "case", "comment", "content", "illegal", "if", "output", "unless")
@@ -26,6 +28,10 @@ FILTERS = (
     *("prepend", "remove", "round", "rstrip", "size", "slice", "strip", "truncate", "upcase", "url_decode"),
     *("url_encode",),
 )
+
+
+# Whether a range contains a value is asked by one loop of the interpreter's own, which nothing can interrupt.
+_RANGE = re.compile(r"\([^()]*\.\.")
 
 
 class _Limited(Environment):
@@ -53,16 +59,25 @@ def _bounded(filter_: Callable[..., Any]) -> Callable[..., Any]:
 _environment = _made()
 
 
-@lru_cache(maxsize=1_000)
-def _parsed(source: str) -> BoundTemplate:
+@lru_cache(maxsize=250)
+def _kept(source: str) -> BoundTemplate:
     return _environment.from_string(source)
+
+
+def _parsed(source: str) -> BoundTemplate:
+    """The template; raises LiquidError for what costs much to read or to evaluate, before it is read."""
+    if len(source) > MAX_SOURCE:
+        raise LiquidError(f"a text has at most {MAX_SOURCE:,} characters", token=None)
+    if "{{{" in source:
+        raise LiquidError("three braces in a row", token=None)
+    if _RANGE.search(source):
+        raise LiquidError("ranges such as (1..9) are not known here", token=None)
+    return _kept(source) if len(source) <= KEPT_SOURCE else _environment.from_string(source)
 
 
 def check(source: str) -> str | None:
     """What is wrong with a template, in words with its line; None when it parses and knows its filters."""
-    if len(source) > MAX_SOURCE:
-        return f"a text has at most {MAX_SOURCE:,} characters"
-    if "{" not in source:
+    if "{" not in source and len(source) <= MAX_SOURCE:
         return None
     try:
         unknown = set(_parsed(source).analyze().filters) - set(FILTERS)
@@ -79,7 +94,7 @@ def render(source: str, context: "Context") -> str:
     if "{" not in source:
         return source
     try:
-        with context.alarm(context.limit):
+        with context.alarm():
             return str(_parsed(source).render(parameters=context.parameters, steps=context.steps))
     except LiquidError as error:
         raise PermanentError(f"cannot render {source!r}: {error}") from error

@@ -6,9 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from programs.definitions import DefinitionError
+from programs.job_log import JobLog
 from programs.models import JobLogEntry
 from programs.submission import submit_as
 
@@ -84,6 +86,24 @@ def test_a_line_that_is_too_long_is_cut_with_a_mark(run):
     assert line.endswith(" bytes cut)")
     assert len(line) <= 8 * 1024
     assert last == ("stdout", "after")
+
+
+def test_a_log_that_cannot_be_written_now_fails_no_command(run, monkeypatch):
+    flush, failures = JobLog.flush, []
+
+    def fails_once(self, cursor):
+        if not failures:
+            failures.append(1)
+            raise psycopg.OperationalError("the server is restarting")
+        flush(self, cursor)
+
+    monkeypatch.setattr(JobLog, "flush", fails_once)
+
+    job = run("seq", "1", "3000")
+
+    assert (job.status, failures) == ("COMPLETED", [1])
+    lines = [message for stream, message in said(job) if stream == "stdout"]
+    assert lines == [str(number) for number in range(1, 3001)]
 
 
 def test_a_hundred_thousand_lines_are_all_there_in_order(run):

@@ -1,9 +1,12 @@
 """Containers, on a real engine: what they get, how they end, what becomes of those that a worker left behind."""
 
+import socket
 import threading
 import time
 
+import docker
 import pytest
+import requests
 from docker.models.containers import Container
 
 from jobsite.errors import Forbidden
@@ -87,15 +90,24 @@ def test_a_container_has_no_network_of_its_own_accord(run):
     assert set(devices) <= {"lo", "tunl0", "sit0", "ip6tnl0", "gre0"}
 
 
-def test_its_memory_and_processors_are_limited(run, submitted, run_job, containers):
-    number = submitted("cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max || true", memory="64MiB", cpus=0.5)
+def test_the_engine_is_given_its_limits(submitted, run_job, containers, docker_host):
+    number = submitted("echo begun; sleep 3", memory="64MiB", cpus=0.5)
+    seen = []
 
+    def look():
+        until(containers, "a container is there", seconds=20)
+        with engine.client(docker_host) as client:
+            seen.append(client.api.inspect_container(containers()[0].id)["HostConfig"])
+
+    thread = threading.Thread(target=look)
+    thread.start()
     job = run_job(number)
+    thread.join(30)
 
-    # As far as this machine lets a container see its own limits; that the engine was given them is sure.
-    assert job.status == "COMPLETED"
-    seen = [line for _, _, line in said(job) if line[0].isdigit()]
-    assert set(seen) <= {"67108864", "50000 100000"}
+    assert job.status == "COMPLETED", job.error
+    [given] = seen
+    assert (given["Memory"], given["MemorySwap"], given["NanoCpus"]) == (64 * 2**20, 64 * 2**20, 500_000_000)
+    assert (given["NetworkMode"], "no-new-privileges" in str(given["SecurityOpt"])) == ("none", True)
 
 
 def test_one_that_ignores_its_stop_signal_is_killed_two_seconds_after_its_time(run, containers):
@@ -177,11 +189,59 @@ def test_who_was_overtaken_starts_nothing(submitted, run_job, containers, docker
     assert said(job) == []
 
 
-def test_an_image_that_is_nowhere_is_named(run):
-    job = run("true", image="localhost/nobody:9")
+def raises(*args, **options):
+    raise requests.exceptions.ReadTimeout("the engine is busy")
 
-    assert job.status in ("FAILED", "PENDING")
-    assert "localhost/nobody:9" in job.error["message"]
+
+def test_one_that_cannot_be_removed_has_ended_all_the_same(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(docker.api.client.APIClient, "remove_container", raises)
+
+        assert run("true").status == "COMPLETED"
+
+
+def test_one_that_cannot_be_stopped_is_removed_and_its_time_is_up_all_the_same(run, containers, monkeypatch):
+    monkeypatch.setattr(Container, "stop", raises)
+
+    job = run("echo begun; sleep 600", timeout="1s")
+
+    assert (job.status, job.failure_kind) == ("FAILED", "TIMEOUT")
+    assert containers() == []
+
+
+def test_one_that_is_heard_no_more_goes_on_to_its_end(run, monkeypatch):
+    def deaf(self, **options):
+        raise_at_once = iter(())
+
+        def broken():
+            yield from raise_at_once
+            raise ConnectionResetError("the stream broke")
+
+        return broken()
+
+    monkeypatch.setattr(Container, "attach", deaf)
+
+    job = run("sleep 1; exit 4")
+
+    assert job.error["message"] == f"{engine.IMAGE} ended with status 4"
+    assert "the output of the container is lost from here on: the stream broke" in said(job)[0][2]
+
+
+def test_a_registry_that_is_away_is_tried_again(run):
+    job = run("true", image="127.0.0.1:1/nobody:9")
+
+    assert (job.status, job.error["type"]) == ("PENDING", "NoEngine")
+    assert "127.0.0.1:1/nobody:9" in job.error["message"]
+
+
+def test_a_registry_that_is_silent_costs_no_more_than_the_time(run):
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        job = run("true", image=f"127.0.0.1:{silent.getsockname()[1]}/nobody:9", timeout="1s")
+        took = time.monotonic() - began
+
+    assert (job.status, job.failure_kind) == ("FAILED", "TIMEOUT")
+    assert took < 20
 
 
 def test_an_engine_that_is_away_is_tried_again(submitted, run_job, monkeypatch, tmp_path):

@@ -2,10 +2,12 @@
 
 import signal
 import threading
+from contextlib import suppress
 
 import pytest
 from django.contrib.auth.models import User
 
+from programs.actions import Step
 from programs.context import Context
 from programs.principals import PermissionRefused, RunningAs
 from programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
@@ -190,52 +192,79 @@ def test_a_snooze_is_from_now_to_a_year(context, seconds):
 # ---- the alarm -------------------------------------------------------------------------------------------
 
 
+def act(context, seconds, body):
+    """Run `body` under the alarm of an action that has so many seconds."""
+
+    def run(context, step):
+        with context.alarm():
+            body()
+
+    context.act(Step("act", "python", {}, timeout=seconds), run, is_stored=False)
+
+
 def test_the_alarm_ends_an_action_that_overstays(context):
-    with pytest.raises(JobTimeout), context.alarm(0.02):
-        signal.pause()
+    with pytest.raises(JobTimeout):
+        act(context, 0.02, signal.pause)
 
 
-@pytest.mark.parametrize("left", [0.02, -5])
-def test_the_deadline_of_the_job_bounds_that_of_the_action(left):
-    with pytest.raises(JobTimeout), a_context(seconds=left).alarm(60):
-        signal.pause()
+def test_the_deadline_of_the_job_bounds_that_of_the_action():
+    with pytest.raises(JobTimeout):
+        act(a_context(seconds=0.02), 60, signal.pause)
 
 
 def test_the_alarm_never_rings_after_the_action(context):
-    with context.alarm(60):
-        ring = signal.getsignal(signal.SIGALRM)
+    act(context, 60, lambda: None)
+    ring = signal.getsignal(signal.SIGALRM)
 
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     ring(signal.SIGALRM, None)  # one that was on its way is not heard
 
 
+def test_an_alarm_that_was_left_on_goes_with_its_action_and_ends_no_other(context):
+    left = []
+
+    def run(context, step):
+        left.append(context.alarm())
+        left[0].__enter__()
+
+    context.act(Step("act", "python", {}, timeout=60), run, is_stored=False)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    signal.getsignal(signal.SIGALRM)(signal.SIGALRM, None)
+
+    def close_it_late():
+        left[0].__exit__(None, None, None)
+        signal.pause()
+
+    with pytest.raises(JobTimeout):
+        act(context, 0.1, close_it_late)
+
+
 @pytest.mark.parametrize("error", [None, ValueError, JobCanceled])
 def test_the_alarm_rings_also_after_an_action_that_listened_itself(context, error):
-    try:
-        with context.alarm(60):
-            signal.signal(signal.SIGALRM, signal.SIG_IGN)
-            if error:
-                raise error
-    except (ValueError, JobCanceled):
-        pass
+    def listen():
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        if error:
+            raise error
 
-    with pytest.raises(JobTimeout), context.alarm(0.02):
-        signal.pause()
+    with suppress(ValueError, JobCanceled):
+        act(context, 60, listen)
+
+    with pytest.raises(JobTimeout):
+        act(context, 0.02, signal.pause)
 
 
 def test_in_a_thread_there_is_no_alarm_but_the_checkpoints_look(context):
     seen = []
 
-    def act():
-        with context.alarm(0.001):
-            seen.append(signal.getitimer(signal.ITIMER_REAL))
+    def act_there():
+        act(context, 0.001, lambda: seen.append(signal.getitimer(signal.ITIMER_REAL)))
         try:
             a_context(seconds=-1).checkpoint()
         except JobTimeout:
             seen.append("stopped")
 
     timer = signal.getitimer(signal.ITIMER_REAL)
-    thread = threading.Thread(target=act)
+    thread = threading.Thread(target=act_there)
     thread.start()
     thread.join()
 

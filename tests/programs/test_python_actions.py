@@ -52,6 +52,12 @@ def test_a_coroutine_has_its_time_limit(run):
     assert time.monotonic() - began < 20
 
 
+def test_a_time_limit_that_rings_in_a_task_of_the_loop_is_not_lost(run):
+    job = run("tests.sample_actions:gather_busily", {}, timeout="500ms")
+
+    assert (job.status, job.failure_kind) == ("FAILED", "TIMEOUT")
+
+
 # ---- Celery tasks ------------------------------------------------------------------------------------------
 
 

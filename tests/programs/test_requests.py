@@ -221,7 +221,8 @@ def test_headers_are_one_in_whatever_case_they_are_written(run, receiver):
     [
         "{% for x in parameters.list %}{{ x }}{% endfor %}", "{% assign a = 1 %}", "{% include 'a' %}",
         "{{ parameters.a | replace: 'a', 'aaaaaaaaaa' }}", "{{ parameters.a | split: '' }}", "{{ 3 | times: 9 }}",
-        "{{ parameters.a | nothing }}", "x" * 16_385,
+        "{{ parameters.a | nothing }}", "x" * 8_193, "{" * 8_000,
+        "{% if (1..1000000000000000000) contains 1.5 %}{% endif %}",
     ],
 )  # fmt: skip
 def test_what_could_make_much_of_little_is_refused_on_save(define, template):
