@@ -261,9 +261,12 @@ def _killed_with_us(context: "Context", identity: str) -> Iterator[None]:
     """Have the watcher remove the container before it kills this process."""
 
     def kill() -> None:
-        # From the watcher's thread: by a connection of its own. What it leaves is found by the next run.
-        with suppress(Exception), _engine(KILL_SECONDS) as client:
-            client.api.remove_container(identity, force=True, v=True)
+        # From the watcher's thread: by a connection of its own. Nothing may keep it from ending this process.
+        try:
+            with _engine(KILL_SECONDS) as client:
+                _remove(client, identity)
+        except Exception as error:  # what it leaves is found by the next run
+            log.warning("container_left_behind", container=identity[:12], error=str(error))
 
     context.stop_hooks.append(kill)
     try:

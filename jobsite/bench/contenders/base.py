@@ -26,9 +26,9 @@ class Client(ABC):
         for mark in marks:
             self.submit(mark, kind)
 
-    def chatter(self, count: int) -> int:
-        """Run one job to its end that writes so many lines; how many of them are stored."""
-        raise NotImplementedError
+    def chatter(self, count: int) -> int | None:
+        """Run one job to its end that writes so many lines; how many are stored, None where none are kept."""
+        return None
 
     @abstractmethod
     def clear(self) -> None:
@@ -59,7 +59,6 @@ class Contender(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     kinds: ClassVar[tuple[str, ...]] = (SHORT,)
     has_bulk: ClassVar[bool] = False
-    has_logs: ClassVar[bool] = False
 
     @property
     def missing(self) -> list[str]:

@@ -1,13 +1,12 @@
 """jobsite itself, by its public doors: `submit` and `celery -A jobsite worker`."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jobsite.bench.contenders.base import ALONE, CHATTY, SHORT, SLEEP_SECONDS, SLEEPING, Client, Contender
 from jobsite.bench.contenders.celery import worker
-from jobsite.bench.processes import Launch
+from jobsite.bench.processes import Launch, until
 
 QUEUE = "default"
 TENANT = "bench"
@@ -15,6 +14,7 @@ CHUNK = 10_000
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "jobsite.settings"}
 SHORT_SECONDS = 0.004  # PROTOCOL "Groups": a program whose runs take no longer is short
 KNOWN_RUNS = 20
+LOG_SECONDS = 60.0
 
 CLEAR_ALL = "TRUNCATE jobsite_joblogentry, jobsite_jobstep, jobsite_jobattempt, jobsite_job"
 # In one transaction. Open jobs are never deleted, says a trigger; these are the benchmark's own.
@@ -34,7 +34,6 @@ class Jobsite(Contender):
 
     kinds: ClassVar[tuple[str, ...]] = (SHORT, ALONE, SLEEPING)
     has_bulk: ClassVar[bool] = True
-    has_logs: ClassVar[bool] = True
 
     def workers(self) -> list[Launch]:
         """One worker."""
@@ -83,8 +82,7 @@ class JobsiteClient(Client):
         from programs.models import Job, JobLogEntry
 
         job = self._submit(tenant=self._tenant, program=CHATTY, parameters={"number": count})
-        while not Job.objects.get(pk=job.pk).is_terminal:
-            time.sleep(0.01)
+        until(lambda: Job.objects.get(pk=job.pk).is_terminal, f"job {job.number} has ended", seconds=LOG_SECONDS)
         return JobLogEntry.objects.filter(job_number=job.number).count()
 
     def clear(self) -> None:
