@@ -70,14 +70,25 @@ def _parsed(source: str) -> BoundTemplate:
         raise LiquidError(f"a text has at most {MAX_SOURCE:,} characters", token=None)
     if "{{{" in source:
         raise LiquidError("three braces in a row", token=None)
-    if _RANGE.search(source):
+    if _RANGE.search(_filled_in(source)):
         raise LiquidError("ranges such as (1..9) are not known here", token=None)
     return _kept(source) if len(source) <= KEPT_SOURCE else _environment.from_string(source)
 
 
+def _is_filled_in(source: str) -> bool:
+    """Whether there is anything of Liquid's in a text; a shell's ${HOME} is not."""
+    return "{{" in source or "{%" in source
+
+
+def _filled_in(source: str) -> str:
+    """All that Liquid may read as its own: from the first mark that opens to the last that closes."""
+    begin = min(place for mark in ("{{", "{%") if (place := source.find(mark)) >= 0)
+    return source[begin : max(source.rfind("}}"), source.rfind("%}")) + 2]
+
+
 def check(source: str) -> str | None:
     """What is wrong with a template, in words with its line; None when it parses and knows its filters."""
-    if "{" not in source and len(source) <= MAX_SOURCE:
+    if not _is_filled_in(source):
         return None
     try:
         unknown = set(_parsed(source).analyze().filters) - set(FILTERS)
@@ -91,7 +102,7 @@ def render(source: str, context: "Context") -> str:
 
     The time that it takes counts for the action's limit.
     """
-    if "{" not in source:
+    if not _is_filled_in(source):
         return source
     try:
         with context.alarm():

@@ -53,6 +53,13 @@ def test_a_command_runs_where_it_is_told_to_or_in_a_folder_of_its_own(run, tmp_p
     assert not Path(folder).exists()
 
 
+def test_what_is_a_shells_own_is_left_to_it(run):
+    script = "(cd ../; echo ${HOME:+there}) # " + "long " * 3_000
+
+    assert said(run("sh", "-c", script)) == [("stdout", "there")]
+    assert said(run("sh", "-c", "(cd ../; echo {{ parameters.a }})", parameters={"a": "b"})) == [("stdout", "b")]
+
+
 def test_memory_is_limited(run):
     eat = ("-c", "print(len(bytearray(400 * 2**20)))")
 

@@ -221,7 +221,8 @@ def test_headers_are_one_in_whatever_case_they_are_written(run, receiver):
     [
         "{% for x in parameters.list %}{{ x }}{% endfor %}", "{% assign a = 1 %}", "{% include 'a' %}",
         "{{ parameters.a | replace: 'a', 'aaaaaaaaaa' }}", "{{ parameters.a | split: '' }}", "{{ 3 | times: 9 }}",
-        "{{ parameters.a | nothing }}", "x" * 8_193, "{" * 8_000,
+        "{{ parameters.a | nothing }}", "{{ parameters.a }}" + "x" * 8_193, "{" * 8_000,
+        "{{ '}}' }} (see {{ 1 }}{% if (1..9) contains 1.5 %}{% endif %}", "{{ (1..9) }}",
         "{% if (1..1000000000000000000) contains 1.5 %}{% endif %}",
     ],
 )  # fmt: skip
