@@ -50,3 +50,8 @@ class TooMany(Refusal):
     """More than a quota allows now; `retry_after` says in how many seconds it may fit."""
 
     http_status = 429
+
+    @property
+    def retry_after(self) -> object:
+        """In how many seconds it may fit, where that is known."""
+        return self.details.get("retry_after")

@@ -54,6 +54,22 @@ def recalculate_scores(context: Context, cohort: str) -> dict[str, object]:
     return {"scored": len(names), "observing": observing, "most": scores.most_common(1)[0][0]}
 
 
+def compare_cohorts(context: Context, cohorts: list[str]) -> dict[str, int]:
+    """Recalculate several years, each as a job of its own; what follows when all have ended says `best_cohort`."""
+    for cohort in cohorts:
+        context.spawn("scores.recalculate", {"cohort": cohort}, key=cohort)
+    return {"cohorts": len(cohorts)}
+
+
+def best_cohort(context: Context, cohorts: list[str]) -> dict[str, object]:
+    """A callback: the year in which the most zones observed daylight saving."""
+    observing = {child.key: child.result["observing"] for child in context.children if child.status == "COMPLETED"}
+    if len(observing) < len(cohorts):
+        raise PermanentError(f"{len(observing)} of {len(cohorts)} cohorts were recalculated")
+    best = max(observing, key=lambda cohort: (observing[cohort], cohort))
+    return {"best": best, "observing": observing}
+
+
 def _hours_of_daylight_saving(name: str, year: int) -> int:
     zone = ZoneInfo(name)
     start, hours = datetime(year, 1, 1, tzinfo=UTC), range(0, 365 * 24, STEP_HOURS)

@@ -31,8 +31,12 @@ MAX_TRACEBACK = 32 * 1024
 MAX_RETRY_AFTER = 365 * 86_400.0
 
 
-def succeeded(context: Context, result: object) -> Ending:
-    """The actions returned. One that was told to stop and returned ends CANCELED."""
+def succeeded(context: Context, result: object, *, has_callback: bool = False) -> Ending:
+    """The actions returned, or the callback did. One that was told to stop and returned ends CANCELED.
+
+    A job that has children waits, if only until it is looked how they ended. So does one whose callback is to be
+    called: after the actions, and again after a callback that has spawned more children.
+    """
     progress = context.progress_now[1]
     if context.was_told:
         return Ending(Status.CANCELED, AttemptResult.CANCELED, progress=progress)
@@ -47,9 +51,11 @@ def succeeded(context: Context, result: object) -> Ending:
             error=storable.error(error, step=context.log.step, mask=context.mask),
             progress=progress,
         )
+    has_children, has_new_ones = context.family.looked_at()
+    calls_back = has_callback and (has_new_ones or context.claimed.parked_fence is None)
     return Ending(
-        Status.COMPLETED,
-        AttemptResult.SUCCESS,
+        Status.WAITING if has_children or calls_back else Status.COMPLETED,
+        AttemptResult.PARKED if calls_back else AttemptResult.SUCCESS,
         outcome=Outcome.WARNING if context.has_warned else Outcome.NORMAL,
         result=stored,
         progress=progress,
@@ -96,7 +102,7 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
         kind = FailureKind.TRANSIENT if transient else FailureKind.PERMANENT
     decision = retries.decide(
         program.retry,
-        runs=job.attempts - job.losses + 1,
+        runs=context.attempt if context else job.attempts - job.losses + 1,
         transient=transient,
         spread=random.uniform(-1, 1),
         retry_after=_seconds(getattr(error, "retry_after", None)),

@@ -3,8 +3,9 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
 from types import FrameType
 from typing import Any
@@ -18,12 +19,14 @@ from jobsite.logs import get_logger
 from jobsite.tenants.models import Tenant
 from programs import secrets, storable
 from programs.actions.base import Step
+from programs.children import MAX_KEY, Children, Family, in_coroutines_too
 from programs.job_log import JobLog
 from programs.masking import Mask
 from programs.principals import RunningAs
 from programs.steps import Key, Steps
 from programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
 from programs.transitions.claim import Claimed
+from programs.transitions.spawn import OWN_KEY
 
 log = get_logger(__name__)
 
@@ -70,11 +73,19 @@ class Context:
     """
 
     def __init__(
-        self, job: Claimed, principal: RunningAs, *, deadline: float, cancel_grace: float, program: str = ""
+        self,
+        job: Claimed,
+        principal: RunningAs,
+        *,
+        deadline: float,
+        cancel_grace: float,
+        program: str = "",
+        captured: Mapping[str, Any] | None = None,
+        earlier_runs: int = 0,
     ) -> None:
         self.job_number = job.number
         self.program = program
-        self.attempt = job.attempts - job.losses + 1
+        self.attempt = job.attempts - job.losses + 1 - earlier_runs
         self.fence = job.fence
         self.lock_token: UUID = job.token
         self.parameters: Mapping[str, Any] = job.parameters
@@ -96,6 +107,8 @@ class Context:
         self.stop_hooks: list[Callable[[], None]] = []
         self.steps: dict[str, object] = {}
         self._steps = Steps(job)
+        self.family = Family(job)
+        self._captured = captured or {}
         self._step: Step | None = None
         self._thread = threading.get_ident()
         self._failed_step: tuple[BaseException, str] | None = None
@@ -154,8 +167,7 @@ class Context:
         a result that is no JSON or holds a secret, RuntimeError on another thread than the action's, or within a
         transaction, which might undo what the step did but not that it was done; and what progress() raises.
         """
-        if threading.get_ident() != self._thread or self._step is None:
-            raise RuntimeError("a step is begun on the thread that runs the action, while it runs")
+        step = self._running_step("a step is begun")
         if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME or not storable.is_storable(name):
             raise ValueError(f"a step's name is text of 1 to {MAX_STEP_NAME} characters, not {name!r:.120}")
         if connection.in_atomic_block:
@@ -166,8 +178,68 @@ class Context:
         if self.mask is not None and self.mask.text(name) != name:
             raise ValueError("a step's name holds a secret of the parameters")
         self.checkpoint()
-        key = Key(self._step.name, self._step.digest, name)
+        key = Key(step.name, step.digest, name)
         return self._once(key, lambda: self._without_secrets(function(*args, **kwargs)))
+
+    def spawn(
+        self,
+        program: str,
+        parameters: Mapping[str, Any] | None = None,
+        /,
+        *,
+        key: str | None = None,
+        priority: int | None = None,
+        scheduled_at: datetime | str | None = None,
+    ) -> int:
+        """Submit a child of this job, a job of a program of its tenant; its number.
+
+        The row lives or dies with the transaction that is under way, if any, and runs after its commit, as whoever this
+        job runs as. When the actions have ended, the job waits for its children without a worker; then its callback
+        runs, or it ends.
+
+        A job that is run again gets the children that it has already: those of the same `key`, of up to 200
+        characters; without keys those of the same program and parameters, alike ones one after the other.
+
+        Raises what submission.submit raises (TooMany lets the job be tried again, any other ends it), PermissionRefused
+        without jobs:write, SpawnRefused past 10,000 children or the tenth generation, or for a QUEUE key that this job
+        or one above it holds; NotStorable where a secret would be stored in clear; RuntimeError on another thread than
+        the action's; and what progress() raises.
+        """
+        self._running_step("a child is spawned")
+        if key is not None and not (
+            isinstance(key, str) and 0 < len(key) <= MAX_KEY and key.isprintable() and not key.startswith(OWN_KEY)
+        ):
+            raise ValueError(
+                f'a child\'s key is text of 1 to {MAX_KEY} printable characters that does not begin with "{OWN_KEY}", '
+                f"not {key!r:.220}"
+            )
+        self.checkpoint()
+        self._principal.require("jobs:write")
+        with self._uninterrupted(), in_coroutines_too():
+            try:
+                return self.family.spawn(
+                    self.tenant,
+                    self._captured,
+                    program,
+                    parameters or {},
+                    key=key,
+                    priority=priority,
+                    scheduled_at=scheduled_at,
+                    mask=self.mask,
+                )
+            except LockLost:
+                self.lose_lock()
+                raise
+
+    @property
+    def children(self) -> Children:
+        """The children of this job that have ended, in the order in which they were spawned; in a callback all."""
+        return self.family.children()
+
+    def _running_step(self, what: str) -> Step:
+        if threading.get_ident() != self._thread or self._step is None:
+            raise RuntimeError(f"{what} on the thread that runs the action, while it runs")
+        return self._step
 
     def snooze(self, seconds: float) -> None:
         """Stop here and run the action again, from its beginning, in `seconds`; the run is not counted."""
@@ -197,6 +269,15 @@ class Context:
         result = self._once(key, lambda: storable.result(self._run(step, run), mask=self.mask))
         self.steps[step.name] = result
         return result
+
+    def recall(self, steps: Iterable[Step]) -> None:
+        """Know what these actions gave in an earlier run, as far as they are still the same, for the callback."""
+        for step in steps:
+            with self._uninterrupted():
+                stored = self._steps.finished(Key(step.name, step.digest))
+            if stored is not None:
+                self.steps[step.name] = stored.result
+                self.has_warned = self.has_warned or stored.warned
 
     def _run(self, step: Step, run: Callable[["Context", Step], object]) -> object:
         try:

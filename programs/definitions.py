@@ -4,7 +4,7 @@ import base64
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -60,6 +60,9 @@ class ProgramDefinition:
     on_worker_lost: str = "RETRY"
     retry_on_timeout: bool = False
     cancel_grace: float = 10.0
+    on_child_failure: str = "WARN"
+    cancel_children_on_failure: bool = False
+    callback: ActionDefinition | None = None
     transient: tuple[str, ...] = ()
     permanent: tuple[str, ...] = ()
     group: bool = True
@@ -108,9 +111,12 @@ def _program(data: Mapping[str, object], queues: Collection[str]) -> ProgramDefi
         later=_PROGRAM_KEYS_LATER,
     )
     actions = given.pop("action")
-    _check_names(actions)
+    callback = given.get("callback")
+    if callback is not None:
+        callback = given["callback"] = replace(callback, name=callback.name or "callback")
+    _check_names(actions, callback)
     given.setdefault("name", {"en": given["code"]})
-    given["timeout"] = _program_timeout(given.get("timeout"), actions)
+    given["timeout"] = _program_timeout(given.get("timeout"), actions, callback)
     program = ProgramDefinition(actions=actions, **given)
     _check_overlap(program)
     both = sorted({*program.transient} & {*program.permanent})
@@ -119,7 +125,7 @@ def _program(data: Mapping[str, object], queues: Collection[str]) -> ProgramDefi
     return program
 
 
-def _check_names(actions: Iterable[ActionDefinition]) -> None:
+def _check_names(actions: Iterable[ActionDefinition], callback: ActionDefinition | None) -> None:
     """A retry knows by its name which action has ended, and later ones find its result by it."""
     seen: set[str] = set()
     for number, action in enumerate(actions, start=1):
@@ -127,19 +133,29 @@ def _check_names(actions: Iterable[ActionDefinition]) -> None:
         if name in seen:
             raise values.WrongError(f'action: item {number}: name: "{name}" stands twice, expected different ones')
         seen.add(name)
+    if callback is not None and callback.name in seen:
+        raise values.WrongError(f'callback: name: "{callback.name}" is that of an action too, expected another')
 
 
-def _program_timeout(timeout: float | None, actions: Iterable[ActionDefinition]) -> float:
-    """SPEC 5: at most the longest maximum among the kinds; by default the sum of their defaults."""
+def _program_timeout(
+    timeout: float | None, actions: Iterable[ActionDefinition], callback: ActionDefinition | None
+) -> float:
+    """SPEC 5: at most the longest maximum among the kinds; by default the sum of their defaults.
+
+    It bounds one run, and the callback is a run of its own.
+    """
     kinds = [KINDS[action.kind] for action in actions]
-    maximum = max(kind.maximum_timeout for kind in kinds)
+    called_back = [KINDS[callback.kind]] if callback else []
+    maximum = max(kind.maximum_timeout for kind in [*kinds, *called_back])
     if timeout is None:
-        timeout = min(sum(kind.default_timeout for kind in kinds), maximum)
+        runs = [kinds, called_back]
+        timeout = min(max(sum(kind.default_timeout for kind in run) for run in runs), maximum)
     _check_maximum(timeout, maximum)
-    for number, action in enumerate(actions, start=1):
+    places = [(f"action: item {number}", action) for number, action in enumerate(actions, start=1)]
+    for place, action in [*places, *([("callback", callback)] if callback else [])]:
         if action.timeout is not None and action.timeout > timeout:
             raise values.WrongError(
-                f"action: item {number}: timeout: expected at most the program's timeout of "
+                f"{place}: timeout: expected at most the program's timeout of "
                 f"{format_duration(timeout)}, got {format_duration(action.timeout)}"
             )
     return timeout
@@ -204,12 +220,15 @@ _PROGRAM_KEYS: dict[str, values.Reader] = {
     "on_worker_lost": values.one_of(["RETRY", "FAIL"]),
     "retry_on_timeout": values.flag,
     "cancel_grace": values.duration,
+    "on_child_failure": values.one_of(["WARN", "FAIL", "IGNORE"]),
+    "cancel_children_on_failure": values.flag,
+    "callback": _action,
     "transient": _exceptions,
     "permanent": _exceptions,
     "group": values.flag,
     "action": lambda value: tuple(values.list_of(_action, least=1)(value)),
 }
-_PROGRAM_KEYS_LATER = ("notification_group", "callback", "on_child_failure", "cancel_children_on_failure")
+_PROGRAM_KEYS_LATER = ("notification_group",)
 _RETRY_KEYS: dict[str, values.Reader] = {
     "max_attempts": values.integer(1),
     "initial_interval": values.duration,

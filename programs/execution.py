@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -14,11 +15,13 @@ from django.db import close_old_connections
 
 from jobsite.database import Cursor
 from jobsite.logs import get_logger
-from programs import completion, dispatch, job_log, measures, principals, program_cache, workers
+from programs import completion, dispatch, job_log, measures, principals, program_cache, resolution, workers
 from programs.actions import RUNNERS, Step, UnknownAction
 from programs.context import Context
 from programs.group import Ended, Group, boot_time
+from programs.lifecycle import Status
 from programs.program_cache import RunnableProgram
+from programs.transitions.budget import earlier_runs
 from programs.transitions.claim import Claimed, claim, lock_limits, read_back
 from programs.transitions.finish import Ending, Held
 from programs.watcher import watcher
@@ -39,7 +42,8 @@ def run(numbers: Sequence[int], *, message: UUID) -> int:
         name = workers.current().name
         group = Group(claimed, worker=name, claimed_at=began, travels_alone=len(numbers) == 1)
         with watcher().watching(group):
-            _run_all(group)
+            relatives = _run_all(group)
+        _follow(relatives)
     refused = set(numbers) - {job.number for job in claimed}
     for queue_id in {job.queue_id for job in claimed}:
         _top_up(queue_id, refused, [job.number for job in claimed if job.holds_key])
@@ -47,11 +51,15 @@ def run(numbers: Sequence[int], *, message: UUID) -> int:
     return len(claimed)
 
 
-def _run_all(group: Group) -> None:
+def _run_all(group: Group) -> list[int]:
+    """Run the jobs; those that have a family which their end may concern."""
+    relatives: list[int] = []
     try:
         while (taken := group.take()) is not None:
             if (ended := _run_one(group, *taken)) is not None:
                 group.end(ended)
+                if ended.has_family and ended.ending.status is not Status.PENDING:
+                    relatives.append(ended.held.number)
             if group.is_to_flush:
                 completion.settle(group)
     except BaseException:
@@ -59,6 +67,19 @@ def _run_all(group: Group) -> None:
         _settle_a_last_time(group)
         raise
     completion.settle(group)
+    return relatives
+
+
+def _follow(relatives: Sequence[int]) -> None:
+    if not relatives:
+        return
+    try:
+        with workers.connection().cursor() as cursor:
+            resolution.follow(cursor, relatives)
+    except psycopg.OperationalError as error:
+        # The sweep does it within seconds.
+        log.warning("family_not_followed", jobs=len(relatives), error=str(error))
+        workers.drop_connection()
 
 
 def _settle_a_last_time(group: Group) -> None:
@@ -122,16 +143,19 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
     program = _program_of(job)
     context: Context | None = None
     try:
-        principal = principals.running_as(_captured(job), tenant_id=job.tenant_id)
+        captured = _captured(job)
         context = Context(
             job,
-            principal,
+            principals.running_as(captured, tenant_id=job.tenant_id),
             deadline=began + program.timeout,
             cancel_grace=program.cancel_grace,
             program=program.code,
+            captured=captured,
+            earlier_runs=0 if job.parked_fence is None else _read(partial(earlier_runs, number=job.number)),
         )
         group.run(held, context)
-        ending: Ending | None = completion.succeeded(context, _act(context, program))
+        result = _act(context, program)
+        ending: Ending | None = completion.succeeded(context, result, has_callback=program.callback is not None)
     except BaseException as error:  # an action may raise anything; what ends the process itself goes on below
         if terminate_handler_fired() or isinstance(error, (WorkerShutdown, WorkerTerminate, KeyboardInterrupt)):
             # The process is told to end, by a cold stop or the hard limit: the main process knows which, and
@@ -144,7 +168,12 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
     close_old_connections()
     measures.add(job.program_id, time.monotonic() - began)
     # Without an ending the lock is lost: whoever has the job now says how it ends.
-    return Ended(held, ending, context.log if context is not None else None) if ending is not None else None
+    if ending is None:
+        return None
+    if context is None:
+        return Ended(held, ending, None, has_family=job.parent_id is not None)
+    has_family = job.parent_id is not None or context.family.may_have_children or ending.status is Status.WAITING
+    return Ended(held, ending, context.log, has_family)
 
 
 def _program_of(job: Claimed) -> RunnableProgram:
@@ -172,11 +201,23 @@ def _act(context: Context, program: RunnableProgram) -> object:
     result: object = None
     token = job_log.current.set(context.log)
     try:
+        if context.claimed.parked_fence is not None:
+            return _call_back(context, program)
         for step in program.steps:
-            result = context.act(step, _run_action, is_stored=len(program.steps) > 1)
+            result = context.act(step, _run_action, is_stored=program.keeps_steps)
     finally:
         job_log.current.reset(token)
     return result
+
+
+def _call_back(context: Context, program: RunnableProgram) -> object:
+    """Run the callback; of a program that has none any more, what its actions gave is the result."""
+    context.recall(program.steps)
+    if program.callback is None:
+        return next(reversed(context.steps.values()), None)
+    # Called again after children of its own, its steps are others.
+    turn = replace(program.callback, turn=context.claimed.parked_fence or 0)
+    return context.act(turn, _run_action, is_stored=False)
 
 
 def _run_action(context: Context, step: Step) -> object:

@@ -43,11 +43,12 @@ class Running:
 
 @dataclass(frozen=True)
 class Ended:
-    """A run whose ending is still to be written, with what it logged."""
+    """A run whose ending is still to be written, with what it logged; whether it may concern parent or children."""
 
     held: Held
     ending: Ending
     log: JobLog | None
+    has_family: bool = False
 
 
 class Group:

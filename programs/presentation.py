@@ -1,6 +1,6 @@
 """Jobs, attempts, logs, queues, workers and locks as the plain values that every door shows (INTERFACES)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from programs import masking, times
 from programs.lifecycle import Status, StepStatus
 from programs.models import Job, JobAttempt, JobLogEntry, JobStep, Worker
 from programs.principals import Principal
+from programs.transitions.spawn import OWN_KEY
 
 COUNT_LIMIT = 100_000
 """Counts of waiting jobs stop here: no page counts a large table exactly."""
@@ -114,6 +115,28 @@ def step(row: JobStep, job: Job) -> dict[str, Any]:
         "result": row.result,
         "error": row.error,
     }
+
+
+def children(number: int, families: Mapping[int, Sequence[Job]]) -> list[dict[str, Any]]:
+    """The children of a job, each with its own."""
+    return [
+        {
+            "number": row.number,
+            "program": row.program.code,
+            "key": child_key(row),
+            "status": row.status,
+            "outcome": row.outcome,
+            "started_at": moment(row.started_at),
+            "finished_at": moment(row.finished_at),
+            "children": children(row.number, families),
+        }
+        for row in families.get(number, ())
+    ]
+
+
+def child_key(row: Job) -> str | None:
+    """The key that a child was spawned with; None where it was given none."""
+    return None if row.child_key is None or row.child_key.startswith(OWN_KEY) else row.child_key
 
 
 def log_entry(row: JobLogEntry) -> dict[str, Any]:

@@ -27,6 +27,12 @@ class RunnableProgram:
     permanent: tuple[str, ...]
     cancel_grace: float
     steps: tuple[Step, ...]
+    callback: Step | None = None
+
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether the results of its actions are stored: another action, or the callback, may ask for them."""
+        return len(self.steps) > 1 or self.callback is not None
 
 
 Key = TypeVar("Key", bound=Hashable)
@@ -78,10 +84,19 @@ def _read(cursor: Cursor, program_id: int) -> RunnableProgram:
     )
     row = cursor.fetchone()
     cursor.execute(
-        "SELECT name, kind, configuration, timeout_seconds FROM jobsite_action WHERE program_id = %s ORDER BY position",
+        """
+        SELECT position, name, kind, configuration, timeout_seconds, is_callback
+        FROM jobsite_action WHERE program_id = %s ORDER BY position
+        """,
         [program_id],
     )
-    actions = cursor.fetchall()
+    actions = [
+        (
+            is_callback,
+            Step(name or f"{kind} {position}", kind, _loaded(configuration), timeout or _longest(kind, row[1])),
+        )
+        for position, name, kind, configuration, timeout, is_callback in cursor.fetchall()
+    ]
     return RunnableProgram(
         code=row[0],
         timeout=row[1],
@@ -90,10 +105,8 @@ def _read(cursor: Cursor, program_id: int) -> RunnableProgram:
         transient=tuple(row[8]),
         permanent=tuple(row[9]),
         cancel_grace=row[10],
-        steps=tuple(
-            Step(name or f"{kind} {position}", kind, _loaded(configuration), timeout or _longest(kind, row[1]))
-            for position, (name, kind, configuration, timeout) in enumerate(actions, start=1)
-        ),
+        steps=tuple(step for is_callback, step in actions if not is_callback),
+        callback=next((step for is_callback, step in actions if is_callback), None),
     )
 
 

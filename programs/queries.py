@@ -17,6 +17,7 @@ from programs.steps import MAX_STEPS
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
 MAX_RETRIES = 100
+MAX_DESCENDANTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,31 @@ def attempts(job: Job) -> list[JobAttempt]:
 def steps(job: Job, *, limit: int = MAX_STEPS) -> list[JobStep]:
     """The steps of a job in the order in which they first began, at most `limit`."""
     return list(JobStep.objects.filter(job=job).order_by("id")[:limit])
+
+
+def children(job: Job, *, limit: int = MAX_DESCENDANTS) -> list[Job]:
+    """The children of a job in the order in which they were spawned, without what is large of them."""
+    return list(_kin(job).filter(parent=job.number).order_by("number")[:limit])
+
+
+def descendants(job: Job) -> dict[int, list[Job]]:
+    """The children of a job and theirs, by the number of the parent, in order; the first 10,000, level by level."""
+    found: dict[int, list[Job]] = {}
+    level, left = [job.number], MAX_DESCENDANTS
+    while level and left:
+        rows = list(_kin(job).filter(parent__in=level).order_by("number")[:left])
+        for row in rows:
+            found.setdefault(row.parent_id or 0, []).append(row)
+        level, left = [row.number for row in rows], left - len(rows)
+    return found
+
+
+def _kin(job: Job) -> QuerySet[Job]:
+    rows = Job.objects.filter(tenant=job.tenant_id).select_related("program")
+    return rows.only(
+        *("number", "parent_id", "child_key", "status", "outcome", "started_at", "finished_at"),
+        *("program__id", "program__code"),
+    )
 
 
 def retries(job: Job) -> list[int]:

@@ -49,8 +49,9 @@ def _check(principal: Principal, definition: ProgramDefinition) -> None:
     where = f'program "{definition.code}"'
     if definition.scope == "SYSTEM":
         raise Invalid(f"{where}: scope SYSTEM is for the programs that come with jobsite")
-    for number, action in enumerate(definition.actions, start=1):
-        at = f"{where}: action {number}"
+    places = [(f"action {number}", action) for number, action in enumerate(definition.actions, start=1)]
+    for place, action in [*places, *([("callback", definition.callback)] if definition.callback else [])]:
+        at = f"{where}: {place}"
         if action.kind == "python":
             _check_python(principal, action, at)
         elif action.kind in ("command", "container"):
@@ -108,7 +109,7 @@ def _save(cursor: Cursor, principal: Principal, definition: ProgramDefinition) -
         change, before = "created", None
     else:
         before = {name: getattr(program, name) for name in wanted}
-        stored = program.actions.values("position", "name", "kind", "configuration", "timeout_seconds")
+        stored = program.actions.values("position", "name", "kind", "configuration", "timeout_seconds", "is_callback")
         if before == wanted and [_opened(dict(one)) for one in stored] == actions:
             return Loaded(definition.code, "unchanged")
         # A new version makes every worker read the program anew at its next claim.
@@ -118,7 +119,7 @@ def _save(cursor: Cursor, principal: Principal, definition: ProgramDefinition) -
     Action.objects.bulk_create(
         Action(tenant=principal.tenant, program=program, **_sealed(action)) for action in actions
     )
-    after = asdict(replace(definition, actions=())) | {"actions": [_told(action) for action in actions]}
+    after = asdict(replace(definition, actions=(), callback=None)) | {"actions": [_told(action) for action in actions]}
     audit.record(cursor, principal, f"program {change}", "program", definition.code, "", before, after)
     return Loaded(definition.code, change)
 
@@ -147,10 +148,12 @@ def _columns(definition: ProgramDefinition) -> dict[str, object]:
         "max_worker_losses": definition.max_worker_losses,
         "on_worker_lost": definition.on_worker_lost,
         "cancel_grace_seconds": definition.cancel_grace,
+        "on_child_failure": definition.on_child_failure,
+        "cancel_children_on_failure": definition.cancel_children_on_failure,
         "overlap_policy": str(definition.overlap),
         "overlap_keys": list(definition.overlap_keys),
         "max_consecutive_failures": definition.max_consecutive_failures,
-        "travels_in_groups": definition.group and all(action.kind == "python" for action in definition.actions),
+        "travels_in_groups": definition.group and all(action["kind"] == "python" for action in _actions(definition)),
     }
 
 
@@ -172,6 +175,8 @@ def _told(action: dict[str, Any]) -> dict[str, Any]:
 
 
 def _actions(definition: ProgramDefinition) -> list[dict[str, Any]]:
+    """All in order, the callback the last."""
+    callback = [definition.callback] if definition.callback else []
     return [
         {
             "position": position,
@@ -179,6 +184,7 @@ def _actions(definition: ProgramDefinition) -> list[dict[str, Any]]:
             "kind": action.kind,
             "configuration": action.configuration,
             "timeout_seconds": action.timeout,
+            "is_callback": action is definition.callback,
         }
-        for position, action in enumerate(definition.actions, start=1)
+        for position, action in enumerate([*definition.actions, *callback], start=1)
     ]

@@ -87,6 +87,7 @@ TRANSIENT_NAMES = frozenset(
         "httpx.TransportError",
         "httpx2.TransportError",
         "jobsite.outgoing.OutgoingError",
+        "jobsite.errors.TooMany",
         "redis.exceptions.ConnectionError",
         "redis.exceptions.TimeoutError",
         "kombu.exceptions.OperationalError",

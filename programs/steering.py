@@ -10,7 +10,7 @@ from django.db import connection, transaction
 
 from jobsite.database import Cursor
 from jobsite.errors import Conflict, Invalid, NotFound
-from programs import audit, dispatch, submission, times
+from programs import audit, dispatch, resolution, submission, times
 from programs.asking import check_reason, end_of
 from programs.lifecycle import TERMINAL, Overlap, Status, Trigger
 from programs.models import Job
@@ -37,7 +37,7 @@ def find_job(principal: Principal, number: int) -> Job:
 
 
 def cancel(principal: Principal, number: int, *, reason: str = "") -> Status:
-    """Cancel a waiting job at once, ask a running one to stop; the status after that.
+    """Cancel a waiting job at once, ask a running one to stop; the status after that. Open children go with it.
 
     Raises Conflict (invalid_transition) when the job has ended.
     """
@@ -61,6 +61,8 @@ def cancel(principal: Principal, number: int, *, reason: str = "") -> Status:
             {"status": job.status},
             {"status": done.status},
         )
+        if done.status is Status.CANCELED:
+            resolution.after_commit(number)
     return done.status
 
 
@@ -244,5 +246,7 @@ def _record_reaped(cursor: Cursor, principal: Principal, action: str, reaped: Se
             {"status": "RUNNING"},
             {"status": one.status},
         )
-        if one.status not in TERMINAL:
+        if one.status in TERMINAL:
+            resolution.after_commit(one.number)
+        else:
             dispatch.after_commit(one.number, one.queue_id)

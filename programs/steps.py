@@ -1,23 +1,16 @@
 """The stored steps of a job: each result is written once, under the job's lock, and read again by a later run."""
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import psycopg
-
-from jobsite.logs import get_logger
 from programs import workers
 from programs.lifecycle import StepStatus
 from programs.transitions.claim import Claimed
 
-log = get_logger(__name__)
-
 MAX_STEPS = 10_000
-PATIENCE_SECONDS = 60.0
 
 KNOWN = """
 SELECT action, name, digest, status = 'COMPLETED', warned FROM jobsite_jobstep WHERE job_id = %(job)s
@@ -124,21 +117,8 @@ class Steps:
         return self._execute(statement, {"action": key.action, "name": key.name, **values})
 
     def _execute(self, statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
-        """Execute, over and over with new connections while the database is away: each statement may be repeated."""
         own = {"job": self._job.number, "token": self._job.token, "running": "RUNNING"}
-        give_up_at, pause = time.monotonic() + PATIENCE_SECONDS, 0.05
-        while True:
-            try:
-                with workers.connection().cursor() as cursor:
-                    cursor.execute(statement, own | dict(values))
-                    return cursor.fetchall()
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                workers.drop_connection()
-                if time.monotonic() > give_up_at:
-                    raise
-                log.warning("step_written_again", job=self._job.number, error=str(error))
-                time.sleep(pause)
-                pause = min(pause * 2, 2.0)
+        return workers.execute_patiently(statement, own | dict(values))
 
 
 def _json(value: object) -> str | None:

@@ -303,6 +303,12 @@ def _earlier(new: NewJob, request: list[str]) -> Job | None:
                 code="idempotency_key_reused",
                 existing_job=earlier.number,
             )
+    refuse_duplicate(new)
+    return None
+
+
+def refuse_duplicate(new: NewJob) -> None:
+    """Raise Conflict (duplicate_job) with the number of the open job that holds this one's REJECT key, if any."""
     if new.overlap_policy is Overlap.REJECT:
         holder = Job.objects.filter(
             program_id=new.program_id,
@@ -316,4 +322,3 @@ def _earlier(new: NewJob, request: list[str]) -> Job | None:
                 code="duplicate_job",
                 existing_job=holder.number,
             )
-    return None

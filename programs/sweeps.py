@@ -14,7 +14,7 @@ from django.conf import settings
 from jobsite import brokers
 from jobsite.database import Connection, Cursor
 from jobsite.logs import get_logger
-from programs import bulk, dispatch, pausing, quotas, workers
+from programs import bulk, dispatch, pausing, quotas, resolution, workers
 from programs.transitions import dispatch as dispatch_transition
 from programs.transitions import hold, overlap, pause, reap
 from programs.transitions.reap import Reaped
@@ -101,6 +101,7 @@ def all_sweeps() -> tuple[Sweep, ...]:
         Sweep("lost_workers", 2 * pace, _lost_workers),
         Sweep("expired_locks", pace, _expired_locks),
         Sweep("stuck", pace, _stuck),
+        Sweep("families", pace, resolution.sweep),
         Sweep("lost_messages", pace, _lost_messages),
         Sweep("ended_holds", 2 * pace, _ended_holds),
         Sweep("ended_pauses", 2 * pace, pausing.end_pauses),
@@ -157,7 +158,7 @@ def open_lanes(cursor: Cursor) -> None:
 
 
 def send_on(cursor: Cursor, reaped: list[Reaped]) -> int:
-    """Dispatch what a reaper put back; how many runs were taken."""
+    """Dispatch what a reaper put back, and see to the families of what it ended; how many runs were taken."""
     back: dict[int, list[int]] = {}
     for one in reaped:
         log.warning("run_taken", job=one.number, to=str(one.status))
@@ -165,6 +166,8 @@ def send_on(cursor: Cursor, reaped: list[Reaped]) -> int:
             back.setdefault(one.queue_id, []).append(one.number)
     for queue_id, numbers in sorted(back.items()):
         dispatch.wake_and_dispatch(cursor, numbers, queue_id)
+    if ended := [one.number for one in reaped if one.status != "PENDING"]:
+        resolution.follow(cursor, ended)
     return len(reaped)
 
 

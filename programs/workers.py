@@ -4,15 +4,24 @@ import os
 import platform
 import socket
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
+
+import psycopg
 
 from jobsite.database import Connection, Cursor, Plans, connect
 from jobsite.errors import NotFound
+from jobsite.logs import get_logger
 from programs.transitions import reap
 from programs.transitions.reap import Reaped
+
+log = get_logger(__name__)
+
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -232,3 +241,20 @@ def drop_connection() -> None:
     _local.connection = None
     if known is not None:
         known.close()
+
+
+def execute_patiently(statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+    """Execute a statement that may be repeated, with new connections for a minute while the database is away."""
+    give_up_at, pause = time.monotonic() + PATIENCE_SECONDS, 0.05
+    while True:
+        try:
+            with connection().cursor() as cursor:
+                cursor.execute(statement, values)
+                return cursor.fetchall()
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            drop_connection()
+            if time.monotonic() > give_up_at:
+                raise
+            log.warning("statement_repeated", error=str(error))
+            time.sleep(pause)
+            pause = min(pause * 2, 2.0)

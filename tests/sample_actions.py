@@ -332,3 +332,87 @@ async def gather_busily(context: Context) -> list[str]:
         return "done"
 
     return [str(one) for one in await asyncio.gather(busy(), busy(), return_exceptions=True)]
+
+
+# ---- Families -------------------------------------------------------------------------------------------------------
+
+
+def spawn_each(context: Context, program: str, children: list[Any], path: str = "") -> dict[str, int]:
+    """A child for each of these parameters; told to a file, if any, with this process first."""
+    if path:
+        Path(path).with_suffix(".pid").write_text(str(os.getpid()))
+    numbers = [context.spawn(program, one) for one in children]
+    if path:
+        with Path(path).open("a") as file:
+            file.write(f"spawned {len(numbers)} under {context.fence}\n")
+    return {"spawned": len(set(numbers))}
+
+
+def spawn_and_warn(context: Context, program: str, children: list[Any]) -> None:
+    context.warn("too early to say")
+    spawn_each(context, program, children)
+
+
+async def spawn_in_a_coroutine(context: Context, program: str, children: list[Any]) -> int:
+    await asyncio.sleep(0)
+    return len([context.spawn(program, one, key=f"child {place}") for place, one in enumerate(children)])
+
+
+def spawn_then_wait(context: Context, program: str, children: list[Any], path: str, go: str) -> None:
+    """Spawn, say so, and wait: tests kill it meanwhile."""
+    spawn_each(context, program, children, path)
+    wait_for(context, go, seconds=60.0)
+
+
+def spawn_then_fail(context: Context, program: str, children: list[Any]) -> None:
+    spawn_each(context, program, children)
+    raise ValueError("after its children were spawned")
+
+
+def add_up(context: Context, **_: Any) -> dict[str, Any]:
+    """A callback: what the children came to."""
+    children = list(context.children)
+    return {
+        "statuses": [child.status for child in children],
+        "results": [child.result for child in children],
+        "errors": [child.error["message"] if child.error else None for child in children],
+        "attempt": context.attempt,
+        "before": context.steps,
+    }
+
+
+def next_link(context: Context, program: str, children: list[Any]) -> Any:
+    """A callback that makes a chain: the next child gets the result of the last one."""
+    done = list(context.children)
+    if len(done) < len(children):
+        context.spawn(program, children[len(done)] | {"before": done[-1].result if done else None}, key=f"{len(done)}")
+        return None
+    return [child.result for child in done]
+
+
+def link(context: Context, before: Any, name: str) -> str:
+    return f"{before or 'begin'} > {name}"
+
+
+def fail_first_callback(context: Context, **_: Any) -> int:
+    if context.attempt == 1:
+        raise TransientError("the first try of the callback fails")
+    return context.attempt
+
+
+def fail_then_spawn(context: Context, program: str, children: list[Any]) -> None:
+    if context.attempt == 1:
+        raise TransientError("the first try of the actions fails")
+    spawn_each(context, program, children)
+
+
+def next_link_in_steps(context: Context, count: int) -> int:
+    """A callback that spawns one child a turn, each within a step of the same name."""
+    done = len(context.children)
+    if done < count:
+        context.step("spawn", lambda: context.spawn("child", {"value": done}, key=f"{done}"))
+    return done
+
+
+def hand_on(context: Context, secret: str) -> int:
+    return context.spawn("open", {"value": secret})

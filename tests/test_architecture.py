@@ -31,11 +31,13 @@ LAYERS = (
     ("completion", "registration"),
     ("program_cache", "queues", "group"),
     ("sweeps", "measures", "actions"),
-    ("steering", "pausing", "explain", "bulk"),
+    ("steering", "pausing", "explain", "bulk", "context"),
+    ("children",),
     ("submission", "rotation"),
-    ("preparation", "presentation", "queries", "diagnosis", "invariants", "context"),
+    ("preparation", "presentation", "queries", "diagnosis", "invariants"),
     ("quotas",),
     ("steps",),
+    ("resolution",),
     ("workers", "dispatch", "audit", "asking"),
     ("job_log", "secrets"),
     ("transitions",),
@@ -47,7 +49,8 @@ LEVEL = {name: len(LAYERS) - number for number, layer in enumerate(LAYERS) for n
 # Where the code imports upwards, and why.
 UPWARDS = {
     ("actions", "context"): "the runners name the context for the type checker",
-    ("context", "actions"): "none",
+    ("context", "actions"): "what an action is, and how it fails",
+    ("children", "actions"): "how an action fails",
     ("queues", "sweeps"): "the rows of the sweeps are made with those of the queues",
 }
 

@@ -33,12 +33,16 @@ class UnknownAction(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One action as it is run now: its configuration, and the seconds that it may take."""
+    """One action as it is run now: its configuration, and the seconds that it may take.
+
+    A callback that is called again, after children that it spawned itself, has another `turn`.
+    """
 
     name: str
     kind: str
     configuration: Mapping[str, Any]
     timeout: float
+    turn: int = 0
 
     @cached_property
     def digest(self) -> UUID:
@@ -47,7 +51,7 @@ class Step:
         A webhook that gets another secret does the same.
         """
         what = {key: value for key, value in self.configuration.items() if key != "secret"}
-        content = json.dumps([self.name, self.kind, what], sort_keys=True, ensure_ascii=True)
+        content = json.dumps([self.name, self.kind, what, *([self.turn] if self.turn else [])], sort_keys=True)
         return UUID(bytes=hashlib.sha256(content.encode()).digest()[:16])
 
 

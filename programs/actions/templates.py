@@ -100,13 +100,18 @@ def check(source: str) -> str | None:
 def render(source: str, context: "Context") -> str:
     """The string with `parameters` and `steps` (results by name) filled in; PermanentError names what cannot be.
 
+    In a callback `children` has their counts: completed, failed, canceled, total.
+
     The time that it takes counts for the action's limit.
     """
     if not _is_filled_in(source):
         return source
     try:
         with context.alarm():
-            return str(_parsed(source).render(parameters=context.parameters, steps=context.steps))
+            template, known = _parsed(source), {"parameters": context.parameters, "steps": context.steps}
+            if context.claimed.parked_fence is not None:
+                known["children"] = context.children.counts
+            return str(template.render(known))
     except LiquidError as error:
         raise PermanentError(f"cannot render {source!r}: {error}") from error
 

@@ -41,7 +41,6 @@ from programs.models import AuditEntry, Job
 from programs.principals import Principal
 
 AUDIT_ENTRIES = 50
-CHILDREN = 50
 NAMED = 50
 """So many jobs are named where an act is confirmed; the rest is a number."""
 ACTED_ON = 1_000
@@ -334,12 +333,7 @@ class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
             "entries": AuditEntry.objects.filter(tenant=job.tenant_id, target_type="job", target=str(job.number))[
                 :AUDIT_ENTRIES
             ],
-            "children": list(
-                Job.objects.filter(tenant=job.tenant_id, parent=job.number)
-                .select_related("program")
-                .defer("parameters", "result", "error")
-                .order_by("number")[: CHILDREN + 1]
-            ),
+            "children": job_page.children(job),
             **(extra_context or {}),
         }
         request.current_app = self.admin_site.name

@@ -1,6 +1,7 @@
 """What the page of a job tells: its facts, what must be known before all else, its attempts, its log."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,13 @@ from programs import presentation, queries
 from programs.admin import display
 from programs.admin.keyset import MAX_KEY
 from programs.explain import Reason
+from programs.lifecycle import Status
 from programs.models import Job, JobAttempt, JobLogEntry, JobStep
 from programs.steps import shown
 
 LOG_LINES = 200
 STEPS = 200
+CHILDREN = 50
 RESULT_LENGTH = 500
 
 
@@ -116,6 +119,30 @@ def _step(row: JobStep, told: dict[str, Any]) -> dict[str, Any]:
         "duration": display.duration(took),
         "error": row.error if isinstance(row.error, dict) else None,
         "result": result if len(result) <= RESULT_LENGTH else f"{result[:RESULT_LENGTH]} …",
+    }
+
+
+def children(job: Job) -> dict[str, Any] | None:
+    """The children of a job: how many by status, and the first of those that have not completed, then the others."""
+    rows = queries.children(job)
+    if not rows:
+        return None
+    counts = Counter(row.status for row in rows).most_common()
+    rows.sort(key=lambda row: (row.status == Status.COMPLETED, row.number))
+    return {
+        "counts": [(display.badge(status), f"{count:,}") for status, count in counts],
+        "rows": [_child(row) for row in rows[:CHILDREN]],
+        "more": max(0, len(rows) - CHILDREN),
+    }
+
+
+def _child(row: Job) -> dict[str, Any]:
+    return {
+        "link": _job_link(row.number),
+        "program": row.program.code,
+        "key": presentation.child_key(row) or "–",
+        "badge": display.badge(row.status),
+        "duration": display.duration(display.run_seconds(row)),
     }
 
 

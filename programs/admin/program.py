@@ -58,7 +58,7 @@ class ActionInline(admin.TabularInline):  # type: ignore[type-arg]
     extra = 0
     max_num = 0
     can_delete = False
-    fields = readonly_fields = ("position", "kind", "name", "definition", "limit")
+    fields = readonly_fields = ("place", "kind", "name", "definition", "limit")
     verbose_name_plural = "actions, in order"
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -72,6 +72,11 @@ class ActionInline(admin.TabularInline):  # type: ignore[type-arg]
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Never."""
         return False
+
+    @admin.display(description="place")
+    def place(self, action: Action) -> str:
+        """Its position; the callback has none among the others."""
+        return "after the children" if action.is_callback else str(action.position)
 
     @admin.display(description="definition")
     def definition(self, action: Action) -> SafeString:
@@ -149,7 +154,19 @@ class ProgramAdmin(PausableAdmin[Program]):
         ("State", {"fields": ("status_shown", "pause", "consecutive_failures", "max_consecutive_failures", "jobs")}),
         (
             "Running",
-            {"fields": ("queue_name", "limit", "retries", "losses", "overlap", "grace", "version", "updated_at")},
+            {
+                "fields": (
+                    "queue_name",
+                    "limit",
+                    "retries",
+                    "losses",
+                    "overlap",
+                    "grace",
+                    "children",
+                    "version",
+                    "updated_at",
+                )
+            },
         ),
         ("Parameters (JSON Schema)", {"fields": ("schema",)}),
     )
@@ -231,6 +248,16 @@ class ProgramAdmin(PausableAdmin[Program]):
     def grace(self, program: Program) -> str:
         """Between being asked to stop and being stopped."""
         return format_duration(program.cancel_grace_seconds)
+
+    @admin.display(description="children")
+    def children(self, program: Program) -> str:
+        """What a failed child does to its parent, and a failed parent to its children."""
+        told = {
+            "WARN": "one that does not complete leaves a warning",
+            "FAIL": "one that does not complete fails the job",
+            "IGNORE": "it does not matter how they end",
+        }[program.on_child_failure]
+        return told + ("; a failed job cancels those that are open" if program.cancel_children_on_failure else "")
 
     @admin.display(description="schema")
     def schema(self, program: Program) -> SafeString:

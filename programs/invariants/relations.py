@@ -47,7 +47,8 @@ WAITING = Look(
 
 RELATIVES = Look(
     """
-    SELECT j.number, j.tenant_id, j.parent_id, p.tenant_id AS parent_tenant_id,
+    SELECT j.number, j.tenant_id,
+           j.parent_id, p.tenant_id AS parent_tenant_id, j.parent_fence, p.fence AS parents_fence,
            j.retry_of_id, r.tenant_id AS retried_tenant_id, r.status AS retried_status
     FROM jobsite_job j
     LEFT JOIN jobsite_job p ON p.number = j.parent_id
@@ -60,6 +61,12 @@ RELATIVES = Look(
             "A parent is of the tenant of its child",
             "parent_id IS NOT NULL AND parent_tenant_id IS DISTINCT FROM tenant_id",
             "job {number} of tenant {tenant_id} is a child of job {parent_id}, whose tenant is {parent_tenant_id}",
+        ),
+        Rule(
+            "I8",
+            "A child was spawned by a run that there was",
+            "parent_fence > parents_fence",
+            "job {number} was spawned under fence {parent_fence} of job {parent_id}, whose fence is {parents_fence}",
         ),
         Rule(
             "I10",

@@ -7,7 +7,7 @@ JOBS = Look(
     """
     SELECT j.number, j.tenant_id, j.program_id, j.status, j.outcome, j.failure_kind, j.trigger, j.priority, j.blocked,
            j.due_at, j.rank, j.hold_at, j.hold_until, j.queued_at, j.finished_at, j.cancel_requested_at,
-           j.parent_id, j.child_key, j.retry_of_id, j.overlap_policy, j.overlap_key,
+           j.parent_id, j.child_key, j.parent_fence, j.retry_of_id, j.overlap_policy, j.overlap_key,
            p.tenant_id AS program_tenant_id, t.id AS tenant_there, q.id AS queue_there, c.key AS context_there,
            num_nonnulls(j.lock_token, j.lock_owner, j.lock_expires_at) AS locks,
            extract(epoch FROM j.due_at - %(now)s::timestamptz)::bigint AS early,
@@ -60,11 +60,13 @@ JOBS = Look(
         ),
         Rule(
             "I3",
-            "FAILED goes with ERROR and a kind of failure, COMPLETED with NORMAL or WARNING, the rest with NORMAL",
+            "FAILED goes with ERROR and a kind of failure, COMPLETED and WAITING with NORMAL or WARNING, the rest with"
+            " NORMAL",
             f"""CASE status
                 WHEN 'FAILED' THEN outcome <> 'ERROR' OR failure_kind IS NULL
                                    OR failure_kind NOT IN {listed(FailureKind)}
                 WHEN 'COMPLETED' THEN outcome NOT IN ('NORMAL', 'WARNING') OR failure_kind IS NOT NULL
+                WHEN 'WAITING' THEN outcome NOT IN ('NORMAL', 'WARNING') OR failure_kind IS NOT NULL
                 ELSE outcome <> 'NORMAL' OR failure_kind IS NOT NULL END""",
             "job {number} is {status} with outcome {outcome}, its kind of failure is {failure_kind}",
         ),
@@ -126,9 +128,11 @@ JOBS = Look(
         ),
         Rule(
             "I8",
-            "A child has a key and the trigger CHILD; a job without a parent has no such key",
-            "(parent_id IS NULL) <> (child_key IS NULL) OR parent_id IS NOT NULL AND trigger <> 'CHILD'",
-            "job {number} has parent {parent_id}, child key {child_key} and trigger {trigger}",
+            "A child has a key, the fence of the run that spawned it and the trigger CHILD; another job has neither",
+            "(parent_id IS NULL) <> (child_key IS NULL) OR (parent_id IS NULL) <> (parent_fence IS NULL)"
+            " OR parent_id IS NOT NULL AND trigger <> 'CHILD'",
+            "job {number} has parent {parent_id}, child key {child_key}, parent's fence {parent_fence} and trigger"
+            " {trigger}",
         ),
         Rule(
             "I8",

@@ -7,7 +7,7 @@ TAKEN = listed((AttemptResult.LOST, AttemptResult.TIMEOUT, AttemptResult.CLEARED
 
 HISTORIES = Look(
     """
-    SELECT j.number, j.status, j.attempts, j.losses, j.returns, j.fence, j.finished_at,
+    SELECT j.number, j.status, j.attempts, j.losses, j.returns, j.fence, j.parked_fence, j.finished_at, a.parked,
            coalesce(a.runs, 0) AS runs, coalesce(a.highest, 0) AS highest, coalesce(a.counted, 0) AS counted,
            coalesce(a.lost, 0) AS lost, coalesce(a.returned, 0) AS returned, coalesce(a.successes, 0) AS successes,
            coalesce(a.settled, 0) AS settled, greatest(a.last_claimed, j.claimed_at) AS last_claimed, a.last_ended
@@ -18,6 +18,7 @@ HISTORIES = Look(
                count(*) FILTER (WHERE result = 'RETURNED') AS returned,
                count(*) FILTER (WHERE result = 'SUCCESS') AS successes,
                max(fence) FILTER (WHERE result IN ('SUCCESS', 'PARKED')) AS settled,
+               max(fence) FILTER (WHERE result = 'PARKED') AS parked,
                max(claimed_at) AS last_claimed, max(ended_at) AS last_ended
         FROM jobsite_jobattempt GROUP BY job_id
     ) a ON a.job_id = j.number
@@ -50,6 +51,12 @@ HISTORIES = Look(
             "The last attempt of a WAITING job is SUCCESS or PARKED",
             "status = 'WAITING' AND (settled = 0 OR settled <> highest)",
             "job {number} is WAITING, its last attempt of fence {highest} is neither SUCCESS nor PARKED",
+        ),
+        Rule(
+            "I2",
+            "A job whose callback is due, or was called, is known by the fence of its last PARKED attempt",
+            "parked_fence IS DISTINCT FROM parked",
+            "job {number} is parked under fence {parked_fence}, its last PARKED attempt has fence {parked}",
         ),
         Rule(
             "I4",

@@ -78,7 +78,9 @@ def _first_broken(rules: dict[str, str]) -> str:
 
 # The usual case, that all is well, is one expression; rule by rule is asked only to say what is wrong. Refusals
 # carry the rule's name as that of a constraint, so that callers see them as they see any other.
-JOB_GUARD = f"""
+def guard(changes: dict[str, str], shape: dict[str, str]) -> str:
+    """The trigger's function, with these rules for what changes and for what a row looks like."""
+    return f"""
 CREATE OR REPLACE FUNCTION jobsite_job_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     broken text;
@@ -91,23 +93,28 @@ BEGIN
         RETURN OLD;
     END IF;
     IF TG_OP = 'UPDATE' THEN
-        IF {_all(CHANGES | SHAPE)} THEN
+        IF {_all(changes | shape)} THEN
             RETURN NEW;
         END IF;
         broken := CASE
-        {_first_broken(CHANGES)} END;
+        {_first_broken(changes)} END;
         IF broken IS NOT NULL THEN
             RAISE EXCEPTION 'job % refuses to go from % to % (%)', OLD.number, OLD.status, NEW.status, broken
                 USING ERRCODE = 'check_violation', CONSTRAINT = broken, TABLE = 'jobsite_job';
         END IF;
-    ELSIF {_all(SHAPE)} THEN
+    ELSIF {_all(shape)} THEN
         RETURN NEW;
     END IF;
     broken := CASE
-        {_first_broken(SHAPE)} END;
+        {_first_broken(shape)} END;
     RAISE EXCEPTION 'job % (%) breaks the rule %', NEW.number, NEW.status, broken
         USING ERRCODE = 'check_violation', CONSTRAINT = broken, TABLE = 'jobsite_job';
 END $$;
+"""
+
+
+JOB_GUARD = f"""
+{guard(CHANGES, SHAPE)}
 DROP TRIGGER job_guard ON jobsite_job;
 CREATE TRIGGER job_guard BEFORE INSERT OR UPDATE ON jobsite_job FOR EACH ROW EXECUTE FUNCTION jobsite_job_guard();
 """

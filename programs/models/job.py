@@ -87,6 +87,9 @@ class Job(models.Model):
         "self", models.PROTECT, null=True, related_name="children", db_constraint=False, db_index=False
     )
     child_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - NULL means: not a child
+    # Under which fence the parent spawned it; under which fence this job itself ended a run that its callback follows.
+    parent_fence = models.BigIntegerField(null=True)
+    parked_fence = models.BigIntegerField(null=True)
     retry_of = models.ForeignKey(
         "self", models.PROTECT, null=True, related_name="retries", db_constraint=False, db_index=False
     )
@@ -168,7 +171,11 @@ class Job(models.Model):
             models.Index(fields=["tenant", "number"], condition=Q(status__in=_open), name="job_open"),
             models.Index(fields=["tenant", "number"], condition=Q(status="FAILED"), name="job_failed"),
             models.Index(fields=["program", "number"], name="job_of_program"),
-            models.Index(fields=["parent"], condition=Q(parent__isnull=False), name="job_of_parent"),
+            models.Index(fields=["parent", "number"], condition=Q(parent__isnull=False), name="job_of_parent"),
+            models.Index(
+                fields=["parent"], condition=Q(parent__isnull=False, status__in=_open), name="job_open_child_of_parent"
+            ),
+            models.Index(fields=["number"], condition=Q(status="WAITING"), name="job_waits_for_children"),
             models.Index(fields=["retry_of"], condition=Q(retry_of__isnull=False), name="job_retries_another"),
             models.Index(fields=["number"], condition=Q(has_secrets=True), name="job_with_secrets"),
         ]

@@ -28,6 +28,11 @@ class Program(Pausable):
         RETRY = "RETRY"
         FAIL = "FAIL"
 
+    class OnChildFailure(models.TextChoices):
+        WARN = "WARN"
+        FAIL = "FAIL"
+        IGNORE = "IGNORE"
+
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="programs")
     code = models.CharField(max_length=100, validators=[CODE])
     names = models.JSONField(db_default=models.Value({}, models.JSONField()), default=dict)
@@ -50,6 +55,10 @@ class Program(Pausable):
     on_worker_lost = models.CharField(
         max_length=5, choices=OnWorkerLost, db_default=OnWorkerLost.RETRY, default=OnWorkerLost.RETRY
     )
+    on_child_failure = models.CharField(
+        max_length=6, choices=OnChildFailure, db_default=OnChildFailure.WARN, default=OnChildFailure.WARN
+    )
+    cancel_children_on_failure = models.BooleanField(db_default=False, default=False)
     cancel_grace_seconds = models.FloatField(db_default=10.0, default=10.0)
     overlap_policy = models.CharField(max_length=6, db_default=Overlap.ALLOW, default=Overlap.ALLOW)
     overlap_keys = ArrayField(models.TextField(), db_default=[], default=list, blank=True)
@@ -91,6 +100,10 @@ class Program(Pausable):
                 condition=models.Q(max_attempts__gte=1, max_worker_losses__gte=1),
                 name="program_runs_at_least_once",
             ),
+            models.CheckConstraint(
+                condition=models.Q(on_child_failure__in=["WARN", "FAIL", "IGNORE"]),
+                name="program_on_child_failure_known",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -113,7 +126,7 @@ class Program(Pausable):
 
 
 class Action(models.Model):
-    """One step of a program; they run in order of position."""
+    """One step of a program; they run in order of position, its callback in a run of its own after the children."""
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="+")
     program = models.ForeignKey(Program, models.CASCADE, related_name="actions", db_constraint=False)
@@ -122,12 +135,16 @@ class Action(models.Model):
     kind = models.CharField(max_length=20)
     configuration = models.JSONField()
     timeout_seconds = models.FloatField(null=True, blank=True)
+    is_callback = models.BooleanField(db_default=False, default=False)
 
     class Meta:
         db_table = "jobsite_action"
         ordering: ClassVar = ["program", "position"]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["program", "position"], name="action_position_once_per_program")
+            models.UniqueConstraint(fields=["program", "position"], name="action_position_once_per_program"),
+            models.UniqueConstraint(
+                fields=["program"], condition=models.Q(is_callback=True), name="action_one_callback_per_program"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,5 +1,6 @@
 """To CANCELED at once where nobody works on the job; a request where somebody does."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobsite.database import Cursor
@@ -7,16 +8,56 @@ from jobsite.failpoints import failpoint
 from programs.lifecycle import Status
 
 # One statement, so that a claim in between decides which half applies.
-CANCEL = """
-UPDATE jobsite_job SET
+_CANCELED = """
+UPDATE jobsite_job j SET
     status = CASE WHEN status = 'RUNNING' THEN status ELSE 'CANCELED' END,
+    outcome = 'NORMAL',
     finished_at = CASE WHEN status = 'RUNNING' THEN NULL ELSE clock_timestamp() END,
     blocked = NULL, hold_at = NULL, hold_by = '', hold_reason = '', hold_until = NULL,
     cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
-    cancel_requested_by = CASE WHEN cancel_requested_at IS NULL THEN %(by)s ELSE cancel_requested_by END,
-    cancel_reason = CASE WHEN cancel_requested_at IS NULL THEN %(reason)s ELSE cancel_reason END
-WHERE number = %(number)s AND tenant_id = %(tenant)s AND status IN ('PENDING', 'QUEUED', 'WAITING', 'RUNNING')
+    cancel_requested_by = CASE WHEN cancel_requested_at IS NULL THEN {by} ELSE cancel_requested_by END,
+    cancel_reason = CASE WHEN cancel_requested_at IS NULL THEN {reason} ELSE cancel_reason END
+"""
+_OPEN = "('PENDING', 'QUEUED', 'WAITING', 'RUNNING')"
+CANCEL = f"""
+{_CANCELED.format(by="%(by)s", reason="%(reason)s")}
+WHERE number = %(number)s AND tenant_id = %(tenant)s AND status IN {_OPEN}
 RETURNING status
+"""
+MOST_CHILDREN = 500
+"""So many children are canceled at once."""
+
+# One that was asked already is not asked again, so that whoever repeats this comes to an end.
+_CASCADES = "(p.status = 'CANCELED' OR (p.status = 'FAILED' AND g.cancel_children_on_failure))"
+CANCEL_CHILDREN = f"""
+WITH open AS MATERIALIZED (
+    SELECT c.number, format('its parent, job %%s, is %%s', p.number, p.status) AS reason
+    FROM jobsite_job p
+    JOIN jobsite_program g ON g.id = p.program_id
+    JOIN jobsite_job c ON c.parent_id = p.number AND c.parent_id IS NOT NULL AND c.status IN {_OPEN}
+    WHERE p.number = ANY(%(parents)s) AND {_CASCADES}
+          AND (c.status <> 'RUNNING' OR c.cancel_requested_at IS NULL)
+    ORDER BY c.number LIMIT {MOST_CHILDREN} FOR NO KEY UPDATE OF c SKIP LOCKED
+)
+{_CANCELED.format(by="'system'", reason="open.reason")}
+FROM open
+WHERE j.number = open.number AND status IN {_OPEN}
+RETURNING j.number, status
+"""
+# A skip scan over the parents of open children: its cost grows with them, not with the children.
+FORSAKEN = f"""
+WITH RECURSIVE parent (number) AS (
+    (SELECT parent_id FROM jobsite_job WHERE parent_id IS NOT NULL AND status IN {_OPEN} ORDER BY parent_id LIMIT 1)
+    UNION ALL
+    SELECT following.parent_id FROM parent CROSS JOIN LATERAL (
+        SELECT parent_id FROM jobsite_job
+        WHERE parent_id IS NOT NULL AND status IN {_OPEN} AND parent_id > parent.number
+        ORDER BY parent_id LIMIT 1) following
+)
+SELECT p.number FROM parent JOIN jobsite_job p ON p.number = parent.number
+JOIN jobsite_program g ON g.id = p.program_id
+WHERE {_CASCADES}
+LIMIT 500
 """
 
 
@@ -33,3 +74,19 @@ def cancel(cursor: Cursor, *, number: int, tenant_id: int, by: str, reason: str)
     cursor.execute(CANCEL, {"number": number, "tenant": tenant_id, "by": by, "reason": reason})
     row = cursor.fetchone()
     return Canceled(Status(row[0])) if row else None
+
+
+@failpoint("cancel_children")
+def cancel_children(cursor: Cursor, parents: Sequence[int]) -> dict[int, Status]:
+    """Cancel, or ask to stop, open children of those of these jobs whose end takes them along, at most 500.
+
+    That is a CANCELED parent, and a FAILED one of a program that says so. The status of each child after that.
+    """
+    cursor.execute(CANCEL_CHILDREN, {"parents": list(parents)})
+    return {number: Status(status) for number, status in cursor.fetchall()}
+
+
+def forsaken(cursor: Cursor) -> list[int]:
+    """Jobs whose end should have taken their open children along, at most 500."""
+    cursor.execute(FORSAKEN)
+    return [row[0] for row in cursor.fetchall()]

@@ -14,7 +14,8 @@ from jobsite.failpoints import failpoint
 class Claimed:
     """A job that this worker holds, with all that running it takes but the program's definition.
 
-    `holds_key` says that others may wait for its end (overlap QUEUE).
+    `holds_key` says that others may wait for its end (overlap QUEUE); `parked_fence` that its actions have run, and
+    their children ended, so that this run is the callback's.
     """
 
     number: int
@@ -34,6 +35,8 @@ class Claimed:
     context_key: UUID
     claimed_at: datetime
     has_secrets: bool = False
+    parent_id: int | None = None
+    parked_fence: int | None = None
 
 
 # The token is made by the caller before the statement, so that a commit whose answer was lost can be told
@@ -106,10 +109,10 @@ WITH wanted AS MATERIALIZED (
     RETURNING decided.runs, j.number, decided.token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id,
               decided.tenant, j.program_id, decided.program_version, decided.counts_failures,
               j.overlap_policy = 'QUEUE' AS holds_key, j.queue_id, j.parameters, j.context_id, j.claimed_at,
-              j.has_secrets
+              j.has_secrets, j.parent_id, j.parked_fence
 )
 SELECT number, token, fence, attempts, losses, returns, tenant_id, tenant, program_id, program_version,
-       counts_failures, holds_key, queue_id, parameters, context_id, claimed_at, has_secrets
+       counts_failures, holds_key, queue_id, parameters, context_id, claimed_at, has_secrets, parent_id, parked_fence
 FROM moved WHERE runs ORDER BY number
 """
 
@@ -133,13 +136,13 @@ WHERE j.number = %(number)s AND j.status = %(queued)s AND p.id = j.program_id AN
       AND j.due_at <= clock_timestamp()
 RETURNING j.number, j.lock_token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, t.code, j.program_id,
           p.version, p.max_consecutive_failures IS NOT NULL, j.overlap_policy = 'QUEUE', j.queue_id, j.parameters,
-          j.context_id, j.claimed_at, j.has_secrets
+          j.context_id, j.claimed_at, j.has_secrets, j.parent_id, j.parked_fence
 """
 
 READ_BACK = """
 SELECT j.number, j.lock_token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, t.code, j.program_id,
        p.version, p.max_consecutive_failures IS NOT NULL, j.overlap_policy = 'QUEUE', j.queue_id, j.parameters,
-       j.context_id, j.claimed_at, j.has_secrets
+       j.context_id, j.claimed_at, j.has_secrets, j.parent_id, j.parked_fence
 FROM unnest(%s::bigint[], %s::uuid[]) AS c (number, token)
 JOIN jobsite_job j ON j.number = c.number AND j.lock_token = c.token
 JOIN jobsite_program p ON p.id = j.program_id

@@ -50,8 +50,9 @@ class Held:
     counts_failures: bool = True
 
 
-# A job that was asked to stop does not run again: what would have been a retry ends it.
-_TARGET = "CASE WHEN g.status = 'PENDING' AND j.cancel_requested_at IS NOT NULL THEN 'CANCELED' ELSE g.status END"
+# A job that was asked to stop neither runs again nor waits for children: what would have been a retry ends it.
+_TARGET = """CASE WHEN g.status IN ('PENDING', 'WAITING') AND j.cancel_requested_at IS NOT NULL
+                  THEN 'CANCELED' ELSE g.status END"""
 _AGAIN = "g.status = 'PENDING' AND j.cancel_requested_at IS NULL"
 _DUE = f"""CASE WHEN {_AGAIN} AND g.delay IS NOT NULL
                 THEN statement_timestamp() + g.delay * interval '1 second' ELSE j.due_at END"""
@@ -77,15 +78,17 @@ _LOCKED = f"""
 _MOVED = f"""
 WITH moved AS (
     UPDATE jobsite_job j SET
-        status = {_TARGET}, outcome = g.outcome, failure_kind = g.failure_kind,
+        status = {_TARGET}, failure_kind = g.failure_kind,
+        outcome = CASE WHEN {_TARGET} = 'CANCELED' THEN 'NORMAL' ELSE g.outcome END,
         result = g.result::jsonb, error = g.error::jsonb, needs_review = g.status = 'FAILED',
-        finished_at = CASE WHEN g.status = 'WAITING' OR {_AGAIN} THEN NULL ELSE clock_timestamp() END,
+        finished_at = CASE WHEN {_TARGET} IN ('PENDING', 'WAITING') THEN NULL ELSE clock_timestamp() END,
         started_at = coalesce(j.started_at, g.started_at),
         queued_at = CASE WHEN {_AGAIN} THEN NULL ELSE j.queued_at END,
         due_at = {_DUE}, rank = {_DUE} - j.priority * interval '60 seconds',
         blocked = CASE WHEN {_AGAIN} AND g.delay > 0 THEN 'SCHEDULED' END,
         attempts = j.attempts + g.counted, returns = j.returns + g.returned,
         progress = coalesce(g.progress::jsonb, j.progress),
+        parked_fence = CASE WHEN g.attempt_result = 'PARKED' THEN j.fence ELSE j.parked_fence END,
         lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
     FROM {{given}}
     WHERE j.number = g.number AND j.lock_token = g.token AND j.status = %(running)s

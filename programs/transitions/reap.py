@@ -7,6 +7,7 @@ from uuid import UUID
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
 from programs.lifecycle import Status
+from programs.transitions.budget import EARLIER_LOSSES, EARLIER_RUNS
 from programs.transitions.failures import counted
 
 
@@ -59,17 +60,17 @@ WITH seen AS MATERIALIZED (
 SELECT number, target, queue_id, tenant_id FROM moved
 """
 
-_LOST_DECISION = """
+_LOST_DECISION = f"""
 CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
      WHEN j.started_at IS NULL THEN 'PENDING'
-     WHEN p.on_worker_lost = 'FAIL' OR j.losses + 1 >= p.max_worker_losses THEN 'FAILED'
+     WHEN p.on_worker_lost = 'FAIL' OR j.losses - {EARLIER_LOSSES} + 1 >= p.max_worker_losses THEN 'FAILED'
      ELSE 'PENDING' END"""
-_STUCK_DECISION = """
+_STUCK_DECISION = f"""
 CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
      WHEN j.started_at IS NULL THEN 'PENDING'
      WHEN %(policy)s = 'FAIL' THEN 'FAILED'
      WHEN %(policy)s = 'RETRY' THEN 'PENDING'
-     WHEN p.retry_on_timeout AND j.attempts + 1 - j.losses < p.max_attempts THEN 'PENDING'
+     WHEN p.retry_on_timeout AND j.attempts + 1 - j.losses - {EARLIER_RUNS} < p.max_attempts THEN 'PENDING'
      ELSE 'FAILED' END"""
 
 

@@ -35,6 +35,28 @@ def act(context: Context, seconds: float = 0.0, again_seconds: float | None = No
     return {"fence": context.fence}
 
 
+def fan_out(context: Context, program: str, count: int, seconds: float = 0.0, **_: Any) -> dict[str, int]:
+    """Spawn so many children, each under a key; write outside like any other."""
+    _tell(context, "begin")
+    numbers = {context.spawn(program, {"seconds": seconds}, key=str(place)) for place in range(count)}
+    if not _tell(context, "write"):
+        raise PermanentError(f"the outside service refused fence {context.fence}")
+    _tell(context, "end")
+    return {"spawned": len(numbers)}
+
+
+def gather(context: Context, count: int, **_: Any) -> dict[str, int]:
+    """The callback of `fan_out`: every child has ended, and each is told once."""
+    _tell(context, "begin")
+    numbers = [child.number for child in context.children]
+    if len(set(numbers)) != count or len(numbers) != count:
+        raise PermanentError(f"{len(numbers)} children are told, {len(set(numbers))} different ones, not {count}")
+    if not _tell(context, "write"):
+        raise PermanentError(f"the outside service refused fence {context.fence}")
+    _tell(context, "end")
+    return {"gathered": len(numbers)}
+
+
 def kill_my_worker(context: Context, **_: Any) -> None:
     """Poison: takes its whole worker along, main process first."""
     _tell(context, "begin")

@@ -83,7 +83,7 @@ SELECT a.job_id, a.fence, a.token::text,
                                               AND c.configuration->>'target' LIKE 'tests.chaos.actions:%')
 FROM jobsite_jobattempt a JOIN jobsite_job j ON j.number = a.job_id
 """
-WITHOUT_KEY = "SELECT number FROM jobsite_job WHERE idempotency_key IS NULL"
+WITHOUT_KEY = "SELECT number FROM jobsite_job WHERE idempotency_key IS NULL AND parent_id IS NULL"
 
 
 def _some(things: object) -> str:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import F
 from django.utils import timezone
 
 from jobsite.tenants.models import Tenant
@@ -290,6 +291,46 @@ def test_the_steps_of_a_job_are_shown(run: Run, define: Any) -> None:
         ("python 2", "page 4", "INTERRUPTED", 1),
     ]
     assert steps[1].keys() == {"action", "name", "status", "tries", "started_at", "ended_at", "result", "error"}
+
+
+def test_the_children_of_a_job_are_drawn_as_a_tree(run: Run, define: Any) -> None:
+    define("sample")
+    numbers = [int(run("submit", "sample").out.strip()) for _ in range(4)]
+    families = [(numbers[0], "a"), (numbers[0], "b"), (numbers[1], "auto:7")]
+    for number, (parent, key) in zip(numbers[1:], families, strict=True):
+        Job.objects.filter(pk=number).update(parent=parent, child_key=key, parent_fence=0, trigger="CHILD")
+
+    plain, children = run("jobs", "show", numbers[0]).out, run("jobs", "show", numbers[0], "--json").json["children"]
+
+    assert plain.splitlines()[-4:] == [
+        "2 children:  2 PENDING",
+        f"├── #{numbers[1]} sample a  PENDING",
+        f"│   └── #{numbers[3]} sample  PENDING",
+        f"└── #{numbers[2]} sample b  PENDING",
+    ]
+    first, second = children
+    assert first.keys() == {"number", "program", "key", "status", "outcome", "started_at", "finished_at", "children"}
+    assert [one["number"] for one in (first, second, *first["children"])] == numbers[1:]
+    assert (first["key"], first["children"][0]["key"], second["children"]) == ("a", None, [])
+
+
+def test_of_many_children_those_that_matter_are_drawn_first(run: Run, define: Any) -> None:
+    define("sample")
+    numbers = [int(run("submit", "sample").out.strip()) for _ in range(34)]
+    of_parent = {"parent": numbers[0], "child_key": F("number"), "parent_fence": 0, "trigger": "CHILD"}
+    Job.objects.filter(pk__in=numbers[1:]).update(**of_parent)
+    done, now = Job.objects.filter(pk__in=numbers[1:33]), timezone.now()
+    lock = {"lock_token": uuid4(), "lock_owner": uuid4(), "lock_expires_at": now, "claimed_at": now, "fence": 1}
+    done.filter(status="PENDING").update(status="QUEUED", queued_at=now)
+    done.update(status="RUNNING", **lock)
+    done.update(status="COMPLETED", finished_at=now, lock_token=None, lock_owner=None, lock_expires_at=None)
+
+    lines = run("jobs", "show", numbers[0]).out.splitlines()
+
+    assert "33 children:  32 COMPLETED  1 PENDING" in lines
+    place = lines.index("33 children:  32 COMPLETED  1 PENDING")
+    assert lines[place + 1].startswith(f"├── #{numbers[33]} sample")
+    assert lines[-1] == "└── and 3 more: --json"
 
 
 def test_waiting_ends_with_the_state_of_the_job(run: Run, define: Any) -> None:

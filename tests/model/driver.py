@@ -26,6 +26,8 @@ from programs.transitions import (
     pause,
     reap,
     renew,
+    resolve,
+    spawn,
     start,
     submit,
 )
@@ -99,6 +101,11 @@ ENDINGS: dict[str, tuple[finish.Ending, dict[str, Any]]] = {
         give_back.action_unknown("x", returns=10),
         {"target": "FAILED", "result": "PERMANENT", "failure": "PERMANENT"},
     ),
+    "waits": (
+        finish.Ending(Status.WAITING, AttemptResult.SUCCESS, outcome=Outcome.WARNING),
+        {"target": "WAITING", "result": "SUCCESS"},
+    ),
+    "parks": (finish.Ending(Status.WAITING, AttemptResult.PARKED), {"target": "WAITING", "result": "PARKED"}),
     "stops": (
         finish.Ending(Status.CANCELED, AttemptResult.CANCELED),
         {"target": "CANCELED", "result": "CANCELED"},
@@ -166,6 +173,9 @@ class Driver:
             "is_asked": job.is_asked,
             "is_grouped": job.is_grouped,
             "failure_kind": job.failure,
+            "parent_id": job.parent,
+            "parent_fence": job.parent_fence,
+            "parked_fence": job.parked,
             "message": job.message if job.status == "RUNNING" else None,
             "due": from_now(job.due),
             "expires": from_now(job.expires),
@@ -387,7 +397,7 @@ class Driver:
     @move
     def finish(self, grant: Grant, how: str) -> None:
         """With a token of then or of now; what the token's attempt became is read back as a worker would."""
-        ending, outcome = ENDINGS[how]
+        ending, outcome = ENDINGS[self._how(grant, how)]
         held = self._held(grant)
         is_mine = self.model.finish(grant.number, grant.token, **outcome)
         try:
@@ -403,10 +413,15 @@ class Driver:
     @move
     def finish_all(self, endings: Sequence[tuple[Grant, str]]) -> None:
         """A group's runs in one statement; of those whose token holds nothing any more nothing is written."""
+        endings = [(grant, self._how(grant, how)) for grant, how in endings]
         written = finish.finish_all(self.cursor, [(self._held(grant), ENDINGS[how][0]) for grant, how in endings])
         mine = {grant.token for grant, how in sorted(endings, key=lambda pair: pair[0].number)
                 if self.model.finish(grant.number, grant.token, **ENDINGS[how][1])}  # fmt: skip
         self.same("finish_all", written, mine)
+
+    def _how(self, grant: Grant, how: str) -> str:
+        """Whoever holds a job looks for its children before it ends well: with some it waits."""
+        return "waits" if how == "succeeds" and self.model.children(grant.number) else how
 
     @staticmethod
     def _held(grant: Grant) -> Held:
@@ -471,6 +486,44 @@ class Driver:
         job = self.model.jobs[shown.number]
         may = job.token == shown.token and (force or self.model.is_stale(job))
         self._same_reaped("clear", reaped, self.model.lose([job] if may else [], "CLEARED"))
+
+    # Families
+
+    @move
+    def spawn(self, grant: Grant, child: Job, key: str) -> None:
+        """With a token of then or of now; the commit follows at once."""
+        parent = self.model.jobs[grant.number]
+        child.parent, child.child_key, child.trigger = parent.number, key, "CHILD"
+        accepts = self.model.spawns(parent, grant.token, child)
+        new = replace(self._new(child, held=False), program_version=1)
+        spawned = spawn.spawn(self.cursor, new, parent=parent.number, token=grant.token, key=key)
+        self.cursor.execute("SET CONSTRAINTS job_spawned_by_a_run IMMEDIATE")
+        self.same("spawn", spawned is not None, accepts)
+        if spawned is not None:
+            child.number, child.parent_fence = spawned.number, parent.fence
+            child.blocked = self.model.why_new(child)
+            self.same("spawn's blocked", spawned.blocked, child.blocked)
+            self.model.jobs[child.number] = child
+
+    @move
+    def resolve(self, numbers: Sequence[int] | None = None) -> None:
+        """Of these jobs, or of those that the sweep finds, what waits for no child any more goes on."""
+        if numbers is None:
+            numbers = resolve.forgotten(self.cursor)
+            self.same("forgotten", numbers, sorted(filter(self.model.may_go_on, self.model.jobs)))
+        resolved = resolve.resolve(self.cursor, resolve.lock(self.cursor, numbers))
+        self.same("resolve", {one.number: str(one.status) for one in resolved}, self.model.resolve(numbers))
+
+    @move
+    def cancel_children(self, parents: Sequence[int] | None = None) -> None:
+        """Of these jobs, or of those that the sweep finds."""
+        if parents is None:
+            parents = cancel.forsaken(self.cursor)
+            open_ = {one.parent for one in self.model.jobs.values() if one.parent and one.is_open}
+            self.same("forsaken", sorted(parents), sorted(filter(self.model.takes_along, open_)))
+        canceled = cancel.cancel_children(self.cursor, parents)
+        expected = self.model.cancel_children(parents)
+        self.same("cancel_children", {number: str(status) for number, status in canceled.items()}, expected)
 
     # Operators
 
@@ -592,6 +645,7 @@ class Driver:
     def try_refusals(self) -> None:
         """Write past the protocol; the database itself refuses each."""
         self.is_sound = False
+        self.cursor.execute("SET CONSTRAINTS job_spawned_by_a_run IMMEDIATE")  # as at the commit
         for constraint, statement in REFUSALS:
             self.cursor.execute("SAVEPOINT step")
             try:
@@ -625,7 +679,10 @@ class Driver:
             self.requeue(queue)
         self.unblock()
         self.open_lanes()
-        for _ in range(len(model.jobs)):  # of a QUEUE key one after the other
+        for _ in range(3 * len(model.jobs)):  # of a QUEUE key one after the other, and each perhaps with a callback
+            self.cancel_children()
+            self.resolve()
+            self.open_lanes()
             self.let_in()
             for queue in QUEUES:
                 numbers = self.dispatch(queue, together=True)

@@ -42,6 +42,7 @@ NEWS = st.fixed_dictionaries(
         "is_sent": st.booleans(),
     }
 )
+SPAWN_ENDS = ["", "succeeds", "parks", "parks", "fails", "tries again"]
 ONE = ("later", "priority", "key", "trigger", "once")
 WORKERS: dict[str, dict[str, Any]] = {
     "w1": {"manager": "default", "queues": QUEUES, "children": 1},
@@ -65,6 +66,8 @@ class Protocol(RuleBasedStateMachine):
         match attribute:
             case "jobs":
                 return list(model.jobs.values())
+            case "parents":
+                return [job for job in model.jobs.values() if model.children(job.number) or job.status == "WAITING"]
             case "ended jobs":
                 return [job for job in model.jobs.values() if not job.is_open]
             case "workers":  # that can still do something, whatever is believed of them
@@ -223,6 +226,42 @@ class Protocol(RuleBasedStateMachine):
     @rule(grant=one_of("late grants"), how=HOW)
     def finish_perhaps_too_late(self, grant: Any, how: str) -> None:
         self.driver.finish(grant, how)
+
+    @where("grants")
+    @precondition(lambda machine: len(machine.driver.model.jobs) < MOST_JOBS)
+    @rule(grant=one_of("late grants"), new=NEWS, key=st.sampled_from("abc"))
+    def spawn_perhaps_too_late(self, grant: Any, new: dict[str, Any], key: str) -> None:
+        self._spawn(grant, new, key)
+
+    @where("held grants")
+    @precondition(lambda machine: len(machine.driver.model.jobs) < MOST_JOBS)
+    @rule(grant=one_of("held grants"), news=st.lists(NEWS, min_size=1, max_size=2), end=st.sampled_from(SPAWN_ENDS))
+    def spawn_and_end(self, grant: Any, news: list[dict[str, Any]], end: str) -> None:
+        for new, key in zip(news, "ab", strict=False):
+            self._spawn(grant, new, key)
+        if end:
+            self.driver.finish(grant, end)
+
+    def _spawn(self, grant: Any, new: dict[str, Any], key: str) -> None:
+        fields = {name: new[name] for name in ONE if name not in ("trigger", "once")}
+        self.driver.spawn(grant, self._job(new["program"], 1, **fields), key)
+
+    @where("parents")
+    @rule(parent=one_of("parents"), what=st.sampled_from(["resolve", "resolve", "cancel", "sweep", "end"]))
+    def family_goes_on(self, parent: Job, what: str) -> None:
+        match what:
+            case "resolve":
+                self.driver.resolve([parent.number])
+            case "cancel":
+                self.driver.cancel(parent.number, parent.program.tenant)
+                self.driver.cancel_children([parent.number])
+            case "sweep":
+                self.driver.cancel_children()
+                self.driver.resolve()
+            case "end":
+                for child in self.driver.model.children(parent.number):
+                    self.driver.cancel(child.number, child.program.tenant)
+                self.driver.resolve([parent.number])
 
     @where("grants")
     @rule(one=one_of("grants"), other=one_of("grants"))

@@ -48,6 +48,8 @@ LOCKED = "the statement has locked the row, as its own first part saw it"
 ONLY_RUNNING_HAS_A_LOCK = "the database: no lock without RUNNING (job_locked_only_while_running)"
 TESTS = "tests/programs/transitions/test_{}.py"
 STEPS = "tests/programs/test_steps.py"
+CHILDREN = "tests/programs/test_children.py"
+RESOLVE = TESTS.format("resolve")
 _UNLOCK = "lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL"
 _ALL_LOST = "reap:EXPIRED,CHILD,TOKENS,OWNERS,CLEARED"
 
@@ -441,7 +443,7 @@ STATEMENTS = (
     _m("a lost group's attempts are losses", _ALL_LOST, "m.started_at IS NULL THEN 'RETURNED'", "false THEN ''"),
     _m("a lost group may fail", _ALL_LOST, "WHEN j.started_at IS NULL THEN 'PENDING'", ""),
     _m("a stuck group may fail", "reap:STUCK,CHILD_TIMED_OUT", "WHEN j.started_at IS NULL THEN 'PENDING'", ""),
-    _m("losses without end", _ALL_LOST, "OR j.losses + 1 >= p.max_worker_losses", ""),
+    _m("losses without end", _ALL_LOST, ") + 1 >= p.max_worker_losses", ") + 1 >= 1000 + p.max_worker_losses"),
     _m("on_worker_lost is ignored", _ALL_LOST, "p.on_worker_lost = 'FAIL' OR", ""),
     _m("reap retries what was asked to stop", _ALL_LOST, "j.cancel_requested_at IS NOT NULL", "false"),
     _m(
@@ -472,7 +474,7 @@ STATEMENTS = (
         "AND (%(numbers)s::bigint[] IS NULL OR j.number = ANY(%(numbers)s))",
         "",
     ),
-    _m("time-outs without end", "reap:STUCK,CHILD_TIMED_OUT", "AND j.attempts + 1 - j.losses < p.max_attempts", ""),
+    _m("time-outs without end", "reap:STUCK,CHILD_TIMED_OUT", ") < p.max_attempts", ") < 1000 + p.max_attempts"),
     _m("a time-out counts as a loss", "reap:STUCK,CHILD_TIMED_OUT", "THEN 0 ELSE 0 END", "THEN 0 ELSE 1 END"),
     _m("expire retries what was asked to stop", "reap:STUCK", "j.cancel_requested_at IS NOT NULL", "false"),
     # give back
@@ -515,6 +517,96 @@ STATEMENTS = (
     _m(
         "cancel asks nobody", "cancel:CANCEL", "coalesce(cancel_requested_at, clock_timestamp())", "cancel_requested_at"
     ),
+    # families
+    _m("a child without the parent's token", "spawn:SPAWN", "AND m.lock_token = %(token)s", ""),
+    _m("a child of what does not run", "spawn:SPAWN", "AND m.status = 'RUNNING'", "", held_by=ONLY_RUNNING_HAS_A_LOCK),
+    _m("a child of another tenant's program", "spawn:SPAWN", "AND p.tenant_id = m.tenant_id", ""),
+    _m("a child of an edited program", "spawn:SPAWN", "AND p.version = %(version)s", "", tests=CHILDREN),
+    _m("a taken child key breaks the run", "spawn:SPAWN", "ON CONFLICT DO NOTHING", ""),
+    _m("a future child is ready", "spawn:SPAWN", "WHEN g.at > statement_timestamp()", "WHEN false"),
+    _m("a paused program's child is ready", "spawn:SPAWN", "WHEN p.status = 'PAUSED'", "WHEN false", tests=CHILDREN),
+    _m("a child of a key does not wait", "spawn:SPAWN", "WHEN %(overlap_policy)s = 'QUEUE' THEN 'OVERLAP'", ""),
+    _m(
+        "a child says not which run spawned it",
+        "spawn:SPAWN",
+        "m.number, %(child_key)s, m.fence",
+        "m.number, %(child_key)s, 0",
+    ),
+    _m(
+        "finish waits though it was asked to stop",
+        "finish:FINISH",
+        "IN ('PENDING', 'WAITING') AND j.cancel",
+        "IN ('PENDING') AND j.cancel",
+    ),
+    _m("finish forgets that it parked", "finish:FINISH", "WHEN g.attempt_result = 'PARKED'", "WHEN false"),
+    _m("every run is parked", "finish:FINISH", "WHEN g.attempt_result = 'PARKED'", "WHEN true"),
+    _m(
+        "a parent goes on with an open child",
+        "resolve:LOCK,RESOLVE",
+        "AND NOT EXISTS (SELECT FROM jobsite_job c",
+        "AND NOT EXISTS (SELECT FROM jobsite_job c WHERE false AND 1 = ALL (SELECT 1 FROM jobsite_job c",
+        "'QUEUED', 'RUNNING', 'WAITING'))",
+        "'QUEUED', 'RUNNING', 'WAITING')))",
+    ),
+    _m(
+        "a parent is looked at once, before it is locked",
+        "resolve:RESOLVE",
+        "AND NOT EXISTS (SELECT FROM jobsite_job c",
+        "AND NOT EXISTS (SELECT FROM jobsite_job c WHERE false AND 1 = ALL (SELECT 1 FROM jobsite_job c",
+        "'QUEUED', 'RUNNING', 'WAITING'))",
+        "'QUEUED', 'RUNNING', 'WAITING')))",
+        tests=RESOLVE,
+    ),
+    _m("a parent is not locked", "resolve:LOCK", "FOR NO KEY UPDATE SKIP LOCKED", "", tests=RESOLVE),
+    _m("who resolves waits for another", "resolve:LOCK", " SKIP LOCKED", "", tests=RESOLVE),
+    _m("a job that does not wait is resolved", "resolve:LOCK,RESOLVE", "AND j.status = %(waiting)s", ""),
+    _m("the callback is never called", "resolve:RESOLVE", "WHEN j.parked_fence = j.fence THEN 'PENDING'", ""),
+    _m("the callback is called for ever", "resolve:RESOLVE", "j.parked_fence = j.fence", "j.parked_fence IS NOT NULL"),
+    _m(
+        "a failed child fails nobody", "resolve:RESOLVE", "children.failed > 0 AND p.on_child_failure = 'FAIL'", "false"
+    ),
+    _m("a failed child fails everybody", "resolve:RESOLVE", "AND p.on_child_failure = 'FAIL' THEN", "THEN"),
+    _m(
+        "a canceled child is none",
+        "resolve:RESOLVE",
+        "FILTER (WHERE c.status <> 'COMPLETED') AS failed",
+        "FILTER (WHERE c.status = 'FAILED') AS failed",
+    ),
+    _m("a failed child leaves no warning", "resolve:RESOLVE", "l.on_child_failure = 'WARN'", "false", tests=CHILDREN),
+    _m(
+        "a failed parent is no failure of its program",
+        "resolve:RESOLVE",
+        "consecutive_failures + c.before END",
+        "consecutive_failures END",
+    ),
+    _m("a callback travels in a group", "resolve:RESOLVE", "alone = true", "alone = j.alone"),
+    _m("the sweep forgets a parent", "resolve:FORGOTTEN", "j.status = 'WAITING'", "false"),
+    _m("losses before the callback count", _ALL_LOST, "e.result IN ('LOST', 'CLEARED')", "false"),
+    _m(
+        "time-outs before the callback count",
+        "reap:STUCK,CHILD_TIMED_OUT",
+        "e.result NOT IN ('RETURNED', 'LOST', 'CLEARED')",
+        "false",
+    ),
+    _m(
+        "whoever has ended takes the children along",
+        "cancel:CANCEL_CHILDREN",
+        "AND (p.status = 'CANCELED' OR (p.status = 'FAILED' AND g.cancel_children_on_failure))",
+        "",
+    ),
+    _m(
+        "a failed parent never takes the children along",
+        "cancel:CANCEL_CHILDREN",
+        "OR (p.status = 'FAILED' AND g.cancel_children_on_failure)",
+        "",
+    ),
+    _m(
+        "children are asked to stop over and over",
+        "cancel:CANCEL_CHILDREN",
+        "AND (c.status <> 'RUNNING' OR c.cancel_requested_at IS NULL)",
+        "",
+    ),
+    _m("the sweep forgets children", "cancel:FORSAKEN", "WHERE (p.status", "WHERE false AND (p.status"),
     # hold, release, what becomes due
     _m("hold a running job", "hold:HOLD", "('PENDING', 'QUEUED')", "('PENDING', 'QUEUED', 'RUNNING')"),
     _m("hold a job that stays queued", "hold:HOLD", "SET status = 'PENDING', queued_at = NULL,", "SET"),
@@ -631,9 +723,10 @@ STATEMENTS = (
     _m("priority is worth nothing", "submit:INSERT", "- coalesce(g.priority, p.priority) * interval '60 seconds'", ""),
 )
 
-_GUARD = importlib.import_module("programs.migrations.0003_one_guard")
+_RULES = importlib.import_module("programs.migrations.0003_one_guard").CHANGES
+_RULES |= importlib.import_module("programs.migrations.0012_children").SHAPE
 _GUARDS = {
-    **{name: (f"({rule})", "(true)") for name, rule in (_GUARD.CHANGES | _GUARD.SHAPE).items()},
+    **{name: (f"({rule})", "(true)") for name, rule in _RULES.items()},
     "job_open_is_never_deleted": ("IF OLD.status NOT IN", "IF false AND OLD.status NOT IN"),
 }
 
@@ -649,8 +742,11 @@ def _weaken_guard(rule: str) -> Callable[[Cursor], None]:
 
 def _drop(constraint: str) -> Callable[[Cursor], None]:
     def change(cursor: Cursor) -> None:
-        cursor.execute("SELECT conrelid::regclass::text FROM pg_constraint WHERE conname = %s", [constraint])
+        cursor.execute("SELECT conrelid::regclass::text, contype FROM pg_constraint WHERE conname = %s", [constraint])
         found = cursor.fetchall()
+        if found and found[0][1] in ("t", b"t"):
+            cursor.execute(f"DROP TRIGGER {constraint} ON {found[0][0]}")
+            return
         # A rule with a condition is an index to PostgreSQL.
         cursor.execute(
             f"ALTER TABLE {found[0][0]} DROP CONSTRAINT {constraint}" if found else f"DROP INDEX {constraint}"

@@ -292,14 +292,16 @@ class Model:
     def lose(self, jobs: Iterable[Job], result: str = "LOST") -> dict[int, str]:
         lost = list(jobs)
         for job in lost:
-            fails = job.losses + 1 >= job.program.max_losses or job.program.fails_when_lost
+            losses = job.losses - job.earlier("LOST", "CLEARED") + 1
+            fails = losses >= job.program.max_losses or job.program.fails_when_lost
             self._take(job, "FAILED" if fails else "PENDING", result, losses=1, failure="WORKER_LOST")
         return {job.number: job.status for job in lost}
 
     def time_out(self, jobs: Iterable[Job], policy: str = "") -> dict[int, str]:
         stuck = list(jobs)
         for job in stuck:
-            again = job.program.retries_timeouts and job.attempts + 1 - job.losses < job.program.max_attempts
+            runs = job.attempts + 1 - job.losses - job.earlier("SUCCESS", "PARKED", "TRANSIENT", "TIMEOUT")
+            again = job.program.retries_timeouts and runs < job.program.max_attempts
             target = {"FAIL": "FAILED", "RETRY": "PENDING", "": "PENDING" if again else "FAILED"}[policy]
             self._take(job, target, "TIMEOUT", failure="TIMEOUT")
         return {job.number: job.status for job in stuck}
@@ -327,7 +329,8 @@ class Model:
              failure: str | None = None) -> None:  # fmt: skip
         assert job.token is not None
         job.history.append((job.fence, job.token, result))
-        job.status = "CANCELED" if target == "PENDING" and job.is_asked else target
+        job.status = "CANCELED" if target in ("PENDING", "WAITING") and job.is_asked else target
+        job.parked = job.fence if result == "PARKED" else job.parked
         job.attempts, job.losses, job.returns = job.attempts + attempts, job.losses + losses, job.returns + returns
         job.token = job.owner = job.expires = job.stuck = None
         job.is_grouped = False
@@ -335,6 +338,45 @@ class Model:
         if job.status == "FAILED":
             job.failure = failure
             job.program.fail()
+
+    # Families
+
+    def children(self, number: int) -> list[Job]:
+        return [job for job in self.jobs.values() if job.parent == number]
+
+    def spawns(self, parent: Job, token: UUID, child: Job) -> bool:
+        """Whether the run of this token gets the child."""
+        is_new = all(one.child_key != child.child_key for one in self.children(parent.number))
+        same_tenant = child.program.tenant == parent.program.tenant
+        return parent.token == token and is_new and same_tenant and self.accepts(child)
+
+    def may_go_on(self, number: int) -> bool:
+        return self.jobs[number].status == "WAITING" and not any(one.is_open for one in self.children(number))
+
+    def resolve(self, numbers: Iterable[int]) -> dict[int, str]:
+        """Parents without an open child: to their callback if the last run parked, else to the end."""
+        found = [self.jobs[number] for number in sorted(numbers) if self.may_go_on(number)]
+        for job in found:
+            failed = any(one.status != "COMPLETED" for one in self.children(job.number))
+            job.is_alone = True
+            if failed and job.program.fails_with_children:
+                job.status, job.failure = "FAILED", "PERMANENT"
+                job.program.fail()
+            elif job.parked == job.fence:
+                job.status, job.queued = "PENDING", None
+            else:
+                job.status = "COMPLETED"
+                job.program.failures = 0 if job.program.counts_failures else job.program.failures
+        return {job.number: job.status for job in found}
+
+    def takes_along(self, number: int) -> bool:
+        job = self.jobs[number]
+        return job.status == "CANCELED" or (job.status == "FAILED" and job.program.takes_children_along)
+
+    def cancel_children(self, parents: Iterable[int]) -> dict[int, str]:
+        found = [child for number in parents if self.takes_along(number) for child in self.children(number)
+                 if child.is_open and not (child.status == "RUNNING" and child.is_asked)]  # fmt: skip
+        return {child.number: str(self.cancel(child.number, child.program.tenant)) for child in found}
 
     def cancel(self, number: int, tenant: str) -> str | None:
         job = self.jobs[number]

@@ -54,7 +54,8 @@ def _refusals() -> Iterator[tuple[str, str]]:
         "losses = losses + 1",
     ):
         yield "job_terminal_is_final", _update(change, is_terminal)
-    yield "job_terminal_is_final", _update("outcome = 'WARNING'", "status = 'COMPLETED'")
+    other = "CASE outcome WHEN 'WARNING' THEN 'NORMAL' ELSE 'WARNING' END"
+    yield "job_terminal_is_final", _update(f"outcome = {other}", "status = 'COMPLETED'")
     yield "job_terminal_is_final", _update("failure_kind = 'REFUSED'", "status = 'FAILED'")
     yield "job_fence_never_falls", _update("fence = fence - 1", "fence > attempts")
     yield "job_scheduled_at_never_changes", _update("scheduled_at = scheduled_at + interval '1 second'", "true")
@@ -92,10 +93,12 @@ def _refusals() -> Iterator[tuple[str, str]]:
         _copy("overlap_policy = 'QUEUE' AND status IN ('QUEUED', 'RUNNING')", status="'QUEUED'", **a_key),
     )
     yield "job_retried_once_at_a_time", _copy(f"retry_of_id IS NOT NULL AND {is_open}", retry_of_id="retry_of_id")
-    a_child = {"parent_id": "number", "child_key": "'c'", "trigger": "'CHILD'"}
+    a_child = {"parent_id": "number", "child_key": "'c'", "parent_fence": "1", "trigger": "'CHILD'"}
     twins = _copy("true", **a_child) + " CROSS JOIN generate_series(1, 2)"
     yield "job_child_key_once_per_parent", twins
     yield "job_child_has_a_key", _copy("true", **a_child | {"child_key": "NULL"})
+    yield "job_spawned_by_a_run", _copy("status <> 'RUNNING'", **a_child | {"parent_fence": "fence"})
+    yield "job_parked_under_a_fence_of_its_own", _update("parked_fence = fence + 1", "true")
 
     stranger = "(SELECT max(o.{0}) FROM {1} o WHERE o.tenant_id <> j.tenant_id)"
     yield "job_program_of_same_tenant", _copy("true", program_id=stranger.format("id", "jobsite_program"))

@@ -22,6 +22,8 @@ class Program:
     counts_failures: bool = False
     seconds: float = inf  # of a run, as far as is known
     overlap: str = "ALLOW"
+    fails_with_children: bool = False
+    takes_children_along: bool = False
     failures: int = 0
     status: str = "ACTIVE"
 
@@ -73,6 +75,10 @@ class Job:
     is_alone: bool = False
     is_asked: bool = False
     failure: str | None = None
+    parent: int | None = None
+    child_key: str | None = None
+    parent_fence: int | None = None
+    parked: int | None = None
     history: list[tuple[int, UUID, str]] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -85,7 +91,7 @@ class Job:
     @property
     def is_groupable(self) -> bool:
         """Whether it may share a message with others of its program."""
-        return self.program.seconds <= SHORT and not self.is_alone and self.losses == 0
+        return self.program.seconds <= SHORT and not self.is_alone and self.losses == 0 and self.parent is None
 
     @property
     def is_open(self) -> bool:
@@ -95,6 +101,10 @@ class Job:
     def is_active(self) -> bool:
         """Whether it takes its QUEUE key."""
         return self.status in ("QUEUED", "RUNNING", "WAITING") or (self.status == "PENDING" and self.attempts > 0)
+
+    def earlier(self, *results: str) -> int:
+        """How many of its runs up to the one that its callback follows ended so."""
+        return sum(fence <= (self.parked or 0) and result in results for fence, _, result in self.history)
 
     @property
     def rank(self) -> tuple[float, int]:

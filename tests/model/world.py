@@ -30,7 +30,7 @@ SELECT number, status, blocked, attempts, losses, returns, fence, lock_token, lo
        round(extract(epoch FROM hold_until - clock_timestamp()) / 500)::integer AS hold_until,
        (SELECT json_agg(json_build_array(a.fence, a.token, a.result) ORDER BY a.fence)
         FROM jobsite_jobattempt a WHERE a.job_id = j.number) AS attempt_rows,
-       status = 'RUNNING' AND started_at IS NULL AS is_grouped,
+       status = 'RUNNING' AND started_at IS NULL AS is_grouped, parent_id, parent_fence, parked_fence,
        md5(j::text)
 FROM jobsite_job j ORDER BY number
 """
@@ -76,7 +76,15 @@ class World:
             )
         self.programs = [
             self._program("acme", "default"),
-            self._program("acme", "default", max_losses=2, retries_timeouts=True, max_attempts=2, counts_failures=True),
+            self._program(
+                *("acme", "default"),
+                max_losses=2,
+                retries_timeouts=True,
+                max_attempts=2,
+                counts_failures=True,
+                fails_with_children=True,
+                takes_children_along=True,
+            ),
             self._program("acme", "default", fails_when_lost=True, overlap="REJECT"),
             self._program("acme", "content", overlap="QUEUE"),
             self._program("acme", "analytics", seconds=0.001),
@@ -101,8 +109,9 @@ class World:
             """
             INSERT INTO jobsite_program (tenant_id, queue_id, code, parameters_schema, timeout_seconds, max_attempts,
                                          max_worker_losses, on_worker_lost, retry_on_timeout,
-                                         max_consecutive_failures, mean_seconds, measured_runs)
-            VALUES (%s, %s, gen_random_uuid()::text, '{}', %s, %s, %s, %s, %s, %s, %s, 20) RETURNING id
+                                         max_consecutive_failures, mean_seconds, on_child_failure,
+                                         cancel_children_on_failure, measured_runs)
+            VALUES (%s, %s, gen_random_uuid()::text, '{}', %s, %s, %s, %s, %s, %s, %s, %s, %s, 20) RETURNING id
             """,
             self.tenants[tenant],
             self.queues[queue],
@@ -113,6 +122,8 @@ class World:
             program.retries_timeouts,
             MAX_FAILURES if program.counts_failures else None,
             program.seconds,
+            "FAIL" if program.fails_with_children else "WARN",
+            program.takes_children_along,
         )
         return program
 

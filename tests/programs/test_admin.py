@@ -640,6 +640,26 @@ def test_the_page_of_a_job_shows_its_steps_and_says_where_the_others_are(alice: 
     assert "&lt;b&gt;no&lt;/b&gt;" in page
 
 
+def test_the_page_of_a_job_shows_its_children_and_counts_them(
+    alice: User, charlie: User, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_page, "CHILDREN", 2)
+    parent = jobs.in_status("WAITING")
+    done, failed, open_ = (jobs.in_status(status) for status in ("COMPLETED", "FAILED", "PENDING"))
+    for number, key in ((done, "auto:1"), (failed, "<b>"), (open_, "2026")):
+        jobs.set(number, "parent_id = %s, child_key = %s, parent_fence = 1, trigger = 'CHILD'", [parent, key])
+
+    response = logged_in(alice).get(page_of(parent))
+    page = response.content.decode()
+
+    shown = response.context["children"]
+    assert [one["key"] for one in shown["rows"]] == ["<b>", "2026"]
+    assert (shown["more"], f"jobsite jobs show {parent} --json" in page) == (1, True)
+    assert "&lt;b&gt;" in page and "<td><b></td>" not in page
+    assert f"/job/{failed}/change/" in page
+    assert logged_in(charlie).get(page_of(parent)).status_code == 404
+
+
 @pytest.mark.parametrize(("status", "says_why"), [("PENDING", True), ("QUEUED", True), ("RUNNING", False)])
 def test_the_page_of_a_job_that_waits_says_why(
     status: str, says_why: bool, alice: User, superuser: User, tenant: Tenant, jobs: Jobs

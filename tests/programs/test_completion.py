@@ -42,7 +42,7 @@ def after(error, *, program=None, context=None, **claimed):
     try:
         raise error
     except BaseException as caught:
-        return raised(caught, a_claimed(**claimed), program or a_program(), context or a_context())
+        return raised(caught, a_claimed(**claimed), program or a_program(), context or a_context(a_claimed(**claimed)))
 
 
 # ---- results ---------------------------------------------------------------------------------------------

@@ -222,9 +222,32 @@ def test_without_a_timeout_the_kinds_say_how_long(actions, timeout):
 
 
 @pytest.mark.parametrize(
+    ("action", "callback", "timeout"), [(command(), python(), 300.0), (python(), command(), 300.0)]
+)
+def test_the_callback_is_a_run_of_its_own_with_the_same_limit(action, callback, timeout):
+    made = program(action=[action], callback=callback)
+
+    assert (made.timeout, made.callback.name, made.callback.kind) == (timeout, "callback", callback["kind"])
+
+
+@pytest.mark.parametrize(
     ("keys", "message"),
     [
         ({"timeout": "1d1s"}, "timeout: expected at most 1d for this kind of action, got 1d1s"),
+        (
+            {"callback": command(timeout="2h")},
+            "callback: timeout: expected at most 1h for this kind of action, got 2h",
+        ),
+        (
+            {"timeout": "10s", "callback": python(timeout="11s")},
+            "callback: timeout: expected at most the program's timeout of 10s, got 11s",
+        ),
+        (
+            {"action": [python(name="sum")], "callback": python(name="sum")},
+            'callback: name: "sum" is that of an action too, expected another',
+        ),
+        ({"callback": {"kind": "magic"}}, "callback: kind: expected "),
+        ({"on_child_failure": "CRY"}, "on_child_failure: expected "),
         (
             {"timeout": "61m", "action": [command()]},
             "timeout: expected at most 1h for this kind of action, got 1h1m",
@@ -406,7 +429,7 @@ def test_good_python_targets(target):
     assert program(action=[python(target=target)]).actions[0].configuration == {"target": target}
 
 
-@pytest.mark.parametrize("key", ["notification_group", "callback", "on_child_failure", "cancel_children_on_failure"])
+@pytest.mark.parametrize("key", ["notification_group"])
 def test_keys_of_a_later_version_are_refused_as_such(key):
     assert error_of(**{key: "x"}) == f"{key}: is not supported by this version"
 

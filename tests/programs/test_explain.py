@@ -202,7 +202,7 @@ def test_a_job_that_has_ended_says_so(jobs, ask, status):
 
 def test_a_parent_waits_for_its_children(jobs, ask):
     parent = jobs.in_status("WAITING")
-    jobs.set(jobs.pending(trigger="CHILD"), "parent_id = %s, child_key = 'a'", [parent])
+    jobs.set(jobs.pending(trigger="CHILD"), "parent_id = %s, child_key = 'a', parent_fence = 1", [parent])
 
     assert ask(parent) == [("waiting_for_children", "it waits for its children, of which 1 are open")]
 

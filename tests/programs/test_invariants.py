@@ -77,7 +77,7 @@ def log_line(at: str, tenant: str) -> str:
 
 AGO = "clock_timestamp() - interval '1 hour'"
 AHEAD = "clock_timestamp() + interval '1 hour'"
-CHILD = "trigger = 'CHILD', child_key = 'a'"
+CHILD = "trigger = 'CHILD', child_key = 'a', parent_fence = 0"
 
 DAMAGES = (
     # A status and its fields agree.
@@ -191,13 +191,25 @@ DAMAGES = (
         "I2",
         "job {n} is WAITING, its SUCCESS attempts: 2",
         "WAITING",
-        attempt("result = 'SUCCESS'") + earlier_attempt("SUCCESS"),
+        attempt("result = 'SUCCESS'") + earlier_attempt("SUCCESS") + row("parked_fence = NULL"),
     ),
     Damage(
         "I2",
         "job {n} is WAITING, its last attempt of fence 1 is neither SUCCESS nor PARKED",
         "WAITING",
-        attempt("result = 'PERMANENT'"),
+        attempt("result = 'PERMANENT'") + row("parked_fence = NULL"),
+    ),
+    Damage(
+        "I2",
+        "job {n} is parked under fence empty, its last PARKED attempt has fence 1",
+        "WAITING",
+        row("parked_fence = NULL"),
+    ),
+    Damage(
+        "I2",
+        "job {n} is parked under fence 1, its last PARKED attempt has fence empty",
+        "FAILED",
+        row("parked_fence = 1"),
     ),
     Damage("I4", "job {n} is COMPLETED at fence 5, its attempts reach 1", "COMPLETED", row("fence = 5")),
     Damage("I4", "job {n} is RUNNING at fence 2, its attempts reach 0", "RUNNING", row("fence = 2")),
@@ -269,12 +281,29 @@ DAMAGES = (
         attempt("ended_at = ended_at + interval '1 minute'"),
     ),
     # Families.
-    Damage("I8", "job {n} has parent empty, child key a and trigger *", "PENDING", row("child_key = 'a'")),
     Damage(
         "I8",
-        "job {n} has parent {h}, child key a and trigger MANUAL",
+        "job {n} has parent empty, child key a, parent's fence empty and trigger *",
+        "PENDING",
+        row("child_key = 'a'"),
+    ),
+    Damage(
+        "I8",
+        "job {n} has parent {h}, child key a, parent's fence 0 and trigger MANUAL",
         "FAILED",
-        row("parent_id = {h}, child_key = 'a'"),
+        row("parent_id = {h}, child_key = 'a', parent_fence = 0"),
+    ),
+    Damage(
+        "I8",
+        "job {n} has parent {h}, child key a, parent's fence empty and trigger CHILD",
+        "FAILED",
+        row("parent_id = {h}, child_key = 'a', trigger = 'CHILD'"),
+    ),
+    Damage(
+        "I8",
+        "job {n} was spawned under fence 7 of job {h}, whose fence is *",
+        "FAILED",
+        row("parent_id = {h}, child_key = 'a', parent_fence = 7, trigger = 'CHILD'"),
     ),
     Damage("I8", "job {n} has job {n} for a parent", "PENDING", row(f"parent_id = {{n}}, {CHILD}")),
     Damage(
@@ -600,6 +629,7 @@ def test_a_run_may_overlap_one_that_was_taken_away(jobs, names, result):
 def test_a_parent_that_its_children_brought_down_keeps_its_success(jobs, ending):
     parent, child = family(jobs)
     JobAttempt.objects.filter(job_id=parent).update(result="SUCCESS")
+    jobs.set(parent, "parked_fence = NULL")
     jobs.set(child, "status = 'CANCELED', finished_at = clock_timestamp()")
     jobs.set(parent, f"{ending}, finished_at = clock_timestamp()")
 

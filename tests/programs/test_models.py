@@ -17,7 +17,7 @@ from programs.lifecycle import MOVES, TERMINAL, Status
 from programs.models import Action, AuditEntry, Job, JobAttempt, JobLogEntry, JobStep, Lane, Program, Worker
 from programs.retries import RetryPolicy
 from programs.transitions import cancel
-from tests.programs.conftest import FAILURE, SUCCESS, WAITING, new_worker, queue_row, refused_by
+from tests.programs.conftest import FAILURE, SUCCESS, new_worker, queue_row, refused_by
 
 pytestmark = pytest.mark.django_db
 
@@ -199,7 +199,11 @@ def test_an_ended_job_is_deleted_with_its_attempts(jobs, status):
         ("PENDING", "overlap_policy = 'MAYBE', overlap_key = 'x'", "job_overlap_key_with_its_policy"),
         ("PENDING", "child_key = 'x'", "job_child_has_a_key"),
         ("PENDING", "parent_id = number", "job_child_has_a_key"),
-        ("PENDING", "parent_id = number, child_key = 'x'", "job_child_has_a_key"),
+        ("PENDING", "parent_id = number, child_key = 'x', parent_fence = 1", "job_child_has_a_key"),
+        ("PENDING", "parent_id = number, child_key = 'x', trigger = 'CHILD'", "job_child_has_a_key"),
+        ("PENDING", "parent_fence = 1", "job_child_has_a_key"),
+        ("PENDING", "parked_fence = 1", "job_parked_under_a_fence_of_its_own"),
+        ("RUNNING", "parked_fence = 2", "job_parked_under_a_fence_of_its_own"),
         ("PENDING", "attempts = 1", "job_counters_add_up"),
         ("RUNNING", "losses = 1", "job_counters_add_up"),
         ("RUNNING", "attempts = 2", "job_counters_add_up"),
@@ -281,11 +285,21 @@ def test_two_tenants_may_use_one_idempotency_key(jobs, other_program):
 
 
 def test_a_child_key_stands_once_under_a_parent(jobs):
-    parent = jobs.ended(WAITING)
-    copy_of(jobs, parent, parent_id=parent, child_key="a", trigger="CHILD")
+    parent = jobs.running().number
+    a_child = {"parent_id": parent, "child_key": "a", "parent_fence": 1, "trigger": "CHILD"}
+    copy_of(jobs, parent, **a_child)
 
     with refused_by("job_child_key_once_per_parent"):
-        copy_of(jobs, parent, parent_id=parent, child_key="a", trigger="CHILD")
+        copy_of(jobs, parent, **a_child)
+
+
+@pytest.mark.parametrize(("status", "fence"), [("PENDING", 0), ("WAITING", 1), ("COMPLETED", 1), ("RUNNING", 2)])
+def test_a_child_is_committed_only_while_the_run_that_spawned_it_goes_on(jobs, status, fence):
+    parent = jobs.in_status(status)
+
+    with refused_by("job_spawned_by_a_run"):
+        copy_of(jobs, parent, parent_id=parent, child_key="a", parent_fence=fence, trigger="CHILD")
+        connection.check_constraints()  # as the commit does
 
 
 @pytest.mark.parametrize("status", ["PENDING", "QUEUED", "RUNNING", "WAITING"])
@@ -432,7 +446,7 @@ def test_a_parent_is_of_the_same_tenant(jobs, other_program):
     ours, theirs = jobs.pending(), jobs.pending(other_program)
 
     with refused_by("job_parent_of_same_tenant"):
-        copy_of(jobs, ours, parent_id=theirs, child_key="a", trigger="CHILD")
+        copy_of(jobs, ours, parent_id=theirs, child_key="a", parent_fence=1, trigger="CHILD")
 
 
 def test_a_job_retries_one_of_its_own_tenant(jobs, other_program):
@@ -462,6 +476,7 @@ def test_an_attempt_is_of_the_tenant_of_its_job(jobs, other_tenant):
     [
         ({"status": "TIRED"}, "program_status_known"),
         ({"overlap_policy": "MAYBE"}, "program_overlap_policy_known"),
+        ({"on_child_failure": "CRY"}, "program_on_child_failure_known"),
         ({"priority": 101}, "program_priority_in_range"),
         ({"priority": -101}, "program_priority_in_range"),
         ({"timeout_seconds": 0}, "program_timeout_at_most_a_day"),
@@ -488,6 +503,14 @@ def test_a_code_stands_once_in_a_tenant_among_the_programs_not_deleted(define):
     second.save(force_insert=True)
 
     assert Program.objects.filter(code="scores").count() == 2
+
+
+def test_a_program_has_one_callback(define):
+    program = define(callback={"kind": "python", "target": "tests.sample_actions:succeed"})
+    action = {"tenant": program.tenant, "program": program, "kind": "python", "configuration": {}}
+
+    with refused_by("action_one_callback_per_program"):
+        Action.objects.create(position=3, is_callback=True, **action)
 
 
 def test_the_actions_of_a_program_have_a_place_each(define):

@@ -42,6 +42,8 @@ group = false
 overlap = "REJECT"
 overlap_keys = ["student"]
 max_consecutive_failures = 5
+on_child_failure = "FAIL"
+cancel_children_on_failure = true
 retry = { max_attempts = 5, initial_interval = "2s", coefficient = 3.0, maximum_interval = "1m", jitter = 0.2 }
 
 [program.parameters]
@@ -58,6 +60,11 @@ timeout = "30s"
 [[program.action]]
 kind = "command"
 argv = ["/bin/echo", "{{ parameters.student }}"]
+
+[program.callback]
+kind = "python"
+target = "tests.sample_actions:add_up"
+timeout = "10s"
 """
 
 
@@ -83,6 +90,8 @@ def test_a_program_is_stored_as_it_is_defined(operator):
         "overlap_policy": "REJECT",
         "overlap_keys": ["student"],
         "max_consecutive_failures": 5,
+        "on_child_failure": "FAIL",
+        "cancel_children_on_failure": True,
         "max_attempts": 5,
         "initial_interval": 2.0,
         "coefficient": 3.0,
@@ -98,8 +107,12 @@ def test_a_program_is_stored_as_it_is_defined(operator):
 def test_its_actions_are_stored_in_their_order(operator):
     load(operator, parse(FULL, source="f", queues=QUEUES))
 
-    actions = Action.objects.values_list("position", "kind", "name", "timeout_seconds")
-    assert list(actions) == [(1, "python", "load", 30.0), (2, "command", "", None)]
+    actions = Action.objects.values_list("position", "kind", "name", "timeout_seconds", "is_callback")
+    assert list(actions) == [
+        (1, "python", "load", 30.0, False),
+        (2, "command", "", None, False),
+        (3, "python", "callback", 10.0, True),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +142,8 @@ def test_to_load_the_same_again_changes_nothing(operator, text):
         {"parameters": {"type": "object"}},
         {"action": [PYTHON | {"timeout": "1s"}]},
         {"action": [PYTHON, PYTHON]},
+        {"callback": PYTHON},
+        {"on_child_failure": "IGNORE"},
         {"action": [{"kind": "python", "target": "tests.sample_actions:echo"}]},
     ],
     ids=str,
@@ -142,7 +157,7 @@ def test_a_change_makes_a_new_version_that_workers_read_anew(operator, change):
     program = Program.objects.get()
     assert (loaded.change, program.pk, program.version) == ("updated", first.pk, 2)
     assert program.updated_at > first.updated_at
-    assert program.actions.count() == len(change.get("action", [PYTHON]))
+    assert program.actions.count() == len(change.get("action", [PYTHON])) + ("callback" in change)
 
 
 def test_what_an_operator_did_to_a_program_outlives_a_load(operator):
@@ -233,6 +248,18 @@ def test_a_module_that_only_begins_like_an_allowed_one_is_another(alices_hand, s
     settings.JOBSITE_ACTIONS = ("test.*", "tests.sample")
     with refused(Forbidden, "platform_only"):
         load(alices_hand, [definition("other")])
+
+
+@pytest.mark.parametrize(
+    ("callback", "words"),
+    [
+        ({"kind": "python", "target": "os.path:join"}, "callback: os.path:join is in none of the modules"),
+        ({"kind": "command", "argv": ["id"]}, "callback: only the platform's operator defines commands"),
+    ],
+)
+def test_a_callback_is_no_way_around_what_a_tenant_may_define(alices_hand, callback, words):
+    with pytest.raises(Forbidden, match=f'program "scores": {words}'):
+        load(alices_hand, [definition(callback=callback)])
 
 
 def test_a_tenant_defines_no_commands(alices_hand):

@@ -77,7 +77,9 @@ def test_neither_key_nor_hold_nor_moment_is_copied(jobs, bobs_hand, scores):
 def test_whoever_asked_for_the_first_a_retry_is_a_job_of_its_own(jobs, bobs_hand, scores, failed, trigger):
     jobs.set(failed, "trigger = %s", [trigger])
     if trigger == "CHILD":
-        jobs.set(failed, "parent_id = %s, child_key = 'a'", [jobs.in_status("WAITING", program=scores)])
+        jobs.set(
+            failed, "parent_id = %s, child_key = 'a', parent_fence = 1", [jobs.in_status("WAITING", program=scores)]
+        )
 
     retry = jobs.row(steering.retry(bobs_hand, failed).number)
 

@@ -23,6 +23,7 @@ NAMES = {
     "lost_workers",
     "expired_locks",
     "stuck",
+    "families",
     "lost_messages",
     "ended_holds",
     "ended_pauses",

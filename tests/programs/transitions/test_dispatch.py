@@ -275,7 +275,7 @@ def test_only_what_is_known_to_be_short_and_has_hurt_nobody_shares_a_message(
 def test_a_child_of_another_job_shares_no_message(jobs, ready, wide):
     parent, child = ready(2)
     Program.objects.update(measured_runs=20, mean_seconds=0.001)
-    Job.objects.filter(number=child).update(parent_id=parent, child_key="one", trigger="CHILD")
+    Job.objects.filter(number=child).update(parent_id=parent, child_key="one", parent_fence=1, trigger="CHILD")
 
     assert groups(jobs) == {parent: jobs.program.pk, child: None}
 

@@ -4,7 +4,7 @@ import shutil
 import signal
 import time
 from argparse import ArgumentParser
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Count, Q
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -26,7 +27,7 @@ from jobsite.cli.supervisor import Service, Supervisor
 from jobsite.tenants import setup
 from jobsite.tenants.models import Tenant
 from programs import definitions, presentation, registration, submission
-from programs.lifecycle import OPEN
+from programs.lifecycle import OPEN, TERMINAL
 from programs.models import Job
 from programs.preparation import Options
 from programs.principals import Principal
@@ -144,9 +145,8 @@ def _stories() -> list[Story]:
             "import a table, with a warning",
             outcome="WARNING",
         ),
-        Story("scores.recalculate", {"cohort": "1986"}, "score 598 zones, with progress"),
-        Story("scores.recalculate", {"cohort": "2006"}, "the same for another year"),
-        Story("scores.recalculate", {"cohort": "2026"}, "and another, side by side"),
+        Story("scores.recalculate", {"cohort": "2026"}, "score 598 zones, with progress"),
+        Story("scores.compare", {"cohorts": ["1986", "2006"]}, "two years as children, then compare", attempts=2),
         Story("zones.checksum", {"path": table}, "run a command"),
         Story("zones.version", {}, "fail twice, then succeed", attempts=3),
         Story("zones.local-times", {"moment": moment, "zones": cities}, "one moment in four cities"),
@@ -178,6 +178,14 @@ def _jobs(numbers: Sequence[int]) -> list[dict[str, Any]]:
     return presentation.jobs(rows.order_by("number"))
 
 
+def _families(numbers: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """How many children have ended, of how many, by the number of the parent."""
+    rows = Job.objects.filter(parent__in=numbers).values_list("parent").order_by("parent")
+    has_ended = Q(status__in=sorted(TERMINAL))
+    counted = rows.annotate(ended=Count("number", filter=has_ended), total=Count("number"))
+    return {parent: (ended, total) for parent, ended, total in counted}
+
+
 def _watch(numbers: Sequence[int], supervisor: Supervisor) -> bool:
     """Show the jobs until all have ended; False when they did not in time."""
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -188,7 +196,7 @@ def _watch(numbers: Sequence[int], supervisor: Supervisor) -> bool:
             supervisor.attend(REFRESH_SECONDS)
             jobs = _jobs(numbers)
             if out.is_terminal:
-                live.update(_picture(jobs), refresh=True)
+                live.update(_picture(jobs, _families(numbers)), refresh=True)
             else:
                 _report_changes(jobs, seen)
             if not any(job["status"] in OPEN for job in jobs):
@@ -199,13 +207,16 @@ def _watch(numbers: Sequence[int], supervisor: Supervisor) -> bool:
                 return False
 
 
-def _picture(jobs: Sequence[dict[str, Any]]) -> RenderableType:
+def _picture(jobs: Sequence[dict[str, Any]], families: Mapping[int, tuple[int, int]]) -> RenderableType:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("#", "program", "queue", "status", "progress", ""):
         table.add_column(heading, justify="right" if heading == "#" else "left", no_wrap=True)
     for job in jobs:
         progress = job["progress"] or {"processed": 0, "total": None, "message": ""}
         bar: RenderableType = Text("")
+        if job["status"] == "WAITING":
+            ended, total = families.get(job["number"], (0, 0))
+            progress = {"processed": ended, "total": total, "message": ""}
         if progress["total"]:
             bar = ProgressBar(total=progress["total"], completed=progress["processed"], width=24)
         note = progress["message"] if job["status"] == "RUNNING" else _note(job)
@@ -221,7 +232,9 @@ def _picture(jobs: Sequence[dict[str, Any]]) -> RenderableType:
 
 
 def _note(job: dict[str, Any]) -> str:
-    if job["status"] == "PENDING" and job["attempts"]:
+    if job["status"] == "WAITING":
+        return "waits for its children"
+    if job["status"] == "PENDING" and job["attempts"] and job["error"]:
         return f"attempt {job['attempts']} failed, the next {printing.ago(job['due_at'])}"
     if job["status"] == "PENDING" and datetime.fromisoformat(job["due_at"]) > datetime.now(UTC):
         return f"starts {printing.ago(job['due_at'])}"

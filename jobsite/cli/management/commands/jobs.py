@@ -3,10 +3,12 @@
 import json
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
 from rich.text import Text
+from rich.tree import Tree
 
 from jobsite.cli import acting, all_jobs, asking, printing
 from jobsite.cli.base import GroupCommand, principal_of
@@ -29,6 +31,7 @@ COLUMNS = {
 }
 POLL_SECONDS = 0.3
 STEPS = 100
+CHILDREN = 30
 RESULT_LENGTH = 200
 SEVERITY_STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
@@ -44,7 +47,7 @@ class Command(GroupCommand):
         all_jobs.add_filter(listing)
         listing.add_argument("--limit", type=int, default=queries.DEFAULT_LIMIT, metavar="N")
         listing.add_argument("--cursor", metavar="C", help="next_cursor of the page before")
-        self._one("show", show_job, "One job with its attempts.", json=True)
+        self._one("show", show_job, "One job with its attempts, steps and children.", json=True)
         logs = self._one("logs", show_logs, "What a job said.", json=True)
         logs.add_argument("--follow", action="store_true", help="go on until the job ends")
         self._one("why", explain_job, "Why a job is not running, or where it is.", json=True)
@@ -127,8 +130,9 @@ def show_job(options: dict[str, Any]) -> None:
     attempts = [presentation.attempt(one) for one in queries.attempts(job)]
     steps = [presentation.step(one, job) for one in queries.steps(job)]
     retries = [f"#{number}" for number in queries.retries(job)]
+    children = presentation.children(job.number, queries.descendants(job))
     if options["json"]:
-        printing.print_json(item | {"attempts_list": attempts, "steps": steps, "children": []})
+        printing.print_json(item | {"attempts_list": attempts, "steps": steps, "children": children})
         return
     out = printing.console()
     out.print(_headline(item))
@@ -142,6 +146,9 @@ def show_job(options: dict[str, Any]) -> None:
     if steps:
         out.print()
         _print_steps(steps)
+    if children:
+        out.print()
+        out.print(_with_branches(Tree(_counted(children), guide_style="dim"), children))
     trace = next((one["traceback"] for one in reversed(attempts) if one["traceback"]), None)
     if trace and item["status"] == "FAILED":
         out.print()
@@ -162,6 +169,37 @@ def _print_steps(steps: list[dict[str, Any]]) -> None:
     printing.print_table(rows, columns, empty="", right=["tries", "took"])
     if len(steps) > STEPS:
         printing.console().print(f"[dim]and {len(steps) - STEPS} more steps: --json[/]")
+
+
+def _with_branches(tree: Tree, children: list[dict[str, Any]]) -> Tree:
+    """The children as branches; of many those that have not completed come first, and the others are counted."""
+    shown = children
+    if len(children) > CHILDREN:
+        shown = sorted(children, key=lambda one: (one["status"] == "COMPLETED", one["number"]))[:CHILDREN]
+    for one in shown:
+        branch = tree.add(_branch(one))
+        _with_branches(branch, one["children"])
+    if len(shown) < len(children):
+        tree.add(Text(f"and {len(children) - len(shown):,} more: --json", style="dim"))
+    return tree
+
+
+def _branch(child: dict[str, Any]) -> Text:
+    text = Text(f"#{child['number']} {child['program']}")
+    text.append(f" {child['key']}" if child["key"] else "", style="dim")
+    text.append(f"  {child['status']}", style=printing.STATUS_STYLES[child["status"]])
+    if child["outcome"] == "WARNING":
+        text.append("  WARNING", style="yellow")
+    took = printing.span(printing.duration(child))
+    text.append(f"  {took}" if took else "", style="dim")
+    return text
+
+
+def _counted(children: list[dict[str, Any]]) -> Text:
+    text = Text(f"{len(children):,} {'child' if len(children) == 1 else 'children'}:", style="bold")
+    for status, count in Counter(one["status"] for one in children).most_common():
+        text.append(f"  {count:,} {status}", style=printing.STATUS_STYLES[status])
+    return text
 
 
 def _short(result: object) -> str | None:
@@ -191,6 +229,7 @@ def _facts(item: dict[str, Any]) -> list[tuple[str, Any]]:
         "took": printing.span(printing.duration(item)),
         "runs": f"{item['attempts']}, {item['losses']} lost" if item["losses"] else item["attempts"] or None,
         "worker": item["worker"],
+        "parent": f"#{item['parent']}" if item["parent"] else None,
         "retry of": f"#{item['retry_of']}" if item["retry_of"] else None,
         "review": "needed; jobsite jobs acknowledge" if item["needs_review"] else None,
         "progress": f"{progress['processed']}/{progress['total'] or '?'} {progress['message']}" if progress else None,

@@ -14,7 +14,7 @@ from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import Invalid
 from programs import definitions, masking, pausing, preparation, registration
 from programs.durations import format_duration
-from programs.models import Program
+from programs.models import Action, Program
 
 COLUMNS = {
     "code": "program",
@@ -110,20 +110,22 @@ def show_program(options: dict[str, Any]) -> None:
     out = printing.console()
     out.print(Text(f"{item['code']}  {item['name']}", style="bold"))
     for key, value in item.items():
-        if key in ("code", "name", "parameters", "actions") or value in (None, "", []):
+        if key in ("code", "name", "parameters", "actions", "callback") or value in (None, "", []):
             continue
         shown = format_duration(value) if key in ("timeout", "cancel_grace") else value
-        out.print(Text(f"  {key.replace('_', ' '):<22}", style="dim") + printing.cell(shown))
+        out.print(Text(f"  {key.replace('_', ' '):<28}", style="dim") + printing.cell(shown))
     out.print(Text("  parameters", style="dim"))
     out.print(Text(json.dumps(item["parameters"], indent=2, ensure_ascii=False)))
-    for position, action in enumerate(item["actions"], start=1):
+    places = [(f"action {position}", action) for position, action in enumerate(item["actions"], start=1)]
+    for place, action in [*places, *([("callback", item["callback"])] if item["callback"] else [])]:
         out.print(
-            Text(f"  action {position}  ", style="dim")
+            Text(f"  {place}  ", style="dim")
             + Text(f"{action['kind']} {json.dumps(action['configuration'], ensure_ascii=False)}")
         )
 
 
 def _shape(row: Program, language: str) -> dict[str, Any]:
+    actions = row.actions.all()
     return {
         "code": row.code,
         "name": row.name_in(language),
@@ -139,15 +141,19 @@ def _shape(row: Program, language: str) -> dict[str, Any]:
         "max_worker_losses": row.max_worker_losses,
         "on_worker_lost": row.on_worker_lost,
         "cancel_grace": row.cancel_grace_seconds,
+        "on_child_failure": row.on_child_failure,
+        "cancel_children_on_failure": row.cancel_children_on_failure,
         "max_consecutive_failures": row.max_consecutive_failures,
         "consecutive_failures": row.consecutive_failures,
         "mean_seconds": row.mean_seconds,
         "parameters": row.parameters_schema,
-        "actions": [
-            {"kind": action.kind, "name": action.name, "configuration": masking.masked(action.configuration)}
-            for action in row.actions.all()
-        ],
+        "actions": [_action(one) for one in actions if not one.is_callback],
+        "callback": next((_action(one) for one in actions if one.is_callback), None),
     }
+
+
+def _action(row: Action) -> dict[str, Any]:
+    return {"kind": row.kind, "name": row.name, "configuration": masking.masked(row.configuration)}
 
 
 def steer(act: Callable[..., Program], said: str, options: dict[str, Any]) -> None:

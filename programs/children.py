@@ -1,0 +1,292 @@
+"""The children of the job that runs here: how it spawns them, and what it is told of them."""
+
+import json
+import os
+from asyncio import get_running_loop
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from typing import Any
+
+from django.db import IntegrityError
+
+from jobsite.database import prepared_cursor
+from jobsite.errors import Conflict
+from jobsite.tenants.models import Tenant
+from programs import dispatch, parameters, preparation, quotas, secrets, storable, submission, workers
+from programs.actions.base import PermanentError
+from programs.lifecycle import Outcome, Overlap, Status, Trigger
+from programs.masking import Mask
+from programs.preparation import Options
+from programs.principals import Kind, Principal
+from programs.stops import LockLost
+from programs.transitions import spawn
+from programs.transitions.claim import Claimed
+from programs.transitions.submit import NewJob
+
+MAX_CHILDREN = 10_000
+MAX_DEPTH = 10
+MAX_KEY = 200
+PAGE = 100
+TRIES = 10
+
+KNOWN = "SELECT child_key, number FROM jobsite_job WHERE parent_id = %(parent)s"
+IS_THERE = "SELECT 1 FROM jobsite_job WHERE number = %s"
+IN_THE_WAY = """
+SELECT m.lock_token = %(token)s AND m.status = 'RUNNING' AS is_ours, c.number
+FROM jobsite_job m LEFT JOIN jobsite_job c ON c.parent_id = m.number AND c.child_key = %(key)s
+WHERE m.number = %(parent)s
+"""
+ARE_THERE = """
+SELECT EXISTS (SELECT FROM jobsite_job WHERE parent_id = %(parent)s),
+       EXISTS (SELECT FROM jobsite_job WHERE parent_id = %(parent)s AND parent_fence > %(parked)s)
+"""
+COUNTS = """
+SELECT status, count(*) FROM jobsite_job WHERE parent_id = %(parent)s AND parent_fence <= %(until)s GROUP BY status
+"""
+ENDED = """
+SELECT c.number, c.child_key, p.code, c.status, c.outcome, c.result, c.error
+FROM jobsite_job c JOIN jobsite_program p ON p.id = c.program_id
+WHERE c.parent_id = %(parent)s AND c.parent_fence <= %(until)s AND c.number > %(after)s
+      AND c.status IN ('COMPLETED', 'FAILED', 'CANCELED')
+ORDER BY c.number LIMIT %(page)s
+"""
+
+
+class SpawnRefused(PermanentError):
+    """This child can never be: too deep, too many, or its parent's own lock would be in its way."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A child that has ended: `key` as it was spawned with, "" without; `error` as {type, message, step}."""
+
+    number: int
+    key: str
+    program: str
+    status: Status
+    outcome: Outcome
+    result: Any
+    error: dict[str, Any] | None
+
+
+class Children:
+    """The children that have ended, in the order in which they were spawned, read as they are asked for.
+
+    In a callback they are those that it is called for, all of them; in another run those that have ended by now.
+    """
+
+    def __init__(self, parent: int, until: int) -> None:
+        self._values = {"parent": parent, "until": until}
+
+    def __iter__(self) -> Iterator[Child]:
+        after = 0
+        while True:
+            rows = workers.execute_patiently(ENDED, {**self._values, "after": after, "page": PAGE})
+            for number, key, program, status, outcome, result, error in rows:
+                shown = "" if key.startswith(spawn.OWN_KEY) else key
+                yield Child(number, shown, program, Status(status), Outcome(outcome), result, error)
+                after = number
+            if len(rows) < PAGE:
+                return
+
+    def __len__(self) -> int:
+        return sum(number for status, number in self._counts().items() if status.lower() in _ENDED)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many have COMPLETED, FAILED and were CANCELED, by these words in small letters; in `total` all."""
+        counts = dict.fromkeys(_ENDED, 0) | {status.lower(): number for status, number in self._counts().items()}
+        return {word: counts[word] for word in _ENDED} | {"total": sum(counts.values())}
+
+    def _counts(self) -> dict[str, int]:
+        return dict(workers.execute_patiently(COUNTS, self._values))
+
+
+_ENDED = ("completed", "failed", "canceled")
+
+
+class Family:
+    """What one run does with its children. Whoever calls is the thread that runs the action."""
+
+    def __init__(self, job: Claimed) -> None:
+        self._job = job
+        # Before its second claim a job has none.
+        self._known: dict[str, int] | None = {} if job.fence == 1 else None
+        self._spawned: dict[str, int] = {}
+        self._count = 0
+        self._line: list[spawn.Ancestor] = []
+
+    def children(self) -> Children:
+        """Those that this run may know of."""
+        return Children(self._job.number, self._job.fence if self._job.parked_fence is None else self._job.parked_fence)
+
+    @property
+    def may_have_children(self) -> bool:
+        """Whether it is worth to ask."""
+        return bool(self._spawned) or self._job.fence > 1
+
+    def looked_at(self) -> tuple[bool, bool]:
+        """Whether there are children, and such as no callback was called for; so it stays while the lock is held."""
+        if not self.may_have_children:
+            return False, False
+        values = {"parent": self._job.number, "parked": self._job.parked_fence or 0}
+        [(any_, new)] = workers.execute_patiently(ARE_THERE, values)
+        return any_, new
+
+    def spawn(
+        self,
+        tenant: Tenant,
+        captured: Mapping[str, Any],
+        code: str,
+        given: Mapping[str, Any],
+        *,
+        key: str | None,
+        priority: int | None,
+        scheduled_at: datetime | str | None,
+        mask: Mask | None,
+    ) -> int:
+        """The number of the child of this key: a new one, or that of now or of an earlier run.
+
+        Raises what a submission raises, LockLost, and SpawnRefused.
+        """
+        key, number = self._found(key, code, given)
+        if number is not None:
+            return number
+        self._check_room()
+        quotas.take(tenant, 1)
+        principal = _principal(captured, tenant)
+        options = Options(priority=priority, scheduled_at=scheduled_at, trigger=Trigger.CHILD)
+        for _ in range(TRIES):
+            known = preparation.known_program(principal, code)
+            child, _ = preparation.prepare(principal, known, given, options)
+            self._check(child, code, mask)
+            if (number := self._inserted(child, key)) is not None:
+                return number
+            if (number := self._in_the_way(child, key)) is not None:
+                return number
+            preparation.forget(principal, code)  # it was edited meanwhile
+        raise Conflict(f"program {code} is contended; spawn again", code="contended")
+
+    def _found(self, key: str | None, code: str, given: Mapping[str, Any]) -> tuple[str, int | None]:
+        """The key, and the child that has it already."""
+        if self._known is None:
+            self._known = dict(workers.execute_patiently(KNOWN, {"parent": self._job.number}))
+            self._count = len(self._known)
+        if key is not None:
+            return key, self._known.get(key) or self._still_there(key)
+        # By what is asked for, so that a later run finds it, in whatever order it asks; alike ones are counted.
+        fingerprints = secrets.fingerprints(parameters.canonical([code, given]))
+        for turn in count(1):
+            candidates = [f"{spawn.OWN_KEY}{one[:32]}" + (f":{turn}" if turn > 1 else "") for one in fingerprints]
+            if any(self._still_there(one) for one in candidates):
+                continue
+            earlier = next((one for one in candidates if one in self._known), None)
+            if earlier is None:
+                return candidates[0], None
+            self._spawned[earlier] = self._known[earlier]
+            return earlier, self._known[earlier]
+        raise AssertionError("unreachable")
+
+    def _still_there(self, key: str) -> int | None:
+        """The child that this run has spawned under a key, unless that was rolled back."""
+        number = self._spawned.get(key)
+        if number is None:
+            return None
+        with prepared_cursor() as cursor:
+            cursor.execute(IS_THERE, [number])
+            if cursor.fetchone() is not None:
+                return number
+        del self._spawned[key]
+        return None
+
+    def _check_room(self) -> None:
+        if self._count >= MAX_CHILDREN:
+            raise SpawnRefused(f"job {self._job.number} has {MAX_CHILDREN:,} children, and no job has more")
+        if not self._line:
+            with prepared_cursor() as cursor:
+                self._line = list(spawn.line(cursor, self._job.number))
+        if len(self._line) > MAX_DEPTH:
+            raise SpawnRefused(
+                f"job {self._job.number} is a child in the {MAX_DEPTH}th generation, and none has children of its own"
+            )
+
+    def _check(self, child: NewJob, code: str, mask: Mask | None) -> None:
+        if child.overlap_policy is Overlap.QUEUE:
+            held = (child.program_id, child.overlap_key)
+            holder = next((one for one in self._line if (one.program_id, one.queue_key) == held), None)
+            if holder is not None:
+                raise SpawnRefused(
+                    f"program {code} runs one job of a key at a time, and job {holder.number}, of which this would be "
+                    "a child, has the same key: it would wait for ever"
+                )
+        if mask is not None:
+            stored = json.loads(child.parameters)
+            if mask.value(stored) != stored:
+                raise storable.NotStorable(
+                    f"the parameters of the child hold a secret of the parent's where program {code} knows of none"
+                )
+
+    def _inserted(self, child: NewJob, key: str) -> int | None:
+        try:
+            with prepared_cursor() as cursor:
+                row = spawn.spawn(cursor, child, parent=self._job.number, token=self._job.token, key=key)
+        except IntegrityError as error:
+            if "job_spawned_by_a_run" in str(getattr(getattr(error.__cause__, "diag", None), "constraint_name", "")):
+                raise LockLost from error
+            raise
+        if row is None:
+            return None
+        self._spawned[key] = row.number
+        self._count += 1
+        if row.blocked is None:
+            dispatch.after_commit(row.number, row.queue_id)
+        elif row.blocked == "OVERLAP":
+            dispatch.after_commit_let_in([row.number])
+        return row.number
+
+    def _in_the_way(self, child: NewJob, key: str) -> int | None:
+        with prepared_cursor() as cursor:
+            cursor.execute(IN_THE_WAY, {"token": self._job.token, "key": key, "parent": self._job.number})
+            is_ours, number = cursor.fetchone()
+        if not is_ours:
+            raise LockLost
+        if number is not None:
+            return int(number)
+        submission.refuse_duplicate(child)
+        return None
+
+
+def _principal(captured: Mapping[str, Any], tenant: Tenant) -> Principal:
+    """Whoever the parent runs as: the child carries the same context, and may no more."""
+    return Principal(
+        Kind(captured["kind"]),
+        tenant,
+        captured["submitted_by"],
+        frozenset(captured["scopes"]),
+        user_id=captured["user_id"],
+        roles=tuple(captured["roles"]),
+        permissions=tuple(captured["permissions"]),
+        language=captured["language"],
+    )
+
+
+@contextmanager
+def in_coroutines_too() -> Iterator[None]:
+    """Let Django use its connection though a loop runs in this thread: a coroutine of an action's, which waits."""
+    try:
+        get_running_loop()
+    except RuntimeError:
+        yield
+        return
+    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)
+        else:
+            os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = before

@@ -1,0 +1,100 @@
+"""WAITING -> the callback or the end of a parent, once none of its children is open.
+
+A child that has ended stays so, and only a run of the parent spawns another (job_spawned_by_a_run). So what has no open
+child while its row is locked has none until it runs again, and nobody need lock the children.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
+from programs.lifecycle import Status
+from programs.transitions.failures import counted
+
+MOST = 500
+"""So many parents are resolved at once."""
+
+# By the partial index job_open_child_of_parent.
+HAS_OPEN_CHILD = """EXISTS (SELECT FROM jobsite_job c
+                            WHERE c.parent_id = {j}.number AND c.parent_id IS NOT NULL
+                                  AND c.status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING'))"""
+# The look without a lock spares the parent of a thousand children a thousand locks. Whoever holds the row already is
+# another that resolves, or cancels.
+LOCK = f"""
+SELECT j.number FROM jobsite_job j
+WHERE j.number = ANY(%(numbers)s) AND j.status = %(waiting)s AND NOT {HAS_OPEN_CHILD.format(j="j")}
+ORDER BY j.number FOR NO KEY UPDATE SKIP LOCKED
+"""
+# The look is taken again, in a statement that begins when the row is locked: between the first look and the lock the
+# callback may have run, spawned, and left its job waiting again.
+RESOLVE = f"""
+WITH looked AS MATERIALIZED (
+    SELECT j.number, children.count, children.failed, children.told, p.on_child_failure,
+           CASE WHEN children.failed > 0 AND p.on_child_failure = 'FAIL' THEN 'FAILED'
+                WHEN j.parked_fence = j.fence THEN 'PENDING' ELSE 'COMPLETED' END AS target
+    FROM jobsite_job j
+    JOIN jobsite_program p ON p.id = j.program_id
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS count, count(*) FILTER (WHERE c.status <> 'COMPLETED') AS failed,
+               (array_agg(format('job %%s %%s', c.number, c.status) ORDER BY c.number)
+                    FILTER (WHERE c.status <> 'COMPLETED'))[1:3] AS told
+        FROM jobsite_job c WHERE c.parent_id = j.number AND c.parent_id IS NOT NULL) children
+    WHERE j.number = ANY(%(numbers)s) AND j.status = %(waiting)s AND NOT {HAS_OPEN_CHILD.format(j="j")}
+    ORDER BY j.number
+), moved AS (
+    UPDATE jobsite_job j SET
+        status = l.target,
+        outcome = CASE WHEN l.target = 'FAILED' THEN 'ERROR' WHEN l.target = 'PENDING' THEN 'NORMAL'
+                       WHEN l.failed > 0 AND l.on_child_failure = 'WARN' THEN 'WARNING' ELSE j.outcome END,
+        failure_kind = CASE WHEN l.target = 'FAILED' THEN 'PERMANENT' END,
+        error = CASE WHEN l.target = 'FAILED' THEN jsonb_build_object(
+            'type', 'ChildrenFailed', 'step', NULL, 'message',
+            format('%%s of %%s children did not complete: %%s', l.failed, l.count, array_to_string(l.told, ', '))
+            || CASE WHEN l.failed > 3 THEN format(' and %%s more', l.failed - 3) ELSE '' END) END,
+        needs_review = l.target = 'FAILED',
+        finished_at = CASE WHEN l.target <> 'PENDING' THEN clock_timestamp() END,
+        queued_at = CASE WHEN l.target <> 'PENDING' THEN j.queued_at END,
+        alone = true
+    FROM looked l WHERE j.number = l.number AND j.status = %(waiting)s
+    RETURNING j.number, j.tenant_id, j.queue_id, j.program_id, j.parent_id, j.status AS target,
+              j.overlap_policy = 'QUEUE' AS holds_key
+){counted("moved")}
+SELECT number, target, queue_id, parent_id, holds_key FROM moved ORDER BY number
+"""
+# What a lost process left: parents that wait for nothing.
+FORGOTTEN = f"""
+SELECT j.number FROM jobsite_job j
+WHERE j.status = 'WAITING' AND NOT {HAS_OPEN_CHILD.format(j="j")} ORDER BY j.number LIMIT {MOST}
+"""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A parent that waits no more, and where it went; `holds_key`: others may wait for its end (overlap QUEUE)."""
+
+    number: int
+    status: Status
+    queue_id: int
+    parent_id: int | None
+    holds_key: bool
+
+
+@failpoint("lock_parents")
+def lock(cursor: Cursor, numbers: Sequence[int]) -> list[int]:
+    """Lock those of these jobs that wait for children of which none is open any more; the others are left alone."""
+    cursor.execute(LOCK, {"numbers": list(numbers), "waiting": "WAITING"})
+    return [row[0] for row in cursor.fetchall()]
+
+
+@failpoint("resolve")
+def resolve(cursor: Cursor, locked: Sequence[int]) -> list[Resolved]:
+    """Let parents go on that `lock` has locked in this transaction: to their callback, or to the end that is due."""
+    cursor.execute(RESOLVE, {"numbers": list(locked), "waiting": "WAITING"})
+    return [Resolved(row[0], Status(row[1]), *row[2:]) for row in cursor.fetchall()]
+
+
+def forgotten(cursor: Cursor) -> list[int]:
+    """Parents that wait though none of their children is open, at most 500."""
+    cursor.execute(FORGOTTEN)
+    return [row[0] for row in cursor.fetchall()]

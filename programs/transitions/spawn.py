@@ -1,0 +1,94 @@
+"""Insert a child of a job, in the transaction of the run that spawns it: PENDING, and no sooner seen than committed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from jobsite.database import Cursor, execute
+from jobsite.failpoints import failpoint
+from programs.transitions.submit import NewJob
+
+OWN_KEY = "auto:"
+"""How the key of a child begins that was given none."""
+
+# Under the parent's token, which is asked in the statement, and once more by its fence at the commit
+# (job_spawned_by_a_run). The child runs as the parent does: its context is the parent's.
+SPAWN = """
+INSERT INTO jobsite_job (
+    tenant_id, program_id, queue_id, trigger, priority, parameters, context_id, scheduled_at, due_at, rank, blocked,
+    overlap_policy, overlap_key, engine, has_secrets, created_at, parent_id, child_key, parent_fence)
+SELECT m.tenant_id, p.id, p.queue_id, 'CHILD', g.priority, %(parameters)s::jsonb, m.context_id,
+       coalesce(g.at, statement_timestamp()), g.due_at, g.due_at - g.priority * interval '60 seconds',
+       CASE WHEN g.at > statement_timestamp() THEN 'SCHEDULED'
+            WHEN p.status = 'PAUSED' THEN 'PAUSED' WHEN %(overlap_policy)s = 'QUEUE' THEN 'OVERLAP' END,
+       %(overlap_policy)s, %(overlap_key)s, %(engine)s, %(has_secrets)s, clock_timestamp(),
+       m.number, %(child_key)s, m.fence
+FROM jobsite_job m
+JOIN jobsite_program p ON p.id = %(program)s AND p.tenant_id = m.tenant_id AND p.version = %(version)s
+     AND p.deleted_at IS NULL
+CROSS JOIN LATERAL (SELECT %(scheduled_at)s::timestamptz AS at,
+                           greatest(%(scheduled_at)s::timestamptz, statement_timestamp()) AS due_at,
+                           coalesce(%(priority)s::smallint, p.priority) AS priority) g
+WHERE m.number = %(parent)s AND m.lock_token = %(token)s AND m.status = 'RUNNING'
+ON CONFLICT DO NOTHING
+RETURNING number, queue_id, blocked
+"""
+# The job itself, and those that it descends from.
+LINE = """
+WITH RECURSIVE line AS (
+    SELECT number, parent_id, program_id, overlap_policy, overlap_key FROM jobsite_job WHERE number = %s
+    UNION ALL
+    SELECT p.number, p.parent_id, p.program_id, p.overlap_policy, p.overlap_key
+    FROM line JOIN jobsite_job p ON p.number = line.parent_id
+)
+SELECT number, program_id, CASE WHEN overlap_policy = 'QUEUE' THEN overlap_key END FROM line
+"""
+
+
+@dataclass(frozen=True)
+class Spawned:
+    """A new child; `blocked` says what it waits for, if anything."""
+
+    number: int
+    queue_id: int
+    blocked: str | None
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A job that another descends from, or that other itself; `queue_key` is the QUEUE key that it holds, if any."""
+
+    number: int
+    program_id: int
+    queue_key: str | None
+
+
+@failpoint("spawn")
+def spawn(cursor: Cursor, child: NewJob, *, parent: int, token: UUID, key: str) -> Spawned | None:
+    """Insert a child of the job that this token holds.
+
+    None where the token holds it no more, the program was edited since the child was validated, or a unique key is
+    taken: the caller finds out which. At the commit the database raises job_spawned_by_a_run where the run has ended.
+    """
+    values = {
+        "parent": parent,
+        "token": token,
+        "child_key": key,
+        "program": child.program_id,
+        "version": child.program_version,
+        "parameters": child.parameters,
+        "priority": child.priority,
+        "scheduled_at": child.scheduled_at,
+        "overlap_policy": str(child.overlap_policy),
+        "overlap_key": child.overlap_key,
+        "engine": child.engine,
+        "has_secrets": child.has_secrets,
+    }
+    row = execute(cursor, SPAWN, values).fetchone()
+    return Spawned(*row) if row is not None else None
+
+
+def line(cursor: Cursor, number: int) -> Sequence[Ancestor]:
+    """A job, its parent, that one's parent and so on."""
+    cursor.execute(LINE, [number])
+    return [Ancestor(*row) for row in cursor.fetchall()]
