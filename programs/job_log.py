@@ -180,16 +180,20 @@ def _last_sequence(cursor: Cursor, number: int) -> int:
     return int(cursor.fetchone()[0])
 
 
+OWN_LOGGERS = ("programs.", "jobsite.")
 current: ContextVar[JobLog | None] = ContextVar("job_log", default=None)
 
 
 class ActionLogHandler(logging.Handler):
-    """Standard `logging` inside an action lands in the job's log as well."""
+    """Standard `logging` inside an action lands in the job's log as well.
+
+    But for what jobsite itself says then, which is its operators' and may be of others' jobs.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Add the record to the log of the job that runs in this context, if one does."""
         job_log = current.get()
-        if job_log is None:
+        if job_log is None or record.name.startswith(OWN_LOGGERS):
             return
         text = _in_words(record.msg, record.args or ())
         if record.exc_info:

@@ -31,6 +31,8 @@ from jobsite.env import ConfigurationError
 from jobsite.errors import Refusal
 from jobsite.logs import get_logger
 from programs import dispatch, queues, sweeps, workers
+from programs.actions import UnknownAction, container
+from programs.actions.container import NoEngine
 from programs.transitions import give_back, reap, renew
 from programs.transitions.finish import Held
 
@@ -40,6 +42,8 @@ MANAGER_VARIABLE = "JOBSITE_MANAGER"
 ABANDONED_SECONDS = 5.0
 SWEEPER_SECONDS = 1.0
 CHILD_SECONDS = 1.0
+CONTAINERS_SOON_SECONDS = 5.0
+CONTAINERS_SECONDS = 60.0
 
 
 @signals.celeryd_init.connect(weak=False)
@@ -212,6 +216,27 @@ class MainThread(threading.Thread):
             log.info("gave_back", jobs=numbers)
 
 
+class ContainerSweeper(threading.Thread):
+    """Removes what lost workers left on this machine's container engine, which nothing else may ever look at again."""
+
+    def __init__(self) -> None:
+        super().__init__(name="jobsite-containers", daemon=True)
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Look soon after the start, when a worker that died has left its own behind, then once a minute."""
+        pause = CONTAINERS_SOON_SECONDS
+        while not self.stopping.wait(pause):
+            pause = CONTAINERS_SECONDS
+            try:
+                container.remove_idle()
+            except (NoEngine, UnknownAction):
+                continue  # a worker of a machine without an engine runs no containers either
+            except Exception as error:  # whatever it was, it is looked again
+                log.warning("containers_not_swept", error=str(error))
+                workers.drop_connection()
+
+
 class Sweeper(threading.Thread):
     """Drives the sweeps from this worker too, so that an installation whose beat is dead goes on."""
 
@@ -262,18 +287,20 @@ def _is_uuid(task_id: str) -> bool:
 
 _renewer: MainThread | None = None
 _sweeper: Sweeper | None = None
+_container_sweeper: ContainerSweeper | None = None
 
 
 @signals.worker_ready.connect(weak=False)
 def start_threads(sender: Any, **_: Any) -> None:
     """Begin to renew and to sweep, once the pool stands."""
-    global _renewer, _sweeper
+    global _renewer, _sweeper, _container_sweeper
     if _renewer is not None:
         return  # Celery says this again each time that it has found its broker again
     _look_after_children_more_often(sender)
-    _renewer, _sweeper = MainThread(sender.controller), Sweeper()
+    _renewer, _sweeper, _container_sweeper = MainThread(sender.controller), Sweeper(), ContainerSweeper()
     _renewer.start()
     _sweeper.start()
+    _container_sweeper.start()
     # A cold stop ends without a word to worker_shutdown.
     atexit.register(give_back_and_leave)
 
@@ -314,8 +341,9 @@ def announce_stop(**_: Any) -> None:
 @signals.worker_shutdown.connect(weak=False)
 def give_back_and_leave(**_: Any) -> None:
     """The pool has stopped: what it still held goes back, uncounted."""
-    if _sweeper is not None:
-        _sweeper.stopping.set()
+    for sweeper in (_sweeper, _container_sweeper):
+        if sweeper is not None:
+            sweeper.stopping.set()
     if _renewer is not None:
         _renewer.dead.put(None)
         _renewer.join(timeout=10)

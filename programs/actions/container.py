@@ -2,7 +2,7 @@
 
 Its output becomes the job's log while it runs. At the time limit or a cancel it gets its stop signal, two seconds, and
 is killed. It is labelled with its job and fence: whoever runs the job next removes what a lost worker left behind, and
-so does every run of a container with those of jobs that run no more.
+so does every run of a container, and every worker once a minute, with those of jobs that run no more.
 """
 
 import fcntl
@@ -142,19 +142,48 @@ def _remove_leftovers(client: "DockerClient", context: "Context") -> None:
 
     Raises LockLost where a later run of this job has one already.
     """
+    found = _ours(client)
+    if any(number == context.job_number and fence > context.fence for number, fence in found):
+        raise LockLost
+    _remove_idle(client, found)
+
+
+def remove_idle() -> int:
+    """Remove the containers of ours on this machine's engine whose run has ended or was lost; how many.
+
+    Does nothing where no program has a container. Raises NoEngine where none answers within seconds, PermanentError
+    where it refuses, UnknownAction without the library.
+    """
+    with workers.connection().cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM jobsite_action WHERE kind = 'container')")
+        if not cursor.fetchone()[0]:  # type: ignore[index]
+            return 0
+    with _engine(KILL_SECONDS) as client:
+        return _remove_idle(client, _ours(client))
+
+
+Found = dict[tuple[int, int], list[str]]
+"""Containers by the number and fence of their run."""
+
+
+def _ours(client: "DockerClient") -> Found:
     # Nothing of a container but its labels: a look at each might find it gone.
-    found: dict[tuple[int, int], list[str]] = {}
+    found: Found = {}
     for one in client.api.containers(all=True, filters={"label": f"{LABEL}={installation()}"}):
         labels = one.get("Labels") or {}
         with suppress(KeyError, ValueError):
             key = int(labels[f"{LABEL}.job"]), int(labels[f"{LABEL}.fence"])
             found.setdefault(key, []).append(one["Id"])
-    if any(number == context.job_number and fence > context.fence for number, fence in found):
-        raise LockLost
-    for number, fence in found.keys() - _running({number for number, _ in found}):
-        for identity in found[number, fence]:
-            log.warning("container_left_behind", job=number, fence=fence, container=identity[:12])
-            _remove(client, identity)
+    return found
+
+
+def _remove_idle(client: "DockerClient", found: Found) -> int:
+    # They were listed first, so that whoever has one by now was running when he made it.
+    idle = [(run, identity) for run in found.keys() - _running({run[0] for run in found}) for identity in found[run]]
+    for (number, fence), identity in idle:
+        log.warning("container_left_behind", job=number, fence=fence, container=identity[:12])
+        _remove(client, identity)
+    return len(idle)
 
 
 def _running(numbers: Collection[int]) -> set[tuple[int, int]]:

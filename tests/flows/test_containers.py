@@ -73,3 +73,18 @@ def running_elsewhere(job, owner):
 
     until(is_there, "another worker runs it", seconds=40)
     return found[0]
+
+
+def test_what_a_job_left_behind_that_never_runs_again_goes_with_the_next_worker(
+    define, submit, start_worker, docker_host
+):
+    define("boxed", timeout="120s", on_worker_lost="FAIL", action=[action("echo begun; sleep 100")])
+    doomed = start_worker("default", concurrency=1, environment={"DOCKER_HOST": docker_host})
+    job = submit("boxed")
+    until(lambda: lines(job) == ["begun"], "it says that it has begun", seconds=40)
+
+    doomed.kill()
+    start_worker("content", concurrency=1, environment={"DOCKER_HOST": docker_host})
+
+    assert finished(job, seconds=40).status == "FAILED"
+    until(lambda: identities(docker_host) == [], "its container is gone", seconds=80)

@@ -155,6 +155,25 @@ def left_behind(docker_host, number, fence, installation=None) -> Container:
         return client.containers.run(engine.IMAGE, ["sleep", "600"], detach=True, labels=labels, network_mode="none")
 
 
+def test_what_runs_no_more_is_removed_whoever_looks(jobs, define, containers, docker_host):
+    define("boxed", action=[{"kind": "container", "image": engine.IMAGE}])
+    ended, running = jobs.in_status("FAILED"), jobs.running()
+    left_behind(docker_host, ended, 1)
+    left_behind(docker_host, running.number, running.fence - 1)
+    healthy = left_behind(docker_host, running.number, running.fence)
+
+    assert container.remove_idle() == 2
+
+    assert [one.id for one in containers()] == [healthy.id]
+    assert container.remove_idle() == 0
+
+
+def test_where_no_program_has_a_container_no_engine_is_asked(monkeypatch, transactional_db):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+
+    assert container.remove_idle() == 0
+
+
 def test_what_a_lost_worker_left_is_removed_before_the_job_runs_again(
     submitted, run_job, containers, docker_host, jobs
 ):

@@ -253,6 +253,13 @@ def test_a_wrong_logging_call_in_an_action_does_not_fail_it(speaking):
     assert len(waiting(speaking)) == 1
 
 
+@pytest.mark.parametrize("name", ["programs.actions.container", "jobsite.brokers"])
+def test_what_jobsite_says_itself_is_not_the_jobs(speaking, name):
+    ActionLogHandler().handle(logging.LogRecord(name, logging.WARNING, __file__, 1, "of job 7", (), None))
+
+    assert waiting(speaking) == []
+
+
 def test_outside_a_job_nothing_is_captured(logger, log):
     logger.info("nobody's")
 
