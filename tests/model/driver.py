@@ -271,7 +271,7 @@ class Driver:
 
     def _new(self, job: Job, *, held: bool) -> NewJob:
         job.due = max(job.due, self.model.now)
-        later = job.scheduled = job.due - self.model.now
+        later = job.scheduled = round(job.due - self.model.now, 3)  # not its noise, by which two would be ordered
         return NewJob(
             tenant_id=self.world.tenants[job.program.tenant],
             program_id=job.program.id,
@@ -420,8 +420,10 @@ class Driver:
         self.same("finish_all", written, mine)
 
     def _how(self, grant: Grant, how: str) -> str:
-        """Whoever holds a job looks for its children before it ends well: with some it waits."""
-        return "waits" if how == "succeeds" and self.model.children(grant.number) else how
+        """Whoever holds a job looks for its children before it ends well: with some it waits, else it does not."""
+        if how not in ("succeeds", "waits"):
+            return how
+        return "waits" if self.model.children(grant.number) else "succeeds"
 
     @staticmethod
     def _held(grant: Grant) -> Held:
@@ -497,7 +499,7 @@ class Driver:
         accepts = self.model.spawns(parent, grant.token, child)
         new = replace(self._new(child, held=False), program_version=1)
         spawned = spawn.spawn(self.cursor, new, parent=parent.number, token=grant.token, key=key)
-        self.cursor.execute("SET CONSTRAINTS job_spawned_by_a_run IMMEDIATE")
+        self.cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         self.same("spawn", spawned is not None, accepts)
         if spawned is not None:
             child.number, child.parent_fence = spawned.number, parent.fence
@@ -645,7 +647,7 @@ class Driver:
     def try_refusals(self) -> None:
         """Write past the protocol; the database itself refuses each."""
         self.is_sound = False
-        self.cursor.execute("SET CONSTRAINTS job_spawned_by_a_run IMMEDIATE")  # as at the commit
+        self.cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # as at the commit
         for constraint, statement in REFUSALS:
             self.cursor.execute("SAVEPOINT step")
             try:
