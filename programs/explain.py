@@ -61,9 +61,7 @@ SELECT j.status, j.due_at, j.due_at > clock_timestamp() AS is_future, j.blocked,
                                               AND b.status = 'PENDING' AND b.blocked IS NULL
                                               AND (b.rank, b.number) < (j.rank, j.number)
                                         LIMIT {AHEAD_LIMIT}) before) END AS ahead,
-       CASE WHEN j.status = 'WAITING'
-            THEN (SELECT count(*) FROM jobsite_job c WHERE c.parent_id = j.number AND c.status IN {_OPEN})
-            END AS open_children,
+       children.count AS children_count, children.open AS children_open,
        CASE WHEN j.blocked = 'OVERLAP'
             THEN (SELECT format('#%%s, which is %%s', o.number, o.status) FROM jobsite_job o
                   WHERE o.program_id = j.program_id AND o.overlap_key = j.overlap_key AND o.number <> j.number
@@ -76,6 +74,8 @@ JOIN jobsite_tenant t ON t.id = j.tenant_id
 LEFT JOIN jobsite_lane l ON l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id
 LEFT JOIN jobsite_worker w ON w.incarnation = j.lock_owner
 CROSS JOIN LATERAL ({WORKERS}) workers
+LEFT JOIN LATERAL (SELECT count(*) AS count, count(*) FILTER (WHERE c.status IN {_OPEN}) AS open
+                   FROM jobsite_job c WHERE c.parent_id = j.number) children ON j.status = 'WAITING'
 WHERE j.number = %(number)s AND j.tenant_id = %(tenant)s
 """
 
@@ -103,9 +103,8 @@ def why(principal: Principal, number: int) -> list[Reason]:
         case Status.RUNNING:
             return list(_running(facts))
         case Status.WAITING:
-            return [
-                Reason("waiting_for_children", f"it waits for its children, of which {facts.open_children} are open")
-            ]
+            waits = f"it waits for {facts.children_open:,} of its {facts.children_count:,} children"
+            return [Reason("waiting_for_children", waits)]
     return [Reason("ended", f"it is {facts.status} since {_moment(facts.finished_at)}")]
 
 

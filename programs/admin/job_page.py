@@ -14,13 +14,13 @@ from programs import presentation, queries
 from programs.admin import display
 from programs.admin.keyset import MAX_KEY
 from programs.explain import Reason
-from programs.lifecycle import Status
+from programs.lifecycle import Outcome, Status
 from programs.models import Job, JobAttempt, JobLogEntry, JobStep
 from programs.steps import shown
 
 LOG_LINES = 200
 STEPS = 200
-CHILDREN = 50
+CHILDREN = 20
 RESULT_LENGTH = 500
 
 
@@ -142,6 +142,7 @@ def _child(row: Job) -> dict[str, Any]:
         "program": row.program.code,
         "key": presentation.child_key(row) or "–",
         "badge": display.badge(row.status),
+        "warning": display.badge(row.outcome) if row.outcome == Outcome.WARNING else "",
         "duration": display.duration(display.run_seconds(row)),
     }
 

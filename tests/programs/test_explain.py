@@ -204,7 +204,7 @@ def test_a_parent_waits_for_its_children(jobs, ask):
     parent = jobs.in_status("WAITING")
     jobs.set(jobs.pending(trigger="CHILD"), "parent_id = %s, child_key = 'a', parent_fence = 1", [parent])
 
-    assert ask(parent) == [("waiting_for_children", "it waits for its children, of which 1 are open")]
+    assert ask(parent) == [("waiting_for_children", "it waits for 1 of its 1 children")]
 
 
 def test_a_job_that_is_due_is_never_left_without_a_reason(jobs, codes):
