@@ -537,6 +537,7 @@ STATEMENTS = (
         "finish:FINISH",
         "IN ('PENDING', 'WAITING') AND j.cancel",
         "IN ('PENDING') AND j.cancel",
+        tests=CHILDREN,
     ),
     _m("finish forgets that it parked", "finish:FINISH", "WHEN g.attempt_result = 'PARKED'", "WHEN false"),
     _m("every run is parked", "finish:FINISH", "WHEN g.attempt_result = 'PARKED'", "WHEN true"),
@@ -571,6 +572,7 @@ STATEMENTS = (
         "resolve:RESOLVE",
         "FILTER (WHERE c.status <> 'COMPLETED') AS failed",
         "FILTER (WHERE c.status = 'FAILED') AS failed",
+        tests=CHILDREN,
     ),
     _m("a failed child leaves no warning", "resolve:RESOLVE", "l.on_child_failure = 'WARN'", "false", tests=CHILDREN),
     _m(
@@ -581,12 +583,13 @@ STATEMENTS = (
     ),
     _m("a callback travels in a group", "resolve:RESOLVE", "alone = true", "alone = j.alone"),
     _m("the sweep forgets a parent", "resolve:FORGOTTEN", "j.status = 'WAITING'", "false"),
-    _m("losses before the callback count", _ALL_LOST, "e.result IN ('LOST', 'CLEARED')", "false"),
+    _m("losses before the callback count", _ALL_LOST, "e.result IN ('LOST', 'CLEARED')", "false", tests=CHILDREN),
     _m(
         "time-outs before the callback count",
         "reap:STUCK,CHILD_TIMED_OUT",
         "e.result NOT IN ('RETURNED', 'LOST', 'CLEARED')",
         "false",
+        tests=CHILDREN,
     ),
     _m(
         "whoever has ended takes the children along",

@@ -252,6 +252,23 @@ def test_a_lost_callback_counts_its_own_losses(jobs, spawning, run_job, define):
     assert jobs.attempts(number) == ["LOST", "PARKED", "LOST", "LOST"]
 
 
+def test_a_callback_that_hangs_counts_its_own_time_outs(jobs, spawning, run_job):
+    keys = {"retry": {"max_attempts": 2}, "retry_on_timeout": True, "callback": python("add_up")}
+    number = spawning(keys=keys, target="fail_then_spawn")
+    assert [run_job(number).attempts for _ in range(2)] == [1, 2]
+
+    ends = []
+    for _ in range(2):
+        jobs.queue(number)
+        jobs.claim(number)
+        jobs.set(number, "stuck_at = clock_timestamp() - interval '1 second'")
+        sweeps.run_all()
+        ends.append(jobs.status(number))
+
+    assert (ends[0] in ("PENDING", "QUEUED"), ends[1]) == (True, "FAILED")
+    assert jobs.attempts(number) == ["TRANSIENT", "PARKED", "TIMEOUT", "TIMEOUT"]
+
+
 def test_the_warning_of_an_action_is_that_of_the_job_after_its_callback(jobs, spawning, run_job):
     number = run_job(spawning(target="spawn_and_warn", keys={"callback": python("add_up")})).number
 
