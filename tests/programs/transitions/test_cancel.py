@@ -2,7 +2,7 @@
 
 import pytest
 
-from programs.transitions.cancel import cancel
+from programs.transitions.cancel import cancel, cancel_children, forsaken
 from programs.transitions.finish import StaleJob, finish
 from tests.programs.conftest import SUCCESS, claim_all, held
 
@@ -119,3 +119,25 @@ def test_a_cancel_and_a_finish_at_once_agree(jobs, race):
         assert not isinstance(finished, StaleJob)
         assert canceled is None or canceled.status == "RUNNING"
         assert jobs.status(claimed.number) == "COMPLETED"
+
+
+def test_open_children_go_with_their_parent_and_one_that_runs_is_asked_once(jobs):
+    parent = jobs.in_status("CANCELED")
+    waiting, running, ended = jobs.pending(), jobs.running().number, jobs.in_status("COMPLETED")
+    for number in (waiting, running, ended):
+        jobs.set(number, "parent_id = %s, child_key = number, parent_fence = 1, trigger = 'CHILD'", [parent])
+
+    assert forsaken(jobs.cursor) == [parent]
+    assert cancel_children(jobs.cursor, [parent]) == {waiting: "CANCELED", running: "RUNNING"}
+    assert cancel_children(jobs.cursor, [parent]) == {}
+
+    assert jobs.row(running).cancel_reason == f"its parent, job {parent}, is CANCELED"
+    assert jobs.status(ended) == "COMPLETED"
+
+
+@pytest.mark.parametrize("status", ["PENDING", "WAITING", "COMPLETED", "FAILED"])
+def test_children_of_a_parent_that_was_not_canceled_go_on(jobs, status):
+    parent, child = jobs.in_status(status), jobs.pending()
+    jobs.set(child, "parent_id = %s, child_key = 'a', parent_fence = 1, trigger = 'CHILD'", [parent])
+
+    assert (forsaken(jobs.cursor), cancel_children(jobs.cursor, [parent])) == ([], {})
