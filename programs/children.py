@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import count
 from typing import Any
 
-from django.db import IntegrityError
+from django.db import IntegrityError, connection, transaction
 
 from jobsite.database import prepared_cursor
 from jobsite.errors import Conflict
@@ -33,7 +32,6 @@ PAGE = 100
 TRIES = 10
 
 KNOWN = "SELECT child_key, number FROM jobsite_job WHERE parent_id = %(parent)s"
-IS_THERE = "SELECT 1 FROM jobsite_job WHERE number = %s"
 IN_THE_WAY = """
 SELECT m.lock_token = %(token)s AND m.status = 'RUNNING' AS is_ours, c.number
 FROM jobsite_job m LEFT JOIN jobsite_job c ON c.parent_id = m.number AND c.child_key = %(key)s
@@ -108,6 +106,18 @@ class Children:
 _ENDED = ("completed", "failed", "canceled")
 
 
+class _Asked:
+    """A child that was asked for within a transaction."""
+
+    def __init__(self, key: str, fingerprint: str, is_new: bool) -> None:
+        self.key, self.fingerprint, self.is_new = key, fingerprint, is_new
+        self.is_committed = False
+
+    def commit(self) -> None:
+        """The transaction has come about."""
+        self.is_committed = True
+
+
 class Family:
     """What one run does with its children. Whoever calls is the thread that runs the action."""
 
@@ -116,6 +126,11 @@ class Family:
         # Before its second claim a job has none.
         self._known: dict[str, int] | None = {} if job.fence == 1 else None
         self._spawned: dict[str, int] = {}
+        # How many alike ones there are, by the fingerprint of what was asked for.
+        self._alike: dict[str, int] = {}
+        # What was asked for in a transaction that was still open then, and the list of its hooks.
+        self._unsure: list[_Asked] = []
+        self._hooks: object = None
         self._count = 0
         self._line: list[spawn.Ancestor] = []
 
@@ -175,32 +190,44 @@ class Family:
         if self._known is None:
             self._known = dict(workers.execute_patiently(KNOWN, {"parent": self._job.number}))
             self._count = len(self._known)
+        self._forget_rolled_back()
         if key is not None:
-            return key, self._known.get(key) or self._still_there(key)
+            number = self._known.get(key) or self._spawned.get(key)
+            if number is None:
+                self._asked(key, "", is_new=True)
+            return key, number
         # By what is asked for, so that a later run finds it, in whatever order it asks; alike ones are counted.
         fingerprints = secrets.fingerprints(parameters.canonical([code, given]))
-        for turn in count(1):
-            candidates = [f"{spawn.OWN_KEY}{one[:32]}" + (f":{turn}" if turn > 1 else "") for one in fingerprints]
-            if any(self._still_there(one) for one in candidates):
-                continue
-            earlier = next((one for one in candidates if one in self._known), None)
-            if earlier is None:
-                return candidates[0], None
-            self._spawned[earlier] = self._known[earlier]
-            return earlier, self._known[earlier]
-        raise AssertionError("unreachable")
+        turn = self._alike[fingerprints[0]] = self._alike.get(fingerprints[0], 0) + 1
+        candidates = [f"{spawn.OWN_KEY}{one[:32]}" + (f":{turn}" if turn > 1 else "") for one in fingerprints]
+        earlier = next((one for one in candidates if one in self._known), None)
+        self._asked(earlier or candidates[0], fingerprints[0], is_new=earlier is None)
+        return (earlier, self._known[earlier]) if earlier else (candidates[0], None)
 
-    def _still_there(self, key: str) -> int | None:
-        """The child that this run has spawned under a key, unless that was rolled back."""
-        number = self._spawned.get(key)
-        if number is None:
-            return None
-        with prepared_cursor() as cursor:
-            cursor.execute(IS_THERE, [number])
-            if cursor.fetchone() is not None:
-                return number
-        del self._spawned[key]
-        return None
+    def _asked(self, key: str, fingerprint: str, *, is_new: bool) -> None:
+        """Note that a child was asked for, which counts only if the transaction that is under way comes about."""
+        if connection.in_atomic_block:
+            asked = _Asked(key, fingerprint, is_new)
+            transaction.on_commit(asked.commit)
+            self._unsure.append(asked)
+            self._hooks = connection.run_on_commit
+
+    def _forget_rolled_back(self) -> None:
+        """Forget what was asked for in a transaction that has not come about, whole or in part.
+
+        Django makes a new list of a connection's hooks whenever a transaction ends or goes back to a savepoint.
+        """
+        if not self._unsure or connection.run_on_commit is self._hooks:
+            return
+        self._hooks = connection.run_on_commit
+        pending = {getattr(hook, "__self__", None) for _, hook, *_ in connection.run_on_commit}
+        gone = [asked for asked in self._unsure if not asked.is_committed and asked not in pending]
+        for asked in gone:
+            self._alike[asked.fingerprint] = self._alike.get(asked.fingerprint, 1) - 1
+            if asked.is_new and asked.key in self._spawned:
+                del self._spawned[asked.key]
+                self._count -= 1
+        self._unsure = [asked for asked in self._unsure if asked in pending]
 
     def _check_room(self) -> None:
         if self._count >= MAX_CHILDREN:

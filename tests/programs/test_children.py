@@ -350,6 +350,57 @@ def test_a_child_that_was_rolled_back_is_spawned_again(at_work, key):
     assert not family(context.job_number)[0].child_key.endswith(":2")
 
 
+def test_alike_children_of_a_part_that_was_rolled_back_are_spawned_again_and_no_other(jobs, at_work):
+    context = at_work()
+    kept = [context.spawn("child"), context.spawn("child")]
+    with transaction.atomic():
+        kept.append(context.spawn("child"))
+        with pytest.raises(ValueError, match="a part"), transaction.atomic():
+            context.spawn("child")
+            context.spawn("child", key="mine")
+            raise ValueError("a part")
+        kept.append(context.spawn("child"))
+        kept.append(context.spawn("child", key="mine"))
+    with pytest.raises(ValueError, match="all"), transaction.atomic():
+        context.spawn("child")
+        raise ValueError("all")
+    kept.append(context.spawn("child"))
+
+    assert [one.number for one in family(context.job_number)] == kept
+    keys = [one.child_key.partition(":")[2].partition(":")[2] for one in family(context.job_number)]
+    assert keys == ["", "2", "3", "4", "", "5"]
+
+
+def test_a_later_run_whose_transaction_is_tried_again_finds_its_children_again(jobs, at_work):
+    context = at_work()
+    first = [context.spawn("child") for _ in range(3)]
+    jobs.expire_lock(context.job_number)
+    sweeps.run_all()
+    jobs.queue(context.job_number)
+    again = at_work(jobs.claim(context.job_number))
+
+    with pytest.raises(ValueError, match="deadlock"), transaction.atomic():
+        [again.spawn("child") for _ in range(3)]
+        raise ValueError("deadlock")
+    with transaction.atomic():
+        second = [again.spawn("child") for _ in range(3)]
+
+    assert second == first
+    assert len(family(context.job_number)) == 3
+
+
+def test_many_alike_children_cost_a_statement_each(at_work, monkeypatch):
+    context = at_work()
+    context.spawn("child")
+    asked = []
+    monkeypatch.setattr(children, "prepared_cursor", lambda: asked.append(1) or prepared_cursor())
+
+    with transaction.atomic():
+        numbers = {context.spawn("child") for _ in range(50)}
+
+    assert (len(numbers), len(asked)) == (50, 50)
+
+
 def test_who_lost_the_lock_spawns_nothing(jobs, at_work):
     context = at_work()
     jobs.expire_lock(context.job_number)
