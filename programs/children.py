@@ -3,7 +3,7 @@
 import json
 import os
 from asyncio import get_running_loop
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -167,47 +167,58 @@ class Family:
 
         Raises what a submission raises, LockLost, and SpawnRefused.
         """
-        key, number = self._found(key, code, given)
-        if number is not None:
-            return number
-        self._check_room()
-        quotas.take(tenant, 1)
         principal = _principal(captured, tenant)
         options = Options(priority=priority, scheduled_at=scheduled_at, trigger=Trigger.CHILD)
-        for _ in range(TRIES):
+
+        def prepared() -> NewJob:
             known = preparation.known_program(principal, code)
             child, _ = preparation.prepare(principal, known, given, options)
             self._check(child, code, mask)
+            return child
+
+        try:
+            request = parameters.canonical([code, given])
+        except (TypeError, ValueError):
+            prepared()  # says better what is wrong with it
+            raise
+        key, number, fingerprint = self._found(key, request)
+        is_new = number is None
+        if number is None:
+            self._check_room()
+            quotas.take(tenant, 1)
+            number = self._new(prepared, key, lambda: preparation.forget(principal, code), code)
+        self._note(_Asked(key, fingerprint, is_new))
+        return number
+
+    def _new(self, prepared: Callable[[], NewJob], key: str, forget: Callable[[], None], code: str) -> int:
+        for _ in range(TRIES):
+            child = prepared()
             if (number := self._inserted(child, key)) is not None:
                 return number
             if (number := self._in_the_way(child, key)) is not None:
                 return number
-            preparation.forget(principal, code)  # it was edited meanwhile
+            forget()  # it was edited meanwhile
         raise Conflict(f"program {code} is contended; spawn again", code="contended")
 
-    def _found(self, key: str | None, code: str, given: Mapping[str, Any]) -> tuple[str, int | None]:
-        """The key, and the child that has it already."""
+    def _found(self, key: str | None, request: bytes) -> tuple[str, int | None, str]:
+        """The key, the child that has it already, and the fingerprint that alike ones share; "" where it was given."""
         if self._known is None:
             self._known = dict(workers.execute_patiently(KNOWN, {"parent": self._job.number}))
             self._count = len(self._known)
         self._forget_rolled_back()
         if key is not None:
-            number = self._known.get(key) or self._spawned.get(key)
-            if number is None:
-                self._asked(key, "", is_new=True)
-            return key, number
+            return key, self._known.get(key) or self._spawned.get(key), ""
         # By what is asked for, so that a later run finds it, in whatever order it asks; alike ones are counted.
-        fingerprints = secrets.fingerprints(parameters.canonical([code, given]))
-        turn = self._alike[fingerprints[0]] = self._alike.get(fingerprints[0], 0) + 1
+        fingerprints = secrets.fingerprints(request)
+        turn = self._alike.get(fingerprints[0], 0) + 1
         candidates = [f"{spawn.OWN_KEY}{one[:32]}" + (f":{turn}" if turn > 1 else "") for one in fingerprints]
-        earlier = next((one for one in candidates if one in self._known), None)
-        self._asked(earlier or candidates[0], fingerprints[0], is_new=earlier is None)
-        return (earlier, self._known[earlier]) if earlier else (candidates[0], None)
+        earlier = next((one for one in candidates if one in self._known), candidates[0])
+        return earlier, self._known.get(earlier), fingerprints[0]
 
-    def _asked(self, key: str, fingerprint: str, *, is_new: bool) -> None:
-        """Note that a child was asked for, which counts only if the transaction that is under way comes about."""
+    def _note(self, asked: "_Asked") -> None:
+        """Count a child that was asked for, as long as the transaction that is under way comes about."""
+        self._alike[asked.fingerprint] = self._alike.get(asked.fingerprint, 0) + 1
         if connection.in_atomic_block:
-            asked = _Asked(key, fingerprint, is_new)
             transaction.on_commit(asked.commit)
             self._unsure.append(asked)
             self._hooks = connection.run_on_commit
@@ -223,7 +234,7 @@ class Family:
         pending = {getattr(hook, "__self__", None) for _, hook, *_ in connection.run_on_commit}
         gone = [asked for asked in self._unsure if not asked.is_committed and asked not in pending]
         for asked in gone:
-            self._alike[asked.fingerprint] = self._alike.get(asked.fingerprint, 1) - 1
+            self._alike[asked.fingerprint] -= 1
             if asked.is_new and asked.key in self._spawned:
                 del self._spawned[asked.key]
                 self._count -= 1

@@ -213,6 +213,10 @@ class Context:
                 f'a child\'s key is text of 1 to {MAX_KEY} printable characters that does not begin with "{OWN_KEY}", '
                 f"not {key!r:.220}"
             )
+        if not isinstance(program, str) or not isinstance(parameters, Mapping | None):
+            raise TypeError(
+                f"spawn takes a program's code and its parameters, not {program!r:.80} and {parameters!r:.80}"
+            )
         self.checkpoint()
         self._principal.require("jobs:write")
         with self._uninterrupted(), in_coroutines_too():

@@ -3,6 +3,7 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -551,6 +552,42 @@ def test_a_quota_lets_the_parent_be_tried_again(jobs, spawning, run_job, tenant)
 def test_a_wrong_key_is_refused_in_words(at_work, key):
     with pytest.raises(ValueError, match="a child's key is text of 1 to 200 printable characters"):
         at_work().spawn("child", key=key)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"at": datetime(2026, 1, 1, tzinfo=UTC)}, "/at"),
+        ({"mean": float("nan")}, "/mean"),
+        ({"bad": "\ud800"}, "/bad"),
+        ({1: 2}, "parameters of child"),
+    ],
+    ids=["moment", "nan", "surrogate", "key"],
+)
+def test_parameters_that_are_no_json_are_refused_with_their_pointer(at_work, parameters, words):
+    with refused(Invalid, "invalid_parameters") as refusal:
+        at_work().spawn("child", parameters)
+
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize(("program", "parameters"), [(7, None), ("child", [1]), ("child", "x")])
+def test_what_is_no_program_and_no_parameters_is_said(at_work, program, parameters):
+    with pytest.raises(TypeError, match="spawn takes a program's code and its parameters"):
+        at_work().spawn(program, parameters)
+
+
+def test_a_child_that_was_refused_is_not_counted_among_alike_ones(at_work, define, jobs):
+    program = define("once", overlap="REJECT")
+    holder = jobs.pending(program, overlap_policy="REJECT", overlap_key="{}")
+    context = at_work()
+    with refused(Conflict, "duplicate_job"):
+        context.spawn("once")
+    jobs.set(holder, "status = 'CANCELED', finished_at = clock_timestamp()")
+
+    context.spawn("once")
+
+    assert family(context.job_number)[0].child_key.count(":") == 1
 
 
 def test_a_child_is_spawned_on_the_thread_of_the_action_alone(at_work):
