@@ -115,7 +115,7 @@ def cancel_storm(chaos: Chaos) -> None:
     chaos.fleet.many_workers(3, concurrency=2)
     chaos.insert(parents, chaos.count(60), {"program": "child", "count": FAMILY, "seconds": 0.3})
     chaos.insert(single, chaos.count(300), {"seconds": 0.3})
-    chaos.insert(single, chaos.count(20), {"seconds": 6.0})  # deaf for longer than the grace
+    chaos.insert(single, chaos.count(20), {"seconds": 4.0})  # deaf for longer than the grace
     hand = principals.local(chaos.tenant(), login="chaos")
     next_kill = time.monotonic() + KILL_SECONDS
     canceled: dict[str, int] = {}
