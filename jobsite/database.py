@@ -122,6 +122,14 @@ def pipelined(cursor: Cursor) -> Iterator[Callable[[], Cursor]]:
         yield partial(_plain_cursor, raw)
 
 
+def waits_at_most(duration: str) -> str:
+    """A condition, always true, that makes a statement, and its transaction from then on, wait so long for a row.
+
+    After that it fails with LockNotAvailable. `duration` as PostgreSQL writes it: `300ms`, `10s`.
+    """
+    return f"set_config('lock_timeout', '{duration}', true) = '{duration}'"
+
+
 def connect(*, application_name: str) -> Connection:
     """A new autocommit connection to the database of DATABASES["default"], prepared statements on.
 

@@ -29,7 +29,8 @@ from jobsite.env import ConfigurationError
 
 VARIABLE = "JOBSITE_FAILPOINTS"
 NAMES = ("submit", "submit_all", "dispatch", "offer", "is_wanted", "wake", "requeue", "publish", "claim",
-         "read_back", "lock_limits", "start", "renew", "abandoned", "finish", "stored_attempts", "give_back",
+         "read_back", "lock_limits", "start", "renew", "renew_passed_over", "abandoned", "finish", "stored_attempts",
+         "give_back",
          "give_back_all", "reap_expired", "reap_child", "reap_tokens", "reap_owners", "clear", "expire_stuck",
          "cancel", "hold", "release", "end_holds", "unblock", "block", "unpause", "cancel_automatic",
          "let_in", "acknowledge", "spawn", "lock_parents", "resolve", "cancel_children")  # fmt: skip

@@ -2,9 +2,10 @@
 
 import json
 import os
+import threading
 from asyncio import get_running_loop
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -47,9 +48,9 @@ SELECT status, count(*) FROM jobsite_job WHERE parent_id = %(parent)s AND parent
 ENDED = """
 SELECT c.number, c.child_key, p.code, c.status, c.outcome, c.result, c.error
 FROM jobsite_job c JOIN jobsite_program p ON p.id = c.program_id
-WHERE c.parent_id = %(parent)s AND c.parent_fence <= %(until)s AND c.number > %(after)s
-      AND c.status IN ('COMPLETED', 'FAILED', 'CANCELED')
-ORDER BY c.number LIMIT %(page)s
+WHERE c.parent_id = %(parent)s AND (c.parent_id, c.number) > (%(parent)s, %(after)s)
+      AND c.parent_fence <= %(until)s AND c.status IN ('COMPLETED', 'FAILED', 'CANCELED')
+ORDER BY c.parent_id, c.number LIMIT %(page)s
 """
 
 
@@ -76,13 +77,16 @@ class Children:
     In a callback they are those that it is called for, all of them; in another run those that have ended by now.
     """
 
-    def __init__(self, parent: int, until: int) -> None:
+    def __init__(self, parent: int, until: int, uninterrupted: Callable[[], AbstractContextManager[None]]) -> None:
+        """`uninterrupted` lets no time limit ring in the middle of a statement."""
         self._values = {"parent": parent, "until": until}
+        self._uninterrupted = uninterrupted
 
     def __iter__(self) -> Iterator[Child]:
         after = 0
         while True:
-            rows = workers.execute_patiently(ENDED, {**self._values, "after": after, "page": PAGE})
+            with self._uninterrupted():
+                rows = workers.execute_patiently(ENDED, {**self._values, "after": after, "page": PAGE})
             for number, key, program, status, outcome, result, error in rows:
                 shown = "" if key.startswith(spawn.OWN_KEY) else key
                 yield Child(number, shown, program, Status(status), Outcome(outcome), result, error)
@@ -100,7 +104,8 @@ class Children:
         return {word: counts[word] for word in _ENDED} | {"total": sum(counts.values())}
 
     def _counts(self) -> dict[str, int]:
-        return dict(workers.execute_patiently(COUNTS, self._values))
+        with self._uninterrupted():
+            return dict(workers.execute_patiently(COUNTS, self._values))
 
 
 _ENDED = ("completed", "failed", "canceled")
@@ -126,6 +131,8 @@ class Family:
         # Before its second claim a job has none.
         self._known: dict[str, int] | None = {} if job.fence == 1 else None
         self._spawned: dict[str, int] = {}
+        # Whether any was inserted: also one of which no answer came.
+        self._has_inserted = False
         # How many alike ones there are, by the fingerprint of what was asked for.
         self._alike: dict[str, int] = {}
         # What was asked for in a transaction that was still open then, and the list of its hooks.
@@ -134,14 +141,15 @@ class Family:
         self._count = 0
         self._line: list[spawn.Ancestor] = []
 
-    def children(self) -> Children:
+    def children(self, uninterrupted: Callable[[], AbstractContextManager[None]]) -> Children:
         """Those that this run may know of."""
-        return Children(self._job.number, self._job.fence if self._job.parked_fence is None else self._job.parked_fence)
+        until = self._job.fence if self._job.parked_fence is None else self._job.parked_fence
+        return Children(self._job.number, until, uninterrupted)
 
     @property
     def may_have_children(self) -> bool:
         """Whether it is worth to ask."""
-        return bool(self._spawned) or self._job.fence > 1
+        return self._has_inserted or self._job.fence > 1
 
     def looked_at(self) -> tuple[bool, bool]:
         """Whether there are children, and such as no callback was called for; so it stays while the lock is held."""
@@ -162,8 +170,12 @@ class Family:
         priority: int | None,
         scheduled_at: datetime | str | None,
         mask: Mask | None,
+        place: str,
     ) -> int:
         """The number of the child of this key: a new one, or that of now or of an earlier run.
+
+        Without a key it is known by what is asked for, and in which place: of the action, the step, and the turn of
+        the callback, since a later run may not come to all of them again.
 
         Raises what a submission raises, LockLost, and SpawnRefused.
         """
@@ -177,14 +189,15 @@ class Family:
             return child
 
         try:
-            request = parameters.canonical([code, given])
-        except (TypeError, ValueError):
+            request = parameters.canonical([code, given, place, self._job.parked_fence])
+        except (TypeError, ValueError, RecursionError):
             prepared()  # says better what is wrong with it
             raise
         key, number, fingerprint = self._found(key, request)
         is_new = number is None
         if number is None:
             self._check_room()
+            prepared()
             quotas.take(tenant, 1)
             number = self._new(prepared, key, lambda: preparation.forget(principal, code), code)
         self._note(_Asked(key, fingerprint, is_new))
@@ -268,6 +281,7 @@ class Family:
                 )
 
     def _inserted(self, child: NewJob, key: str) -> int | None:
+        self._has_inserted = True
         try:
             with prepared_cursor() as cursor:
                 row = spawn.spawn(cursor, child, parent=self._job.number, token=self._job.token, key=key)
@@ -288,10 +302,11 @@ class Family:
     def _in_the_way(self, child: NewJob, key: str) -> int | None:
         with prepared_cursor() as cursor:
             cursor.execute(IN_THE_WAY, {"token": self._job.token, "key": key, "parent": self._job.number})
-            is_ours, number = cursor.fetchone()
+            is_ours, number = cursor.fetchone() or (False, None)
         if not is_ours:
             raise LockLost
         if number is not None:
+            self._spawned[key] = int(number)
             return int(number)
         submission.refuse_duplicate(child)
         return None
@@ -314,17 +329,31 @@ def _principal(captured: Mapping[str, Any], tenant: Tenant) -> Principal:
 @contextmanager
 def in_coroutines_too() -> Iterator[None]:
     """Let Django use its connection though a loop runs in this thread: a coroutine of an action's, which waits."""
+    global _coroutines
     try:
         get_running_loop()
     except RuntimeError:
         yield
         return
-    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with _environment_lock:
+        _coroutines += 1
+        if _coroutines == 1:
+            _before.append(os.environ.get(ASYNC_UNSAFE))
+            os.environ[ASYNC_UNSAFE] = "true"
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)
-        else:
-            os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = before
+        with _environment_lock:
+            _coroutines -= 1
+            if _coroutines == 0:
+                before = _before.pop()
+                if before is None:
+                    del os.environ[ASYNC_UNSAFE]
+                else:
+                    os.environ[ASYNC_UNSAFE] = before
+
+
+ASYNC_UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
+_environment_lock = threading.Lock()
+_coroutines = 0
+_before: list[str | None] = []

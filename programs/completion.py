@@ -62,8 +62,13 @@ def succeeded(context: Context, result: object, *, has_callback: bool = False) -
     )
 
 
-def raised(error: BaseException, job: Claimed, program: RunnableProgram, context: Context | None) -> Ending | None:
-    """What an action's exception means for the job; None when the job is not ours to end any more."""
+def raised(
+    error: BaseException, job: Claimed, program: RunnableProgram, context: Context | None, *, earlier_runs: int = 0
+) -> Ending | None:
+    """What an action's exception means for the job; None when the job is not ours to end any more.
+
+    A callback has tries of its own: `earlier_runs` do not count for it.
+    """
     step = context.step_of(error) if context else ""
     progress = context.progress_now[1] if context else None
     mask = context.mask if context else None
@@ -102,7 +107,7 @@ def raised(error: BaseException, job: Claimed, program: RunnableProgram, context
         kind = FailureKind.TRANSIENT if transient else FailureKind.PERMANENT
     decision = retries.decide(
         program.retry,
-        runs=context.attempt if context else job.attempts - job.losses + 1,
+        runs=job.attempts - job.losses + 1 - earlier_runs,
         transient=transient,
         spread=random.uniform(-1, 1),
         retry_after=_seconds(getattr(error, "retry_after", None)),

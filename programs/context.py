@@ -198,12 +198,13 @@ class Context:
         runs, or it ends.
 
         A job that is run again gets the children that it has already: those of the same `key`, of up to 200
-        characters; without keys those of the same program and parameters, alike ones one after the other.
+        characters; without keys those of the same program and parameters from the same action and step, alike ones one
+        after the other.
 
         Raises what submission.submit raises (TooMany lets the job be tried again, any other ends it), PermissionRefused
         without jobs:write, SpawnRefused past 10,000 children or the tenth generation, or for a QUEUE key that this job
-        or one above it holds; NotStorable where a secret would be stored in clear; RuntimeError on another thread than
-        the action's; and what progress() raises.
+        or one above it holds; NotStorable where a secret would be stored in clear; TypeError for what is no code or no
+        parameters; RuntimeError on another thread than the action's; and what progress() raises.
         """
         self._running_step("a child is spawned")
         if key is not None and not (
@@ -213,6 +214,8 @@ class Context:
                 f'a child\'s key is text of 1 to {MAX_KEY} printable characters that does not begin with "{OWN_KEY}", '
                 f"not {key!r:.220}"
             )
+        if key is not None and self.mask is not None and self.mask.text(key) != key:
+            raise storable.NotStorable("a child's key holds a secret of the parameters")
         if not isinstance(program, str) or not isinstance(parameters, Mapping | None):
             raise TypeError(
                 f"spawn takes a program's code and its parameters, not {program!r:.80} and {parameters!r:.80}"
@@ -230,6 +233,7 @@ class Context:
                     priority=priority,
                     scheduled_at=scheduled_at,
                     mask=self.mask,
+                    place=self.log.step,
                 )
             except LockLost:
                 self.lose_lock()
@@ -238,7 +242,7 @@ class Context:
     @property
     def children(self) -> Children:
         """The children of this job that have ended, in the order in which they were spawned; in a callback all."""
-        return self.family.children()
+        return self.family.children(self._uninterrupted)
 
     def _running_step(self, what: str) -> Step:
         if threading.get_ident() != self._thread or self._step is None:

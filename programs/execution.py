@@ -142,6 +142,7 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
     began = time.monotonic()
     program = _program_of(job)
     context: Context | None = None
+    earlier = 0 if job.parked_fence is None else _read(partial(earlier_runs, number=job.number))
     try:
         captured = _captured(job)
         context = Context(
@@ -151,7 +152,7 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
             cancel_grace=program.cancel_grace,
             program=program.code,
             captured=captured,
-            earlier_runs=0 if job.parked_fence is None else _read(partial(earlier_runs, number=job.number)),
+            earlier_runs=earlier,
         )
         group.run(held, context)
         result = _act(context, program)
@@ -161,7 +162,7 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
             # The process is told to end, by a cold stop or the hard limit: the main process knows which, and
             # gives the job back or times it out. An action's own sys.exit() is a failure like any other.
             raise
-        ending = completion.raised(error, job, program, context)
+        ending = completion.raised(error, job, program, context, earlier_runs=earlier)
     finally:
         group.running = None
     # A transaction that the action left open, or a connection that broke, is not handed to the next job.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import QuerySet
+from django.db.models import Case, Count, QuerySet, When
 
 from jobsite.errors import Invalid
 from programs.lifecycle import Status, Trigger
@@ -107,9 +107,12 @@ def steps(job: Job, *, limit: int = MAX_STEPS) -> list[JobStep]:
     return list(JobStep.objects.filter(job=job).order_by("id")[:limit])
 
 
-def children(job: Job, *, limit: int = MAX_DESCENDANTS) -> list[Job]:
-    """The children of a job in the order in which they were spawned, without what is large of them."""
-    return list(_kin(job).filter(parent=job.number).order_by("number")[:limit])
+def children(job: Job, *, limit: int) -> tuple[dict[str, int], list[Job]]:
+    """How many children a job has in each status, and some of them: those first that have not completed."""
+    rows = _kin(job).filter(parent=job.number)
+    counts = Job.objects.filter(parent=job.number).values_list("status").annotate(count=Count("number"))
+    first = rows.order_by(Case(When(status=Status.COMPLETED, then=1), default=0), "number")
+    return dict(counts.order_by("-count")), list(first[:limit])
 
 
 def descendants(job: Job) -> dict[int, list[Job]]:
@@ -127,7 +130,7 @@ def descendants(job: Job) -> dict[int, list[Job]]:
 def _kin(job: Job) -> QuerySet[Job]:
     rows = Job.objects.filter(tenant=job.tenant_id).select_related("program")
     return rows.only(
-        *("number", "parent_id", "child_key", "status", "outcome", "started_at", "finished_at"),
+        *("number", "parent_id", "child_key", "status", "outcome", "claimed_at", "started_at", "finished_at"),
         *("program__id", "program__code"),
     )
 

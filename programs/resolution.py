@@ -16,6 +16,8 @@ from programs.transitions import cancel, resolve
 
 FAMILY = "SELECT number, status, parent_id FROM jobsite_job WHERE number = ANY(%s)"
 TAKES_ALONG = (Status.CANCELED, Status.FAILED)
+MOST = 5_000
+"""So many children are canceled, or parents resolved, in one go; the rest is for the sweep, which comes again."""
 
 
 def follow(cursor: Cursor, numbers: Iterable[int]) -> None:
@@ -38,10 +40,10 @@ def after_commit(number: int) -> None:
 
 
 def resolve_all(cursor: Cursor, numbers: Iterable[int]) -> int:
-    """Let those of these jobs go on that wait for no child any more, and their parents in turn; how many did."""
+    """Let those of these jobs go on that wait for no child any more, and their parents in turn; how many, to MOST."""
     count = 0
     wanted = sorted(numbers)
-    while wanted:
+    while wanted and count < MOST:
         now, later = wanted[: resolve.MOST], wanted[resolve.MOST :]
         # Two statements, since the second must see what the lock waited for; whatever connection this is.
         with cast(Connection, cast(Any, cursor).connection).transaction():
@@ -62,12 +64,12 @@ def _send_on(cursor: Cursor, queue_of: Mapping[int, int]) -> None:
 
 
 def cancel_children(cursor: Cursor, parents: Iterable[int]) -> int:
-    """Take the open children of these jobs along, where their end does, and those of the children; how many."""
+    """Take the open children of these jobs along, where their end does, and theirs in turn; how many, to MOST."""
     count = 0
     level = sorted(parents)
     while level:
         below: list[int] = []
-        while canceled := cancel.cancel_children(cursor, level):
+        while count < MOST and (canceled := cancel.cancel_children(cursor, level)):
             count += len(canceled)
             below += [number for number, status in canceled.items() if status is Status.CANCELED]
         level = below

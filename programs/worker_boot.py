@@ -185,12 +185,9 @@ class MainThread(threading.Thread):
     def _renew(self) -> None:
         messages = [UUID(task_id) for task_id in list(state.requests) if _is_uuid(task_id)]
         with self._cursor() as cursor:
-            renew.renew(
-                cursor,
-                owner=self._worker.incarnation,
-                messages=messages,
-                lock_seconds=settings.JOBSITE_LOCK_SECONDS,
-            )
+            owner, seconds = self._worker.incarnation, settings.JOBSITE_LOCK_SECONDS
+            renewed = renew.renew(cursor, owner=owner, messages=messages, lock_seconds=seconds)
+            renew.renew_passed_over(cursor, owner=owner, messages=messages, lock_seconds=seconds, renewed=renewed)
             workers.heartbeat(cursor, incarnation=self._worker.incarnation, children=_children(self._controller))
             gone = renew.abandoned(cursor, owner=self._worker.incarnation, messages=messages)
             now = time.monotonic()

@@ -416,3 +416,53 @@ def next_link_in_steps(context: Context, count: int) -> int:
 
 def hand_on(context: Context, secret: str) -> int:
     return context.spawn("open", {"value": secret})
+
+
+def spawn_in_spite_of_errors(context: Context, program: str, children: list[Any]) -> int:
+    """As actions are written that go on whatever happens to one of many."""
+    spawned = 0
+    for one in children:
+        try:
+            context.spawn(program, one)
+        except Exception:
+            context.log.warning("one was not spawned")
+        else:
+            spawned += 1
+    return spawned
+
+
+def spawn_in_a_step_and_beside(context: Context, program: str, children: list[Any]) -> list[int]:
+    """A later run does not come to the step again, but to what is beside it."""
+    first = context.step("first", lambda: context.spawn(program))
+    second = context.spawn(program)
+    if context.attempt == 1:
+        raise TransientError("after both")
+    return [int(str(first)), second]
+
+
+def spawn_beside_a_step(context: Context, program: str, children: list[Any]) -> list[int]:
+    first = context.spawn(program)
+    second = context.step("second", lambda: context.spawn(program))
+    if context.attempt == 1:
+        raise TransientError("after both")
+    return [first, int(str(second))]
+
+
+def spawn_one(context: Context, program: str, children: list[Any]) -> int:
+    return context.spawn(program, children[0])
+
+
+def spawn_one_then_fail(context: Context, program: str, children: list[Any]) -> int:
+    number = context.spawn(program, children[0])
+    if context.attempt == 1:
+        raise TransientError("after both actions have spawned")
+    return number
+
+
+def spawn_each_once_more(context: Context, program: str, children: list[Any]) -> int:
+    """A callback that asks for the same children, once."""
+    return sum(context.spawn(program, one) > 0 for one in children) if len(context.children) == len(children) else 0
+
+
+def spawn_for(context: Context, secret: str) -> int:
+    return context.spawn("hand.on", {}, key=f"for {secret}")

@@ -109,7 +109,7 @@ def render(source: str, context: "Context") -> str:
     try:
         with context.alarm():
             template, known = _parsed(source), {"parameters": context.parameters, "steps": context.steps}
-            if context.claimed.parked_fence is not None:
+            if context.claimed.parked_fence is not None and "children" in source:
                 known["children"] = context.children.counts
             return str(template.render(known))
     except LiquidError as error:

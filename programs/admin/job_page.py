@@ -1,7 +1,6 @@
 """What the page of a job tells: its facts, what must be known before all else, its attempts, its log."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from programs import presentation, queries
 from programs.admin import display
 from programs.admin.keyset import MAX_KEY
 from programs.explain import Reason
-from programs.lifecycle import Outcome, Status
+from programs.lifecycle import Outcome
 from programs.models import Job, JobAttempt, JobLogEntry, JobStep
 from programs.steps import shown
 
@@ -124,15 +123,13 @@ def _step(row: JobStep, told: dict[str, Any]) -> dict[str, Any]:
 
 def children(job: Job) -> dict[str, Any] | None:
     """The children of a job: how many by status, and the first of those that have not completed, then the others."""
-    rows = queries.children(job)
+    counts, rows = queries.children(job, limit=CHILDREN)
     if not rows:
         return None
-    counts = Counter(row.status for row in rows).most_common()
-    rows.sort(key=lambda row: (row.status == Status.COMPLETED, row.number))
     return {
-        "counts": [(display.badge(status), f"{count:,}") for status, count in counts],
-        "rows": [_child(row) for row in rows[:CHILDREN]],
-        "more": max(0, len(rows) - CHILDREN),
+        "counts": [(display.badge(status), f"{count:,}") for status, count in counts.items()],
+        "rows": [_child(row) for row in rows],
+        "more": max(0, sum(counts.values()) - CHILDREN),
     }
 
 

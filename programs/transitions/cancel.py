@@ -28,6 +28,7 @@ MOST_CHILDREN = 500
 """So many children are canceled at once."""
 
 # One that was asked already is not asked again, so that whoever repeats this comes to an end.
+_NOT_ASKED = "({c}status <> 'RUNNING' OR {c}cancel_requested_at IS NULL)"
 _CASCADES = "(p.status = 'CANCELED' OR (p.status = 'FAILED' AND g.cancel_children_on_failure))"
 CANCEL_CHILDREN = f"""
 WITH open AS MATERIALIZED (
@@ -36,7 +37,7 @@ WITH open AS MATERIALIZED (
     JOIN jobsite_program g ON g.id = p.program_id
     JOIN jobsite_job c ON c.parent_id = p.number AND c.parent_id IS NOT NULL AND c.status IN {_OPEN}
     WHERE p.number = ANY(%(parents)s) AND {_CASCADES}
-          AND (c.status <> 'RUNNING' OR c.cancel_requested_at IS NULL)
+          AND {_NOT_ASKED.format(c="c.")}
     ORDER BY c.number LIMIT {MOST_CHILDREN} FOR NO KEY UPDATE OF c SKIP LOCKED
 )
 {_CANCELED.format(by="'system'", reason="open.reason")}
@@ -47,11 +48,14 @@ RETURNING j.number, status
 # A skip scan over the parents of open children: its cost grows with them, not with the children.
 FORSAKEN = f"""
 WITH RECURSIVE parent (number) AS (
-    (SELECT parent_id FROM jobsite_job WHERE parent_id IS NOT NULL AND status IN {_OPEN} ORDER BY parent_id LIMIT 1)
+    (SELECT parent_id FROM jobsite_job
+     WHERE parent_id IS NOT NULL AND status IN {_OPEN} AND {_NOT_ASKED.format(c="")}
+     ORDER BY parent_id LIMIT 1)
     UNION ALL
     SELECT following.parent_id FROM parent CROSS JOIN LATERAL (
         SELECT parent_id FROM jobsite_job
-        WHERE parent_id IS NOT NULL AND status IN {_OPEN} AND parent_id > parent.number
+        WHERE parent_id IS NOT NULL AND status IN {_OPEN} AND {_NOT_ASKED.format(c="")}
+              AND parent_id > parent.number
         ORDER BY parent_id LIMIT 1) following
 )
 SELECT p.number FROM parent JOIN jobsite_job p ON p.number = parent.number

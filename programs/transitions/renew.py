@@ -1,9 +1,12 @@
 """RUNNING stays RUNNING: the worker's main process prolongs the locks of all its jobs in one statement."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import UUID
 
-from jobsite.database import Cursor
+from psycopg.errors import LockNotAvailable
+
+from jobsite.database import Cursor, waits_at_most
 from jobsite.failpoints import failpoint
 
 # Only rows whose message this worker still holds: a main process must not renew what nobody works on. Rows
@@ -20,6 +23,20 @@ FROM held WHERE j.number = held.number AND j.status = 'RUNNING' AND j.lock_owner
 RETURNING j.number
 """
 
+# Each time that a run spawns, the commit of the child holds the run's row for a moment (job_spawned_by_a_run): one that
+# spawns in a loop would be passed over time and again. A row at a time is waited for without harm.
+PASSED_OVER = """
+SELECT number, lock_token FROM jobsite_job
+WHERE lock_owner = %(owner)s AND status = 'RUNNING' AND external_id = ANY(%(messages)s::uuid[])
+      AND NOT number = ANY(%(renewed)s::bigint[])
+ORDER BY lock_expires_at LIMIT 20
+"""
+RENEW_ONE = f"""
+UPDATE jobsite_job SET lock_expires_at = clock_timestamp() + %(lock)s * interval '1 second'
+WHERE number = %(number)s AND lock_token = %(token)s AND status = 'RUNNING' AND {waits_at_most("300ms")}
+RETURNING number
+"""
+
 ABANDONED = """
 SELECT number, lock_token FROM jobsite_job
 WHERE lock_owner = %(owner)s AND status = 'RUNNING' AND NOT external_id = ANY(%(messages)s::uuid[])
@@ -31,6 +48,23 @@ def renew(cursor: Cursor, *, owner: UUID, messages: Sequence[UUID], lock_seconds
     """Prolong the locks of this incarnation's jobs whose message is still held; the numbers renewed."""
     cursor.execute(RENEW, {"owner": owner, "messages": list(messages), "lock": lock_seconds})
     return [row[0] for row in cursor.fetchall()]
+
+
+@failpoint("renew_passed_over")
+def renew_passed_over(
+    cursor: Cursor, *, owner: UUID, messages: Sequence[UUID], lock_seconds: float, renewed: Sequence[int]
+) -> list[int]:
+    """Prolong, one by one, the locks that `renew` has just passed over; the numbers renewed. In autocommit.
+
+    What is still held after 300 ms is left for the next round, as are more than twenty.
+    """
+    cursor.execute(PASSED_OVER, {"owner": owner, "messages": list(messages), "renewed": list(renewed)})
+    done: list[int] = []
+    for number, token in cursor.fetchall():
+        with suppress(LockNotAvailable):
+            cursor.execute(RENEW_ONE, {"number": number, "token": token, "lock": lock_seconds})
+            done += [row[0] for row in cursor.fetchall()]
+    return done
 
 
 @failpoint("abandoned")

@@ -20,7 +20,7 @@ HAS_OPEN_CHILD = """EXISTS (SELECT FROM jobsite_job c
                             WHERE c.parent_id = {j}.number AND c.parent_id IS NOT NULL
                                   AND c.status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING'))"""
 # The look without a lock spares the parent of a thousand children a thousand locks. Whoever holds the row already is
-# another that resolves, or cancels.
+# mostly another that resolves, or cancels; if not, the sweep comes back.
 LOCK = f"""
 SELECT j.number FROM jobsite_job j
 WHERE j.number = ANY(%(numbers)s) AND j.status = %(waiting)s AND NOT {HAS_OPEN_CHILD.format(j="j")}

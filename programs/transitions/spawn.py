@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from jobsite.database import Cursor, execute
+from jobsite.database import Cursor, execute, waits_at_most
 from jobsite.failpoints import failpoint
 from programs.transitions.submit import NewJob
 
 OWN_KEY = "auto:"
 """How the key of a child begins that was given none."""
 
+# A run that was lost may hold the same key in a transaction that nobody ends: that is not waited for without an end.
+WAIT = "10s"
 # Under the parent's token, which is asked in the statement, and once more by its fence at the commit
 # (job_spawned_by_a_run). The child runs as the parent does: its context is the parent's.
-SPAWN = """
+SPAWN = f"""
 INSERT INTO jobsite_job (
     tenant_id, program_id, queue_id, trigger, priority, parameters, context_id, scheduled_at, due_at, rank, blocked,
     overlap_policy, overlap_key, engine, has_secrets, created_at, parent_id, child_key, parent_fence)
@@ -29,7 +31,7 @@ JOIN jobsite_program p ON p.id = %(program)s AND p.tenant_id = m.tenant_id AND p
 CROSS JOIN LATERAL (SELECT %(scheduled_at)s::timestamptz AS at,
                            greatest(%(scheduled_at)s::timestamptz, statement_timestamp()) AS due_at,
                            coalesce(%(priority)s::smallint, p.priority) AS priority) g
-WHERE m.number = %(parent)s AND m.lock_token = %(token)s AND m.status = 'RUNNING'
+WHERE m.number = %(parent)s AND m.lock_token = %(token)s AND m.status = 'RUNNING' AND {waits_at_most(WAIT)}
 ON CONFLICT DO NOTHING
 RETURNING number, queue_id, blocked
 """
@@ -69,6 +71,8 @@ def spawn(cursor: Cursor, child: NewJob, *, parent: int, token: UUID, key: str) 
 
     None where the token holds it no more, the program was edited since the child was validated, or a unique key is
     taken: the caller finds out which. At the commit the database raises job_spawned_by_a_run where the run has ended.
+    Raises LockNotAvailable where another transaction holds the key for longer than ten seconds, to which its own
+    transaction then waits for any row.
     """
     values = {
         "parent": parent,

@@ -1,12 +1,16 @@
 """Children: spawned once, whatever becomes of the run; counted, bounded, nobody's but the tenant's."""
 
+import asyncio
 import json
+import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 
 from jobsite.database import prepared_cursor
 from jobsite.errors import Conflict, Invalid, NotFound, TooMany
@@ -29,6 +33,7 @@ from programs.lifecycle import AttemptResult, Outcome, Status
 from programs.models import Job, Program
 from programs.stops import LockLost
 from programs.transitions import cancel, finish
+from programs.transitions import spawn as transition
 from tests.programs.conftest import FAILURE, SUCCESS, held, new_worker, refused
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -402,6 +407,68 @@ def test_many_alike_children_cost_a_statement_each(at_work, monkeypatch):
     assert (len(numbers), len(asked)) == (50, 50)
 
 
+def test_a_child_of_which_no_answer_came_is_a_child(jobs, spawning, run_job, monkeypatch):
+    """The commit was applied, and the action swallows the error."""
+    real, lost = transition.spawn, []
+
+    def loses_the_first_answer(*args, **kwargs):
+        answer = real(*args, **kwargs)
+        if not lost:
+            lost.append(answer)
+            raise OperationalError("the answer was lost")
+        return answer
+
+    monkeypatch.setattr(transition, "spawn", loses_the_first_answer)
+    job = run_job(spawning({"value": 1}, {"value": 2}, target="spawn_in_spite_of_errors"))
+
+    assert (job.status, job.result) == ("WAITING", 1)
+    assert len(family(job.number)) == 2
+    assert lost[0].number == family(job.number)[0].number
+
+
+def test_a_child_of_which_no_answer_came_is_found_when_it_is_asked_for_again(at_work, monkeypatch):
+    real, context = transition.spawn, at_work()
+
+    def loses_the_answer(*args, **kwargs):
+        real(*args, **kwargs)
+        raise OperationalError("the answer was lost")
+
+    with monkeypatch.context() as patch, pytest.raises(OperationalError):
+        patch.setattr(transition, "spawn", loses_the_answer)
+        context.spawn("child")
+    first, second = context.spawn("child"), context.spawn("child")
+
+    assert [one.number for one in family(context.job_number)] == [first, second]
+
+
+@pytest.mark.parametrize("target", ["spawn_in_a_step_and_beside", "spawn_beside_a_step"])
+def test_a_run_that_does_not_come_to_all_places_again_finds_the_child_of_each(jobs, spawning, run_job, target):
+    number = spawning(target=target)
+
+    assert [run_job(number).status for _ in range(2)] == ["PENDING", "WAITING"]
+
+    assert len(set(jobs.row(number).result)) == len(family(number)) == 2
+
+
+def test_each_action_has_its_own_children(jobs, define, child, run_job):
+    given = {"program": "child", "children": [{"value": 1}]}
+    program = define("parent", action=[python("spawn_one", name="first"), python("spawn_one_then_fail", name="second")])
+    number = jobs.pending(program, parameters=json.dumps(given))
+
+    assert [run_job(number).status for _ in range(2)] == ["PENDING", "WAITING"]
+
+    assert len(family(number)) == 2
+
+
+def test_a_callback_spawns_anew_what_the_action_has_spawned(jobs, spawning, run_job):
+    number = run_job(spawning({"value": 1}, keys={"callback": python("spawn_each_once_more")})).number
+    run_job(family(number)[0].number)
+
+    again = run_job(number)
+
+    assert (len(family(number)), again.status in ("WAITING", "PENDING", "QUEUED")) == (2, True)
+
+
 def test_who_lost_the_lock_spawns_nothing(jobs, at_work):
     context = at_work()
     jobs.expire_lock(context.job_number)
@@ -588,6 +655,123 @@ def test_a_child_that_was_refused_is_not_counted_among_alike_ones(at_work, defin
     context.spawn("once")
 
     assert family(context.job_number)[0].child_key.count(":") == 1
+
+
+def test_a_key_that_holds_a_secret_is_refused(jobs, define, run_job):
+    schema = {"type": "object", "properties": {"secret": {"type": "string", "writeOnly": True}}}
+    parent = define("hand.on", target="tests.sample_actions:spawn_for", parameters=schema)
+    job = submission.submit(tenant=parent.tenant, program="hand.on", parameters={"secret": "opensesame"})
+
+    ended = run_job(job.number)
+
+    assert (ended.status, ended.error["type"], family(job.number)) == ("FAILED", "NotStorable", [])
+
+
+def test_a_spawn_that_is_refused_costs_no_quota(at_work, define, tenant):
+    tenant.submissions_per_minute = 1
+    tenant.save()
+    define("strict", parameters={"type": "object", "required": ["cohort"]})
+    context = at_work()
+    for _ in range(2):
+        with refused(Invalid, "invalid_parameters"):
+            context.spawn("strict", {})
+
+    assert context.spawn("child")
+
+
+def test_another_transactions_child_of_the_same_key_is_not_waited_for_without_an_end(jobs, at_work, other, monkeypatch):
+    monkeypatch.setattr(transition, "SPAWN", transition.SPAWN.replace("'10s'", "'300ms'"))
+    context = at_work()
+    with other.transaction():
+        other.execute(
+            """INSERT INTO jobsite_job (tenant_id, program_id, queue_id, trigger, parameters, context_id, scheduled_at,
+                                        due_at, rank, parent_id, child_key, parent_fence)
+               SELECT tenant_id, program_id, queue_id, 'CHILD', '{}', context_id, now(),
+                      now(), now(), number, 'a', fence
+               FROM jobsite_job WHERE number = %s""",
+            [context.job_number],
+        )
+        with pytest.raises(OperationalError, match="lock timeout"):
+            context.spawn("child", key="a")
+
+
+def test_two_coroutines_threads_may_spawn_at_once_and_leave_the_environment_as_it_was(monkeypatch):
+    monkeypatch.delenv(children.ASYNC_UNSAFE, raising=False)
+    both, seen = threading.Barrier(2), []
+
+    async def within():
+        with children.in_coroutines_too():
+            both.wait(10)
+            seen.append(os.environ.get(children.ASYNC_UNSAFE))
+            both.wait(10)
+
+    threads = [threading.Thread(target=lambda: asyncio.run(within())) for _ in range(2)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(10)
+
+    assert (seen, os.environ.get(children.ASYNC_UNSAFE)) == (["true", "true"], None)
+
+
+def test_the_time_limit_does_not_ring_while_children_are_read(at_work):
+    context = at_work()
+    context.spawn("child")
+    inside = []
+
+    @contextmanager
+    def uninterrupted():
+        inside.append(1)
+        yield
+
+    read = context.family.children(uninterrupted)
+
+    assert ([*iter(read)], len(read), read.counts["total"], len(inside)) == ([], 0, 1, 3)
+
+
+def test_a_family_is_followed_in_bounded_parts(jobs, spawning, run_job, monkeypatch):
+    monkeypatch.setattr(resolution, "MOST", 2)
+    monkeypatch.setattr(cancel, "CANCEL_CHILDREN", cancel.CANCEL_CHILDREN.replace("LIMIT 500", "LIMIT 1"))
+    number = run_job(spawning(*({"value": n} for n in range(5)))).number
+    cancel.cancel(jobs.cursor, number=number, tenant_id=jobs.row(number).tenant_id, by="bob", reason="")
+
+    follow(number)
+    assert statuses(number).count("CANCELED") == 2
+    for _ in range(3):
+        sweeps.run_all()
+
+    assert statuses(number) == ["CANCELED"] * 5
+
+
+def test_parents_whose_children_were_all_asked_keep_no_other_from_the_sweep(jobs, spawning, run_job, monkeypatch):
+    monkeypatch.setattr(cancel, "FORSAKEN", cancel.FORSAKEN.replace("LIMIT 500", "LIMIT 1"))
+    first, second = (run_job(spawning({"value": n})).number for n in range(2))
+    stubborn = family(first)[0].number
+    jobs.queue(stubborn)
+    jobs.claim(stubborn)
+    for number in (first, second):
+        cancel.cancel(jobs.cursor, number=number, tenant_id=jobs.row(number).tenant_id, by="bob", reason="")
+
+    for _ in range(2):
+        sweeps.run_all()
+
+    assert (jobs.status(stubborn), jobs.row(stubborn).cancel_requested_by) == ("RUNNING", "system")
+    assert statuses(second) == ["CANCELED"]
+
+
+def test_a_callback_whose_context_cannot_be_made_has_its_tries_left(jobs, spawning, run_job, monkeypatch):
+    keys = {"retry": {"max_attempts": 2}, "callback": python("add_up")}
+    number = spawning(keys=keys, target="fail_then_spawn")
+    assert [run_job(number).attempts for _ in range(2)] == [1, 2]
+
+    def is_away(*args, **kwargs):
+        raise OperationalError("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(principals, "running_as", is_away)
+        assert run_job(number).status == "PENDING"
+
+    assert run_job(number).status in ("COMPLETED", "WAITING")
 
 
 def test_a_child_is_spawned_on_the_thread_of_the_action_alone(at_work):

@@ -1,5 +1,6 @@
 """Prolonging locks: all of one worker's in a statement, and of nobody else."""
 
+import time
 from datetime import timedelta
 from uuid import uuid4
 
@@ -7,7 +8,7 @@ import pytest
 
 from programs.transitions.finish import finish
 from programs.transitions.reap import reap_expired
-from programs.transitions.renew import abandoned, renew
+from programs.transitions.renew import abandoned, renew, renew_passed_over
 from tests.programs.conftest import LOCK_SECONDS, SUCCESS, held, new_worker
 
 pytestmark = pytest.mark.django_db
@@ -94,3 +95,32 @@ def test_a_renewal_does_not_wait_for_a_finish_and_leaves_its_row_for_the_next_ro
 
     assert renewed == [running.number]
     assert jobs.status(finishing.number) == "COMPLETED"
+
+
+def test_a_row_that_was_passed_over_is_waited_for_a_moment_by_itself(jobs, worker, connect_more):
+    claimed, other = jobs.running(worker=worker), jobs.running(worker=worker)
+    jobs.expire_lock(claimed.number)
+    holder, renewer = connect_more(), connect_more()
+    messages = [jobs.row(one.number).external_id for one in (claimed, other)]
+    held_back = {"owner": worker.incarnation, "messages": messages, "lock_seconds": LOCK_SECONDS}
+
+    with holder.transaction(), renewer.cursor() as cursor:
+        holder.execute("SELECT FROM jobsite_job WHERE number = %s FOR SHARE", [claimed.number])
+        renewed = renew(cursor, **held_back)
+        assert renewed == [other.number]
+        began = time.monotonic()
+        assert renew_passed_over(cursor, **held_back, renewed=renewed) == []
+        assert time.monotonic() - began < 2
+    with renewer.cursor() as cursor:
+        assert renew_passed_over(cursor, **held_back, renewed=renewed) == [claimed.number]
+
+    assert jobs.row(claimed.number).lock_expires_at > jobs.row(claimed.number).claimed_at
+
+
+def test_what_another_has_by_now_is_not_renewed_though_it_was_passed_over(jobs, worker, cursor):
+    claimed = jobs.running(worker=worker)
+    message = jobs.row(claimed.number).external_id
+
+    done = renew_passed_over(cursor, owner=uuid4(), messages=[message], lock_seconds=LOCK_SECONDS, renewed=[])
+
+    assert done == []
