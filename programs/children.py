@@ -133,6 +133,8 @@ class Family:
         self._spawned: dict[str, int] = {}
         # Whether any was inserted: also one of which no answer came.
         self._has_inserted = False
+        # What was asked for under each key that was given.
+        self._requests: dict[str, bytes] = {}
         # How many alike ones there are, by the fingerprint of what was asked for.
         self._alike: dict[str, int] = {}
         # What was asked for in a transaction that was still open then, and the list of its hooks.
@@ -193,6 +195,11 @@ class Family:
         except (TypeError, ValueError, RecursionError):
             prepared()  # says better what is wrong with it
             raise
+        if key is not None and self._requests.setdefault(key, request) != request:
+            raise ValueError(
+                f'child key "{key}" was used in this run for another program, other parameters or in another place; '
+                "give each child a key of its own"
+            )
         key, number, fingerprint = self._found(key, request)
         is_new = number is None
         if number is None:
@@ -255,13 +262,13 @@ class Family:
 
     def _check_room(self) -> None:
         if self._count >= MAX_CHILDREN:
-            raise SpawnRefused(f"job {self._job.number} has {MAX_CHILDREN:,} children, and no job has more")
+            raise SpawnRefused(f"job {self._job.number} has {MAX_CHILDREN:,} children, the most that a job may have")
         if not self._line:
             with prepared_cursor() as cursor:
                 self._line = list(spawn.line(cursor, self._job.number))
         if len(self._line) > MAX_DEPTH:
             raise SpawnRefused(
-                f"job {self._job.number} is a child in the {MAX_DEPTH}th generation, and none has children of its own"
+                f"children may be nested {MAX_DEPTH} deep, and job {self._job.number} is that deep already"
             )
 
     def _check(self, child: NewJob, code: str, mask: Mask | None) -> None:
@@ -330,9 +337,7 @@ def _principal(captured: Mapping[str, Any], tenant: Tenant) -> Principal:
 def in_coroutines_too() -> Iterator[None]:
     """Let Django use its connection though a loop runs in this thread: a coroutine of an action's, which waits."""
     global _coroutines
-    try:
-        get_running_loop()
-    except RuntimeError:
+    if not _is_in_a_loop():
         yield
         return
     with _environment_lock:
@@ -351,6 +356,14 @@ def in_coroutines_too() -> Iterator[None]:
                     del os.environ[ASYNC_UNSAFE]
                 else:
                     os.environ[ASYNC_UNSAFE] = before
+
+
+def _is_in_a_loop() -> bool:
+    try:
+        get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 ASYNC_UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"

@@ -10,6 +10,7 @@ from uuid import UUID
 import psycopg
 
 from jobsite.database import Cursor
+from jobsite.errors import TooMany
 from jobsite.logs import get_logger
 from programs import job_log, retries, storable, workers
 from programs.actions.base import UnknownAction
@@ -29,6 +30,7 @@ log = get_logger(__name__)
 PATIENCE_SECONDS = 60.0
 MAX_TRACEBACK = 32 * 1024
 MAX_RETRY_AFTER = 365 * 86_400.0
+QUOTA_SECONDS = 10.0
 
 
 def succeeded(context: Context, result: object, *, has_callback: bool = False) -> Ending:
@@ -53,6 +55,8 @@ def succeeded(context: Context, result: object, *, has_callback: bool = False) -
         )
     has_children, has_new_ones = context.family.looked_at()
     calls_back = has_callback and (has_new_ones or context.claimed.parked_fence is None)
+    if calls_back:
+        stored = None  # what the actions gave is in their steps; the job's result is the callback's
     return Ending(
         Status.WAITING if has_children or calls_back else Status.COMPLETED,
         AttemptResult.PARKED if calls_back else AttemptResult.SUCCESS,
@@ -77,6 +81,10 @@ def raised(
             return None
         case Snooze():
             return give_back.snoozed(error.seconds)
+        case TooMany():
+            return give_back.over_quota(
+                storable.error(error, step=step, mask=mask), seconds=_seconds(error.retry_after) or QUOTA_SECONDS
+            )
         case UnknownAction():
             said = str(storable.error(error, step=step, mask=mask)["message"])
             return give_back.action_unknown(said, returns=job.returns)

@@ -167,7 +167,7 @@ class Context:
         a result that is no JSON or holds a secret, RuntimeError on another thread than the action's, or within a
         transaction, which might undo what the step did but not that it was done; and what progress() raises.
         """
-        step = self._running_step("a step is begun")
+        step = self._running_step("step")
         if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME or not storable.is_storable(name):
             raise ValueError(f"a step's name is text of 1 to {MAX_STEP_NAME} characters, not {name!r:.120}")
         if connection.in_atomic_block:
@@ -206,7 +206,7 @@ class Context:
         or one above it holds; NotStorable where a secret would be stored in clear; TypeError for what is no code or no
         parameters; RuntimeError on another thread than the action's; and what progress() raises.
         """
-        self._running_step("a child is spawned")
+        self._running_step("spawn")
         if key is not None and not (
             isinstance(key, str) and 0 < len(key) <= MAX_KEY and key.isprintable() and not key.startswith(OWN_KEY)
         ):
@@ -246,7 +246,10 @@ class Context:
 
     def _running_step(self, what: str) -> Step:
         if threading.get_ident() != self._thread or self._step is None:
-            raise RuntimeError(f"{what} on the thread that runs the action, while it runs")
+            raise RuntimeError(
+                f"context.{what} is called only on the thread that runs the action, while it runs; "
+                "a coroutine calls it as it is, without sync_to_async"
+            )
         return self._step
 
     def snooze(self, seconds: float) -> None:

@@ -124,7 +124,8 @@ def _later(facts: SimpleNamespace) -> Reason:
         run = f"run {facts.runs + 1} of {facts.max_attempts} is due at {due}"
         return Reason("retrying", f"{run}; the last said {facts.error}: {facts.error_message}")
     if facts.fence:
-        return Reason("snoozed", f"it is to be run again at {due}")
+        said = f"; the last run said {facts.error}: {facts.error_message}" if facts.error else ""
+        return Reason("snoozed", f"it is to be run again at {due}{said}")
     return Reason("scheduled", f"it is scheduled for {due}")
 
 

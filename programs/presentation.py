@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
+from django.db.models import Min
 
 from jobsite import brokers
 from programs import masking, times
-from programs.lifecycle import Status, StepStatus
+from programs.lifecycle import AttemptResult, Status, StepStatus
 from programs.models import Job, JobAttempt, JobLogEntry, JobStep, Worker
 from programs.principals import Principal
 from programs.transitions.spawn import OWN_KEY
@@ -22,8 +23,8 @@ def moment(value: datetime | None) -> str | None:
     return None if value is None else times.format_time(value)
 
 
-def job(row: Job, *, worker: str | None = None) -> dict[str, Any]:
-    """A job as under REST; `row` with program, queue and context at hand."""
+def job(row: Job, *, worker: str | None = None, started_at: datetime | None = None) -> dict[str, Any]:
+    """A job as under REST; `row` with program, queue and context at hand. `started_at` where another run was first."""
     return {
         "number": row.number,
         "program": row.program.code,
@@ -38,7 +39,7 @@ def job(row: Job, *, worker: str | None = None) -> dict[str, Any]:
         "due_at": moment(row.due_at),
         "created_at": moment(row.created_at),
         "queued_at": moment(row.queued_at),
-        "started_at": moment(row.started_at),
+        "started_at": moment(started_at or row.started_at),
         "finished_at": moment(row.finished_at),
         "attempts": row.attempts,
         "losses": row.losses,
@@ -85,7 +86,20 @@ def jobs(rows: Iterable[Job]) -> list[dict[str, Any]]:
     rows = list(rows)
     owners = {row.lock_owner for row in rows if row.lock_owner}
     names = dict(Worker.objects.filter(incarnation__in=owners).values_list("incarnation", "name")) if owners else {}
-    return [job(row, worker=names.get(row.lock_owner) if row.lock_owner else None) for row in rows]
+    began = first_starts(rows)
+    return [
+        job(row, worker=names.get(row.lock_owner) if row.lock_owner else None, started_at=began.get(row.number))
+        for row in rows
+    ]
+
+
+def first_starts(rows: Iterable[Job]) -> dict[int, datetime]:
+    """When those of these jobs began whose callback was called: with their actions, not with the callback's run."""
+    parked = [row.number for row in rows if row.parked_fence is not None]
+    if not parked:
+        return {}
+    settled = JobAttempt.objects.filter(job__in=parked, result=AttemptResult.PARKED).values_list("job")
+    return {number: at for number, at in settled.annotate(at=Min("started_at")) if at is not None}
 
 
 def attempt(row: JobAttempt) -> dict[str, Any]:
@@ -128,6 +142,7 @@ def children(number: int, families: Mapping[int, Sequence[Job]]) -> list[dict[st
             "outcome": row.outcome,
             "started_at": moment(row.started_at),
             "finished_at": moment(row.finished_at),
+            "error": row.error,
             "children": children(row.number, families),
         }
         for row in families.get(number, ())

@@ -29,6 +29,7 @@ class JobFilter:
     program: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    parent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def matching(principal: Principal, wanted: JobFilter) -> QuerySet[Job]:
         rows = rows.filter(trigger=_named(wanted.trigger.upper(), [str(one) for one in Trigger], "trigger"))
     if wanted.program is not None:
         rows = rows.filter(program__code=wanted.program)
+    if wanted.parent is not None:
+        rows = rows.filter(parent=wanted.parent)
     if wanted.since is not None:
         rows = rows.filter(created_at__gte=wanted.since)
     if wanted.until is not None:
@@ -130,7 +133,7 @@ def descendants(job: Job) -> dict[int, list[Job]]:
 def _kin(job: Job) -> QuerySet[Job]:
     rows = Job.objects.filter(tenant=job.tenant_id).select_related("program")
     return rows.only(
-        *("number", "parent_id", "child_key", "status", "outcome", "claimed_at", "started_at", "finished_at"),
+        *("number", "parent_id", "child_key", "status", "outcome", "claimed_at", "started_at", "finished_at", "error"),
         *("program__id", "program__code"),
     )
 

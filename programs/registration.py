@@ -51,13 +51,13 @@ def _check(principal: Principal, definition: ProgramDefinition) -> None:
         raise Invalid(f"{where}: scope SYSTEM is for the programs that come with jobsite")
     places = [(f"action {number}", action) for number, action in enumerate(definition.actions, start=1)]
     for place, action in [*places, *([("callback", definition.callback)] if definition.callback else [])]:
-        at = f"{where}: {place}"
+        at, is_callback = f"{where}: {place}", action is definition.callback
         if action.kind == "python":
             _check_python(principal, action, at)
         elif action.kind in ("command", "container"):
-            _check_platforms_own(principal, action, at)
+            _check_platforms_own(principal, action, at, is_callback=is_callback)
         else:
-            _check_request(action, at)
+            _check_request(action, at, is_callback=is_callback)
 
 
 def _check_python(principal: Principal, action: ActionDefinition, at: str) -> None:
@@ -74,13 +74,14 @@ def _check_python(principal: Principal, action: ActionDefinition, at: str) -> No
         raise Invalid(f"{at}: {error}") from error
 
 
-def _check_platforms_own(principal: Principal, action: ActionDefinition, at: str) -> None:
+def _check_platforms_own(principal: Principal, action: ActionDefinition, at: str, *, is_callback: bool) -> None:
     if not principal.is_platform:
         raise Forbidden(f"{at}: only the platform's operator defines {action.kind}s", code="platform_only")
-    _check_templates([action.configuration.get(key) for key in ("argv", "image", "command", "env")], at)
+    texts = [action.configuration.get(key) for key in ("argv", "image", "command", "env")]
+    _check_templates(texts, at, is_callback=is_callback)
 
 
-def _check_request(action: ActionDefinition, at: str) -> None:
+def _check_request(action: ActionDefinition, at: str, *, is_callback: bool) -> None:
     """Where it goes is judged when it goes; a URL that is filled in later is looked at then."""
     url = action.configuration["url"]
     if "{" not in url:
@@ -88,12 +89,13 @@ def _check_request(action: ActionDefinition, at: str) -> None:
             outgoing.check_url(url)
         except outgoing.OutgoingRefused as error:
             raise Invalid(f"{at}: url: {error}") from error
-    _check_templates([action.configuration.get(key) for key in ("url", "headers", "body")], at)
+    texts = [action.configuration.get(key) for key in ("url", "headers", "body")]
+    _check_templates(texts, at, is_callback=is_callback)
 
 
-def _check_templates(values: object, at: str) -> None:
+def _check_templates(values: object, at: str, *, is_callback: bool) -> None:
     for string in templates.strings_in(values):
-        if wrong := templates.check(string):
+        if wrong := templates.check(string, in_callback=is_callback):
             raise Invalid(f"{at}: {string!r}: {wrong}")
 
 

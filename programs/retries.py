@@ -87,7 +87,6 @@ TRANSIENT_NAMES = frozenset(
         "httpx.TransportError",
         "httpx2.TransportError",
         "jobsite.outgoing.OutgoingError",
-        "jobsite.errors.TooMany",
         "redis.exceptions.ConnectionError",
         "redis.exceptions.TimeoutError",
         "kombu.exceptions.OperationalError",

@@ -21,14 +21,15 @@ from programs.queries import JobFilter
 
 PART = 20
 BUSY_SECONDS = 0.05
-FILTERS = {"status": "--status", "trigger": "--trigger", "program": "--program", "since": "--since"}
+FILTERS = {name: f"--{name}" for name in ("status", "trigger", "program", "parent", "since")}
 
 
 def add_filter(parser: ArgumentParser, *, until: str = "--until") -> None:
     """The options that say which jobs are meant."""
-    parser.add_argument("--status", metavar="S", help="PENDING, QUEUED, RUNNING, COMPLETED, FAILED, CANCELED")
+    parser.add_argument("--status", metavar="S", help="PENDING, QUEUED, RUNNING, WAITING, COMPLETED, FAILED, CANCELED")
     parser.add_argument("--trigger", metavar="T", help="MANUAL, AUTOMATIC or CHILD")
     parser.add_argument("--program", metavar="P")
+    parser.add_argument("--parent", type=int, metavar="N", help="the children of this job")
     parser.add_argument("--since", metavar="1h", help="submitted since: an age (30m, 1h, 2d) or a time")
     parser.add_argument(until, dest="submitted_until", metavar="TIME", help="submitted before: an age or a time")
 
@@ -47,6 +48,7 @@ def filter_of(options: dict[str, Any]) -> JobFilter:
         status=options["status"],
         trigger=options["trigger"],
         program=options["program"],
+        parent=options["parent"],
         since=_moment(options["since"], "--since"),
         until=_moment(options["submitted_until"], "--until"),
     )

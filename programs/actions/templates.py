@@ -21,6 +21,7 @@ MAX_SOURCE = 8 * 1024
 KEPT_SOURCE = 1024  # what is parsed takes a hundred times as much
 MAX_VALUE = 256 * 1024
 MAX_RENDERED = 1024 * 1024
+CHILDREN = ("completed", "failed", "canceled", "total")
 TAGS = ("#", "case", "comment", "content", "illegal", "if", "output", "unless")
 FILTERS = (
     *("abs", "append", "at_least", "at_most", "base64_encode", "base64_url_safe_encode", "capitalize", "ceil", "date"),
@@ -86,15 +87,26 @@ def _filled_in(source: str) -> str:
     return source[begin : max(source.rfind("}}"), source.rfind("%}")) + 2]
 
 
-def check(source: str) -> str | None:
-    """What is wrong with a template, in words with its line; None when it parses and knows its filters."""
+def check(source: str, *, in_callback: bool = False) -> str | None:
+    """What is wrong with a template, in words with its line; None when it parses and knows its filters and names.
+
+    Only in a callback `children` is known.
+    """
     if not _is_filled_in(source):
         return None
     try:
-        unknown = set(_parsed(source).analyze().filters) - set(FILTERS)
+        found = _parsed(source).analyze()
     except LiquidError as error:
         return str(error)
-    return f"unknown filter {min(unknown)}; there are {', '.join(FILTERS)}" if unknown else None
+    if unknown := set(found.filters) - set(FILTERS):
+        return f"unknown filter {min(unknown)}; there are {', '.join(FILTERS)}"
+    names = ("parameters", "steps", "children") if in_callback else ("parameters", "steps")
+    if unknown := set(found.globals) - set(names):
+        return f"unknown name {min(unknown)}; there are {', '.join(names)}"
+    counts = {str(one.segments[1]) for one in found.globals.get("children", ()) if len(one.segments) > 1}
+    if unknown := counts - set(CHILDREN):
+        return f"unknown name children.{min(unknown)}; there are {', '.join(CHILDREN)}"
+    return None
 
 
 def render(source: str, context: "Context") -> str:

@@ -69,9 +69,9 @@ def duration(seconds: float | None) -> str:
     return format_duration(round(max(0.0, seconds), digits))
 
 
-def run_seconds(job: Job) -> float | None:
-    """How long the job's last run took, or has taken until now."""
-    begun = job.started_at or job.claimed_at
+def run_seconds(job: Job, *, began: datetime | None = None) -> float | None:
+    """How long the job's last run took, or has taken until now; `began` where more than that run is meant."""
+    begun = began or job.started_at or job.claimed_at
     if begun is None or job.status in ("PENDING", "QUEUED"):
         return None
     return ((job.finished_at or timezone.now()) - begun).total_seconds()

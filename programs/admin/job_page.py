@@ -29,6 +29,7 @@ def facts(job: Job, *, shows_tenant: bool) -> list[tuple[str, Any]]:
     if job.program.deleted_at is None:
         url = reverse("admin:jobsite_programs_program_change", args=[job.program_id])
         program = format_html('<a href="{}">{}</a>', url, job.program.code)
+    began = presentation.first_starts([job]).get(job.number)
     counted = f"{job.attempts}"
     if job.losses:
         counted += f" ({job.losses} lost)"
@@ -40,12 +41,12 @@ def facts(job: Job, *, shows_tenant: bool) -> list[tuple[str, Any]]:
         ("Trigger", job.trigger),
         ("Priority", job.priority),
         ("Attempts", counted),
-        ("Duration", display.duration(display.run_seconds(job))),
+        ("Duration", display.duration(display.run_seconds(job, began=began))),
         ("Created", display.moment(job.created_at)),
         ("Scheduled for", display.moment(job.scheduled_at) if job.scheduled_at > job.created_at else None),
         ("Due", display.moment(job.due_at) if job.due_at != job.scheduled_at and not job.is_terminal else None),
         ("Queued", display.moment(job.queued_at) if job.queued_at else None),
-        ("Started", display.moment(job.started_at or job.claimed_at) if job.claimed_at else None),
+        ("Started", display.moment(began or job.started_at or job.claimed_at) if job.claimed_at else None),
         ("Finished", display.moment(job.finished_at) if job.finished_at else None),
         ("Step", job.current_step or None),
         ("Failure", job.failure_kind),
@@ -76,11 +77,11 @@ def notes(job: Job, reasons: Sequence[Reason]) -> list[SafeString]:
         words = "Canceled by" if job.is_terminal else "Asked to stop by"
         told.append(
             format_html(
-                "{} {} at {}. {}",
+                "{} {} at {}{}",
                 words,
                 job.cancel_requested_by,
                 display.moment(job.cancel_requested_at),
-                job.cancel_reason,
+                f": {job.cancel_reason}" if job.cancel_reason else ".",
             )
         )
     if job.needs_review:

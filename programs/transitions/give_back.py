@@ -19,6 +19,11 @@ def snoozed(seconds: float) -> Ending:
     return Ending(Status.PENDING, AttemptResult.RETURNED, delay=seconds, counts=False)
 
 
+def over_quota(error: dict[str, object], *, seconds: float) -> Ending:
+    """The tenant's quota has no room for what the action submits or spawns: again later, and nothing is counted."""
+    return Ending(Status.PENDING, AttemptResult.RETURNED, error=error, delay=seconds, counts=False)
+
+
 def action_unknown(target: str, *, returns: int) -> Ending:
     """This worker cannot import the action: another may; after ten returns nobody can."""
     error: dict[str, object] = {

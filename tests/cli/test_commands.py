@@ -309,9 +309,23 @@ def test_the_children_of_a_job_are_drawn_as_a_tree(run: Run, define: Any) -> Non
         f"└── #{numbers[2]} sample b  PENDING",
     ]
     first, second = children
-    assert first.keys() == {"number", "program", "key", "status", "outcome", "started_at", "finished_at", "children"}
+    shape = {"number", "program", "key", "status", "outcome", "started_at", "finished_at", "error", "children"}
+    assert first.keys() == shape
     assert [one["number"] for one in (first, second, *first["children"])] == numbers[1:]
     assert (first["key"], first["children"][0]["key"], second["children"]) == ("a", None, [])
+
+
+def test_the_children_of_a_job_are_listed_and_canceled_by_their_parent(run: Run, define: Any) -> None:
+    define("sample")
+    numbers = [int(run("submit", "sample").out.strip()) for _ in range(3)]
+    of_parent = {"parent": numbers[0], "child_key": F("number"), "parent_fence": 0, "trigger": "CHILD"}
+    Job.objects.filter(pk=numbers[1]).update(**of_parent)
+
+    listed = run("jobs", "list", "--parent", str(numbers[0]), "--json").json["items"]
+    assert [one["number"] for one in listed] == [numbers[1]]
+    run("jobs", "cancel", "--all", "--parent", str(numbers[0]), "--yes")
+
+    assert [Job.objects.get(pk=one).status == "CANCELED" for one in numbers] == [False, True, False]
 
 
 def test_of_many_children_those_that_matter_are_drawn_first(run: Run, define: Any) -> None:

@@ -17,6 +17,8 @@ from jobsite.errors import Conflict, Invalid, NotFound, TooMany
 from jobsite.tenants.models import Membership
 from programs import (
     children,
+    explain,
+    presentation,
     principals,
     program_cache,
     queries,
@@ -217,6 +219,19 @@ def test_a_callback_runs_also_where_there_are_no_children(jobs, spawning, run_jo
     assert run_job(number).result["results"] == []
 
 
+def test_a_job_began_with_its_actions_not_with_its_callback(jobs, spawning, run_job):
+    number = run_job(spawning({"value": 1}, keys={"callback": python("add_up")})).number
+    first = jobs.row(number).started_at
+    assert jobs.row(number).result is None
+    run_job(family(number)[0].number)
+    job = run_job(number)
+
+    row = Job.objects.select_related("program", "queue", "context").get(number=number)
+    assert job.started_at > first
+    assert presentation.jobs([row])[0]["started_at"] == presentation.moment(first)
+    assert job.result["results"] == [1]
+
+
 def test_a_callback_is_not_run_where_a_failed_child_fails_its_parent(jobs, spawning, run_job):
     number = run_job(spawning({}, keys={"callback": python("add_up"), "on_child_failure": "FAIL"})).number
 
@@ -323,14 +338,26 @@ def test_a_later_run_finds_its_children_in_whatever_order_it_asks(jobs, at_work)
     assert len(family(context.job_number)) == 4
 
 
-def test_one_key_is_one_child_with_whatever_parameters(at_work):
+def test_one_key_is_one_child_and_another_under_it_is_refused(at_work):
     context = at_work()
 
-    numbers = {context.spawn("child", {"value": n}, key="only") for n in (1, 2)}
+    numbers = {context.spawn("child", {"value": 1}, key="only") for _ in range(2)}
+    with pytest.raises(ValueError, match='child key "only" was used in this run for another program'):
+        context.spawn("child", {"value": 2}, key="only")
 
     [child] = family(context.job_number)
     assert numbers == {child.number}
     assert (child.child_key, child.parameters) == ("only", {"value": 1})
+
+
+def test_a_later_run_gets_the_child_of_a_key_whatever_it_asks_for_now(jobs, at_work):
+    context = at_work()
+    number = context.spawn("child", {"at": "noon"}, key="only")
+    jobs.expire_lock(context.job_number)
+    sweeps.run_all()
+    jobs.queue(context.job_number)
+
+    assert at_work(jobs.claim(context.job_number)).spawn("child", {"at": "one"}, key="only") == number
 
 
 def test_a_child_is_seen_when_the_actions_transaction_commits_and_not_before(jobs, at_work, other):
@@ -571,7 +598,7 @@ def test_the_tenth_generation_has_no_children(jobs, at_work, define):
         number = at_work(jobs.claim(number)).spawn("child")
     jobs.queue(number)
 
-    with pytest.raises(children.SpawnRefused, match=f"job {number} is a child in the 10th generation"):
+    with pytest.raises(children.SpawnRefused, match=f"nested 10 deep, and job {number} is that deep already"):
         at_work(jobs.claim(number)).spawn("child")
 
 
@@ -581,7 +608,7 @@ def test_a_job_has_no_more_children_than_it_may(at_work, monkeypatch):
     for value in (1, 2):
         context.spawn("child", {"value": value})
 
-    with pytest.raises(children.SpawnRefused, match="has 2 children, and no job has more"):
+    with pytest.raises(children.SpawnRefused, match="has 2 children, the most that a job may have"):
         context.spawn("child", {"value": 3})
 
 
@@ -605,13 +632,18 @@ def test_a_duplicate_of_a_reject_key_names_the_other(jobs, at_work, define):
     assert jobs.status(holder) == "PENDING"
 
 
-def test_a_quota_lets_the_parent_be_tried_again(jobs, spawning, run_job, tenant):
+def test_a_quota_lets_the_parent_run_again_uncounted(jobs, spawning, run_job, tenant, operator):
     tenant.pending_quota = 1
     tenant.save()
     job = run_job(spawning({"value": 1}, {"value": 2}))
 
-    assert (job.status, jobs.attempts(job.number)) == ("PENDING", ["TRANSIENT"])
-    assert "pending jobs" in job.error["message"]
+    assert (job.status, job.blocked, jobs.attempts(job.number)) == ("PENDING", "SCHEDULED", ["RETURNED"])
+    assert (job.attempts, "pending jobs" in job.error["message"]) == (0, True)
+    [reason] = explain.why(operator, job.number)
+    assert reason.message.endswith(f"; the last run said TooMany: {job.error['message']}")
+    for _ in range(5):
+        run_job(job.number)
+    assert jobs.row(job.number).attempts == 0
     assert TooMany("x", code="x", retry_after=7).retry_after == 7
 
 
@@ -776,7 +808,10 @@ def test_a_callback_whose_context_cannot_be_made_has_its_tries_left(jobs, spawni
 
 def test_a_child_is_spawned_on_the_thread_of_the_action_alone(at_work):
     context = at_work()
-    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="on the thread that runs the action"):
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(RuntimeError, match="is called only on the thread that runs the action"),
+    ):
         pool.submit(context.spawn, "child").result()
 
 

@@ -262,6 +262,31 @@ def test_a_callback_is_no_way_around_what_a_tenant_may_define(alices_hand, callb
         load(alices_hand, [definition(callback=callback)])
 
 
+@pytest.mark.parametrize(
+    ("place", "text", "words"),
+    [
+        ("action", "{{ childern.failed }}", "action 1: .*unknown name childern; there are parameters, steps"),
+        ("action", "{{ children.failed }}", "action 1: .*unknown name children; there are parameters, steps"),
+        ("callback", "{{ children.fialed }}", "callback: .*unknown name children.fialed; there are completed, failed"),
+        ("callback", "{% if childern %}x{% endif %}", "unknown name childern; there are parameters, steps, children"),
+    ],
+)
+def test_names_that_liquid_would_not_find_are_refused_when_a_program_is_loaded(operator, place, text, words):
+    command = {"kind": "command", "argv": ["echo", text]}
+    keys = {"action": [command]} if place == "action" else {"callback": command}
+
+    with pytest.raises(Invalid, match=words):
+        load(operator, [definition(**keys)])
+
+
+def test_what_liquid_finds_is_accepted(operator):
+    words = ["{{ parameters.a }}", "{{ steps.load.b }}", "{{ children.failed }} of {{ children.total }}"]
+
+    load(operator, [definition(callback={"kind": "command", "argv": ["echo", *words]})])
+
+    assert Action.objects.get(is_callback=True).configuration["argv"][1:] == words
+
+
 def test_a_tenant_defines_no_commands(alices_hand):
     with refused(Forbidden, "platform_only"):
         load(alices_hand, [definition(action=[{"kind": "command", "argv": ["/bin/true"]}])])

@@ -302,7 +302,8 @@ def test_a_step_is_begun_on_the_thread_of_the_action(define, jobs, run_job):
 
     assert (job.status, job.result) == (
         "COMPLETED",
-        "a step is begun on the thread that runs the action, while it runs",
+        "context.step is called only on the thread that runs the action, while it runs; "
+        "a coroutine calls it as it is, without sync_to_async",
     )
 
 

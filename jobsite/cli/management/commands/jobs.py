@@ -31,7 +31,7 @@ COLUMNS = {
 }
 POLL_SECONDS = 0.3
 STEPS = 100
-CHILDREN = 30
+CHILDREN, BRANCHES = 30, 150
 RESULT_LENGTH = 200
 SEVERITY_STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
@@ -148,7 +148,7 @@ def show_job(options: dict[str, Any]) -> None:
         _print_steps(steps)
     if children:
         out.print()
-        out.print(_with_branches(Tree(_counted(children), guide_style="dim"), children))
+        out.print(_with_branches(Tree(_counted(children), guide_style="dim"), children, [BRANCHES]))
     trace = next((one["traceback"] for one in reversed(attempts) if one["traceback"]), None)
     if trace and item["status"] == "FAILED":
         out.print()
@@ -171,14 +171,18 @@ def _print_steps(steps: list[dict[str, Any]]) -> None:
         printing.console().print(f"[dim]and {len(steps) - STEPS} more steps: --json[/]")
 
 
-def _with_branches(tree: Tree, children: list[dict[str, Any]]) -> Tree:
-    """The children as branches; of many those that have not completed come first, and the others are counted."""
+def _with_branches(tree: Tree, children: list[dict[str, Any]], left: list[int]) -> Tree:
+    """The children as branches; of many those that have not completed come first, and the others are counted.
+
+    `left` holds how many branches the whole tree may still get.
+    """
     shown = children
     if len(children) > CHILDREN:
         shown = sorted(children, key=lambda one: (one["status"] == "COMPLETED", one["number"]))[:CHILDREN]
+    shown = shown[: max(0, left[0])]
+    left[0] -= len(shown)
     for one in shown:
-        branch = tree.add(_branch(one))
-        _with_branches(branch, one["children"])
+        _with_branches(tree.add(_branch(one)), one["children"], left)
     if len(shown) < len(children):
         tree.add(Text(f"and {len(children) - len(shown):,} more: --json", style="dim"))
     return tree
@@ -192,6 +196,8 @@ def _branch(child: dict[str, Any]) -> Text:
         text.append("  WARNING", style="yellow")
     took = printing.span(printing.duration(child))
     text.append(f"  {took}" if took else "", style="dim")
+    if child["error"]:
+        text.append(f"  {child['error']['message'].splitlines()[0]:.80}", style="red")
     return text
 
 
