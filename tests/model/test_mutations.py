@@ -25,7 +25,7 @@ IN_CI = (
     "reap before the lock expires",
     "renew without a message",
     "a loss is not counted",
-    "clear ignores the token that was shown",
+    "the callback is never called",
     "the fast path overtakes",
     "requeue wakes no lane",
     "the database without job_terminal_is_final",
