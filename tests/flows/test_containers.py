@@ -3,6 +3,8 @@
 import os
 import signal
 
+import pytest
+
 from programs.models import JobLogEntry
 from tests import engine
 from tests.flows.jobs import finished, history, running
@@ -42,6 +44,7 @@ def test_a_killed_worker_leaves_no_container_and_one_result(define, submit, star
     assert identities(docker_host) == []
 
 
+@pytest.mark.slow
 def test_a_container_whose_worker_renews_no_more_makes_room_for_the_next(define, submit, start_worker, docker_host):
     script = "trap '' TERM; echo begun; while :; do sleep 1; done"
     define(
@@ -75,6 +78,7 @@ def running_elsewhere(job, owner):
     return found[0]
 
 
+@pytest.mark.slow
 def test_what_a_job_left_behind_that_never_runs_again_goes_with_the_next_worker(
     define, submit, start_worker, docker_host
 ):
