@@ -1,11 +1,8 @@
 """The children of the job that runs here: how it spawns them, and what it is told of them."""
 
 import json
-import os
-import threading
-from asyncio import get_running_loop
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -331,42 +328,3 @@ def _principal(captured: Mapping[str, Any], tenant: Tenant) -> Principal:
         permissions=tuple(captured["permissions"]),
         language=captured["language"],
     )
-
-
-@contextmanager
-def in_coroutines_too() -> Iterator[None]:
-    """Let Django use its connection though a loop runs in this thread: a coroutine of an action's, which waits."""
-    global _coroutines
-    if not _is_in_a_loop():
-        yield
-        return
-    with _environment_lock:
-        _coroutines += 1
-        if _coroutines == 1:
-            _before.append(os.environ.get(ASYNC_UNSAFE))
-            os.environ[ASYNC_UNSAFE] = "true"
-    try:
-        yield
-    finally:
-        with _environment_lock:
-            _coroutines -= 1
-            if _coroutines == 0:
-                before = _before.pop()
-                if before is None:
-                    del os.environ[ASYNC_UNSAFE]
-                else:
-                    os.environ[ASYNC_UNSAFE] = before
-
-
-def _is_in_a_loop() -> bool:
-    try:
-        get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-ASYNC_UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
-_environment_lock = threading.Lock()
-_coroutines = 0
-_before: list[str | None] = []

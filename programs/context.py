@@ -19,7 +19,8 @@ from jobsite.logs import get_logger
 from jobsite.tenants.models import Tenant
 from programs import secrets, storable
 from programs.actions.base import Step
-from programs.children import MAX_KEY, Children, Family, in_coroutines_too
+from programs.children import MAX_KEY, Children, Family
+from programs.coroutines import in_coroutines_too
 from programs.job_log import JobLog
 from programs.masking import Mask
 from programs.principals import RunningAs

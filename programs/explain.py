@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import connection
 
 from jobsite.errors import NotFound
-from programs.lifecycle import Status
+from programs.lifecycle import IS_OPEN, Status
 from programs.principals import Principal
 from programs.transitions.dispatch import WORKERS
 
@@ -29,7 +29,6 @@ def _pause(alias: str, level: str) -> str:
     return ", ".join(f"{alias}.paused_{part} AS {level}_{part}" for part in ("at", "by", "reason", "until"))
 
 
-_OPEN = "('PENDING', 'QUEUED', 'RUNNING', 'WAITING')"
 # One snapshot of all that the rules ask, by keys and partial indexes alone.
 FACTS = f"""
 SELECT j.status, j.due_at, j.due_at > clock_timestamp() AS is_future, j.blocked, j.fence,
@@ -65,7 +64,7 @@ SELECT j.status, j.due_at, j.due_at > clock_timestamp() AS is_future, j.blocked,
        CASE WHEN j.blocked = 'OVERLAP'
             THEN (SELECT format('#%%s, which is %%s', o.number, o.status) FROM jobsite_job o
                   WHERE o.program_id = j.program_id AND o.overlap_key = j.overlap_key AND o.number <> j.number
-                        AND o.overlap_policy = 'QUEUE' AND o.status IN {_OPEN}
+                        AND o.overlap_policy = 'QUEUE' AND o.{IS_OPEN}
                   ORDER BY o.status = 'PENDING', o.scheduled_at, o.number LIMIT 1) END AS overlaps
 FROM jobsite_job j
 JOIN jobsite_program p ON p.id = j.program_id
@@ -74,7 +73,7 @@ JOIN jobsite_tenant t ON t.id = j.tenant_id
 LEFT JOIN jobsite_lane l ON l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id
 LEFT JOIN jobsite_worker w ON w.incarnation = j.lock_owner
 CROSS JOIN LATERAL ({WORKERS}) workers
-LEFT JOIN LATERAL (SELECT count(*) AS count, count(*) FILTER (WHERE c.status IN {_OPEN}) AS open
+LEFT JOIN LATERAL (SELECT count(*) AS count, count(*) FILTER (WHERE c.{IS_OPEN}) AS open
                    FROM jobsite_job c WHERE c.parent_id = j.number) children ON j.status = 'WAITING'
 WHERE j.number = %(number)s AND j.tenant_id = %(tenant)s
 """

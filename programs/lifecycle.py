@@ -1,5 +1,6 @@
 """The life of a job as data: its statuses, and every move that there is (PROTOCOL "Moves")."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -98,6 +99,15 @@ class Overlap(StrEnum):
 
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELED})
 OPEN = frozenset(Status) - TERMINAL
+
+
+def listed(values: Iterable[str]) -> str:
+    """The values as SQL has them behind IN."""
+    return "(" + ", ".join(f"'{value}'" for value in sorted(values)) + ")"
+
+
+IS_OPEN = f"status IN {listed(OPEN)}"
+"""What the partial indexes of open jobs ask."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ ENTRY_POINTS = ("jobsite.cli", "programs.admin", "programs.tasks", "programs.bea
 DOORS = {"jobsite.bench": "jobsite.cli.management.commands.bench"}
 PURE = ("lifecycle", "retries", "parameters", "schema_rules", "schema_checks", "schema_errors", "definitions",
         "schema_secrets", "definition_values", "durations", "times", "storable", "masking", "stops",
-        "cron")  # fmt: skip
+        "cron", "coroutines")  # fmt: skip
 # Each module of programs imports only what stands in a line below its own, or beside it in the same line's package.
 LAYERS = (
     ("worker_boot", "worker_consumer", "beat", "tasks", "apps"),

@@ -1,9 +1,8 @@
 """What a rule is, and how it is asked: SQL that reads rows once and says which of them break which rule."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from programs.lifecycle import OPEN, TERMINAL
+from programs.lifecycle import OPEN, TERMINAL, listed
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,6 @@ class Look:
             )
             SELECT place, total, to_jsonb(told)::text FROM told WHERE nth <= %(named)s ORDER BY place, nth
         """
-
-
-def listed(values: Iterable[str]) -> str:
-    """The values as SQL has them behind IN."""
-    return "(" + ", ".join(f"'{value}'" for value in sorted(values)) + ")"
 
 
 ENDED, GOING = listed(TERMINAL), listed(OPEN)

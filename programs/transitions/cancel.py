@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from programs.lifecycle import Status
+from programs.lifecycle import IS_OPEN, Status
 
 # One statement, so that a claim in between decides which half applies.
 _CANCELED = """
@@ -18,10 +18,9 @@ UPDATE jobsite_job j SET
     cancel_requested_by = CASE WHEN cancel_requested_at IS NULL THEN {by} ELSE cancel_requested_by END,
     cancel_reason = CASE WHEN cancel_requested_at IS NULL THEN {reason} ELSE cancel_reason END
 """
-_OPEN = "('PENDING', 'QUEUED', 'WAITING', 'RUNNING')"
 CANCEL = f"""
 {_CANCELED.format(by="%(by)s", reason="%(reason)s")}
-WHERE number = %(number)s AND tenant_id = %(tenant)s AND status IN {_OPEN}
+WHERE number = %(number)s AND tenant_id = %(tenant)s AND {IS_OPEN}
 RETURNING status
 """
 MOST_CHILDREN = 500
@@ -35,26 +34,26 @@ WITH open AS MATERIALIZED (
     SELECT c.number, format('its parent, job %%s, is %%s', p.number, p.status) AS reason
     FROM jobsite_job p
     JOIN jobsite_program g ON g.id = p.program_id
-    JOIN jobsite_job c ON c.parent_id = p.number AND c.parent_id IS NOT NULL AND c.status IN {_OPEN}
+    JOIN jobsite_job c ON c.parent_id = p.number AND c.parent_id IS NOT NULL AND c.{IS_OPEN}
     WHERE p.number = ANY(%(parents)s) AND {_CASCADES}
           AND {_NOT_ASKED.format(c="c.")}
     ORDER BY c.number LIMIT {MOST_CHILDREN} FOR NO KEY UPDATE OF c SKIP LOCKED
 )
 {_CANCELED.format(by="'system'", reason="open.reason")}
 FROM open
-WHERE j.number = open.number AND status IN {_OPEN}
+WHERE j.number = open.number AND {IS_OPEN}
 RETURNING j.number, status
 """
 # A skip scan over the parents of open children: its cost grows with them, not with the children.
 FORSAKEN = f"""
 WITH RECURSIVE parent (number) AS (
     (SELECT parent_id FROM jobsite_job
-     WHERE parent_id IS NOT NULL AND status IN {_OPEN} AND {_NOT_ASKED.format(c="")}
+     WHERE parent_id IS NOT NULL AND {IS_OPEN} AND {_NOT_ASKED.format(c="")}
      ORDER BY parent_id LIMIT 1)
     UNION ALL
     SELECT following.parent_id FROM parent CROSS JOIN LATERAL (
         SELECT parent_id FROM jobsite_job
-        WHERE parent_id IS NOT NULL AND status IN {_OPEN} AND {_NOT_ASKED.format(c="")}
+        WHERE parent_id IS NOT NULL AND {IS_OPEN} AND {_NOT_ASKED.format(c="")}
               AND parent_id > parent.number
         ORDER BY parent_id LIMIT 1) following
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
 from jobsite.tenants.models import SYSTEM
+from programs.lifecycle import IS_OPEN
 from programs.transitions.overlap import TURN
 
 BATCH = 2_000
@@ -89,10 +90,10 @@ TENANT = Level(
 )
 
 # By the index job_open, a batch behind the other, so that each open row of the tenant is read once.
-BLOCK = """
+BLOCK = f"""
 WITH waiting AS MATERIALIZED (
     SELECT number FROM jobsite_job
-    WHERE tenant_id = %(tenant)s AND status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING') AND number > %(after)s
+    WHERE tenant_id = %(tenant)s AND {IS_OPEN} AND number > %(after)s
           AND program_id = %(program)s AND status IN ('PENDING', 'QUEUED') AND blocked IS NULL
     ORDER BY number LIMIT %(batch)s FOR NO KEY UPDATE SKIP LOCKED
 ), moved AS (
@@ -112,10 +113,10 @@ WITH going_on AS MATERIALIZED (
 UPDATE jobsite_job j SET blocked = {TURN.format(j="j")} FROM going_on WHERE j.number = going_on.number
 RETURNING j.number, j.queue_id
 """
-CANCEL_AUTOMATIC = """
+CANCEL_AUTOMATIC = f"""
 WITH waiting AS MATERIALIZED (
     SELECT number FROM jobsite_job
-    WHERE tenant_id = %(tenant)s AND status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING') AND number > %(after)s
+    WHERE tenant_id = %(tenant)s AND {IS_OPEN} AND number > %(after)s
           AND program_id = %(program)s AND status IN ('PENDING', 'QUEUED') AND trigger = 'AUTOMATIC'
     ORDER BY number LIMIT %(batch)s FOR NO KEY UPDATE SKIP LOCKED
 ), moved AS (

@@ -9,21 +9,20 @@ from dataclasses import dataclass
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from programs.lifecycle import Status
+from programs.lifecycle import IS_OPEN, Status
 from programs.transitions.failures import counted
 
 MOST = 500
 """So many parents are resolved at once."""
 
 # By the partial index job_open_child_of_parent.
-HAS_OPEN_CHILD = """EXISTS (SELECT FROM jobsite_job c
-                            WHERE c.parent_id = {j}.number AND c.parent_id IS NOT NULL
-                                  AND c.status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING'))"""
+HAS_OPEN_CHILD = f"""EXISTS (SELECT FROM jobsite_job c
+                             WHERE c.parent_id = j.number AND c.parent_id IS NOT NULL AND c.{IS_OPEN})"""
 # The look without a lock spares the parent of a thousand children a thousand locks. Whoever holds the row already is
 # mostly another that resolves, or cancels; if not, the sweep comes back.
 LOCK = f"""
 SELECT j.number FROM jobsite_job j
-WHERE j.number = ANY(%(numbers)s) AND j.status = %(waiting)s AND NOT {HAS_OPEN_CHILD.format(j="j")}
+WHERE j.number = ANY(%(numbers)s) AND j.status = %(waiting)s AND NOT {HAS_OPEN_CHILD}
 ORDER BY j.number FOR NO KEY UPDATE SKIP LOCKED
 """
 # The look is taken again, in a statement that begins when the row is locked: between the first look and the lock the
@@ -40,7 +39,7 @@ WITH looked AS MATERIALIZED (
                (array_agg(format('job %%s %%s', c.number, c.status) ORDER BY c.number)
                     FILTER (WHERE c.status <> 'COMPLETED'))[1:3] AS told
         FROM jobsite_job c WHERE c.parent_id = j.number AND c.parent_id IS NOT NULL) children
-    WHERE j.number = ANY(%(numbers)s) AND j.status = %(waiting)s AND NOT {HAS_OPEN_CHILD.format(j="j")}
+    WHERE j.number = ANY(%(numbers)s) AND j.status = %(waiting)s AND NOT {HAS_OPEN_CHILD}
     ORDER BY j.number
 ), moved AS (
     UPDATE jobsite_job j SET
@@ -65,7 +64,7 @@ SELECT number, target, queue_id, parent_id, holds_key FROM moved ORDER BY number
 # What a lost process left: parents that wait for nothing.
 FORGOTTEN = f"""
 SELECT j.number FROM jobsite_job j
-WHERE j.status = 'WAITING' AND NOT {HAS_OPEN_CHILD.format(j="j")} ORDER BY j.number LIMIT {MOST}
+WHERE j.status = 'WAITING' AND NOT {HAS_OPEN_CHILD} ORDER BY j.number LIMIT {MOST}
 """
 
 

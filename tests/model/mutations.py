@@ -49,7 +49,14 @@ ONLY_RUNNING_HAS_A_LOCK = "the database: no lock without RUNNING (job_locked_onl
 TESTS = "tests/programs/transitions/test_{}.py"
 STEPS = "tests/programs/test_steps.py"
 CHILDREN = "tests/programs/test_children.py"
+PARENTS = "tests/programs/test_parents.py"
 RESOLVE = TESTS.format("resolve")
+_NO_CHILD_IS_SEEN = (
+    "AND NOT EXISTS (SELECT FROM jobsite_job c",
+    "AND NOT EXISTS (SELECT FROM jobsite_job c WHERE false AND 1 = ALL (SELECT 1 FROM jobsite_job c",
+    "'QUEUED', 'RUNNING', 'WAITING'))",
+    "'QUEUED', 'RUNNING', 'WAITING')))",
+)
 _UNLOCK = "lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL"
 _ALL_LOST = "reap:EXPIRED,CHILD,TOKENS,OWNERS,CLEARED"
 
@@ -537,25 +544,19 @@ STATEMENTS = (
         "finish:FINISH",
         "IN ('PENDING', 'WAITING') AND j.cancel",
         "IN ('PENDING') AND j.cancel",
-        tests=CHILDREN,
+        tests=PARENTS,
     ),
     _m("finish forgets that it parked", "finish:FINISH", "WHEN g.attempt_result = 'PARKED'", "WHEN false"),
     _m("every run is parked", "finish:FINISH", "WHEN g.attempt_result = 'PARKED'", "WHEN true"),
     _m(
         "a parent goes on with an open child",
         "resolve:LOCK,RESOLVE",
-        "AND NOT EXISTS (SELECT FROM jobsite_job c",
-        "AND NOT EXISTS (SELECT FROM jobsite_job c WHERE false AND 1 = ALL (SELECT 1 FROM jobsite_job c",
-        "'QUEUED', 'RUNNING', 'WAITING'))",
-        "'QUEUED', 'RUNNING', 'WAITING')))",
+        *_NO_CHILD_IS_SEEN,
     ),
     _m(
         "a parent is looked at once, before it is locked",
         "resolve:RESOLVE",
-        "AND NOT EXISTS (SELECT FROM jobsite_job c",
-        "AND NOT EXISTS (SELECT FROM jobsite_job c WHERE false AND 1 = ALL (SELECT 1 FROM jobsite_job c",
-        "'QUEUED', 'RUNNING', 'WAITING'))",
-        "'QUEUED', 'RUNNING', 'WAITING')))",
+        *_NO_CHILD_IS_SEEN,
         tests=RESOLVE,
     ),
     _m("a parent is not locked", "resolve:LOCK", "FOR NO KEY UPDATE SKIP LOCKED", "", tests=RESOLVE),
@@ -572,9 +573,9 @@ STATEMENTS = (
         "resolve:RESOLVE",
         "FILTER (WHERE c.status <> 'COMPLETED') AS failed",
         "FILTER (WHERE c.status = 'FAILED') AS failed",
-        tests=CHILDREN,
+        tests=PARENTS,
     ),
-    _m("a failed child leaves no warning", "resolve:RESOLVE", "l.on_child_failure = 'WARN'", "false", tests=CHILDREN),
+    _m("a failed child leaves no warning", "resolve:RESOLVE", "l.on_child_failure = 'WARN'", "false", tests=PARENTS),
     _m(
         "a failed parent is no failure of its program",
         "resolve:RESOLVE",
@@ -583,13 +584,13 @@ STATEMENTS = (
     ),
     _m("a callback travels in a group", "resolve:RESOLVE", "alone = true", "alone = j.alone"),
     _m("the sweep forgets a parent", "resolve:FORGOTTEN", "j.status = 'WAITING'", "false"),
-    _m("losses before the callback count", _ALL_LOST, "e.result IN ('LOST', 'CLEARED')", "false", tests=CHILDREN),
+    _m("losses before the callback count", _ALL_LOST, "e.result IN ('LOST', 'CLEARED')", "false", tests=PARENTS),
     _m(
         "time-outs before the callback count",
         "reap:STUCK,CHILD_TIMED_OUT",
         "e.result NOT IN ('RETURNED', 'LOST', 'CLEARED')",
         "false",
-        tests=CHILDREN,
+        tests=PARENTS,
     ),
     _m(
         "whoever has ended takes the children along",

@@ -97,7 +97,8 @@ def _refusals() -> Iterator[tuple[str, str]]:
     twins = _copy("true", **a_child) + " CROSS JOIN generate_series(1, 2)"
     yield "job_child_key_once_per_parent", twins
     yield "job_child_has_a_key", _copy("true", **a_child | {"child_key": "NULL"})
-    yield "job_spawned_by_a_run", _copy("status <> 'RUNNING'", **a_child | {"parent_fence": "fence"})
+    unlike_its_siblings = a_child | {"child_key": "'of its own'", "parent_fence": "fence"}
+    yield "job_spawned_by_a_run", _copy("status <> 'RUNNING'", **unlike_its_siblings)
     yield "job_parked_under_a_fence_of_its_own", _update("parked_fence = fence + 1", "true")
 
     stranger = "(SELECT max(o.{0}) FROM {1} o WHERE o.tenant_id <> j.tenant_id)"

@@ -20,10 +20,11 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
 
 from jobsite import embedded
-from jobsite.database import Connection, Cursor, connect
+from jobsite.database import Connection, Cursor, connect, prepared_cursor
 from jobsite.errors import Refusal
 from jobsite.tenants.models import Membership, Role
-from programs import execution, principals, sweeps, workers
+from programs import execution, principals, program_cache, resolution, sweeps, workers
+from programs.actions import Step
 from programs.context import Context
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
 from programs.models import Job, JobAttempt, Program, Queue
@@ -430,3 +431,77 @@ EVERYBODY = RunningAs(None, frozenset(), everything=True)
 def a_context(claimed: Claimed | None = None, *, principal: RunningAs = EVERYBODY, seconds: float = 3_600.0) -> Context:
     """What an action gets, without a worker."""
     return Context(claimed or a_claimed(), principal, deadline=time.monotonic() + seconds, cancel_grace=10.0)
+
+
+def python(target: str, **keys: Any) -> dict[str, Any]:
+    """A Python action of the samples, as a program file has it."""
+    return {"kind": "python", "target": f"tests.sample_actions:{target}"} | keys
+
+
+@pytest.fixture
+def child(define: Callable[..., Program]) -> Program:
+    return define("child", target="tests.sample_actions:echo")
+
+
+@pytest.fixture
+def spawning(jobs: Jobs, define: Callable[..., Program], child: Program) -> Callable[..., int]:
+    """A pending job whose action spawns a child for each of these parameters."""
+
+    def make(
+        *parameters: object,
+        target: str = "spawn_each",
+        program: str = "child",
+        keys: Any = None,
+        user: Any = None,
+        **more: Any,
+    ) -> int:
+        parent = define("parent", action=[python(target, name="spawn")], **(keys or {}))
+        given = json.dumps({"program": program, "children": parameters, **more})
+        context = {} if user is None else {"context": principals.of_user(user, parent.tenant).captured}
+        return jobs.pending(parent, parameters=given, **context)
+
+    return make
+
+
+@pytest.fixture
+def at_work(
+    jobs: Jobs, define: Callable[..., Program], child: Program, monkeypatch: pytest.MonkeyPatch, cursor: Cursor
+) -> Callable[..., Context]:
+    """The context of a parent's run that is under way in this process, as its action has it."""
+    monkeypatch.setattr(workers, "_registered", new_worker(cursor))
+
+    def make(claimed: Claimed | None = None, *, program: Program | None = None) -> Context:
+        claimed = claimed or jobs.running(program or define("parent"))
+        captured = program_cache.read_context(cursor, key=claimed.context_key)
+        context = Context(
+            claimed,
+            principals.running_as(captured, tenant_id=claimed.tenant_id),
+            deadline=time.monotonic() + 60,
+            cancel_grace=10.0,
+            captured=captured,
+        )
+        context._step = Step("spawn", "python", {}, 60.0)
+        return context
+
+    return make
+
+
+def family(number: int) -> list[Job]:
+    """The children of a job."""
+    return list(Job.objects.filter(parent=number).order_by("number"))
+
+
+def statuses(number: int) -> list[str]:
+    return [child.status for child in family(number)]
+
+
+def end(jobs: Jobs, number: int, ending: Ending = SUCCESS) -> None:
+    """A child ends, and what follows from that."""
+    jobs.queue(number)
+    finish.finish(jobs.cursor, held(jobs.claim(number)), ending)
+    follow(number)
+
+
+def follow(*numbers: int) -> None:
+    with prepared_cursor() as cursor:
+        resolution.follow(cursor, numbers)
