@@ -21,13 +21,11 @@ EXAMPLES = 500
 EXAMPLES_WHERE_NOTHING_CHANGES = 40
 IN_CI = (
     "finish without the token",
-    "claim in any status",
     "reap before the lock expires",
     "renew without a message",
     "a loss is not counted",
     "the callback is never called",
     "the fast path overtakes",
-    "requeue wakes no lane",
     "the database without job_terminal_is_final",
     "the database without job_locked_only_while_running",
 )

@@ -90,6 +90,7 @@ def test_a_container_has_no_network_of_its_own_accord(run):
     assert set(devices) <= {"lo", "tunl0", "sit0", "ip6tnl0", "gre0"}
 
 
+@pytest.mark.slow
 def test_the_engine_is_given_its_limits(submitted, run_job, containers, docker_host):
     number = submitted("echo begun; sleep 3", memory="64MiB", cpus=0.5)
     seen = []
@@ -219,6 +220,7 @@ def test_one_that_cannot_be_removed_has_ended_all_the_same(run, monkeypatch):
         assert run("true").status == "COMPLETED"
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_stopped_is_removed_and_its_time_is_up_all_the_same(run, containers, monkeypatch):
     monkeypatch.setattr(Container, "stop", raises)
 
@@ -228,6 +230,7 @@ def test_one_that_cannot_be_stopped_is_removed_and_its_time_is_up_all_the_same(r
     assert containers() == []
 
 
+@pytest.mark.slow
 def test_one_that_is_heard_no_more_goes_on_to_its_end(run, monkeypatch):
     def deaf(self, **options):
         raise_at_once = iter(())
@@ -246,6 +249,7 @@ def test_one_that_is_heard_no_more_goes_on_to_its_end(run, monkeypatch):
     assert "the output of the container is lost from here on: the stream broke" in said(job)[0][2]
 
 
+@pytest.mark.slow
 def test_a_registry_that_is_away_is_tried_again(run):
     job = run("true", image="127.0.0.1:1/nobody:9")
 
