@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Q, QuerySet
 
@@ -22,7 +21,7 @@ from programs import audit, principals, steering, storable, times
 from programs.asking import check_reason, end_of
 from programs.lifecycle import OPEN, TERMINAL, Trigger
 from programs.models import BulkAct, Job
-from programs.principals import Kind, Principal
+from programs.principals import Principal
 
 log = get_logger(__name__)
 
@@ -216,16 +215,7 @@ def work_off(key: int, *, limit: int, seconds: float) -> int:
 
 
 def _principal_of(row: BulkAct) -> Principal:
-    match row.kind:
-        case Kind.LOCAL:
-            principal = principals.local(row.tenant, login=row.actor.removeprefix("local:"), door=row.door)
-        case Kind.SYSTEM:
-            principal = principals.system(row.tenant)
-        case _:
-            user = None if row.user_id is None else get_user_model().objects.filter(pk=row.user_id).first()
-            if user is None:
-                raise NotFound(f"no user {row.actor}")
-            principal = principals.of_user(user, row.tenant, door=row.door)
+    principal = principals.again(row.tenant, kind=row.kind, user_id=row.user_id, name=row.actor, door=row.door)
     return replace(principal, scopes=principal.scopes & frozenset(row.scopes))
 
 

@@ -1,7 +1,7 @@
 """Move ready jobs from PENDING to QUEUED and tell their broker: after a submission, a finish, or in a sweep."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from django.conf import settings
 from django.db import transaction
@@ -79,6 +79,18 @@ def top_up(cursor: Cursor, queue_id: int) -> None:
     """Fill the window of a queue again, behind jobs that have ended, once it is half empty."""
     if transition.is_wanted(cursor, queue_id=queue_id, enough=_enough.get(queue_id, 0)):
         dispatch(cursor, queue_id)
+
+
+def after_commit_many(ready: Mapping[int, Sequence[int]]) -> None:
+    """Send new jobs on their way, by queue, of any tenants, once the caller's transaction has committed."""
+
+    def send() -> None:
+        with prepared_cursor() as cursor:
+            for queue_id, numbers in sorted(ready.items()):
+                wake_and_dispatch(cursor, numbers, queue_id)
+
+    if ready:
+        transaction.on_commit(send, robust=True)
 
 
 def after_commit_let_in(numbers: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""Pause programs, queues and tenants, and let them go on: one model, permitted, audited, for every door.
+"""Pause programs, schedules, queues and tenants, and let them go on: one model, permitted, audited, for every door.
 
 What is paused starts nothing new; what runs goes on to its end; nothing that waits is lost. A pause ends when somebody
 says so, or by itself at the moment given.
@@ -16,14 +16,14 @@ from django.db import connection, transaction
 from jobsite.database import Cursor, prepared_cursor
 from jobsite.errors import Conflict, Forbidden, NotFound
 from jobsite.tenants.models import SYSTEM, Tenant
-from programs import audit, dispatch, times
+from programs import audit, dispatch, schedules, times
 from programs.asking import check_reason, end_of
 from programs.models import Lane, Program, Queue
 from programs.preparation import find_program
 from programs.principals import Principal
 from programs.transitions import pause as pause_transition
 from programs.transitions.dispatch import wake
-from programs.transitions.pause import LANE, PROGRAM, QUEUE, TENANT, Level
+from programs.transitions.pause import LANE, PROGRAM, QUEUE, SCHEDULE, TENANT, Level
 
 BATCHES = 50
 """So many batches of jobs are moved at once; of a larger backlog the claim moves the rest."""
@@ -139,6 +139,29 @@ def _bring_back(program: Program) -> None:
     _dispatch([program.queue_id])
 
 
+# ---- Schedules ------------------------------------------------------------------------------------------------
+
+
+def pause_schedule(principal: Principal, code: str, *, reason: str = "", until: datetime | str | None = None) -> None:
+    """Let a schedule make no jobs: each of its times is skipped, with this reason; what it made already runs.
+
+    Raises Forbidden without jobs:admin, NotFound, Conflict (invalid_transition) when it is paused already.
+    """
+    row = schedules.find(principal, code)
+    principal.require("jobs:admin")
+    _pause(principal, SCHEDULE, row.pk, code, reason, until)
+
+
+def resume_schedule(principal: Principal, code: str, *, reason: str = "") -> None:
+    """Let a paused schedule go on with its next time, never at once; Conflict when it is not paused."""
+    schedules.find(principal, code)
+    principal.require("jobs:admin")
+    with transaction.atomic():
+        row = schedules.locked(principal, code)
+        _resume(principal, SCHEDULE, row.pk, code, reason)
+        schedules.go_on(row, f"paused by {row.paused_by}" + (f": {row.paused_reason}" if row.paused_reason else ""))
+
+
 # ---- Queues ---------------------------------------------------------------------------------------------------
 
 
@@ -226,7 +249,7 @@ def cancel_of_terminated(cursor: Cursor) -> int:
 def end_pauses(cursor: Cursor) -> int:
     """Let go on what was paused until a moment that has come; how many pauses ended."""
     ended = 0
-    for level in (PROGRAM, QUEUE, LANE, TENANT):
+    for level in (PROGRAM, SCHEDULE, QUEUE, LANE, TENANT):
         cursor.execute(level.end())
         ended += cursor.rowcount
     return ended

@@ -63,9 +63,9 @@ def known_program(principal: Principal, code: str) -> Known:
     return known
 
 
-def forget(principal: Principal, code: str | None = None) -> None:
-    """Read this program anew, or all of them, since one was edited meanwhile."""
-    if code is None:
+def forget(principal: Principal | None = None, code: str | None = None) -> None:
+    """Read this program of the principal's tenant anew, or all there are, since one was edited meanwhile."""
+    if principal is None or code is None:
         _programs.clear()
     else:
         _programs.pop((principal.tenant.pk, code), None)
@@ -166,25 +166,33 @@ def _refused(known: Known, error: parameters.ParametersError) -> Invalid:
 def retried_values(known: Known, retried: Job, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """The parameters of a retry, valid by the program's schema of now: those of the job as they were, or edited.
 
-    Secrets are carried only where nothing is edited, and only where the schema still calls them secrets. Raises
-    Invalid (invalid_parameters), and Conflict (secrets_lost) where no key opens them.
+    Raises what `carried_values` raises; secrets are carried only where nothing is edited.
     """
+    whose = f"job {retried.number}"
+    if given is None:
+        return carried_values(known, retried.parameters, whose)
     sealed = secrets.sealed_in(retried.parameters) if retried.has_secrets else []
-    if given is not None:
-        shown = [path for path in sealed if secrets.is_shown(given, path)]
-        _refuse(known, shown, f"is a secret of job {retried.number}, carried only if nothing is edited; give it anew")
-        return validated(known, given)
+    shown = [path for path in sealed if secrets.is_shown(given, path)]
+    _refuse(known, shown, f"is a secret of {whose}, carried only if nothing is edited; give it anew")
+    return validated(known, given)
+
+
+def carried_values(known: Known, stored: dict[str, Any], whose: str) -> dict[str, Any]:
+    """Stored parameters of a job or schedule (`whose`) in clear, for a new job, valid by the schema of now.
+
+    Secrets are carried only where the schema still calls them secrets. Raises Invalid (invalid_parameters), and
+    Conflict (secrets_lost) where no key opens them.
+    """
+    sealed = secrets.sealed_in(stored)
     if not sealed:
-        return validated(known, retried.parameters)
+        return validated(known, stored)
     try:
-        clear, _ = secrets.opened(retried.parameters)
+        clear, _ = secrets.opened(stored)
     except secrets.SecretLost as error:
-        raise Conflict(f"job {retried.number}: {error}", code="secrets_lost") from None
+        raise Conflict(f"{whose}: {error}", code="secrets_lost") from None
     # Before anything of it is said or stored in clear.
     told = sorted(set(sealed) - set(known.validator.secrets_in(clear)), key=sealed.index)
-    _refuse(
-        known, told, f"is a secret of job {retried.number}, but no longer one by the schema; give all parameters anew"
-    )
+    _refuse(known, told, f"is a secret of {whose}, but no longer one by the schema; give all parameters anew")
     return validated(known, clear)
 
 

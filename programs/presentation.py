@@ -8,9 +8,10 @@ from django.db import connection
 from django.db.models import Min
 
 from jobsite import brokers
-from programs import masking, times
+from jobsite.tenants.models import Pausable
+from programs import masking, recurrence, times
 from programs.lifecycle import AttemptResult, Status, StepStatus
-from programs.models import Job, JobAttempt, JobLogEntry, JobStep, Worker
+from programs.models import Firing, Job, JobAttempt, JobLogEntry, JobStep, Schedule, Worker
 from programs.principals import Principal
 from programs.transitions.spawn import OWN_KEY
 
@@ -164,6 +165,66 @@ def log_entry(row: JobLogEntry) -> dict[str, Any]:
         "attempt": row.attempt,
         "step": row.step or None,
         "stream": row.stream,
+    }
+
+
+def schedule(row: Schedule) -> dict[str, Any]:
+    """A schedule; `next_at` is its next nominal time, `fires_at` that with the jitter. The program is at hand."""
+    return {
+        "code": row.code,
+        "program": row.program.code,
+        "description": row.description,
+        "cron": None if row.cron is None else str(row.cron),
+        "interval_minutes": row.interval_minutes,
+        "words": recurrence.words(row),
+        "time_zone": row.time_zone,
+        "jitter_minutes": row.jitter_minutes,
+        "starts_at": moment(row.starts_at),
+        "ends_at": moment(row.ends_at),
+        "parameters": masking.masked(row.parameters),
+        "priority": row.priority,
+        "overlap": row.overlap,
+        "missed": row.missed,
+        "missed_cap": row.missed_cap,
+        "owner": row.owner,
+        "next_at": moment(row.next_at),
+        "fires_at": moment(row.due_at),
+        "fired_at": moment(row.fired_at),
+        "last_job": row.last_job,
+        "pause": _pause(row),
+        "problem": row.problem or None,
+        "late_since": moment(row.late_at),
+    }
+
+
+def _pause(row: Pausable) -> dict[str, Any] | None:
+    if row.paused_at is None:
+        return None
+    return {
+        "at": moment(row.paused_at),
+        "by": row.paused_by,
+        "reason": row.paused_reason,
+        "until": moment(row.paused_until),
+    }
+
+
+def firing(row: Firing, job: Job | None) -> dict[str, Any]:
+    """One nominal time and what became of it, with its job's status and how long that ran."""
+    ran = None
+    if job is not None and job.started_at is not None and job.finished_at is not None:
+        ran = (job.finished_at - job.started_at).total_seconds()
+    return {
+        "nominal_at": moment(row.nominal_at),
+        "through": moment(row.through),
+        "result": row.result,
+        "reason": row.reason or None,
+        "was_missed": row.was_missed,
+        "is_backfill": row.is_backfill,
+        "at": moment(row.at),
+        "job": row.job_number,
+        "status": None if job is None else job.status,
+        "outcome": None if job is None else job.outcome,
+        "seconds": ran,
     }
 
 

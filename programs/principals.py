@@ -126,6 +126,23 @@ def of_user(user: User, tenant: Tenant, *, door: str = "python") -> Principal:
     )
 
 
+def again(tenant: Tenant, *, kind: str, user_id: int | None, name: str, door: str = "python") -> Principal:
+    """Whoever was noted by kind, user and name, with what he may do now.
+
+    Raises NotFound where he is no active member of the tenant any more.
+    """
+    match Kind(kind):
+        case Kind.LOCAL:
+            return local(tenant, login=name.removeprefix("local:"), door=door)
+        case Kind.SYSTEM:
+            return system(tenant)
+        case Kind.USER:
+            user = None if user_id is None else get_user_model().objects.filter(pk=user_id).first()
+            if user is None:
+                raise NotFound(f"no user {name}")
+            return of_user(user, tenant, door=door)
+
+
 def _permissions_of(user: User) -> set[str]:
     # Not get_all_permissions(): to a superuser that gives every permission, and the bit must not be carried.
     granted = Permission.objects.filter(user=user) | Permission.objects.filter(group__user=user)

@@ -13,7 +13,7 @@ from jobsite.errors import Conflict, Invalid, NotFound
 from programs import audit, dispatch, resolution, submission, times
 from programs.asking import check_reason, end_of
 from programs.lifecycle import TERMINAL, Overlap, Status, Trigger
-from programs.models import Job
+from programs.models import Firing, Job
 from programs.principals import Principal
 from programs.transitions import acknowledge as acknowledge_transition
 from programs.transitions import cancel as cancel_transition
@@ -91,7 +91,8 @@ def _why_not_held(job: Job) -> str:
     if job.hold_at is not None:
         return f"job {job.number} is held already"
     if job.trigger == Trigger.AUTOMATIC and job.status in ("PENDING", "QUEUED"):
-        return f"job {job.number} belongs to a schedule; pause the schedule instead"
+        code = Firing.objects.filter(job_number=job.number).values_list("schedule__code", flat=True).first()
+        return f"job {job.number} belongs to {f'schedule {code}' if code else 'a schedule'}; pause the schedule instead"
     return f'Cannot hold a job with status "{job.status}"'
 
 

@@ -93,7 +93,7 @@ def submit_many_as(principal: Principal, jobs: Iterable[Mapping[str, Any]]) -> l
                 return [number for number in numbers if number is not None]
             transaction.set_rollback(True)
         # Some program was edited meanwhile, or a job in our way has just ended.
-        preparation.forget(principal)
+        preparation.forget()
     raise Conflict("these jobs are contended; submit again", code="contended")
 
 
@@ -213,6 +213,15 @@ def retry_as(principal: Principal, retried: Job, given: Mapping[str, Any] | None
         return replace(new, retry_of=retried.number), []
 
     return _submitted(principal, retried.program.code, prepare)
+
+
+def carry_as(principal: Principal, code: str, stored: dict[str, Any], options: Options, *, whose: str) -> Job:
+    """A new job with parameters that are stored already, whose secrets it carries. Raises what `submit` raises."""
+
+    def prepare(known: Known) -> Request:
+        return preparation.new_job(principal, known, preparation.carried_values(known, stored, whose), options), []
+
+    return _submitted(principal, code, prepare)
 
 
 def program_deleted(job: Job) -> Conflict:

@@ -14,7 +14,7 @@ from django.conf import settings
 from jobsite import brokers
 from jobsite.database import Connection, Cursor
 from jobsite.logs import get_logger
-from programs import bulk, dispatch, pausing, quotas, resolution, workers
+from programs import bulk, dispatch, firing, pausing, quotas, resolution, workers
 from programs.transitions import dispatch as dispatch_transition
 from programs.transitions import hold, overlap, pause, reap
 from programs.transitions.reap import Reaped
@@ -98,6 +98,8 @@ def all_sweeps() -> tuple[Sweep, ...]:
     pace = settings.JOBSITE_SWEEP_SECONDS
     return (
         Sweep("due", min(1.0, pace), _due),
+        Sweep("late_schedules", min(1.0, pace), firing.notice_late),
+        Sweep("schedules", min(1.0, pace), firing.sweep),
         Sweep("lost_workers", 2 * pace, _lost_workers),
         Sweep("expired_locks", pace, _expired_locks),
         Sweep("stuck", pace, _stuck),

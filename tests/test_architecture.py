@@ -23,17 +23,18 @@ ENTRY_POINTS = ("jobsite.cli", "programs.admin", "programs.tasks", "programs.bea
 DOORS = {"jobsite.bench": "jobsite.cli.management.commands.bench"}
 PURE = ("lifecycle", "retries", "parameters", "schema_rules", "schema_checks", "schema_errors", "definitions",
         "schema_secrets", "definition_values", "durations", "times", "storable", "masking", "stops",
-        "cron", "coroutines")  # fmt: skip
+        "cron", "recurrence", "coroutines")  # fmt: skip
 # Each module of programs imports only what stands in a line below its own, or beside it in the same line's package.
 LAYERS = (
-    ("worker_boot", "worker_consumer", "beat", "tasks", "apps"),
+    ("worker_boot", "worker_consumer", "beat", "tasks", "apps", "periodic_tasks"),
     ("execution",),
     ("watcher",),
     ("completion", "registration"),
     ("program_cache", "queues", "group"),
     ("sweeps", "measures", "actions"),
-    ("steering", "pausing", "explain", "bulk", "context"),
-    ("children",),
+    ("steering", "pausing", "explain", "bulk", "context", "backfills", "schedules"),
+    ("children", "firing"),
+    ("turns", "schedule_checks"),
     ("submission", "rotation"),
     ("preparation", "presentation", "queries", "diagnosis", "invariants"),
     ("quotas",),

@@ -1,7 +1,6 @@
 """`--all`: an act on all jobs that match a filter, counted and confirmed first, then worked off with a bar."""
 
 import signal
-import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any
 from django.utils import timezone
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jobsite.cli import printing
+from jobsite.cli import asking, printing
 from jobsite.errors import Conflict, Invalid
 from programs import bulk, queries, times
 from programs.models import BulkAct
@@ -93,7 +92,7 @@ def act(name: str, principal: Principal, options: dict[str, Any], *, until: str 
     ]
     columns = {"program": "program", "jobs": "jobs", "numbers": "numbers"}
     printing.print_table(shown, columns, empty="", right=["jobs"])
-    if not options["yes"] and not _is_confirmed(f"{name.capitalize()} {_jobs(len(found.numbers))}?"):
+    if not options["yes"] and not asking.is_confirmed(f"{name.capitalize()} {_jobs(len(found.numbers))}?"):
         out.print("Nothing was changed.")
         return 0
     row = bulk.begin(principal, found, reason=options["reason"], until=until, filter=_in_words(options))
@@ -106,16 +105,6 @@ def act(name: str, principal: Principal, options: dict[str, Any], *, until: str 
 
 def _numbers(numbers: Any, count: int) -> str:
     return ", ".join(f"#{number}" for number in numbers) + (", …" if count > len(numbers) else "")
-
-
-def _is_confirmed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise Invalid("nobody is there to confirm this; add --yes to do it without being asked")
-    try:
-        answer = printing.console().input(f"{question} [y/N] ", markup=False)
-    except EOFError:
-        return False
-    return answer.strip().lower() in ("y", "yes")
 
 
 def _in_words(options: dict[str, Any]) -> str:

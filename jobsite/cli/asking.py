@@ -1,6 +1,7 @@
-"""What `submit` and `jobs retry` share: parameters as they are typed, and the new job as number, JSON or end."""
+"""What commands share that ask for jobs: parameters as they are typed, a yes, the new job as number, JSON or end."""
 
 import json
+import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,17 @@ def answer(principal: Principal, number: int, options: dict[str, Any]) -> int:
     else:
         print(number)  # noqa: T201 - scripts read the bare number
     return 0
+
+
+def is_confirmed(question: str) -> bool:
+    """Whether whoever sits there says yes; raises Invalid where nobody does."""
+    if not sys.stdin.isatty():
+        raise Invalid("nobody is there to confirm this; add --yes to do it without being asked")
+    try:
+        answer = printing.console().input(f"{question} [y/N] ", markup=False)
+    except EOFError:
+        return False
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _from_json(text: str) -> dict[str, Any]:

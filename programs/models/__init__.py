@@ -7,6 +7,7 @@ from programs.models.job import CapturedContext, Job
 from programs.models.log import JobLogEntry
 from programs.models.program import Action, Program
 from programs.models.queue import Lane, Queue
+from programs.models.schedule import Firing, Schedule
 from programs.models.step import JobStep
 from programs.models.sweep import Sweep
 from programs.models.usage import TenantUsage
@@ -17,6 +18,7 @@ __all__ = [
     "AuditEntry",
     "BulkAct",
     "CapturedContext",
+    "Firing",
     "Job",
     "JobAttempt",
     "JobLogEntry",
@@ -24,6 +26,7 @@ __all__ = [
     "Lane",
     "Program",
     "Queue",
+    "Schedule",
     "Sweep",
     "TenantUsage",
     "Worker",

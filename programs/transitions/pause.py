@@ -1,4 +1,4 @@
-"""Programs, queues, lanes and tenants are paused and go on; the jobs of a program leave their lanes, and come back."""
+"""What can be paused is paused and goes on; the jobs of a program leave their lanes, and come back."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,8 @@ class Level:
     """Where a pause is kept, and what people call it.
 
     `kind` is what is paused, `whole` what the audit says before it; `tenant` and `name` say whose a row is, `paused`
-    whether it is, and `active` whether it may be; `sets` and `clears` change what a column beside it says.
+    whether it is, and `active` whether it may be; `sets` and `clears` change what a column beside it says; `is_over`
+    says when a pause with an end has ended.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Level:
     active: str = "paused_at IS NULL"
     sets: str = ""
     clears: str = ""
+    is_over: str = "paused_until <= clock_timestamp()"
 
     @property
     def verb(self) -> str:
@@ -55,7 +57,7 @@ class Level:
         return f"""
             WITH ended AS (
                 UPDATE {self.table} SET {self.clears}{_GOES_ON}
-                WHERE {self.paused} AND paused_until <= clock_timestamp()
+                WHERE {self.paused} AND {self.is_over}
                 RETURNING {self.tenant} AS tenant_id, {self.name} AS name
             )
             INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason)
@@ -76,6 +78,14 @@ PROGRAM = Level(
 )
 QUEUE = Level(
     "queue", "jobsite_queue", f"(SELECT id FROM jobsite_tenant WHERE code = '{SYSTEM}')", "name", whole="whole "
+)
+SCHEDULE = Level(
+    "schedule",
+    "jobsite_schedule",
+    "tenant_id",
+    "code",
+    # Not before its times in the pause are skipped: who comes to them later would not know of it.
+    is_over="paused_until <= clock_timestamp() AND (next_at IS NULL OR next_at >= paused_until)",
 )
 LANE = Level("queue", "jobsite_lane", "tenant_id", "(SELECT name FROM jobsite_queue q WHERE q.id = queue_id)")
 TENANT = Level(

@@ -1,9 +1,13 @@
-"""jobsite schedules preview: when a line fires, with the changes of clocks."""
+"""jobsite schedules: what its commands print, and what they refuse."""
 
 from collections.abc import Callable
 
 import pytest
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
+from jobsite.tenants.models import Tenant
+from programs.models import Program
+from tests import sample_tasks
 from tests.cli.conftest import Answer
 
 Run = Callable[..., Answer]
@@ -52,3 +56,121 @@ def test_what_is_wrong_is_one_sentence(run: Run, options: list[str], sentence: s
 
     assert (answer.status, sentence in answer.err) == (2, True), answer.err
     assert answer.err.count("\n") == 1
+
+
+# ---- Schedules of a tenant ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def program(define: Callable[..., Program]) -> Program:
+    return define(parameters={"type": "object", "properties": {"cohort": {"type": "integer"}}})
+
+
+def create(run: Run, code: str = "nightly", *options: object) -> Answer:
+    when = () if {"--cron", "--every"} & set(options) else ("--cron", "30 2 * * 1-5")
+    return run("schedules", "create", code, "--program", "sample", *when, *options)
+
+
+def test_an_empty_list_says_what_to_do(run: Run, tenant: Tenant) -> None:
+    assert "No schedules yet. Make one with: jobsite schedules create" in run("schedules", "list").out
+
+
+def test_a_schedule_is_made_listed_shown_changed_and_deleted(run: Run, program: Program) -> None:
+    made = create(run, "nightly", "--timezone", "Europe/Berlin", "-p", "cohort=2026", "--priority", "5")
+    assert made.out.startswith("nightly is created: At 02:30, Monday through Friday in Europe/Berlin, next ")
+
+    [item] = run("schedules", "list", "--json").json
+    assert (item["code"], item["cron"], item["parameters"]) == ("nightly", "30 2 * * 1-5", {"cohort": 2026})
+    assert run("schedules", "change", "nightly", "--every", "90m", "--jitter", "7").status == 0
+    shown = run("schedules", "show", "nightly", "--json").json
+    assert (shown["cron"], shown["interval_minutes"], shown["jitter_minutes"]) == (None, 90, 7)
+    assert (shown["priority"], shown["history"]) == (5, [])
+    page = run("schedules", "show", "nightly").out
+    assert "Every 90 minutes" in page
+    assert "None of its times has come yet." in page
+    assert "Every 90 minutes" in run("schedules", "list").out
+    assert run("schedules", "delete", "nightly", "--reason", "no more").out == "nightly is deleted\n"
+    assert run("schedules", "list", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--cron", "99 2 * * x"], "--cron: minute: expected 0 to 59, got '99'; --cron: day of week: expected 0 to 7"),
+        (["--cron", "* * *"], "--cron: expected five fields, minute hour day-of-month month day-of-week, got 3"),
+        (["--every", "20s"], "--every: expected whole minutes, got 20s"),
+        (["--every", "8d"], "--every: expected 1 to 10,080 minutes, got 11520"),
+        (["--every", "5"], '--every: "5" has no unit'),
+        (["--every", "5m", "--cron", "* * * * *"], "give --cron or --every, not both"),
+        (["--every", "5m", "--timezone", "Mars"], "--timezone: 'Mars' is no IANA time zone"),
+        (["--every", "5m", "--parameters", '{"cohort": "x"}'], '-p: /cohort: expected integer, got string "x"'),
+        (["--every", "5m", "--starts", "soon"], '--starts: "soon" is not a time'),
+    ],
+)
+def test_wrong_options_are_one_sentence_by_the_names_that_they_have_here(
+    run: Run, program: Program, options: list[str], sentence: str
+) -> None:
+    answer = create(run, "nightly", *options)
+
+    assert (answer.status, sentence in answer.err) == (2, True), answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_pause_resume_and_their_refusals(run: Run, program: Program) -> None:
+    create(run)
+
+    assert (
+        run("schedules", "pause", "nightly", "--reason", "holiday").out == "nightly is paused; its times are skipped\n"
+    )
+    assert "PAUSED" in run("schedules", "list").out
+    again = run("schedules", "pause", "nightly")
+    assert (again.status, again.err) == (3, "jobsite: schedule nightly is paused already\n")
+    assert run("schedules", "resume", "nightly").out == "nightly goes on\n"
+    assert run("schedules", "pause", "nope").status == 2
+
+
+def test_run_submits_a_job_now_and_prints_its_number(run: Run, program: Program) -> None:
+    create(run, "nightly", "-p", "cohort=2026")
+
+    answer = run("schedules", "run", "nightly")
+
+    [job] = run("jobs", "list", "--json").json["items"]
+    assert (answer.out, job["trigger"], job["parameters"]) == (f"{job['number']}\n", "MANUAL", {"cohort": 2026})
+
+
+def test_a_backfill_counts_first_and_asks(run: Run, program: Program) -> None:
+    create(run, "hourly", "--cron", "0 * * * *")
+    span = ("--from", "2026-11-02T10:00:00Z", "--to", "2026-11-02T12:00:00Z")
+
+    alone = run("schedules", "backfill", "hourly", *span)
+    assert (alone.status, alone.out) == (2, "3 times of hourly to run.\n")
+    assert "nobody is there to confirm this; add --yes" in alone.err
+    done = run("schedules", "backfill", "hourly", *span, "--yes", "--json")
+    assert [one["at"] for one in done.json] == [f"2026-11-02T{hour}:00:00.000Z" for hour in (10, 11, 12)]
+    assert "0 times of hourly to run; 3 more have a job already." in run("schedules", "backfill", "hourly", *span).out
+    assert "backfill" in run("schedules", "show", "hourly").out
+
+
+def test_the_preview_of_a_schedule_says_when_it_fires(run: Run, program: Program) -> None:
+    create(run, "hourly", "--cron", "0 * * * *", "--jitter", "59")
+
+    [one] = run("schedules", "preview", "hourly", "-n", "1", "--from", "2026-11-02T10:30:00Z", "--json").json
+
+    assert one["at"] == "2026-11-02T11:00:00.000Z"
+    assert run("schedules", "preview").err == "jobsite: give the code of a schedule, or a line with --cron\n"
+
+
+def test_periodic_tasks_are_told_and_taken_over(run: Run, tenant: Tenant) -> None:
+    interval = IntervalSchedule.objects.create(every=2, period="hours")
+    PeriodicTask.objects.create(name="Add", task=sample_tasks.add.name, interval=interval)
+
+    trial = run("schedules", "import-periodic-tasks")
+    assert "Nothing was changed." in trial.out
+    assert PeriodicTask.objects.get().enabled
+    assert run("schedules", "import-periodic-tasks", "--yes").status == 0
+    assert [one["code"] for one in run("schedules", "list", "--json").json] == ["add"]
+    assert run("schedules", "import-periodic-tasks", "--yes").status == 3
+
+
+def test_without_periodic_tasks_it_says_so(run: Run, tenant: Tenant) -> None:
+    assert run("schedules", "import-periodic-tasks").out == "There are no periodic tasks.\n"

@@ -79,6 +79,21 @@ AGO = "clock_timestamp() - interval '1 hour'"
 AHEAD = "clock_timestamp() + interval '1 hour'"
 CHILD = "trigger = 'CHILD', child_key = 'a', parent_fence = 0"
 
+
+def schedule(
+    nominal: str = "now()", *, next_at: str = "now() + interval '1 day'", trigger: str = "AUTOMATIC", whose: str = ""
+) -> str:
+    """A schedule of {p}, or of {p2}, whose time `nominal` made {n}."""
+    return (
+        "INSERT INTO jobsite_schedule (tenant_id, program_id, code, interval_minutes, anchor_at, time_zone, kind,"
+        f" owner, parameters, next_at, due_at) SELECT {{t{whose}}}, {{p{whose}}}, 'tick', 1, now(), 'UTC', 'LOCAL',"
+        f" 'w', '{{{{}}}}', n, n FROM (SELECT {next_at} AS n) x;"
+        f"UPDATE jobsite_job SET trigger = '{trigger}', scheduled_at = now() WHERE number = {{n}};"
+        "INSERT INTO jobsite_firing (tenant_id, schedule_id, nominal_at, result, job_number)"
+        f" SELECT tenant_id, id, {nominal}, 'FIRED', {{n}} FROM jobsite_schedule;"
+    )
+
+
 DAMAGES = (
     # A status and its fields agree.
     Damage("I3", "job {n} has status DREAMING", "PENDING", row("status = 'DREAMING'")),
@@ -327,6 +342,35 @@ DAMAGES = (
         "job {n} is WAITING though no child of it is open since 2*",
         "WAITING",
         row(f"created_at = {AGO}, claimed_at = {AGO}") + attempt(f"claimed_at = {AGO}, ended_at = {AGO}"),
+    ),
+    # Schedules and their times.
+    Damage(
+        "I9",
+        "schedule tick of tenant {t} is due since *",
+        "COMPLETED",
+        schedule("now() - interval '3 days'", next_at="now() - interval '2 days'")
+        + "UPDATE jobsite_job SET scheduled_at = now() - interval '3 days' WHERE number = {n};",
+        jobs="",
+    ),
+    Damage(
+        "I9",
+        "schedule tick of tenant {t} is next at *, and done with *",
+        "COMPLETED",
+        schedule(next_at="now()"),
+        jobs="",
+    ),
+    Damage(
+        "I9",
+        "job {n} of schedule tick is scheduled at *, its nominal time is *",
+        "COMPLETED",
+        schedule("now() - interval '1 minute'"),
+    ),
+    Damage("I9", "job {n} of schedule tick is MANUAL", "COMPLETED", schedule(trigger="MANUAL")),
+    Damage(
+        "I10",
+        "job {n} of tenant {t} is of schedule tick, whose tenant is {t2}",
+        "COMPLETED",
+        schedule(whose="2"),
     ),
     # One tenant along every reference, and something at its end.
     Damage(

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 NAMES = {
     "due",
+    "late_schedules",
+    "schedules",
     "lost_workers",
     "expired_locks",
     "stuck",

@@ -1,17 +1,42 @@
 """jobsite schedules: when programs run by themselves."""
 
-import zoneinfo
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
 from typing import Any
 
-from django.utils import timezone
 from rich.text import Text
 
-from jobsite.cli import printing
-from jobsite.cli.base import GroupCommand
-from jobsite.errors import Invalid
-from programs import cron, times
+from jobsite.cli import asking, printing
+from jobsite.cli import schedule_pages as pages
+from jobsite.cli.base import GroupCommand, principal_of
+from jobsite.errors import Conflict, Invalid
+from programs import (
+    backfills,
+    durations,
+    pausing,
+    periodic_tasks,
+    preparation,
+    presentation,
+    schedules,
+    times,
+)
+from programs.models import Schedule
+from programs.models.schedule import CRON_FIELDS
+from programs.principals import Principal
+from programs.schedule_checks import Wanted
 
-MOST = 1_000
+OPTIONS = {
+    "time_zone": "--timezone",
+    "jitter_minutes": "--jitter",
+    "starts_at": "--starts",
+    "ends_at": "--ends",
+    "missed_cap": "--cap",
+    "interval_minutes": "--every",
+}
+"""What fields are called here, where not by their own names."""
 
 
 class Command(GroupCommand):
@@ -20,53 +45,233 @@ class Command(GroupCommand):
     help = "When programs run by themselves."
 
     def add_commands(self) -> None:
-        """The sub-commands of INTERFACES that exist so far."""
-        preview = self.sub("preview", preview_line, "The next times of a cron line.", tenant=False, json=True)
-        preview.add_argument("--cron", required=True, metavar="LINE", help='such as "0 9 * * 1-5"')
-        preview.add_argument("--timezone", default="UTC", metavar="ZONE", help="such as Europe/Berlin (default: UTC)")
+        """list, show, create, change, delete, preview, pause, resume, run, backfill and import-periodic-tasks."""
+        self.sub("list", pages.list_schedules, "The schedules of the tenant.", json=True)
+        show = self.sub("show", pages.show_schedule, "One schedule, with its last times.", json=True)
+        show.add_argument("code", metavar="CODE")
+        create = self.sub("create", create_schedule, "Make a schedule; its jobs run as you.", json=True)
+        create.add_argument("code", metavar="CODE")
+        create.add_argument("--program", required=True, metavar="P", help="the program that it submits jobs of")
+        _add_fields(create)
+        change = self.sub(
+            "change", change_schedule, "Change what is given; its jobs run as you from then on.", json=True
+        )
+        change.add_argument("code", metavar="CODE")
+        change.add_argument("--program", metavar="P")
+        _add_fields(change)
+        for name, act, what, said in (
+            ("delete", schedules.delete, "Let it fire no more.", "is deleted"),
+            (
+                "pause",
+                pausing.pause_schedule,
+                "Skip its times until it is resumed.",
+                "is paused; its times are skipped",
+            ),
+            ("resume", pausing.resume_schedule, "Let it go on with its next time.", "goes on"),
+        ):
+            parser = self.sub(name, partial(steer, act, said), what)
+            parser.add_argument("code", metavar="CODE")
+            parser.add_argument("--reason", default="")
+            if name == "pause":
+                parser.add_argument("--until", metavar="TIME", help="let it go on by itself then")
+        self._add_running()
+        found = self.sub("import-periodic-tasks", import_tasks, "Make schedules of django-celery-beat's PeriodicTasks.")
+        found.add_argument("--yes", action="store_true", help="do it; without, only say what would be done")
+        found.add_argument(
+            "--queue", metavar="Q", default="default", help="the queue of their programs (default: default)"
+        )
+
+    def _add_running(self) -> None:
+        preview = self.sub("preview", pages.preview_times, "The next times of a schedule or a cron line.", json=True)
+        preview.add_argument("code", nargs="?", metavar="CODE")
+        preview.add_argument("--cron", metavar="LINE", help='such as "0 9 * * 1-5"; needs no schedule')
+        preview.add_argument("--timezone", metavar="ZONE", help="with --cron: such as Europe/Berlin (default: UTC)")
         preview.add_argument("--from", dest="begin", metavar="TIME", help="after this moment (default: now)")
         preview.add_argument("-n", type=int, default=10, metavar="N", help="so many (default: 10)")
+        now = self.sub("run", run_now, "Submit now what the schedule would, as you; its own times stay.")
+        now.add_argument("code", metavar="CODE")
+        now.add_argument("--reason", default="")
+        asking.add_asker_and_wait(now)
+        again = self.sub("backfill", backfill, "Run the times of a range that have no job.", json=True)
+        again.add_argument("code", metavar="CODE")
+        again.add_argument("--from", dest="begin", required=True, metavar="TIME")
+        again.add_argument("--to", dest="end", required=True, metavar="TIME")
+        again.add_argument("--reason", default="")
+        again.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def preview_line(options: dict[str, Any]) -> None:
-    """Print when a line fires: in UTC, by the clock on the wall, and where the clocks change in between."""
-    if not 1 <= options["n"] <= MOST:
-        raise Invalid(f"-n: expected 1 to {MOST:,}, got {options['n']}")
+def _add_fields(parser: ArgumentParser) -> None:
+    when = parser.add_argument_group("when")
+    when.add_argument("--cron", metavar="LINE", help='minute, hour, day of month, month, day of week: "0 9 * * 1-5"')
+    when.add_argument("--every", metavar="15m", help="an interval of whole minutes instead: 15m, 2h, 7d at most")
+    when.add_argument("--timezone", dest="time_zone", metavar="ZONE", help="of the line (default: the tenant's)")
+    when.add_argument(
+        "--jitter", dest="jitter_minutes", type=int, metavar="N", help="up to so many minutes later, 0 to 59"
+    )
+    when.add_argument("--starts", dest="starts_at", metavar="TIME", help="not before this")
+    when.add_argument("--ends", dest="ends_at", metavar="TIME", help="not after this")
+    asking.add_parameters(parser)
+    parser.add_argument("--priority", type=int, metavar="N", help="-100 to 100 (default: the program's)")
+    parser.add_argument("--overlap", metavar="ALLOW|SKIP", help="SKIP: not while its last job is open (default: ALLOW)")
+    parser.add_argument(
+        "--missed", metavar="SKIP|ONE|ALL", help="which missed times run after an outage (default: ONE)"
+    )
+    parser.add_argument(
+        "--cap", dest="missed_cap", type=int, metavar="N", help="with ALL: the newest so many (default: 10)"
+    )
+    parser.add_argument("--description", metavar="TEXT")
+    parser.add_argument("--as", dest="user", metavar="USER", help="as this user, with his permissions")
+
+
+# ---- Make and change ------------------------------------------------------------------------------------------
+
+
+def create_schedule(options: dict[str, Any]) -> None:
+    """Make one, and say when it will fire."""
+    principal = principal_of(options, user=options["user"])
+    given = _given(options) | {"program": options["program"]}
+    whole, typed = asking.typed_parameters(
+        preparation.find_program(principal, options["program"]).parameters_schema, options
+    )
+    row = _named(
+        lambda: schedules.create(principal, options["code"], Wanted(**given, parameters=(whole or {}) | typed))
+    )
+    _answer(row, "is created", options)
+
+
+def change_schedule(options: dict[str, Any]) -> None:
+    """Change what is given."""
+    principal = principal_of(options, user=options["user"])
+    row = schedules.find(principal, options["code"])
+    given = _given(options)
+    if options["program"]:
+        given["program"] = options["program"]
+    program = preparation.find_program(principal, options["program"] or row.program.code)
+    whole, typed = asking.typed_parameters(program.parameters_schema, options)
+    if whole is not None or typed:
+        given["parameters"] = (row.parameters if whole is None else whole) | typed
+    _answer(_named(lambda: schedules.change(principal, row.code, given)), "is changed", options)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    names = ("time_zone", "jitter_minutes", "starts_at", "ends_at", "priority", "overlap", "missed", "missed_cap")
+    given = {name: options[name] for name in (*names, "description") if options[name] is not None}
+    if options["cron"] is not None and options["every"] is not None:
+        raise Invalid("give --cron or --every, not both")
+    if options["cron"] is not None:
+        parts = options["cron"].split()
+        if len(parts) != len(CRON_FIELDS):
+            raise Invalid(f"--cron: expected five fields, minute hour day-of-month month day-of-week, got {len(parts)}")
+        given |= dict(zip(CRON_FIELDS, parts, strict=True)) | {"interval_minutes": None}
+    if options["every"] is not None:
+        given |= dict.fromkeys(CRON_FIELDS, "") | {"interval_minutes": _whole_minutes(options["every"])}
+    return given
+
+
+def _whole_minutes(text: str) -> int:
     try:
-        line = cron.parse_line(options["cron"])
-    except cron.CronError as error:
-        raise Invalid(f"--cron: {error}") from error
-    zone = _zone(options["timezone"])
+        seconds = durations.parse_duration(text)
+    except durations.DurationError as error:
+        raise Invalid(f"--every: {error}") from error
+    if seconds % 60:
+        raise Invalid(f"--every: expected whole minutes, got {text}")
+    return int(seconds // 60)
+
+
+def _named(act: Callable[[], Schedule]) -> Schedule:
+    """The act's answer; what it refuses is told by the names that the options have here."""
     try:
-        begin = times.parse_time(options["begin"]) if options["begin"] else timezone.now()
-    except times.TimeError as error:
-        raise Invalid(f"--from: {error}") from error
-    found = cron.next_times(line, begin, zone, options["n"])
-    locals_ = [at.astimezone(zone) for at in found]
+        return act()
+    except Invalid as error:
+        errors = error.details.get("errors")
+        if error.code != "invalid_schedule" or not isinstance(errors, list):
+            raise
+        raise Invalid("; ".join(f"{_option(one['pointer'][1:])}: {one['message']}" for one in errors)) from error
+
+
+def _option(name: str) -> str:
+    if name in CRON_FIELDS:
+        return f"--cron: {name.replace('_', ' ')}"
+    if name.startswith("parameters"):
+        return f"-p: {name.removeprefix('parameters')}"
+    return OPTIONS.get(name, name if name == "code" else f"--{name}")
+
+
+def _answer(row: Schedule, said: str, options: dict[str, Any]) -> None:
+    item = presentation.schedule(row)
     if options["json"]:
-        items = [
-            {"at": times.format_time(at), "local": local.isoformat()} for at, local in zip(found, locals_, strict=True)
-        ]
-        printing.print_json(items)
+        printing.print_json(item)
         return
-    out = printing.console()
-    out.print(Text(cron.words(line), style="bold") + Text(f"  in {zone.key}", style="dim"))
-    rows, offset = [], begin.astimezone(zone).utcoffset()
-    for at, local in zip(found, locals_, strict=True):
-        changed = local.utcoffset() != offset
-        offset = local.utcoffset()
-        rows.append(
-            {
-                "at": f"{at:%Y-%m-%d %H:%M} UTC",
-                "local": f"{local:%a %Y-%m-%d %H:%M}",
-                "zone": f"{local:%Z}",
-                "note": Text("the clocks have changed", style="yellow") if changed else Text(""),
-            }
+    printing.console().print(
+        f"{row.code} {said}: {item['words']} in {row.time_zone}, next {pages.when(item)}", markup=False
+    )
+
+
+def steer(act: Callable[..., None], said: str, options: dict[str, Any]) -> None:
+    """Pause, resume or delete one."""
+    given = {name: options[name] for name in ("reason", "until") if options.get(name) is not None}
+    act(principal_of(options), options["code"], **given)
+    printing.console().print(f"{options['code']} {said}", markup=False)
+
+
+def import_tasks(options: dict[str, Any]) -> None:
+    """Say, or with --yes do, what becomes of each PeriodicTask."""
+    principal = principal_of(options)
+    found = periodic_tasks.import_all(principal, queue=options["queue"], is_trial=not options["yes"])
+    rows = [
+        {
+            "name": one.name,
+            "becomes": one.code,
+            "when": one.words,
+            "note": Text(one.note, style="yellow" if one.note else ""),
+        }
+        for one in found
+    ]
+    columns = {"name": "periodic task", "becomes": "schedule", "when": "when", "note": ""}
+    printing.print_table(rows, columns, empty="There are no periodic tasks.")
+    if not options["yes"] and any(one.code for one in found):
+        printing.console().print(
+            "Nothing was changed. With --yes they become schedules, and the periodic tasks are disabled."
         )
-    printing.print_table(rows, {"at": "at", "local": "local time", "zone": "zone", "note": ""}, empty="It never fires.")
+    if any(one.code is None for one in found):
+        sys.exit(Conflict.exit_status)
 
 
-def _zone(name: str) -> zoneinfo.ZoneInfo:
-    if name not in zoneinfo.available_timezones():
-        raise Invalid(f"--timezone: {name!r} is no IANA time zone such as Europe/Berlin")
-    return zoneinfo.ZoneInfo(name)
+# ---- Run ------------------------------------------------------------------------------------------------------
+
+
+def run_now(options: dict[str, Any]) -> None:
+    """Submit one job of it."""
+    principal = principal_of(options, user=options["user"])
+    job = backfills.run(principal, options["code"], reason=options["reason"])
+    if status := asking.answer(principal, job.number, options):
+        sys.exit(status)
+
+
+def backfill(options: dict[str, Any]) -> None:
+    """Count the times of a range, ask, and run those that have no job."""
+    principal = principal_of(options)
+    begin, end = pages.moment_of("--from", options["begin"]), pages.moment_of("--to", options["end"])
+    found = backfills.backfill(principal, options["code"], begin=begin, end=end)
+    if not options["json"]:
+        already = f"; {found.done} more have a job already" if found.done else ""
+        printing.console().print(f"{len(found.times)} times of {options['code']} to run{already}.", markup=False)
+    if not found.times:
+        return
+    if not options["yes"] and not asking.is_confirmed(f"Submit {len(found.times)} jobs?"):
+        printing.console().print("Nothing was changed.")
+        return
+    _run_again(principal, options, begin, end)
+
+
+def _run_again(principal: Principal, options: dict[str, Any], begin: datetime, end: datetime) -> None:
+    made = backfills.begin_backfill(principal, options["code"], begin=begin, end=end, reason=options["reason"])
+    items = [
+        {"at": times.format_time(one.turn.decision.at), "job": one.number, "reason": one.reason or None} for one in made
+    ]
+    if options["json"]:
+        printing.print_json(items)
+    else:
+        printing.print_table(items, {"at": "time (UTC)", "job": "job", "reason": ""}, empty="Nothing was left to run.")
+    if any(one.number is None for one in made):
+        sys.exit(Conflict.exit_status)
