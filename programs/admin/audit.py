@@ -14,7 +14,7 @@ from programs.admin.base import BoundedPaginator, TenantFilter, TenantScopedAdmi
 from programs.admin.keyset import KeysetChangeList
 from programs.models import AuditEntry
 
-TARGETS = ("job", "jobs", "program", "queue", "tenant", "membership", "worker manager")
+TARGETS = ("job", "jobs", "program", "schedule", "queue", "tenant", "membership", "worker manager")
 DOORS = ("admin", "api", "cli", "python")
 
 

@@ -25,7 +25,7 @@ P = TypeVar("P", bound=Pausable)
 class PauseAct:
     """One thing that can be done to a row by a function of pausing; `applies` says whether it is offered.
 
-    `for_whom` follows the label, where it is not the row's own tenant alone.
+    `for_whom` follows the label, where it is not the row's own tenant alone; after one that `is_end` there is no row.
     """
 
     name: str
@@ -37,6 +37,7 @@ class PauseAct:
     scope: str = ADMIN
     asks_until: bool = False
     for_whom: str = ""
+    is_end: bool = False
 
 
 class PausableAdmin(TenantScopedAdmin[P]):
@@ -85,6 +86,10 @@ class PausableAdmin(TenantScopedAdmin[P]):
         """The address of the row's page."""
         return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[row.pk])
 
+    def list_page(self) -> str:
+        """The address of the list."""
+        return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+
     def page_after(self, request: HttpRequest, row: Any) -> str:
         """Where an act began, and leads back to."""
         return self.page_of(row)
@@ -115,7 +120,8 @@ class PausableAdmin(TenantScopedAdmin[P]):
         named = f"{self.audit_kind} {row}"
         if form.is_bound and form.is_valid():
             self.perform(request, act, self.tenant_of(row), *self.pause_target(row), named=named, **form.cleaned_data)
-            return HttpResponseRedirect(back)
+            is_gone = act.is_end and not self.get_queryset(request).filter(pk=row.pk).exists()
+            return HttpResponseRedirect(self.list_page() if is_gone else back)
         context = {
             **self.admin_site.each_context(request),
             "title": f"{act.label} {named}{act.for_whom}",

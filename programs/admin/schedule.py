@@ -1,0 +1,295 @@
+"""The pages of schedules: when they fire next, what became of their times, and all that is done to them."""
+
+import zoneinfo
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.utils import flatten_fieldsets
+from django.contrib.postgres.expressions import ArraySubquery
+from django.core.exceptions import PermissionDenied
+from django.db.models import ForeignKey, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from jobsite.errors import Refusal
+from programs import backfills, pausing, recurrence, schedules
+from programs.admin import display
+from programs.admin.access import ADMIN, WRITE, access_of, principal_of
+from programs.admin.base import TenantFilter
+from programs.admin.pauses import PausableAdmin, PauseAct
+from programs.admin.schedule_form import WHAT, WHEN, BackfillForm, ScheduleForm
+from programs.models import Firing, Job, Program, Schedule
+from programs.models.schedule import CRON_FIELDS
+
+COMING, HISTORY, DOTS = 10, 25, 12
+STATE = ("state", "pause", "when", "next_shown", "owner", "coming", "history")
+
+PAUSE_ACTS = (
+    PauseAct(
+        "pause",
+        "Pause",
+        pausing.pause_schedule,
+        "Each of its times is skipped, with your reason, until it is resumed; what it made already runs.",
+        "is paused; its times are skipped",
+        lambda row: row.paused_at is None,
+        asks_until=True,
+    ),
+    PauseAct(
+        "resume",
+        "Resume",
+        pausing.resume_schedule,
+        "It goes on with its next time; nothing fires at once.",
+        "goes on",
+        lambda row: row.paused_at is not None,
+    ),
+    PauseAct(
+        "run",
+        "Run now",
+        backfills.run,
+        "Its job is submitted now and runs as you; the schedule's own times stay as they are.",
+        "has a job of yours now, beside its own",
+        lambda row: True,
+        WRITE,
+    ),
+    PauseAct(
+        "delete",
+        "Delete",
+        schedules.delete,
+        "It fires no more, and its code is free. What it made already runs, and its history is kept.",
+        "is deleted",
+        lambda row: True,
+        is_end=True,
+    ),
+)
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(PausableAdmin[Schedule]):
+    """Schedules of the tenants that the user is a member of."""
+
+    pause_acts = PAUSE_ACTS
+    add_scope = ADMIN
+    change_scope = ADMIN
+    names_tenant = True
+    form = ScheduleForm
+    page_note = "Whoever saves a schedule is whom its jobs run as from then on."
+    empty_hint = display.words(
+        "No schedules yet: add one here, or with `jobsite schedules create CODE --program P --cron …`; "
+        "`jobsite schedules import-periodic-tasks` takes over what django-celery-beat has."
+    )
+    list_display = ("code", "program_shown", "when", "next_shown", "last", "state", "owner")
+    list_filter = (TenantFilter,)
+    list_select_related = ("program", "tenant")
+    search_fields = ("code", "program__code")
+    search_help_text = "A schedule's or a program's code, or a part of it."
+    ordering = ("code", "id")
+    fieldsets = (
+        ("State", {"fields": STATE}),
+        (None, {"fields": ("tenant", "code", "program")}),
+        ("When", {"fields": (CRON_FIELDS, "interval_minutes", *WHEN[6:])}),
+        ("What", {"fields": WHAT}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
+        """Those that are not deleted, with what became of their last times: all by one query."""
+        status = Job.objects.filter(number=OuterRef("job_number")).values("status")
+        last = Firing.objects.filter(schedule=OuterRef("pk")).order_by("-nominal_at")
+        became = last.annotate(became=Coalesce(Subquery(status), "result")).values("became")[:DOTS]
+        return super().get_queryset(request).filter(deleted_at__isnull=True).annotate(became=ArraySubquery(became))
+
+    def get_urls(self) -> list[URLPattern]:
+        """With the page of a backfill."""
+        view = self.admin_site.admin_view(self.backfill_view)
+        return [path("<int:key>/backfill/", view, name="jobsite_programs_schedule_backfill"), *super().get_urls()]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Without the state of one that is not made yet."""
+        return self.fieldsets if obj else self.fieldsets[1:]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """The state; whose it is and its code, once there is one; all, to those who may only look."""
+        if obj is None:
+            return []
+        if not self.has_change_permission(request, obj):
+            return [name for name in flatten_fieldsets(self.fieldsets) if name != "parameters"] + ["parameters_shown"]
+        return [*STATE, "tenant", "code"]
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """A form that knows who sends it."""
+        form = super().get_form(request, obj, change, **kwargs)
+        return type("ScheduleForm", (form,), {"principal_in": lambda self, tenant: principal_of(request, tenant)})
+
+    def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
+        """Offer the tenants in which the user may add schedules, and their programs."""
+        access = access_of(request)
+        if db_field.name == "tenant":
+            kwargs["queryset"] = access.tenants_to_choose(ADMIN)
+            if len(access.tenants(ADMIN)) == 1:
+                kwargs["initial"] = access.tenants(ADMIN)[0]
+        if db_field.name == "program":
+            rows = Program.objects.filter(deleted_at__isnull=True, tenant__in=access.tenants_to_choose(ADMIN))
+            kwargs["queryset"] = rows.order_by("code")
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Without links to add or change what is chosen."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if isinstance(field, forms.ModelChoiceField):
+            field.widget = getattr(field.widget, "widget", field.widget)
+        return field
+
+    def save_model(self, request: HttpRequest, obj: Schedule, form: Any, change: bool) -> None:
+        """Through the domain: permitted, audited, and never firing at once."""
+        wanted, tenant = form.wanted(), obj.tenant if change else form.cleaned_data["tenant"]
+        principal = principal_of(request, tenant)
+        if change:
+            schedules.change(principal, obj.code, {name: getattr(wanted, name) for name in ("program", *WHEN, *WHAT)})
+        else:
+            made = schedules.create(principal, form.cleaned_data["code"], wanted)
+            obj.pk, obj.code, obj.tenant = made.pk, made.code, tenant
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """With a link to the page of a backfill."""
+        row, links = context.get("original"), []
+        if row is not None and self._may(request, ADMIN, row):
+            links = [("Backfill…", reverse("admin:jobsite_programs_schedule_backfill", args=[row.pk]))]
+        return super().render_change_form(request, {"page_links": links} | context, *args, **kwargs)
+
+    # ---- Columns ------------------------------------------------------------------------------------------------
+
+    @admin.display(description="program", ordering="program__code")
+    def program_shown(self, row: Schedule) -> str:
+        """Its code."""
+        return row.program.code
+
+    @admin.display(description="when")
+    def when(self, row: Schedule) -> str:
+        """In words, in its zone."""
+        return f"{recurrence.words(row)} ({row.time_zone})"
+
+    @admin.display(description="next (UTC)", ordering="due_at")
+    def next_shown(self, row: Schedule) -> str | SafeString:
+        """When it fires next."""
+        return display.moment(row.due_at)
+
+    @admin.display(description="last times")
+    def last(self, row: Any) -> str | SafeString:
+        """The last of them as dots, the newest at the right."""
+        if not row.became:
+            return display.NOTHING
+        dots = (("{}", became.lower(), became) for became in reversed(row.became))
+        return format_html_join(
+            "", '<span class="jobsite-dot jobsite-{}" title="{}"></span>', ((b, c) for _, b, c in dots)
+        )
+
+    @admin.display(description="state")
+    def state(self, row: Schedule) -> SafeString:
+        """A badge, and what is wrong."""
+        shown = display.badge(self.state_word(row))
+        return format_html("{} {}", shown, row.problem) if row.problem else shown
+
+    def state_word(self, row: Schedule) -> str:
+        """What the badge says."""
+        if row.paused_at is not None:
+            return "PAUSED"
+        if row.late_at is not None:
+            return "LATE"
+        if row.problem:
+            return "SKIPPED"
+        return "ENDED" if row.next_at is None else "ACTIVE"
+
+    @admin.display(description="paused")
+    def pause(self, row: Schedule) -> str | SafeString:
+        """Since when, by whom, why, until when."""
+        return display.pause(row)
+
+    @admin.display(description="next times")
+    def coming(self, row: Schedule) -> str | SafeString:
+        """The next ten: in UTC, by the clock on the wall, where the clocks change."""
+        found = schedules.coming(row, count=COMING, after=timezone.now())
+        if not found:
+            return "None: it has ended."
+        zone = zoneinfo.ZoneInfo(row.time_zone)
+        rows, offset = [], timezone.now().astimezone(zone).utcoffset()
+        for one in found:
+            local = one.nominal_at.astimezone(zone)
+            note = "the clocks have changed" if local.utcoffset() != offset else ""
+            offset = local.utcoffset()
+            rows.append((display.moment(one.fires_at), f"{local:%a %Y-%m-%d %H:%M %Z}", note))
+        return _table(("Fires (UTC)", f"Nominal time in {zone.key}", ""), rows)
+
+    @admin.display(description="last times")
+    def history(self, row: Schedule) -> str | SafeString:
+        """What became of the last of them."""
+        found = schedules.history(row, limit=HISTORY)
+        if not found:
+            return "None of its times has come yet."
+        return _table(("Nominal time (UTC)", "Result", "Job", "Took", ""), (self._past(*one) for one in found))
+
+    def _past(self, one: Firing, job: Job | None) -> tuple[object, ...]:
+        number: object = display.NOTHING
+        if job is not None:
+            url = reverse("admin:jobsite_programs_job_change", args=[job.number])
+            number = format_html('<a href="{}">#{}</a> {}', url, job.number, display.badge(job.status))
+        elif one.job_number is not None:
+            number = f"#{one.job_number}"
+        note = one.reason
+        if one.through is not None:
+            note = f"and all others before {one.through:%Y-%m-%d %H:%M}"
+        elif one.result == Firing.Result.FIRED:
+            note = "run again by hand" if one.is_backfill else "late" if one.was_missed else ""
+        took = None if job is None or not job.is_terminal else display.run_seconds(job)
+        return display.moment(one.nominal_at), display.badge(one.result), number, display.duration(took), note
+
+    # ---- Backfill -----------------------------------------------------------------------------------------------
+
+    def backfill_view(self, request: HttpRequest, key: int) -> HttpResponse:
+        """Ask for a range, say how many times of it have no job, and once confirmed run them."""
+        row = self.get_object(request, str(key))
+        if not self._may(request, ADMIN, row):
+            raise PermissionDenied
+        form = BackfillForm(request.POST or None)
+        found = None
+        if form.is_bound and form.is_valid():
+            given = {name: form.cleaned_data[name] for name in ("begin", "end")}
+            principal = principal_of(request, row.tenant)
+            try:
+                found = backfills.backfill(principal, row.code, **given)
+                if found.times and "confirm" in request.POST:
+                    made = backfills.begin_backfill(principal, row.code, **given, reason=form.cleaned_data["reason"])
+                    count = sum(one.number is not None for one in made)
+                    self.message_user(
+                        request, f"{count} jobs of {row.code} are submitted, {len(made) - count} skipped."
+                    )
+                    return HttpResponseRedirect(self.page_of(row))
+            except Refusal as refusal:
+                form.add_error(None, display.sentence(refusal))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Run times of {row.code} again",
+            "act": {"explanation": "Times of a range that has passed, and that have no job, get one; it runs as you."},
+            "opts": self.opts,
+            "row": row,
+            "page": self.page_of(row),
+            "form": form,
+            "found": found,
+        }
+        return TemplateResponse(request, "admin/jobsite/backfill.html", context)
+
+
+def _table(heads: Iterable[str], rows: Iterable[tuple[object, ...]]) -> SafeString:
+    head = format_html_join("", "<th>{}</th>", ((one,) for one in heads))
+    body = format_html_join(
+        "", "<tr>{}</tr>", ((format_html_join("", "<td>{}</td>", ((cell,) for cell in row)),) for row in rows)
+    )
+    table = '<table class="jobsite-lanes"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
+    return format_html('<div class="jobsite-scroll">' + table + "</div>", head, body)

@@ -1,0 +1,118 @@
+"""What is filled in on the pages of schedules: a schedule, and the range of a backfill."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+
+from jobsite.errors import Invalid, Refusal
+from jobsite.tenants.models import Tenant
+from programs import masking, schedule_checks
+from programs.admin import display
+from programs.admin.asking import ReasonForm
+from programs.masking import MASK
+from programs.models.schedule import CRON_FIELDS
+from programs.principals import Principal
+from programs.schedule_checks import Wanted
+
+WHEN = (*CRON_FIELDS, "interval_minutes", "time_zone", "jitter_minutes", "starts_at", "ends_at")
+WHAT = ("parameters", "priority", "overlap", "missed", "missed_cap", "description")
+
+
+class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A schedule's fields; what is wrong with which is said by the domain, so that every door says the same."""
+
+    class Meta:
+        widgets = {
+            **{name: forms.TextInput(attrs={"size": 12}) for name in CRON_FIELDS},
+            "description": forms.Textarea(attrs={"rows": 2}),
+            "parameters": forms.Textarea(attrs={"rows": 6, "class": "jobsite-json"}),
+        }
+        help_texts = {
+            "minute": "0 to 59, a range such as 0-30, a list such as 0,30, a step such as */5, or *.",
+            "hour": "0 to 23. Empty cron fields mean *, if any is given.",
+            "day_of_month": "1 to 31. Where both days are restricted, either is enough.",
+            "month": "1 to 12, or jan to dec.",
+            "day_of_week": "0 to 7, or sun to sat.",
+            "interval_minutes": "Instead of a cron line: every so many minutes, from 1 to 10,080 (a week).",
+            "time_zone": "Such as Europe/Berlin. Empty: the tenant's.",
+            "jitter_minutes": "Fires up to so many minutes later, always the same for this schedule; 0 to 59.",
+            "starts_at": "In UTC. Empty: at once.",
+            "ends_at": "In UTC. Empty: never.",
+            "parameters": "A JSON object by the program's schema. Secrets show as ••••, and stay if nothing is edited.",
+            "overlap": "SKIP: a time is skipped while the last job of this schedule is open.",
+            "missed": "Which times run after nobody could fire: none, the newest, or all up to the cap.",
+        }
+
+    time_zone = forms.CharField(required=False, max_length=64)
+    parameters = forms.JSONField(
+        required=False, widget=Meta.widgets["parameters"], help_text=Meta.help_texts["parameters"]
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.initial["parameters"] = masking.masked(self.instance.parameters)
+            self.initial["program"] = self.instance.program_id
+
+    def _post_clean(self) -> None:
+        """Nothing: the domain looks at the fields and writes them; the row on the page stays what it is."""
+
+    def clean(self) -> dict[str, Any]:
+        """All fields together, as the domain sees them."""
+        cleaned: dict[str, Any] = super().clean() or {}
+        tenant = cleaned.get("tenant") or (self.instance.tenant if self.instance.pk else None)
+        if self.errors or tenant is None:
+            return cleaned
+        try:
+            schedule_checks.check(
+                self.principal_in(tenant), self.wanted(), kept=self.instance if self.instance.pk else None
+            )
+        except Invalid as error:
+            self._tell(error)
+        except Refusal as error:
+            self.add_error(None, display.sentence(error))
+        return cleaned
+
+    def _tell(self, error: Invalid) -> None:
+        wrong = error.details.get("errors")
+        for one in wrong if isinstance(wrong, list) else [{"pointer": "", "message": str(error)}]:
+            name, _, inner = one["pointer"][1:].partition("/")
+            message = f"/{inner} {one['message']}" if inner else one["message"]
+            self.add_error(name if name in self.fields else None, display.sentence(message))
+
+    def principal_in(self, tenant: Tenant) -> Principal:
+        """Who sends the form, set by the page."""
+        raise NotImplementedError
+
+    def wanted(self) -> Wanted:
+        """What the form asks for."""
+        given = {name: self.cleaned_data[name] for name in (*WHEN, *WHAT)}
+        given["parameters"] = self._parameters()
+        return Wanted(program=self.cleaned_data["program"].code, **given)
+
+    def _parameters(self) -> dict[str, Any]:
+        given = self.cleaned_data["parameters"]
+        if self.instance.pk and given == self.initial["parameters"]:
+            return dict(self.instance.parameters)
+        return {} if given is None else given
+
+    def clean_parameters(self) -> Any:
+        """An object without the marks that stand for secrets, unless nothing is edited."""
+        given = self.cleaned_data["parameters"]
+        if given is not None and not isinstance(given, dict):
+            raise forms.ValidationError('Give a JSON object, such as {"cohort": "2026"}.')
+        if given is not None and given != self.initial.get("parameters") and MASK in str(given):
+            raise forms.ValidationError("Secrets are kept only if nothing is edited: give them anew.")
+        return given
+
+
+class BackfillForm(ReasonForm):
+    """A range of time that has passed."""
+
+    field_order = ("begin", "end", "reason")
+    begin = forms.DateTimeField(label="From (UTC)", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
+    end = forms.DateTimeField(label="To (UTC)", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
+
+    def __init__(self, data: Mapping[str, Any] | None = None) -> None:
+        super().__init__(data, asks_until=False)
