@@ -4,7 +4,7 @@ import shutil
 import signal
 import time
 from argparse import ArgumentParser
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -13,27 +13,27 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, Q
-from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from jobsite.cli import fleet, printing
+from jobsite.cli import demo_picture, fleet, printing
 from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.base import principal_of
 from jobsite.cli.demo_receiver import Receiver, receiving
 from jobsite.cli.supervisor import Service, Supervisor
 from jobsite.tenants import setup
 from jobsite.tenants.models import Tenant
-from programs import definitions, presentation, registration, submission
+from programs import definitions, presentation, registration, schedules, submission
 from programs.lifecycle import OPEN, TERMINAL
-from programs.models import Job
+from programs.models import Firing, Job, Schedule
 from programs.preparation import Options
 from programs.principals import Principal
+from programs.schedule_checks import Wanted
 
 TENANT = "acme"
+SCHEDULE = "demo.every-minute"
 PATIENCE_SECONDS = 120.0
+SOON_SECONDS = 3.0
 REFRESH_SECONDS = 0.15
 REQUESTS_QUEUE = "default"
 LOOPBACK = "127.0.0.0/8"
@@ -71,26 +71,50 @@ class Command(BaseCommand):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with receiving() as receiver:
             principal = _set_up(receiver)
-            stories = _stories() + (_requests(receiver) if REQUESTS_QUEUE in missing else [])
+            stories = _stories() + (_requests(receiver) if REQUESTS_QUEUE in missing else []) + [BY_SCHEDULE]
             supervisor.start()
             try:
-                numbers = _submit(principal, stories)
+                numbers = _Numbers(_submit(principal, stories[:-1]), _schedule(principal))
                 out.print(
-                    f"[bold]{len(numbers)} jobs[/] of tenant [bold]{TENANT}[/] on {len(settings.JOBSITE_QUEUES)} "
+                    f"[bold]{len(stories)} jobs[/] of tenant [bold]{TENANT}[/] on {len(settings.JOBSITE_QUEUES)} "
                     f"queues, on the IANA time-zone tables; "
                     f"{'starting a worker' if missing else 'your workers run them'}\n"
                 )
                 if REQUESTS_QUEUE not in missing:
                     out.print("[dim]without a heartbeat and a webhook: your workers may not reach this machine[/]\n")
-                is_over = _watch(numbers, supervisor)
-                good = _judge(numbers, stories) and is_over
+                is_over = _watch(numbers, len(stories), supervisor)
+                good = _judge(numbers(), stories) and is_over
                 seconds = time.monotonic() - began
                 out.print(f"\n[dim]{seconds:.1f} s; look closer with: jobsite jobs show N, jobs logs N[/]")
                 if options["keep"]:
                     _keep(supervisor)
             finally:
+                schedules.delete(principal, SCHEDULE, reason="the demo has ended")
                 supervisor.stop()
         self.finish(0 if good else 1)
+
+
+BY_SCHEDULE = Story("noop", {}, "submitted by a schedule")
+
+
+class _Numbers:
+    """The numbers of the jobs so far: the last is the schedule's, once it has fired."""
+
+    def __init__(self, submitted: Sequence[int], schedule: Schedule) -> None:
+        self._submitted = submitted
+        self._fired = Firing.objects.filter(schedule=schedule, result=Firing.Result.FIRED).order_by("nominal_at")
+
+    def __call__(self) -> list[int]:
+        """As of now."""
+        return [*self._submitted, *(one.job_number for one in self._fired[:1] if one.job_number)]
+
+
+def _schedule(principal: Principal) -> Schedule:
+    """A schedule that fires soon, and then each minute."""
+    if schedules.of_tenant(principal).filter(code=SCHEDULE).exists():
+        schedules.delete(principal, SCHEDULE, reason="left by a demo that was interrupted")
+    soon = datetime.now(UTC) + timedelta(seconds=SOON_SECONDS)
+    return schedules.create(principal, SCHEDULE, Wanted("noop", interval_minutes=1, starts_at=soon))
 
 
 def _workers(queues: Collection[str]) -> list[Service]:
@@ -186,74 +210,34 @@ def _families(numbers: Sequence[int]) -> dict[int, tuple[int, int]]:
     return {parent: (ended, total) for parent, ended, total in counted}
 
 
-def _watch(numbers: Sequence[int], supervisor: Supervisor) -> bool:
-    """Show the jobs until all have ended; False when they did not in time."""
+def _watch(numbers: _Numbers, count: int, supervisor: Supervisor) -> bool:
+    """Show the jobs until so many have ended; False when they did not in time."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     out = printing.console()
     seen: dict[int, str] = {}
     with Live(console=out, auto_refresh=False, transient=True) as live:
         while True:
             supervisor.attend(REFRESH_SECONDS)
-            jobs = _jobs(numbers)
+            known = numbers()
+            jobs = _jobs(known)
             if out.is_terminal:
-                live.update(_picture(jobs, _families(numbers)), refresh=True)
+                live.update(demo_picture.picture(jobs, _families(known)), refresh=True)
             else:
-                _report_changes(jobs, seen)
-            if not any(job["status"] in OPEN for job in jobs):
+                demo_picture.report_changes(jobs, seen)
+            if len(jobs) == count and not any(job["status"] in OPEN for job in jobs):
                 return True
             if time.monotonic() > deadline:
                 for name, lines in supervisor.last_lines.items():
                     out.print(f"[red]{name} said last:[/]\n" + "\n".join(lines[-10:]))
+                out.print(f"[red]{count - len(jobs)} jobs were not even submitted.[/]" if len(jobs) < count else "")
                 return False
-
-
-def _picture(jobs: Sequence[dict[str, Any]], families: Mapping[int, tuple[int, int]]) -> RenderableType:
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in ("#", "program", "queue", "status", "progress", ""):
-        table.add_column(heading, justify="right" if heading == "#" else "left", no_wrap=True)
-    for job in jobs:
-        progress = job["progress"] or {"processed": 0, "total": None, "message": ""}
-        bar: RenderableType = Text("")
-        if job["status"] == "WAITING":
-            ended, total = families.get(job["number"], (0, 0))
-            progress = {"processed": ended, "total": total, "message": ""}
-        if progress["total"]:
-            bar = ProgressBar(total=progress["total"], completed=progress["processed"], width=24)
-        note = progress["message"] if job["status"] == "RUNNING" else _note(job)
-        table.add_row(
-            str(job["number"]),
-            job["program"],
-            job["queue"],
-            printing.cell(job["status"]),
-            bar,
-            Text(note, style="dim"),
-        )
-    return Group(table)
-
-
-def _note(job: dict[str, Any]) -> str:
-    if job["status"] == "WAITING":
-        return "waits for its children"
-    if job["status"] == "PENDING" and job["attempts"] and job["error"]:
-        return f"attempt {job['attempts']} failed, the next {printing.ago(job['due_at'])}"
-    if job["status"] == "PENDING" and datetime.fromisoformat(job["due_at"]) > datetime.now(UTC):
-        return f"starts {printing.ago(job['due_at'])}"
-    return str(job["error"]["message"]) if job["error"] else ""
-
-
-def _report_changes(jobs: Sequence[dict[str, Any]], seen: dict[int, str]) -> None:
-    for job in jobs:
-        state = f"{job['status']} {job['attempts']}"
-        if seen.get(job["number"]) != state:
-            seen[job["number"]] = state
-            printing.console().print(f"#{job['number']} {job['program']} {job['status']}  {_note(job)}".rstrip())
 
 
 def _judge(numbers: Sequence[int], stories: Sequence[Story]) -> bool:
     """Print how each job ended beside how it should have; whether all are as they should be."""
     rows = []
     good = True
-    for job, story in zip(_jobs(numbers), stories, strict=True):
+    for job, story in zip(_jobs(numbers), stories, strict=False):
         wanted = (story.status, story.outcome, story.attempts)
         is_right = (job["status"], job["outcome"], job["attempts"]) == wanted
         good = good and is_right
