@@ -1,5 +1,6 @@
 """jobsite schedules list, show and preview: what is told of schedules on the command line."""
 
+import json
 import zoneinfo
 from collections.abc import Iterable
 from datetime import datetime
@@ -60,17 +61,19 @@ def show_schedule(options: dict[str, Any]) -> None:
         return
     out = printing.console()
     out.print(Text(f"{row.code}  ", style="bold") + _state(item))
-    item |= {"next": when(item), "last fired": printing.ago(item["fired_at"]), "runs as": item["owner"]}
-    shown = ("words", "cron", "time_zone", "next", "last fired", "program", "parameters", "priority", "runs as",
-             "overlap", "missed", "missed_cap", "jitter_minutes", "starts_at", "ends_at", "pause", "late_since",
+    item |= {"when": item["words"], "next": when(item), "last fired": printing.ago(item["fired_at"])}
+    item |= {"runs as": item["owner"], "parameters": json.dumps(item["parameters"], ensure_ascii=False)}
+    if item["pause"]:
+        paused = item["pause"]
+        until = f" until {paused['until']}" if paused["until"] else ""
+        item["paused"] = f"by {paused['by']} since {paused['at']}{until}: {paused['reason']}".removesuffix(": ")
+    shown = ("when", "cron", "time_zone", "next", "last fired", "program", "parameters", "priority", "runs as",
+             "overlap", "missed", "missed_cap", "jitter_minutes", "starts_at", "ends_at", "paused", "late_since",
              "problem", "description")  # fmt: skip
+    silent = {"missed_cap"} if item["missed"] != "ALL" else set()
     for key in shown:
-        value = item[key]
-        if value not in (None, "", {}, 0) and (key, item["missed"]) not in (
-            ("missed_cap", "SKIP"),
-            ("missed_cap", "ONE"),
-        ):
-            out.print(Text(f"  {key.replace('_', ' '):<15}", style="dim") + printing.cell(value))
+        if item.get(key) not in (None, "", "{}", 0) and key not in silent:
+            out.print(Text(f"  {key.replace('_', ' '):<15}", style="dim") + printing.cell(item[key]))
     out.print()
     rows = [
         {

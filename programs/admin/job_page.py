@@ -14,7 +14,7 @@ from programs.admin import display
 from programs.admin.keyset import MAX_KEY
 from programs.explain import Reason
 from programs.lifecycle import Outcome
-from programs.models import Job, JobAttempt, JobLogEntry, JobStep
+from programs.models import Job, JobAttempt, JobLogEntry, JobStep, Schedule
 from programs.steps import shown
 
 LOG_LINES = 200
@@ -50,6 +50,7 @@ def facts(job: Job, *, shows_tenant: bool) -> list[tuple[str, Any]]:
         ("Finished", display.moment(job.finished_at) if job.finished_at else None),
         ("Step", job.current_step or None),
         ("Failure", job.failure_kind),
+        ("Schedule", _schedule(job)),
         ("Parent", _job_link(job.parent_id)),
         ("Retry of", _job_link(job.retry_of_id)),
         ("Retried by", _job_links(queries.retries(job))),
@@ -58,6 +59,16 @@ def facts(job: Job, *, shows_tenant: bool) -> list[tuple[str, Any]]:
         ("Celery task", job.external_id),
     ]
     return [(name, value) for name, value in known if value is not None]
+
+
+def _schedule(job: Job) -> SafeString | None:
+    row = Schedule.objects.filter(firings__job_number=job.number).first()
+    if row is None:
+        return None
+    if row.deleted_at is not None:
+        return format_html("{} (deleted)", row.code)
+    url = reverse("admin:jobsite_programs_schedule_change", args=[row.pk])
+    return format_html('<a href="{}">{}</a>', url, row.code)
 
 
 def _job_link(number: int | None) -> SafeString | None:

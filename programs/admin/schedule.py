@@ -29,6 +29,10 @@ from programs.models import Firing, Job, Program, Schedule
 from programs.models.schedule import CRON_FIELDS
 
 COMING, HISTORY, DOTS = 10, 25, 12
+CRON_HELP = (
+    "By a cron line: numbers, names (mon, jan), ranges (1-5), lists (1,3,5), steps (*/5) or *. Fields left out mean *; "
+    "where both days are restricted, either is enough. Or by an interval."
+)
 STATE = ("state", "pause", "when", "next_shown", "owner", "coming", "history")
 
 PAUSE_ACTS = (
@@ -79,7 +83,7 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
     change_scope = ADMIN
     names_tenant = True
     form = ScheduleForm
-    page_note = "Whoever saves a schedule is whom its jobs run as from then on."
+    page_note = "The jobs of a schedule run as whoever saved it last."
     empty_hint = display.words(
         "No schedules yet: add one here, or with `jobsite schedules create CODE --program P --cron …`; "
         "`jobsite schedules import-periodic-tasks` takes over what django-celery-beat has."
@@ -93,7 +97,7 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
     fieldsets = (
         ("State", {"fields": STATE}),
         (None, {"fields": ("tenant", "code", "program")}),
-        ("When", {"fields": (CRON_FIELDS, "interval_minutes", *WHEN[6:])}),
+        ("When", {"fields": (CRON_FIELDS, "interval_minutes", *WHEN[6:]), "description": CRON_HELP}),
         ("What", {"fields": WHAT}),
     )
 
@@ -178,8 +182,8 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
 
     @admin.display(description="next (UTC)", ordering="due_at")
     def next_shown(self, row: Schedule) -> str | SafeString:
-        """When it fires next."""
-        return display.moment(row.due_at)
+        """When it fires next; nothing while it is paused."""
+        return display.moment(None if row.paused_at is not None else row.due_at)
 
     @admin.display(description="last times")
     def last(self, row: Any) -> str | SafeString:

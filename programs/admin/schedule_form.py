@@ -29,11 +29,6 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             "parameters": forms.Textarea(attrs={"rows": 6, "class": "jobsite-json"}),
         }
         help_texts = {
-            "minute": "0 to 59, a range such as 0-30, a list such as 0,30, a step such as */5, or *.",
-            "hour": "0 to 23. Empty cron fields mean *, if any is given.",
-            "day_of_month": "1 to 31. Where both days are restricted, either is enough.",
-            "month": "1 to 12, or jan to dec.",
-            "day_of_week": "0 to 7, or sun to sat.",
             "interval_minutes": "Instead of a cron line: every so many minutes, from 1 to 10,080 (a week).",
             "time_zone": "Such as Europe/Berlin. Empty: the tenant's.",
             "jitter_minutes": "Fires up to so many minutes later, always the same for this schedule; 0 to 59.",
@@ -44,13 +39,14 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             "missed": "Which times run after nobody could fire: none, the newest, or all up to the cap.",
         }
 
-    time_zone = forms.CharField(required=False, max_length=64)
+    time_zone = forms.CharField(required=False, max_length=64, help_text=Meta.help_texts["time_zone"])
     parameters = forms.JSONField(
         required=False, widget=Meta.widgets["parameters"], help_text=Meta.help_texts["parameters"]
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.initial["parameters"] = {}
         if self.instance.pk:
             self.initial["parameters"] = masking.masked(self.instance.parameters)
             self.initial["program"] = self.instance.program_id

@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
                 (
                     "overlap",
                     models.CharField(
-                        choices=[("ALLOW", "Allow"), ("SKIP", "Skip")],
+                        choices=[("ALLOW", "ALLOW"), ("SKIP", "SKIP")],
                         db_default="ALLOW",
                         default="ALLOW",
                         max_length=5,

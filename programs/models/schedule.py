@@ -23,8 +23,8 @@ class Schedule(Pausable):
     """A program's recurring run; `code` is unique within its tenant among those not deleted."""
 
     class Overlap(models.TextChoices):
-        ALLOW = "ALLOW"
-        SKIP = "SKIP"
+        ALLOW = "ALLOW", "ALLOW"
+        SKIP = "SKIP", "SKIP"
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="schedules", db_index=False)
     program = models.ForeignKey(Program, models.PROTECT, related_name="schedules", db_constraint=False)
