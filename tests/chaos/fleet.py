@@ -92,11 +92,12 @@ class Fleet:
             self.start(name)
         return dead
 
-    def beat(self) -> OwnProcess:
+    def beat(self, name: str = "beat", *, environment: dict[str, str] | None = None) -> OwnProcess:
         """Celery's beat with jobsite's scheduler."""
-        schedule = str(self._installation.folder / "beat.pid")
-        argv = [sys.executable, "-m", "celery", "-A", "jobsite", "beat", "-l", "INFO", "--pidfile", schedule]
-        return self._start("beat", argv)
+        pidfile = str(self._installation.folder / f"{name}.pid")
+        Path(pidfile).unlink(missing_ok=True)  # of one that was killed
+        argv = [sys.executable, "-m", "celery", "-A", "jobsite", "beat", "-l", "INFO", "--pidfile", pidfile]
+        return self._start(name, argv, environment or {})
 
     def service(self) -> OwnProcess:
         """The outside service."""
@@ -117,8 +118,8 @@ class Fleet:
             f"submitter-{prefix}", [sys.executable, "-m", "tests.chaos.submitter", json.dumps(asdict(order))]
         )
 
-    def _start(self, name: str, argv: list[str]) -> OwnProcess:
-        started = OwnProcess(name, argv, self._installation.environment, self._log(name))
+    def _start(self, name: str, argv: list[str], environment: dict[str, str] | None = None) -> OwnProcess:
+        started = OwnProcess(name, argv, self._installation.environment | (environment or {}), self._log(name))
         self.others.append(started)
         return started
 
@@ -127,7 +128,10 @@ class Fleet:
 
     def stop_gracefully(self, *, seconds: float = 60.0) -> dict[str, int]:
         """SIGTERM to all workers and beat; their exit statuses once all have ended, the service goes on."""
-        ending: list[OwnProcess] = [*self.workers.values(), *(one for one in self.others if one.name == "beat")]
+        ending: list[OwnProcess] = [
+            *self.workers.values(),
+            *(one for one in self.others if one.name.startswith("beat")),
+        ]
         for one in ending:
             if one.is_running:
                 one.send(signal.SIGTERM)

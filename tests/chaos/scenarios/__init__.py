@@ -13,6 +13,7 @@ from tests.chaos.scenarios import (
     limits,
     overlaps,
     races,
+    schedules,
 )
 
 SCENARIOS = dict(sorted(registry.SCENARIOS.items(), key=lambda one: int(one[0].removeprefix("R"))))
@@ -30,4 +31,5 @@ __all__ = [
     "limits",
     "overlaps",
     "races",
+    "schedules",
 ]

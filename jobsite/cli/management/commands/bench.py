@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from jobsite.bench import contenders, ground, report
+from jobsite.bench import contenders, ground, report, scheduling
 from jobsite.bench.aims import GROUPS
 from jobsite.bench.measure import Sizes
 from jobsite.bench.run import Plan, run
@@ -38,6 +38,14 @@ class Command(BaseCommand):
         parser.add_argument(
             "--history", type=int, default=0, metavar="N", help="also with a database that holds N finished jobs"
         )
+        parser.add_argument(
+            "--schedules",
+            type=int,
+            nargs="?",
+            const=1_000,
+            metavar="N",
+            help="only: N minutely schedules (1000) beside django-celery-beat's, for --rounds minutes each",
+        )
         parser.add_argument("--quick", action="store_true", help="a small run that shows that all works")
         add_json(parser)
 
@@ -49,6 +57,9 @@ class Command(BaseCommand):
         load = os.getloadavg()[0]
         if load > BUSY * (os.cpu_count() or 1):
             progress.print(f"this machine is busy (load {load:.1f}): figures will be low, and ratios uncertain")
+        if options["schedules"] is not None:
+            self._measure_schedules(options, progress)
+            return
         with ground.prepared() as own:
             outcome = run(own, plan, say=partial(progress.print, soft_wrap=True))
         if options["json"]:
@@ -62,10 +73,23 @@ class Command(BaseCommand):
             printing.console().print(Text(f"\nfailed: {failure}", style="red"))
         self.finish(1 if outcome.failures else 0)
 
+    def _measure_schedules(self, options: dict[str, Any], progress: Console) -> None:
+        say = partial(progress.print, soft_wrap=True)
+        with ground.prepared() as own:
+            found = scheduling.measure(own, options["schedules"], options["rounds"], say=say)
+        if options["json"]:
+            printing.print_json({"machine": report.machine()} | scheduling.document(found))
+            return
+        out = printing.console()
+        out.print(report.machine(), style="dim")
+        out.print(f"\n[bold cyan]{options['schedules']:,} schedules, each minute[/]")
+        out.print(scheduling.table(found))
+        out.print(f"\nAn idle look among {scheduling.IDLE:,} schedules takes {found.idle_milliseconds:.2f} ms.")
+
 
 def _plan(options: dict[str, Any]) -> Plan:
-    for name, least in (("rounds", 1), ("jobs", 100), ("history", 0)):
-        if options[name] < least:
+    for name, least in (("rounds", 1), ("jobs", 100), ("history", 0), ("schedules", 1)):
+        if options[name] is not None and options[name] < least:
             raise Invalid(f"--{name} must be at least {least}, not {options[name]}")
     wanted = options["only"] or FIGURES
     return Plan(
