@@ -40,6 +40,7 @@ class Environment:
     csrf_trusted_origins: tuple[str, ...]
     email_url: str | None
     tenant: str | None
+    max_database_bytes: int | None
 
     @property
     def is_embedded(self) -> bool:
@@ -80,7 +81,17 @@ def load(environ: Mapping[str, str]) -> Environment:
         csrf_trusted_origins=_list(environ, "DJANGO_CSRF_TRUSTED_ORIGINS", ""),
         email_url=_email_url(environ),
         tenant=environ.get("JOBSITE_TENANT") or None,
+        max_database_bytes=_bytes(environ, "JOBSITE_MAX_DATABASE_BYTES"),
     )
+
+
+def _bytes(environ: Mapping[str, str], name: str) -> int | None:
+    text = environ.get(name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise ConfigurationError(f"{name} is {text!r} but must be a whole number of bytes, such as 50000000000")
+    return int(text)
 
 
 def broker_variable(queue: str) -> str:

@@ -34,7 +34,7 @@ NAMES = ("submit", "submit_all", "dispatch", "offer", "is_wanted", "wake", "requ
          "give_back_all", "reap_expired", "reap_child", "reap_tokens", "reap_owners", "clear", "expire_stuck",
          "cancel", "hold", "release", "end_holds", "unblock", "block", "unpause", "cancel_automatic",
          "let_in", "acknowledge", "spawn", "lock_parents", "resolve", "cancel_children",
-         "record_firings")  # fmt: skip
+         "record_firings", "prune")  # fmt: skip
 POINTS = tuple(f"{name}.{moment}" for name in NAMES for moment in ("before", "after"))
 RULE = re.compile(r"(?P<action>kill|stall|fail)(?::(?P<seconds>[\d.]+))?(?:\*(?P<times>\d+))?(?:@(?P<chance>[\d.]+))?")
 ALLOWED = "kill, stall:SECONDS or fail, then *TIMES and @PROBABILITY if wanted"

@@ -174,6 +174,7 @@ JOBSITE_SECRET_KEYS = ENVIRONMENT.secret_keys or (_keys.secret_keys if _keys els
 JOBSITE_ACTIONS = ENVIRONMENT.actions
 JOBSITE_ALLOWED_NETWORKS = ENVIRONMENT.allowed_networks
 JOBSITE_TENANT = ENVIRONMENT.tenant
+JOBSITE_MAX_DATABASE_BYTES = ENVIRONMENT.max_database_bytes
 JOBSITE_TENANT_SETUP: list[str] = []  # dotted functions that get each new tenant
 
 # ---- Celery (the reasons: programs/README.md, "Settings of Celery") -------------------------------------

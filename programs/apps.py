@@ -13,6 +13,7 @@ class ProgramsConfig(AppConfig):
 
     def ready(self) -> None:
         """Let every migration end with the rows that jobsite counts on."""
-        from programs.queues import register_after_migrate
+        from programs import queues, system_programs
 
-        post_migrate.connect(register_after_migrate, sender=self)
+        post_migrate.connect(queues.register_after_migrate, sender=self)
+        post_migrate.connect(system_programs.register_after_migrate, sender=self)

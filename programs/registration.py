@@ -36,6 +36,15 @@ def load(principal: Principal, definitions: Iterable[ProgramDefinition]) -> list
         Forbidden: jobs:admin is missing, or an action that only the platform may define.
         Invalid: an action that cannot be imported, a template that does not parse, a feature not built yet.
     """
+    definitions = list(definitions)
+    for definition in definitions:
+        if definition.scope == "SYSTEM":
+            raise Invalid(f'program "{definition.code}": scope SYSTEM is for the programs that come with jobsite')
+    return load_system(principal, definitions)
+
+
+def load_system(principal: Principal, definitions: Iterable[ProgramDefinition]) -> list[Loaded]:
+    """`load` for jobsite's own programs as well."""
     principal.require("jobs:admin")
     definitions = list(definitions)
     for definition in definitions:
@@ -53,8 +62,6 @@ def load_missing(principal: Principal, definition: ProgramDefinition) -> None:
 
 def _check(principal: Principal, definition: ProgramDefinition) -> None:
     where = f'program "{definition.code}"'
-    if definition.scope == "SYSTEM":
-        raise Invalid(f"{where}: scope SYSTEM is for the programs that come with jobsite")
     places = [(f"action {number}", action) for number, action in enumerate(definition.actions, start=1)]
     for place, action in [*places, *([("callback", definition.callback)] if definition.callback else [])]:
         at, is_callback = f"{where}: {place}", action is definition.callback
@@ -139,6 +146,7 @@ def _columns(definition: ProgramDefinition) -> dict[str, object]:
     retry = definition.retry
     return {
         "code": definition.code,
+        "scope": definition.scope,
         "names": definition.name,
         "description": definition.description,
         "queue_id": queue.pk,

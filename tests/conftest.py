@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db.models.signals import post_migrate
 
 from jobsite import embedded
 from jobsite.tenants.models import Membership, Role, Tenant
-from programs import principals
+from programs import principals, system_programs
 from programs.definitions import from_mapping
 from programs.models import Program
 from programs.principals import Principal
@@ -28,7 +30,9 @@ def servers() -> embedded.Servers:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(servers: embedded.Servers) -> None:
-    """pytest-django makes its database once the servers run."""
+    """pytest-django makes its database once the servers run; system programs are made by their own tests alone."""
+    ours = apps.get_app_config("jobsite_programs")
+    assert post_migrate.disconnect(system_programs.register_after_migrate, sender=ours)
 
 
 def _member(name: str, tenant: Tenant, role: Role) -> User:

@@ -1,0 +1,149 @@
+"""What keeps an installation small: the actions of the system programs, each in bounded batches."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+from jobsite.database import Cursor
+from jobsite.tenants.models import Tenant
+from programs.context import Context
+from programs.transitions.prune import prune
+
+DELETED_DAYS = 7
+MONTHS_AHEAD = 3
+BATCH = 1_000
+LOCK_TIMEOUT = "5s"
+
+
+def retention(context: Context) -> dict[str, int]:
+    """Delete finished jobs, and what became of nominal times, past the term of each tenant (SPEC 3)."""
+    tenants = list(Tenant.objects.order_by("pk"))
+    jobs = firings = 0
+    for done, tenant in enumerate(tenants, start=1):
+        jobs += _prune_jobs(context, tenant)
+        with connection.cursor() as cursor:
+            values = {"tenant": tenant.pk, "days": tenant.retention_days, "batch": BATCH}
+            firings += _until_none(context, partial(_execute, cursor, OLD_FIRINGS, values))
+        context.progress(done, len(tenants), f"{jobs} jobs deleted")
+    return {"jobs": jobs, "firings": firings}
+
+
+def _prune_jobs(context: Context, tenant: Tenant) -> int:
+    """Through the tenant's jobs until a turn deletes none: in each, families lose a generation."""
+    total = 0
+    while True:
+        turn, after = 0, 0
+        while True:
+            with connection.cursor() as cursor:
+                pruned = prune(cursor, tenant_id=tenant.pk, days=tenant.retention_days, after=after)
+            turn += pruned.jobs
+            context.progress(total + turn, None, f"tenant {tenant.code}")
+            if pruned.go_on_after is None:
+                break
+            after = pruned.go_on_after
+        total += turn
+        if not turn:
+            return total
+
+
+OLD_FIRINGS = """
+DELETE FROM jobsite_firing WHERE id IN (
+    SELECT f.id FROM jobsite_schedule s JOIN jobsite_firing f ON f.schedule_id = s.id
+    WHERE s.tenant_id = %(tenant)s AND f.nominal_at < statement_timestamp() - %(days)s * interval '1 day'
+    LIMIT %(batch)s)
+"""
+
+
+def database_pruning(context: Context) -> dict[str, Any]:
+    """Drop the oldest log partitions, never this month's, while the database is above JOBSITE_MAX_DATABASE_BYTES."""
+    most = settings.JOBSITE_MAX_DATABASE_BYTES
+    if most is None:
+        context.log.info("JOBSITE_MAX_DATABASE_BYTES is not set: the database may grow")
+        return {"dropped": []}
+    dropped: list[str] = []
+    with connection.cursor() as cursor:
+        for name in _partitions(cursor):
+            if _size(cursor) <= most:
+                break
+            # Who logs just now is not kept waiting for long; the next run tries again.
+            cursor.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
+            cursor.execute(f"DROP TABLE {connection.ops.quote_name(name)}")
+            dropped.append(name)
+            context.log.warning("dropped %s: the database was above %s bytes", name, most)
+        size = _size(cursor)
+    if size > most:
+        context.warn(f"the database has {size:,} bytes, more than the {most:,} allowed, and no old log is left to drop")
+    return {"dropped": dropped, "bytes": size}
+
+
+def _partitions(cursor: Cursor) -> list[str]:
+    """Those of months that have passed, the oldest first."""
+    cursor.execute("""
+        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'jobsite_joblogentry'::regclass AND c.relname ~ '_[0-9]{4}_[0-9]{2}$'
+              AND right(c.relname, 7) < to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')
+        ORDER BY c.relname""")
+    return [name for (name,) in cursor.fetchall()]
+
+
+def _size(cursor: Cursor) -> int:
+    cursor.execute("SELECT pg_database_size(current_database())")
+    return int(cursor.fetchone()[0])
+
+
+def soft_delete_cleanup(context: Context) -> dict[str, int]:
+    """Delete for good what was deleted over a week ago, once nothing refers to it any more (SPEC 3)."""
+    with connection.cursor() as cursor:
+        values = {"days": DELETED_DAYS, "batch": BATCH}
+        return {
+            "schedules": _until_none(context, partial(_execute, cursor, OLD_SCHEDULES, values)),
+            "programs": _until_none(context, partial(_execute, cursor, OLD_PROGRAMS, values)),
+        }
+
+
+OLD_SCHEDULES = """
+DELETE FROM jobsite_schedule WHERE id IN (
+    SELECT id FROM jobsite_schedule WHERE deleted_at < statement_timestamp() - %(days)s * interval '1 day'
+    LIMIT %(batch)s)
+"""
+OLD_PROGRAMS = """
+DELETE FROM jobsite_program WHERE id IN (
+    SELECT p.id FROM jobsite_program p WHERE p.deleted_at < statement_timestamp() - %(days)s * interval '1 day'
+           AND NOT EXISTS (SELECT FROM jobsite_job j WHERE j.program_id = p.id)
+           AND NOT EXISTS (SELECT FROM jobsite_schedule s WHERE s.program_id = p.id)
+    LIMIT %(batch)s)
+"""
+
+
+NEW_PARTITIONS = """
+SELECT jobsite_create_log_partition(now() + months * interval '1 month') FROM generate_series(0, %s) AS months
+"""
+
+
+def partition_creation(context: Context) -> dict[str, int]:
+    """The log partitions of this month and three ahead."""
+    with connection.cursor() as cursor:
+        cursor.execute(NEW_PARTITIONS, [MONTHS_AHEAD])
+    return {"months_ahead": MONTHS_AHEAD}
+
+
+def _execute(cursor: Cursor, statement: str, values: dict[str, Any]) -> int:
+    cursor.execute(statement, values)
+    return cursor.rowcount
+
+
+def _until_none(context: Context, delete: Callable[[], int]) -> int:
+    """Batch after batch, and between two of them whoever asked it to stop is heard."""
+    total = 0
+    for count in _batches(delete):
+        total += count
+        context.progress(total, None, "deleted")
+    return total
+
+
+def _batches(delete: Callable[[], int]) -> Iterator[int]:
+    while count := delete():
+        yield count

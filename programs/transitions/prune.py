@@ -1,0 +1,53 @@
+"""Delete jobs that ended long ago, with their attempts, steps and logs; an open one the database would not let go."""
+
+from dataclasses import dataclass
+
+from jobsite.database import Cursor
+from jobsite.failpoints import failpoint
+from programs.lifecycle import TERMINAL, listed
+
+BATCH = 500
+
+# A batch behind the other in order of number, which is nearly the order of creation: what was created after the term
+# cannot have ended before it, so that there the search ends, and no index of the ends is needed. A job goes when it
+# has no children any more and its parent is past the term too; so a family goes from its leaves on, a turn for each
+# generation. Its retries forget it.
+PRUNE = f"""
+WITH candidate AS MATERIALIZED (
+    SELECT number, status, finished_at, created_at, parent_id FROM jobsite_job
+    WHERE tenant_id = %(tenant)s AND number > %(after)s ORDER BY number LIMIT %(batch)s
+), old AS MATERIALIZED (
+    SELECT c.number FROM candidate c
+    WHERE c.status IN {listed(TERMINAL)} AND c.finished_at < statement_timestamp() - %(days)s * interval '1 day'
+          AND NOT EXISTS (SELECT FROM jobsite_job k WHERE k.parent_id = c.number)
+          AND NOT EXISTS (SELECT FROM jobsite_job p WHERE p.number = c.parent_id
+                          AND (p.finished_at IS NULL
+                               OR p.finished_at >= statement_timestamp() - %(days)s * interval '1 day'))
+), forgotten AS (
+    UPDATE jobsite_job r SET retry_of_id = NULL FROM old
+    WHERE r.retry_of_id = old.number AND NOT EXISTS (SELECT FROM old o WHERE o.number = r.number)
+), lines AS (
+    DELETE FROM jobsite_joblogentry l USING old WHERE l.job_number = old.number
+), gone AS (
+    DELETE FROM jobsite_job j USING old WHERE j.number = old.number RETURNING j.number
+)
+SELECT (SELECT count(*) FROM gone), max(number), count(*),
+       coalesce(max(created_at) >= statement_timestamp() - %(days)s * interval '1 day', true)
+FROM candidate
+"""
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """How many jobs of a batch are gone, and behind which number to go on: None where the search ends."""
+
+    jobs: int
+    go_on_after: int | None
+
+
+@failpoint("prune")
+def prune(cursor: Cursor, *, tenant_id: int, days: int, after: int = 0, batch: int = BATCH) -> Pruned:
+    """Delete what ended more than so many days ago among a tenant's next jobs."""
+    cursor.execute(PRUNE, {"tenant": tenant_id, "days": days, "after": after, "batch": batch})
+    gone, last, looked, is_past = cursor.fetchone()
+    return Pruned(gone, None if is_past or looked < batch else last)

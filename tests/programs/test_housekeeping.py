@@ -1,0 +1,293 @@
+"""The system programs do their real work: what is old goes, what is needed stays, and no tenant sees them."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from jobsite.env import ConfigurationError, load
+from jobsite.errors import Invalid
+from jobsite.tenants.models import SYSTEM, Tenant
+from programs import (
+    definitions,
+    housekeeping,
+    pausing,
+    preparation,
+    principals,
+    registration,
+    schedules,
+    submission,
+    system_programs,
+)
+from programs.models import Firing, Job, JobAttempt, JobLogEntry, Program, Schedule
+from programs.principals import Principal
+from programs.transitions.prune import prune
+from tests.programs.conftest import FAILURE, Jobs
+
+OLD = "finished_at = clock_timestamp() - interval '91 days', created_at = clock_timestamp() - interval '91 days'"
+
+
+LINE = """
+INSERT INTO jobsite_joblogentry (at, tenant_id, job_number, sequence, attempt, stream, severity, message)
+VALUES (now(), %s, %s, 1, 1, 'log', 'INFO', 'hello')
+"""
+
+
+class Quiet:
+    """A context that nobody listens to."""
+
+    log = logging.getLogger("quiet")
+
+    def __init__(self) -> None:
+        self.warned: list[str] = []
+
+    def progress(self, *_: Any) -> None:
+        """Nothing."""
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+
+@pytest.fixture
+def context() -> Any:
+    return Quiet()
+
+
+@pytest.fixture(autouse=True)
+def _programs_are_read_anew() -> Iterator[None]:
+    preparation.forget()
+    yield
+    preparation.forget()
+
+
+@pytest.fixture
+def hand(db: None) -> Principal:
+    system_programs.register()
+    return principals.system(Tenant.objects.get(code=SYSTEM))
+
+
+def aged(jobs: Jobs, *numbers: int, assignments: str = OLD) -> None:
+    """As if they had ended three months ago; the guard of terminal rows looks away."""
+    jobs.cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; ALTER TABLE jobsite_job DISABLE TRIGGER USER")
+    jobs.cursor.execute(f"UPDATE jobsite_job SET {assignments} WHERE number = ANY(%s)", [list(numbers)])
+    jobs.cursor.execute("ALTER TABLE jobsite_job ENABLE TRIGGER USER")
+
+
+# ---- How they are there ---------------------------------------------------------------------------------------
+
+
+def test_they_are_of_the_system_tenant_with_their_schedules(hand: Principal) -> None:
+    rows = Schedule.objects.filter(tenant=hand.tenant).order_by("code")
+
+    assert {row.code: str(row.cron) for row in rows} == {
+        "database_pruning": "30 * * * *",
+        "partition_creation": "0 4 * * *",
+        "retention": "0 * * * *",
+        "soft_delete_cleanup": "0 3 * * *",
+    }
+    assert {row.scope for row in Program.objects.filter(tenant=hand.tenant)} == {"SYSTEM"}
+    assert {row.time_zone for row in rows} == {"UTC"}
+
+
+def test_to_register_them_again_leaves_the_operators_pause(hand: Principal) -> None:
+    pausing.pause_schedule(hand, "retention", reason="audit")
+    versions = dict(Program.objects.values_list("code", "version"))
+
+    system_programs.register()
+
+    assert Schedule.objects.get(code="retention").paused_reason == "audit"
+    assert dict(Program.objects.values_list("code", "version")) == versions
+
+
+def test_a_tenant_sees_none_of_them_and_defines_none(
+    hand: Principal, operator: Principal, alices_hand: Principal
+) -> None:
+    assert not schedules.of_tenant(alices_hand)
+    known = {"code": "mine", "scope": "SYSTEM", "action": [{"kind": "python", "target": "jobsite.samples:noop"}]}
+    definition = definitions.from_mapping(known, where="test", queues=settings.JOBSITE_QUEUES)
+
+    with pytest.raises(Invalid, match="scope SYSTEM is for the programs that come with jobsite"):
+        registration.load(operator, [definition])
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("code", [one.code for one in system_programs.PROGRAMS])
+def test_each_runs_to_its_end(hand: Principal, run_job: Callable[[int], Job], code: str) -> None:
+    number = submission.submit_as(hand, code, {}).number
+
+    job = run_job(number)
+
+    assert (job.status, job.outcome, job.error) == ("COMPLETED", "NORMAL", None)
+
+
+# ---- Retention ------------------------------------------------------------------------------------------------
+
+
+def test_what_ended_before_the_term_goes_with_all_that_is_its(jobs: Jobs, context: Any) -> None:
+    old, failed, recent, waiting = jobs.ended(), jobs.ended(FAILURE), jobs.ended(), jobs.pending()
+    for number in (old, recent):
+        jobs.cursor.execute(LINE, [jobs.program.tenant_id, number])
+    aged(jobs, old, failed)
+
+    assert housekeeping.retention(context)["jobs"] == 2
+
+    assert sorted(jobs.statuses()) == [recent, waiting]
+    assert set(JobAttempt.objects.values_list("job_id", flat=True)) == {recent}
+    assert set(JobLogEntry.objects.values_list("job_number", flat=True)) == {recent}
+
+
+def test_each_tenant_has_its_own_term(jobs: Jobs, context: Any, tenant: Tenant) -> None:
+    number = jobs.ended()
+    aged(jobs, number)
+    Tenant.objects.filter(pk=tenant.pk).update(retention_days=92)
+
+    assert housekeeping.retention(context)["jobs"] == 0
+    Tenant.objects.filter(pk=tenant.pk).update(retention_days=90)
+    assert housekeeping.retention(context)["jobs"] == 1
+
+
+def test_a_family_goes_as_a_whole_and_not_before_the_last_is_past_the_term(jobs: Jobs, context: Any) -> None:
+    parent, child, grandchild = jobs.ended(), jobs.ended(), jobs.ended()
+    link = "parent_id = {}, child_key = 'c', parent_fence = 1, trigger = 'CHILD'"
+    aged(jobs, child, assignments=link.format(parent))
+    aged(jobs, grandchild, assignments=link.format(child))
+    aged(jobs, parent, child)
+
+    assert housekeeping.retention(context)["jobs"] == 0
+    aged(jobs, grandchild)
+    aged(jobs, parent, assignments="finished_at = clock_timestamp()")
+    assert housekeeping.retention(context)["jobs"] == 1  # the youngest: its parent is past the term
+    aged(jobs, parent)
+    assert housekeeping.retention(context)["jobs"] == 2
+
+    assert not Job.objects.exists()
+
+
+def test_a_retry_forgets_the_job_that_it_retried(jobs: Jobs, context: Any) -> None:
+    old = jobs.ended(FAILURE)
+    retry = jobs.pending(retry_of=old)
+    aged(jobs, old)
+
+    assert housekeeping.retention(context)["jobs"] == 1
+
+    assert jobs.row(retry).retry_of_id is None
+
+
+def test_a_batch_goes_on_behind_the_last_and_ends_where_the_term_begins(jobs: Jobs, tenant: Tenant) -> None:
+    old = [jobs.ended() for _ in range(5)]
+    aged(jobs, *old)
+    jobs.ended()
+    jobs.ended()
+
+    first = prune(jobs.cursor, tenant_id=tenant.pk, days=90, batch=3)
+    second = prune(jobs.cursor, tenant_id=tenant.pk, days=90, after=first.go_on_after or 0, batch=3)
+
+    assert (first.jobs, first.go_on_after) == (3, old[2])
+    assert (second.jobs, second.go_on_after) == (2, None)
+
+
+def test_rows_of_nominal_times_go_after_the_term(jobs: Jobs, context: Any, operator: Principal) -> None:
+    program = jobs.program
+    row = Schedule.objects.create(
+        tenant=program.tenant, program=program, code="tick", interval_minutes=5, anchor_at=timezone.now(),
+        time_zone="UTC", kind="LOCAL", owner="x",
+    )  # fmt: skip
+    for days in (91, 89):
+        Firing.objects.create(
+            tenant=row.tenant, schedule=row, nominal_at=timezone.now() - timedelta(days=days), result="MISSED"
+        )
+
+    assert housekeeping.retention(context)["firings"] == 1
+
+    assert Firing.objects.count() == 1
+
+
+# ---- The others -----------------------------------------------------------------------------------------------
+
+
+def test_what_was_deleted_a_week_ago_goes_once_nothing_refers_to_it(jobs: Jobs, context: Any) -> None:
+    program = jobs.program
+    known = {
+        "tenant": program.tenant, "program": program, "interval_minutes": 5, "anchor_at": timezone.now(),
+        "time_zone": "UTC", "kind": "LOCAL", "owner": "x",
+    }  # fmt: skip
+    for code, days in (("old", 8), ("recent", 6)):
+        Schedule.objects.create(code=code, deleted_at=timezone.now() - timedelta(days=days), **known)
+    Program.objects.update(deleted_at=timezone.now() - timedelta(days=8))
+
+    assert housekeeping.soft_delete_cleanup(context) == {"schedules": 1, "programs": 0}
+    Schedule.objects.all().delete()
+    assert housekeeping.soft_delete_cleanup(context) == {"schedules": 0, "programs": 1}
+
+
+@pytest.fixture
+def old_partitions(db: None) -> list[str]:
+    with connection.cursor() as cursor:
+        for moment in ("2001-01-15", "2001-02-15"):
+            cursor.execute("SELECT jobsite_create_log_partition(%s::timestamptz)", [moment])
+    return ["jobsite_joblogentry_2001_01", "jobsite_joblogentry_2001_02"]
+
+
+def partitions() -> set[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relname FROM pg_class WHERE relname LIKE 'jobsite_joblogentry_2%' AND relkind = 'r'")
+        return {name for (name,) in cursor.fetchall()}
+
+
+def test_the_oldest_log_partitions_are_dropped_while_the_database_is_too_large(
+    context: Any, old_partitions: list[str], settings: Any
+) -> None:
+    before = partitions()
+    settings.JOBSITE_MAX_DATABASE_BYTES = 1
+
+    found = housekeeping.database_pruning(context)
+
+    assert found["dropped"] == old_partitions
+    assert partitions() == before - set(old_partitions)
+    assert "no old log is left to drop" in context.warned[0]
+
+
+@pytest.mark.parametrize("most", [None, 10**15])
+def test_without_a_limit_or_below_it_nothing_is_dropped(
+    context: Any, old_partitions: list[str], settings: Any, most: int | None
+) -> None:
+    settings.JOBSITE_MAX_DATABASE_BYTES = most
+
+    assert housekeeping.database_pruning(context)["dropped"] == []
+
+    assert set(old_partitions) <= partitions()
+
+
+def test_the_partitions_of_the_coming_months_are_made(db: None, context: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 'jobsite_joblogentry_' || to_char(now() + interval '3 months', 'YYYY_MM')")
+        [name] = cursor.fetchone()
+        cursor.execute(f"DROP TABLE {name}")
+    assert name not in partitions()
+
+    housekeeping.partition_creation(context)
+
+    assert name in partitions()
+
+
+@pytest.mark.parametrize("text", ["5GB", "-1", "0", "1.5", "٣"])
+def test_a_limit_that_is_no_number_of_bytes_is_refused(text: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"JOBSITE_MAX_DATABASE_BYTES is .* but must be a whole number of bytes"
+    ):
+        load({"JOBSITE_MAX_DATABASE_BYTES": text})
+
+
+def test_the_audit_names_what_was_registered(hand: Principal) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT target, after FROM jobsite_auditentry WHERE action = 'program created' ORDER BY target")
+        rows = cursor.fetchall()
+
+    assert [target for target, _ in rows] == sorted(one.code for one in system_programs.PROGRAMS)
+    assert json.loads(rows[0][1])["scope"] == "SYSTEM"
