@@ -10,3 +10,7 @@ warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume sy
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
 
 application = get_asgi_application()
+
+from programs import lookout  # noqa: E402 - models can be imported only now
+
+lookout.start()

@@ -5,7 +5,7 @@ compare-and-set, lets only one of them do it each time.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import psycopg
@@ -36,10 +36,10 @@ class Sweep:
     run: Callable[[Cursor], int]
 
 
-def run_due() -> dict[str, int]:
-    """Run the sweeps that are due; what each mended. A database that is away is logged, not raised."""
+def run_due(names: Collection[str] | None = None) -> dict[str, int]:
+    """Run the sweeps that are due, or those of these; what each mended. A database that is away is logged."""
     try:
-        return _run(only_due=True)
+        return _run(only_due=True, names=names)
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         log.warning("sweeps_failed", error=str(error))
         _drop_connection()
@@ -63,8 +63,8 @@ RETURNING s.name
 """
 
 
-def _run(*, only_due: bool) -> dict[str, int]:
-    sweeps = {sweep.name: sweep for sweep in all_sweeps()}
+def _run(*, only_due: bool, names: Collection[str] | None = None) -> dict[str, int]:
+    sweeps = {sweep.name: sweep for sweep in all_sweeps() if names is None or sweep.name in names}
     mended: dict[str, int] = {}
     with _connection().cursor() as cursor:
         seconds = [sweep.seconds if only_due else 0.0 for sweep in sweeps.values()]

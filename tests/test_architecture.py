@@ -29,7 +29,7 @@ LAYERS = (
     ("worker_boot", "worker_consumer", "beat", "tasks", "apps", "periodic_tasks"),
     ("execution",),
     ("watcher",),
-    ("system_programs",),
+    ("system_programs", "lookout"),
     ("completion", "registration"),
     ("program_cache", "queues", "group"),
     ("sweeps", "measures", "actions", "housekeeping"),

@@ -1,0 +1,51 @@
+"""The web process notices what beat and the workers, which are dead, do not."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from programs import lookout, schedules
+from programs.models import AuditEntry, Program, Schedule
+from programs.principals import Principal
+from programs.schedule_checks import Wanted
+from tests.programs.conftest import until
+
+WATCHES = """
+import threading
+from jobsite import asgi
+print([thread.name for thread in threading.enumerate() if thread.daemon])
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_schedule_to_which_nobody_comes_is_told_though_nothing_fires(
+    define: Callable[..., Program], operator: Principal
+) -> None:
+    define()
+    row = schedules.create(operator, "tick", Wanted("sample", minute="*"))
+    past = timezone.now() - timedelta(minutes=5)
+    Schedule.objects.filter(pk=row.pk).update(next_at=past, due_at=past)
+
+    is_over = lookout.start(seconds=0.02)
+    try:
+        until(lambda: Schedule.objects.get().late_at is not None)
+    finally:
+        is_over.set()
+
+    assert list(AuditEntry.objects.filter(target="tick", actor="system").values_list("action")) == [
+        ("schedule missed",)
+    ]
+    assert Schedule.objects.get().next_at == past
+
+
+def test_the_web_process_looks_out() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", WATCHES], env=os.environ.copy(), capture_output=True, text=True, check=False
+    )
+
+    assert "jobsite-lookout" in ended.stdout, ended.stderr
