@@ -26,7 +26,7 @@ from programs.turns import Recorded, Turn
 log = get_logger(__name__)
 
 BATCH = 500
-TURN_SECONDS = 2.0
+TURN_SECONDS = 5.0
 RETRY_SECONDS = 60.0
 
 IS_DUE = "s.due_at <= statement_timestamp() AND (s.retry_at IS NULL OR s.retry_at <= statement_timestamp())"

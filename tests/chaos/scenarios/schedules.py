@@ -218,6 +218,7 @@ def ten_thousand(chaos: Chaos) -> None:
     before = {one.name: _cpu_seconds(one) for one in (beat, worker)}
     began = time.monotonic()
     since = _now(chaos)
+    chaos.fault("due at one moment", count)
 
     def is_over() -> bool:
         wanted = count * minutes
@@ -245,7 +246,7 @@ INSERT INTO jobsite_schedule (tenant_id, program_id, code, minute, hour, day_of_
                               time_zone, parameters, kind, owner, next_at, due_at)
 SELECT tenant_id, program_id, 'tick-' || n, minute, hour, day_of_month, month, day_of_week, anchor_at, time_zone,
        parameters, kind, owner, next_at, due_at
-FROM jobsite_schedule, generate_series(1, %s - 1) n
+FROM jobsite_schedule, generate_series(1, %s - 1) n WHERE code = 'tick-0'
 """
 
 
