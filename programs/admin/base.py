@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters, ShowFacets
@@ -10,7 +11,7 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.core.paginator import Paginator
 from django.db import connection, transaction
-from django.db.models import Model, QuerySet
+from django.db.models import ForeignKey, Model, QuerySet
 from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -152,6 +153,24 @@ class TenantScopedAdmin(ModelAdmin[M]):
         if request.POST.get("select_across", "0") not in ("", "0"):
             raise SuspiciousOperation("an action takes the rows of a page")
         return super().response_action(request, queryset)
+
+    # ---- What is filled in ----------------------------------------------------------------------------------
+
+    def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
+        """Offer the tenants in which the user may add such rows, and no others."""
+        if db_field.name == "tenant":
+            access = access_of(request)
+            kwargs["queryset"] = access.tenants_to_choose(self.add_scope)
+            if len(access.tenants(self.add_scope)) == 1:
+                kwargs["initial"] = access.tenants(self.add_scope)[0]
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Without links to add or change what is chosen."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if isinstance(field, forms.ModelChoiceField):
+            field.widget = getattr(field.widget, "widget", field.widget)
+        return field
 
     # ---- Changes, audited -----------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ import zoneinfo
 from collections.abc import Iterable
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import flatten_fieldsets
 from django.contrib.postgres.expressions import ArraySubquery
@@ -131,23 +130,11 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
         return type("ScheduleForm", (form,), {"principal_in": lambda self, tenant: principal_of(request, tenant)})
 
     def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
-        """Offer the tenants in which the user may add schedules, and their programs."""
-        access = access_of(request)
-        if db_field.name == "tenant":
-            kwargs["queryset"] = access.tenants_to_choose(ADMIN)
-            if len(access.tenants(ADMIN)) == 1:
-                kwargs["initial"] = access.tenants(ADMIN)[0]
+        """Offer the programs of the tenants in which the user may add schedules."""
         if db_field.name == "program":
-            rows = Program.objects.filter(deleted_at__isnull=True, tenant__in=access.tenants_to_choose(ADMIN))
-            kwargs["queryset"] = rows.order_by("code")
+            tenants = access_of(request).tenants_to_choose(ADMIN)
+            kwargs["queryset"] = Program.objects.filter(deleted_at__isnull=True, tenant__in=tenants).order_by("code")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
-    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Without links to add or change what is chosen."""
-        field = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if isinstance(field, forms.ModelChoiceField):
-            field.widget = getattr(field.widget, "widget", field.widget)
-        return field
 
     def save_model(self, request: HttpRequest, obj: Schedule, form: Any, change: bool) -> None:
         """Through the domain: permitted, audited, and never firing at once."""

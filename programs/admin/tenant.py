@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import flatten_fieldsets
 from django.contrib.auth.models import User
-from django.db.models import ForeignKey, Model
+from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
@@ -214,22 +214,6 @@ class MembershipAdmin(TenantScopedAdmin[Membership]):
         if obj is None:
             kwargs["form"] = NewMemberForm
         return super().get_form(request, obj, change, **kwargs)
-
-    def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
-        """Offer the tenants in which the user may add members, and no others."""
-        if db_field.name == "tenant":
-            access = access_of(request)
-            kwargs["queryset"] = access.tenants_to_choose(ADMIN)
-            if len(access.tenants(ADMIN)) == 1:
-                kwargs["initial"] = access.tenants(ADMIN)[0]
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
-    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Without links to add or change the tenant beside the field."""
-        field = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if isinstance(field, forms.ModelChoiceField):
-            field.widget = getattr(field.widget, "widget", field.widget)
-        return field
 
     def audit_target(self, obj: Model) -> str:
         """The user's name."""

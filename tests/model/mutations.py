@@ -50,6 +50,8 @@ TESTS = "tests/programs/transitions/test_{}.py"
 STEPS = "tests/programs/test_steps.py"
 CHILDREN = "tests/programs/test_children.py"
 PARENTS = "tests/programs/test_parents.py"
+FIRING = "tests/programs/test_firing.py"
+HOUSEKEEPING = "tests/programs/test_housekeeping.py"
 RESOLVE = TESTS.format("resolve")
 _NO_CHILD_IS_SEEN = (
     "AND NOT EXISTS (SELECT FROM jobsite_job c",
@@ -725,6 +727,89 @@ STATEMENTS = (
         tests="tests/programs/test_submission.py",
     ),
     _m("priority is worth nothing", "submit:INSERT", "- coalesce(g.priority, p.priority) * interval '60 seconds'", ""),
+    # schedules
+    _m(
+        "a schedule is fired by two at once",
+        "programs.firing:DUE",
+        "FOR NO KEY UPDATE OF s SKIP LOCKED",
+        "",
+        tests=FIRING,
+    ),
+    _m(
+        "a schedule fires before its time",
+        "programs.firing:DUE",
+        "s.due_at <= statement_timestamp() AND",
+        "",
+        tests=FIRING,
+    ),
+    _m(
+        "a schedule that broke is tried at once",
+        "programs.firing:DUE",
+        "(s.retry_at IS NULL OR s.retry_at <= statement_timestamp())",
+        "true",
+        tests=FIRING,
+    ),
+    _m(
+        "a nominal time of a schedule may have two rows",
+        "programs.turns:RECORD",
+        "ON CONFLICT (schedule_id, nominal_at) DO NOTHING",
+        "",
+        tests=FIRING,
+    ),
+    _m(
+        "a schedule forgets its last job",
+        "programs.firing:ADVANCE",
+        "coalesce(g.job, s.last_job)",
+        "NULL",
+        tests=FIRING,
+    ),
+    _m("a schedule stays late", "programs.firing:ADVANCE", "late_at = NULL,", "", tests=FIRING),
+    _m("a late schedule is told each time", "programs.firing:LATE", "AND late_at IS NULL", "", tests=FIRING),
+    _m("a paused schedule is late", "programs.firing:LATE", "AND paused_at IS NULL", "", tests=FIRING),
+    _m(
+        "a backfill of a schedule takes what has a job",
+        "programs.turns:GIVE_WAY",
+        "result <> 'FIRED'",
+        "true",
+        tests="tests/programs/test_schedules.py",
+    ),
+    # prune
+    _m(
+        "prune takes what has just ended",
+        "prune:PRUNE",
+        "c.finished_at < statement_timestamp() - %(days)s * interval '1 day'",
+        "true",
+        tests=HOUSEKEEPING,
+    ),
+    _m(
+        "prune takes what is open",
+        "prune:PRUNE",
+        "c.status IN ('CANCELED', 'COMPLETED', 'FAILED') AND",
+        "",
+        held_by="an open job has no end, so that none is old",
+    ),
+    _m(
+        "prune takes a parent before its children",
+        "prune:PRUNE",
+        "AND NOT EXISTS (SELECT FROM jobsite_job k WHERE k.parent_id = c.number)",
+        "",
+        tests=HOUSEKEEPING,
+    ),
+    _m(
+        "prune takes a child of a recent parent",
+        "prune:PRUNE",
+        "WHERE p.number = c.parent_id",
+        "WHERE false AND p.number = c.parent_id",
+        tests=HOUSEKEEPING,
+    ),
+    _m(
+        "prune leaves retries in the way",
+        "prune:PRUNE",
+        "WHERE r.retry_of_id = old.number",
+        "WHERE false",
+        tests=HOUSEKEEPING,
+    ),
+    _m("prune leaves logs behind", "prune:PRUNE", "WHERE l.job_number = old.number", "WHERE false", tests=HOUSEKEEPING),
 )
 
 _RULES = importlib.import_module("programs.migrations.0003_one_guard").CHANGES

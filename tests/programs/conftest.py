@@ -23,7 +23,7 @@ from jobsite import embedded
 from jobsite.database import Connection, Cursor, connect, prepared_cursor
 from jobsite.errors import Refusal
 from jobsite.tenants.models import Membership, Role
-from programs import execution, principals, program_cache, resolution, sweeps, workers
+from programs import execution, preparation, principals, program_cache, resolution, sweeps, workers
 from programs.actions import Step
 from programs.context import Context
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
@@ -58,6 +58,7 @@ STUDENT_SCHEMA = {
 def _nothing_is_left() -> Iterator[None]:
     """What the process remembers between jobs must not reach the next test."""
     principals._cache.clear()
+    preparation.forget()
     yield
     principals._cache.clear()
     workers.drop_connection()

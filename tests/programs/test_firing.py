@@ -1,6 +1,6 @@
 """Schedules fire: each nominal time once, by its policies, as its owner; what stands in the way is told."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -21,13 +21,6 @@ from tests.programs.conftest import Broker, Jobs, refused_by
 
 MINUTELY = {"minute": "*"}
 Make = Callable[..., Schedule]
-
-
-@pytest.fixture(autouse=True)
-def _programs_are_read_anew() -> Iterator[None]:
-    preparation.forget()
-    yield
-    preparation.forget()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,6 @@ from programs import (
     definitions,
     housekeeping,
     pausing,
-    preparation,
     principals,
     registration,
     schedules,
@@ -57,13 +56,6 @@ class Quiet:
 @pytest.fixture
 def context() -> Any:
     return Quiet()
-
-
-@pytest.fixture(autouse=True)
-def _programs_are_read_anew() -> Iterator[None]:
-    preparation.forget()
-    yield
-    preparation.forget()
 
 
 @pytest.fixture
