@@ -9,8 +9,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from jobsite.database import prepared_cursor
-from jobsite.errors import Invalid
-from programs import audit, preparation, schedules, submission, times, turns
+from jobsite.errors import Conflict, Invalid
+from programs import audit, preparation, quotas, schedules, submission, times, turns
 from programs.asking import check_reason
 from programs.models import Firing, Job, Schedule
 from programs.preparation import Options
@@ -29,12 +29,19 @@ def run(principal: Principal, code: str, *, reason: str = "") -> Job:
     principal.require("jobs:write")
     check_reason(reason)
     row = schedules.find(principal, code)
+    _refuse_deleted(row)
     with transaction.atomic(), connection.cursor() as cursor:
         options = Options(priority=row.priority)
         job = submission.carry_as(principal, row.program.code, row.parameters, options, whose=f"schedule {code}")
         after: dict[str, object] = {"job": job.number}
         audit.record(cursor, principal, "run schedule", "schedule", code, reason, None, after)
     return job
+
+
+def _refuse_deleted(row: Schedule) -> None:
+    """Not of another program that has the code now."""
+    if row.program.deleted_at is not None:
+        raise Conflict(f"program {row.program.code} of schedule {row.code} is deleted", code="program_deleted")
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,10 @@ def backfill(principal: Principal, code: str, *, begin: datetime, end: datetime)
     """
     principal.require("jobs:admin")
     row = schedules.find(principal, code)
+    try:
+        begin, end = times.within_reason(begin), times.within_reason(end)
+    except times.TimeError as error:
+        raise Invalid(str(error), code="invalid_time") from error
     if begin > end:
         raise Invalid("the range ends before it begins", code="invalid_time")
     if end > timezone.now():
@@ -77,6 +88,8 @@ def begin_backfill(
         with transaction.atomic(), prepared_cursor() as cursor:
             row = schedules.locked(principal, code)
             found = backfill(principal, code, begin=begin, end=end)
+            _refuse_deleted(row)
+            quotas.take(principal.tenant, len(found.times))
             turns.give_way(cursor, row, begin=begin, end=end)
             recorded = turns.record(cursor, list(_turns(principal, row, found.times)), is_backfill=True)
             after: dict[str, object] = {"from": times.format_time(begin), "to": times.format_time(end)}

@@ -9,16 +9,18 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
+import psycopg
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from jobsite.database import Cursor, prepared_cursor
-from jobsite.errors import Forbidden, NotFound, Refusal
+from jobsite.errors import Forbidden, Invalid, NotFound, Refusal
 from jobsite.logs import get_logger
 from jobsite.tenants.models import Tenant
 from programs import preparation, principals, quotas, times, turns
 from programs.lifecycle import OPEN, Trigger
-from programs.preparation import Options
+from programs.preparation import Known, Options
 from programs.principals import Principal
 from programs.recurrence import GRACE, Decision, Fate, Missed, Pause, decide, jitter_of, recurrence_of
 from programs.turns import Recorded, Turn
@@ -28,6 +30,8 @@ log = get_logger(__name__)
 BATCH = 500
 TURN_SECONDS = 5.0
 RETRY_SECONDS = 60.0
+LOCK_TIMEOUT = "5s"
+"""So long a batch waits for whoever holds a REJECT key in a transaction of his own."""
 
 IS_DUE = "s.due_at <= statement_timestamp() AND (s.retry_at IS NULL OR s.retry_at <= statement_timestamp())"
 # By the index schedule_due. Whoever fires keeps the row until the end of the transaction; who comes second goes on.
@@ -113,6 +117,7 @@ def sweep(cursor: Cursor) -> int:
     finally:
         # Else the thread that sweeps would keep it for days, and not notice that it broke.
         connection.close()
+        decide.cache_clear()  # what was decided of this moment is asked no more
     return done
 
 
@@ -124,9 +129,9 @@ def fire_due(*, batch: int = BATCH) -> tuple[int, int]:
     """
     try:
         return _fire(batch=batch)
-    except (OperationalError, InterfaceError):
-        raise  # The database's trouble is not a schedule's.
-    except Exception:
+    except Exception as error:
+        if _is_the_databases(error):
+            raise
         log.exception("firing_failed")
     with prepared_cursor() as cursor:
         cursor.execute(f"SELECT s.id FROM jobsite_schedule s WHERE {IS_DUE} ORDER BY s.due_at, s.id LIMIT %s", [batch])
@@ -135,26 +140,43 @@ def fire_due(*, batch: int = BATCH) -> tuple[int, int]:
     for key in keys:
         try:
             fired += _fire(batch=1, only=key)[1]
-        except (OperationalError, InterfaceError):
-            raise
         except Exception as error:
+            if _is_the_databases(error):
+                raise
             log.exception("schedule_failed", schedule=key)
             _put_off(key, f"{type(error).__name__}: {error}")
     return len(keys), fired
 
 
+PUT_OFF = """
+WITH before AS (
+    SELECT id, tenant_id, code, problem FROM jobsite_schedule WHERE id = %(id)s FOR NO KEY UPDATE
+), moved AS (
+    UPDATE jobsite_schedule s
+    SET retry_at = clock_timestamp() + %(seconds)s * interval '1 second', problem = %(problem)s
+    FROM before WHERE s.id = before.id
+)
+INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason)
+SELECT tenant_id, 'system', 'sweep', 'schedule skipped', 'schedule', code, %(problem)s FROM before WHERE problem = ''
+"""
+
+
+def _is_the_databases(error: Exception) -> bool:
+    """Whether it is the database that is in trouble, and no schedule: such as one whose key somebody holds for long."""
+    if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+        return False
+    return isinstance(error, (OperationalError, InterfaceError))
+
+
 def _put_off(key: int, problem: str) -> None:
     with prepared_cursor() as cursor:
-        cursor.execute(
-            "UPDATE jobsite_schedule SET retry_at = clock_timestamp() + %s * interval '1 second', problem = %s"
-            " WHERE id = %s",
-            [RETRY_SECONDS, problem, key],
-        )
+        cursor.execute(PUT_OFF, {"seconds": RETRY_SECONDS, "problem": problem, "id": key})
 
 
 def _fire(*, batch: int, only: int | None = None) -> tuple[int, int]:
     def fire() -> tuple[int, int]:
         with transaction.atomic(), prepared_cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
             cursor.execute(DUE, {"batch": batch, "only": only})
             due = [Due(*row) for row in cursor.fetchall()]
             return len(due), _fire_all(cursor, due)
@@ -225,6 +247,7 @@ class Readiness:
     def __init__(self, tenants: Mapping[int, Tenant]) -> None:
         self._tenants = tenants
         self._principals: dict[tuple[object, ...], Principal | Refusal] = {}
+        self._read_anew: set[tuple[int, str]] = set()
 
     def turns(self, due: Due, decisions: Iterable[Decision]) -> Iterator[Turn]:
         """Each decision, with the job that it wants; or skipped, with the reason."""
@@ -238,12 +261,25 @@ class Readiness:
                 before = before or f"the job of {times.format_time(decision.at)} has just begun"
                 yield self._with_a_job(due, decision)
 
+    def _values(self, due: Due, principal: Principal) -> tuple[Known, dict[str, Any]]:
+        """The parameters, by the program; one that does not take them is read anew, once, before that is believed."""
+        stored, whose, key = json.loads(due.parameters), f"schedule {due.code}", (due.tenant_id, due.program)
+        known = preparation.known_program(principal, due.program)
+        try:
+            return known, preparation.carried_values(known, stored, whose)
+        except Invalid:
+            if key in self._read_anew:
+                raise
+        self._read_anew.add(key)
+        preparation.forget(principal, due.program)
+        known = preparation.known_program(principal, due.program)
+        return known, preparation.carried_values(known, stored, whose)
+
     def _with_a_job(self, due: Due, decision: Decision) -> Turn:
         try:
             principal = self._principal(due)
             principal.require("jobs:write")
-            known = preparation.known_program(principal, due.program)
-            values = preparation.carried_values(known, json.loads(due.parameters), f"schedule {due.code}")
+            known, values = self._values(due, principal)
             options = Options(priority=due.priority, trigger=Trigger.AUTOMATIC)
             job = preparation.new_job(principal, known, values, options, scheduled_at=decision.at)
             quotas.take(principal.tenant, 1)

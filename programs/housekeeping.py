@@ -99,11 +99,17 @@ def soft_delete_cleanup(context: Context) -> dict[str, int]:
     with connection.cursor() as cursor:
         values = {"days": DELETED_DAYS, "batch": BATCH}
         return {
+            "firings": _until_none(context, partial(_execute, cursor, FIRINGS_OF_OLD_SCHEDULES, values)),
             "schedules": _until_none(context, partial(_execute, cursor, OLD_SCHEDULES, values)),
             "programs": _until_none(context, partial(_execute, cursor, OLD_PROGRAMS, values)),
         }
 
 
+FIRINGS_OF_OLD_SCHEDULES = """
+DELETE FROM jobsite_firing WHERE id IN (
+    SELECT f.id FROM jobsite_schedule s JOIN jobsite_firing f ON f.schedule_id = s.id
+    WHERE s.deleted_at < statement_timestamp() - %(days)s * interval '1 day' LIMIT %(batch)s)
+"""
 OLD_SCHEDULES = """
 DELETE FROM jobsite_schedule WHERE id IN (
     SELECT id FROM jobsite_schedule WHERE deleted_at < statement_timestamp() - %(days)s * interval '1 day'

@@ -15,6 +15,7 @@ from django_celery_beat.models import PeriodicTask, PeriodicTasks
 from jobsite.errors import Invalid, Refusal
 from programs import definitions, pausing, recurrence, registration, schedules
 from programs.actions import UnknownAction, python
+from programs.models import Program
 from programs.principals import Principal
 from programs.schedule_checks import Wanted
 
@@ -119,7 +120,10 @@ def _parameters(row: PeriodicTask) -> dict[str, Any]:
 
 
 def _json(text: str, kind: type) -> Any:
-    value = json.loads(text or "null")
+    try:
+        value = json.loads(text or "null")
+    except (ValueError, RecursionError) as error:
+        raise NotTakenOver(f"its arguments are not JSON: {error}") from error
     return value if isinstance(value, kind) else kind()
 
 
@@ -141,6 +145,12 @@ def _names(task: str, count: int) -> Sequence[str]:
 def _program(principal: Principal, task: str, queue: str) -> str:
     """The code of the program that runs this Celery task, made where there is none."""
     code = _code(task)
+    there = Program.objects.filter(tenant=principal.tenant, code=code, deleted_at__isnull=True).first()
+    if there is not None:
+        known = list(there.actions.values_list("kind", "configuration"))
+        if known != [("python", {"target": task})]:
+            raise NotTakenOver(f"there is a program {code} that does something else than {task}")
+        return code
     definition = {
         "code": code,
         "name": {"en": task},
@@ -152,5 +162,5 @@ def _program(principal: Principal, task: str, queue: str) -> str:
         parsed = definitions.from_mapping(definition, where=f"task {task}", queues=[queue])
     except definitions.DefinitionError as error:
         raise Invalid(str(error)) from error
-    registration.load_missing(principal, parsed)
+    registration.load(principal, [parsed])
     return code

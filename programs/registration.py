@@ -54,12 +54,6 @@ def load_system(principal: Principal, definitions: Iterable[ProgramDefinition]) 
         return [_save(cursor, principal, definition) for definition in definitions]
 
 
-def load_missing(principal: Principal, definition: ProgramDefinition) -> None:
-    """`load` of one program, unless the tenant has one of this code, which is left as it is."""
-    if not Program.objects.filter(tenant=principal.tenant, code=definition.code, deleted_at__isnull=True).exists():
-        load(principal, [definition])
-
-
 def _check(principal: Principal, definition: ProgramDefinition) -> None:
     where = f'program "{definition.code}"'
     places = [(f"action {number}", action) for number, action in enumerate(definition.actions, start=1)]

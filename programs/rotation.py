@@ -10,7 +10,8 @@ from django.db import connection, transaction
 from jobsite.database import Cursor
 from jobsite.tenants.models import Tenant
 from programs import audit, principals, secrets
-from programs.models import Action
+from programs.masking import SECRET_KEY
+from programs.models import Action, Schedule
 from programs.secrets import SecretLost
 
 BATCH = 500
@@ -96,6 +97,33 @@ def rotate_actions(*, login: str) -> tuple[int, list[str]]:
             principal = principals.local(tenant, login=login)
             audit.record(cursor, principal, "rotate secrets", "programs", ", ".join(codes)[:200], "", None, None)
     return sum(map(len, changed.values())), lost
+
+
+def rotate_schedules(*, login: str) -> tuple[int, list[str]]:
+    """Encrypt the secrets among the parameters of all schedules anew: how many were changed, and those that are lost.
+
+    As `rotate_actions`; each row is locked only while it is looked at.
+    """
+    lost: list[str] = []
+    changed = 0
+    for key in (
+        Schedule.objects.filter(parameters__icontains=f'"{SECRET_KEY}"').order_by("pk").values_list("pk", flat=True)
+    ):
+        with transaction.atomic(), connection.cursor() as cursor:
+            row = Schedule.objects.select_for_update(of=("self",)).select_related("tenant").filter(pk=key).first()
+            if row is None:
+                continue
+            try:
+                after = secrets.rotated(row.parameters)
+            except SecretLost:
+                lost.append(f"{row.tenant.code}/{row.code}")
+                continue
+            if after is not None:
+                Schedule.objects.filter(pk=key).update(parameters=after)
+                principal = principals.local(row.tenant, login=login)
+                audit.record(cursor, principal, "rotate secrets", "schedule", row.code, "", None, None)
+                changed += 1
+    return changed, lost
 
 
 _Change = tuple[int, str, str]

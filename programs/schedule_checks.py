@@ -102,7 +102,7 @@ def _moment(name: str, given: datetime | str | None, errors: dict[str, str]) -> 
     if given is None or given == "":
         return None
     try:
-        return times.parse_time(given) if isinstance(given, str) else given
+        return times.within_reason(times.parse_time(given) if isinstance(given, str) else given)
     except times.TimeError as error:
         errors[name] = str(error)
         return None
@@ -132,8 +132,11 @@ def _sealed(
     """The parameters as they are stored: as given, their secrets encrypted; defaults come with each job."""
     try:
         if kept is not None and given == kept.parameters:
-            preparation.carried_values(known, kept.parameters, f"schedule {kept.code}")
-            return dict(kept.parameters)
+            values = preparation.carried_values(known, kept.parameters, f"schedule {kept.code}")
+            places = known.validator.secrets_in(values) if known.validator.has_secrets else []
+            if set(places) <= set(secrets.sealed_in(kept.parameters)):
+                return dict(kept.parameters)
+            return secrets.encrypted(dict(secrets.opened(kept.parameters)[0]), places)
         values = preparation.validated(known, given)
     except Invalid as error:
         wrong = error.details.get("errors")

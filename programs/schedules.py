@@ -26,6 +26,7 @@ MAX_DESCRIPTION = 1_000
 MAX_PREVIEW = 1_000
 HISTORY = 50
 CHANGED = "the schedule was changed before it fired"
+INSTANT = timedelta(microseconds=1)
 
 
 _TIMING = (*CRON_FIELDS, "interval_minutes", "time_zone", "jitter_minutes", "starts_at", "ends_at")
@@ -55,7 +56,8 @@ def create(principal: Principal, code: str, wanted: Wanted) -> Schedule:
             if "schedule_code_once_per_tenant" not in str(error):
                 raise
             raise Conflict(f"there is a schedule {code} already", code="code_taken") from None
-        _set_next(row, now)
+        _move_on(row, now, "")
+        _refuse_endless_silence(row)
         row.save(update_fields=["next_at", "due_at"])
         audit.record(cursor, principal, "schedule created", "schedule", code, "", None, _told(row))
     return row
@@ -74,13 +76,13 @@ def change(principal: Principal, code: str, changes: Mapping[str, Any]) -> Sched
         before = _told(row)
         columns = check(principal, replace(_wanted(row), **changes), kept=row)
         is_moved = any(getattr(row, name) != columns[name] for name in _TIMING)
-        if is_moved:
-            _skip_passed(row, now, CHANGED)
+        if any(getattr(row, name) != columns[name] for name in ("interval_minutes", "starts_at")):
             columns["anchor_at"] = _anchor(columns, now, earlier=row)
         for name, value in {**columns, **_owner(principal)}.items():
             setattr(row, name, value)
         if is_moved:
-            _set_next(row, now)
+            _move_on(row, now, CHANGED)
+            _refuse_endless_silence(row)
         row.updated_at = Now()
         row.save()
         audit.record(cursor, principal, "schedule changed", "schedule", code, "", before, _told(row))
@@ -102,12 +104,8 @@ def delete(principal: Principal, code: str, *, reason: str = "") -> None:
 
 def locked(principal: Principal, code: str) -> Schedule:
     """`find`, with the row locked until the end of the transaction."""
-    find(principal, code)
-    return (
-        Schedule.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("program")
-        .get(tenant=principal.tenant, code=code, deleted_at__isnull=True)
-    )
+    rows = Schedule.objects.select_for_update(no_key=True, of=("self",)).select_related("program", "tenant")
+    return _found(principal, code, rows)
 
 
 def _owner(principal: Principal) -> dict[str, object]:
@@ -130,41 +128,37 @@ def _minutes(row: Schedule) -> timedelta:
     return timedelta(minutes=row.interval_minutes)
 
 
-def _set_next(row: Schedule, now: datetime) -> None:
-    row.next_at = recurrence_of(row).next_after(now)
-    row.due_at = None if row.next_at is None else row.next_at + jitter_of(row)
-    row.retry_at = None
+def _refuse_endless_silence(row: Schedule) -> None:
     if row.next_at is None:
         raise invalid({"ends_at" if row.ends_at else "day_of_month": "it would never fire"})
 
 
 def go_on(row: Schedule, reason: str) -> None:
     """Let a locked row go on with its next time from now; what had passed and not fired is skipped for this reason."""
-    now = timezone.now()
-    if row.next_at is None or row.next_at > now:
-        return
-    _skip_passed(row, now, reason)
-    row.next_at = recurrence_of(row).next_after(now)
-    row.due_at = None if row.next_at is None else row.next_at + jitter_of(row)
-    row.save(update_fields=["next_at", "due_at"])
+    _move_on(row, timezone.now(), reason)
+    row.save(update_fields=["next_at", "due_at", "retry_at", "late_at"])
 
 
-def _skip_passed(row: Schedule, now: datetime, reason: str) -> None:
-    """Note that the time to which nobody came yet will not fire any more."""
-    if row.next_at is None or row.next_at > now:
-        return
-    Firing.objects.bulk_create(
-        [
-            Firing(
-                tenant_id=row.tenant_id,
-                schedule=row,
-                nominal_at=row.next_at,
-                result=Firing.Result.SKIPPED,
-                reason=reason,
-            )
-        ],
-        ignore_conflicts=True,
-    )
+def _move_on(row: Schedule, now: datetime, reason: str) -> None:
+    """Set the next time: the first after now, so that nothing fires at once.
+
+    But for one that has come and only waits for its jitter. One that has passed otherwise, to which nobody has come
+    yet, is skipped with the reason.
+    """
+    recurrence, jitter, pending = recurrence_of(row), jitter_of(row), row.next_at
+    coming = recurrence.next_after(now)
+    if pending is not None and pending <= now:
+        if pending + jitter > now and recurrence.next_after(pending - INSTANT) == pending:
+            coming = pending
+        else:
+            _skip(row, pending, reason)
+    row.next_at, row.retry_at, row.late_at = coming, None, None
+    row.due_at = None if coming is None else coming + jitter
+
+
+def _skip(row: Schedule, at: datetime, reason: str) -> None:
+    known = {"tenant_id": row.tenant_id, "schedule": row, "nominal_at": at, "reason": reason}
+    Firing.objects.bulk_create([Firing(**known, result=Firing.Result.SKIPPED)], ignore_conflicts=True)
 
 
 # ---- Look -----------------------------------------------------------------------------------------------------
@@ -172,10 +166,13 @@ def _skip_passed(row: Schedule, now: datetime, reason: str) -> None:
 
 def find(principal: Principal, code: str) -> Schedule:
     """A schedule of the principal's tenant; NotFound for any other, there or not."""
+    return _found(principal, code, Schedule.objects.select_related("program", "tenant", "program__queue"))
+
+
+def _found(principal: Principal, code: str, rows: QuerySet[Schedule]) -> Schedule:
     principal.require("jobs:read")
     row = None
     if CODE_PATTERN.fullmatch(code):
-        rows = Schedule.objects.select_related("program", "tenant", "program__queue")
         row = rows.filter(tenant=principal.tenant, code=code, deleted_at__isnull=True).first()
     if row is None:
         raise NotFound(f"no schedule {storable.mended(code)[:100]} in tenant {principal.tenant.code}")

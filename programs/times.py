@@ -55,6 +55,14 @@ def parse_since(text: str, *, now: datetime) -> datetime:
         raise TimeError(f'{error}, or a duration such as "1h"') from error
 
 
+def within_reason(moment: datetime) -> datetime:
+    """The moment, in UTC; TimeError without a zone, before 2000 and after 2199, where zones mean little."""
+    at = _aware(moment)
+    if not 2000 <= at.year < 2200:
+        raise TimeError(f"{at:%Y-%m-%d} is out of reach: expected a time from 2000 to 2199")
+    return at
+
+
 def format_time(moment: datetime) -> str:
     """`2026-11-22T01:02:03.123Z`: UTC, cut to milliseconds. Raises TimeError for a moment without a zone."""
     return _aware(moment).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -13,7 +13,7 @@ from jobsite.failpoints import failpoint
 from programs import dispatch, preparation, submission
 from programs.models import Schedule
 from programs.recurrence import Decision, Fate, recurrence_of
-from programs.transitions.submit import NewJob, insert_all
+from programs.transitions.submit import KEEP_CONTEXT, NewJob, insert_all
 
 T = TypeVar("T")
 CHUNK = 1_000
@@ -139,6 +139,9 @@ def give_way(cursor: Cursor, row: Schedule, *, begin: datetime, end: datetime) -
 def _jobs_made(cursor: Cursor, turns: Sequence[Turn]) -> Iterator[Recorded]:
     jobs = [turn.job for turn in turns if turn.job is not None]
     chunks = [jobs[begin : begin + CHUNK] for begin in range(0, len(jobs), CHUNK)]
+    # Their owners differ: a job whose context is not there yet would be taken for another one's.
+    for context in {job.context for job in jobs}:
+        cursor.execute(KEEP_CONTEXT, [context.key, context.content])
     inserted = insert_all(cursor, chunks)
     ready: dict[int, list[int]] = {}
     waiting: list[int] = []

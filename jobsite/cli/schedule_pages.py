@@ -153,7 +153,7 @@ def _line(text: str) -> cron.Cron:
 def moment_of(option: str, text: str) -> datetime:
     """The moment that an option says; raises Invalid, which names the option."""
     try:
-        return times.parse_time(text)
+        return times.within_reason(times.parse_time(text))
     except times.TimeError as error:
         raise Invalid(f"{option}: {error}") from error
 

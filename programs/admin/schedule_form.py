@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.forms.fields import InvalidJSONInput
 
 from jobsite.errors import Invalid, Refusal
 from jobsite.tenants.models import Tenant
@@ -17,6 +18,31 @@ from programs.schedule_checks import Wanted
 
 WHEN = (*CRON_FIELDS, "interval_minutes", "time_zone", "jitter_minutes", "starts_at", "ends_at")
 WHAT = ("parameters", "priority", "overlap", "missed", "missed_cap", "description")
+
+
+class BoundedJSONField(forms.JSONField):
+    """Django's, which breaks on a number of thousands of digits, or on thousands of brackets."""
+
+    def to_python(self, value: Any) -> Any:
+        """The value, or what is wrong with it."""
+        try:
+            return super().to_python(value)
+        except (ValueError, RecursionError) as error:
+            raise forms.ValidationError(f"This is not JSON: {error}") from error
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """What is shown again."""
+        try:
+            return super().bound_data(data, initial)
+        except (ValueError, RecursionError):
+            return InvalidJSONInput(data)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Whether it was edited; what cannot be read was."""
+        try:
+            return super().has_changed(initial, data)
+        except (ValueError, RecursionError):
+            return True
 
 
 class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -40,7 +66,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         }
 
     time_zone = forms.CharField(required=False, max_length=64, help_text=Meta.help_texts["time_zone"])
-    parameters = forms.JSONField(
+    parameters = BoundedJSONField(
         required=False, widget=Meta.widgets["parameters"], help_text=Meta.help_texts["parameters"]
     )
 

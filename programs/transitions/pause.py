@@ -84,6 +84,7 @@ SCHEDULE = Level(
     "jobsite_schedule",
     "tenant_id",
     "code",
+    paused="paused_at IS NOT NULL AND deleted_at IS NULL",
     # Not before its times in the pause are skipped: who comes to them later would not know of it.
     is_over="paused_until <= clock_timestamp() AND (next_at IS NULL OR next_at >= paused_until)",
 )

@@ -38,7 +38,16 @@ def test_rotating_tells_how_many_jobs_were_changed(run: Run, numbers: list[int],
     assert (answer.status, answer.err) == (0, "")
     assert answer.out == "3 of 3 jobs with secrets are encrypted anew, with the newest key.\n"
     again = run("secrets", "rotate", "--json")
-    nothing = {"jobs": 3, "changed": 0, "lost": 0, "lost_jobs": [], "webhooks_changed": 0, "lost_programs": []}
+    nothing = {
+        "jobs": 3,
+        "changed": 0,
+        "lost": 0,
+        "lost_jobs": [],
+        "webhooks_changed": 0,
+        "lost_programs": [],
+        "schedules_changed": 0,
+        "lost_schedules": [],
+    }
     assert (again.status, again.json) == (0, nothing)
 
 

@@ -12,11 +12,12 @@ from django.utils import timezone
 from jobsite.database import prepared_cursor
 from jobsite.tenants.models import Membership, Role, Tenant
 from programs import firing, pausing, preparation, principals, schedules, sweeps
-from programs.lifecycle import Trigger
+from programs.lifecycle import Overlap, Trigger
 from programs.models import AuditEntry, Firing, Job, Program, Schedule
 from programs.principals import Principal
 from programs.recurrence import jitter_of, recurrence_of
 from programs.schedule_checks import Wanted
+from programs.transitions.submit import insert
 from tests.programs.conftest import Broker, Jobs, refused_by
 
 MINUTELY = {"minute": "*"}
@@ -28,12 +29,17 @@ def make(define: Callable[..., Program], operator: Principal) -> Make:
     """A schedule of the program `sample`, each minute where nothing else is said."""
 
     def new(
-        code: str = "tick", *, by: Principal = operator, program: dict[str, Any] | None = None, **wanted: Any
+        code: str = "tick",
+        *,
+        by: Principal = operator,
+        program: dict[str, Any] | None = None,
+        of: str = "sample",
+        **wanted: Any,
     ) -> Schedule:
         define(**(program or {}))
         if "interval_minutes" not in wanted:
             wanted = MINUTELY | wanted
-        return schedules.create(by, code, Wanted(program="sample", **wanted))
+        return schedules.create(by, code, Wanted(program=of, **wanted))
 
     return new
 
@@ -335,6 +341,41 @@ def test_what_is_over_a_quota_is_skipped(make: Make, tenant: Tenant) -> None:
     assert reasons(row)[1] == "tenant acme has 1 of 1 pending jobs; submit again when some have run"
 
 
+def test_jobs_of_several_owners_are_each_his_schedules_own(
+    make: Make, operator: Principal, alices_hand: Principal
+) -> None:
+    move_back(make("known"), 0)
+    fire()
+    # Alice has submitted nothing yet: her context is not stored.
+    rows = [make("alices", by=alices_hand, parameters={"whose": "alice"}), make("roots", parameters={"whose": "root"})]
+    for row in rows:
+        move_back(row, 0)
+
+    assert fire() == 2
+
+    for row, owner in zip(rows, ("alice", "local:root"), strict=True):
+        [fired] = Firing.objects.filter(schedule=row)
+        job = Job.objects.get(number=fired.job_number)
+        assert (job.parameters, job.context.content["submitted_by"]) == (row.parameters, owner)
+    assert Job.objects.count() == 3
+
+
+def test_a_program_that_another_process_has_edited_is_read_anew_before_it_refuses(
+    make: Make, define: Callable[..., Program], operator: Principal
+) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
+    row = make(program={"parameters": schema})
+    stale = dict(preparation._programs)
+    define(parameters=schema | {"properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}})
+    schedules.change(operator, "tick", {"parameters": {"b": 2}})
+    preparation._programs.update(stale)
+    move_back(row, 0)
+
+    fire()
+
+    assert results(row) == ["FIRED"]
+
+
 # ---- Pauses ---------------------------------------------------------------------------------------------------
 
 
@@ -406,6 +447,15 @@ def test_a_schedule_to_which_nobody_comes_is_late_once_and_recovers_when_it_fire
     assert [action for action, _ in events()] == ["schedule missed", "schedule recovered"]
 
 
+def test_one_whose_times_are_changed_is_late_no_more(make: Make, operator: Principal) -> None:
+    row = make()
+    move_back(row, 5)
+    with connection.cursor() as cursor:
+        firing.notice_late(cursor)
+
+    assert schedules.change(operator, "tick", {"hour": "3"}).late_at is None
+
+
 def test_one_that_is_on_time_or_paused_is_not_late(make: Make, operator: Principal) -> None:
     move_back(make("punctual"), 0)
     paused = make("paused")
@@ -432,6 +482,28 @@ def test_a_schedule_that_breaks_stops_no_other_and_is_tried_again_in_a_minute(ma
     with transaction.atomic(), prepared_cursor() as cursor:
         cursor.execute(firing.DUE, {"batch": 10, "only": None})
         assert cursor.fetchall() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_that_somebody_holds_in_an_open_transaction_delays_no_other_schedule(
+    make: Make, jobs: Jobs, other: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(firing, "LOCK_TIMEOUT", "200ms")
+    free = make("free", program={"code": "free"}, of="free")
+    taken = make("taken", program={"code": "taken", "overlap": "REJECT"}, of="taken")
+    with other.transaction(), other.cursor() as cursor:
+        program = Program.objects.get(code="taken")
+        key = preparation.overlap_key(program, {})
+        insert(cursor, [jobs.new(program, overlap_policy=Overlap.REJECT, overlap_key=key)])
+        move_back(free, 0)
+        move_back(taken, 0)
+
+        assert firing.fire_due() == (2, 1)
+
+    assert (results(free), results(taken)) == (["FIRED"], [])
+    taken.refresh_from_db()
+    assert "canceling statement due to lock timeout" in taken.problem
+    assert events("taken") == [("schedule skipped", taken.problem)]
 
 
 def test_a_program_that_is_edited_meanwhile_is_read_anew(

@@ -213,9 +213,9 @@ def test_what_was_deleted_a_week_ago_goes_once_nothing_refers_to_it(jobs: Jobs, 
         Schedule.objects.create(code=code, deleted_at=timezone.now() - timedelta(days=days), **known)
     Program.objects.update(deleted_at=timezone.now() - timedelta(days=8))
 
-    assert housekeeping.soft_delete_cleanup(context) == {"schedules": 1, "programs": 0}
+    assert housekeeping.soft_delete_cleanup(context) == {"firings": 0, "schedules": 1, "programs": 0}
     Schedule.objects.all().delete()
-    assert housekeeping.soft_delete_cleanup(context) == {"schedules": 0, "programs": 1}
+    assert housekeeping.soft_delete_cleanup(context) == {"firings": 0, "schedules": 0, "programs": 1}
 
 
 @pytest.fixture

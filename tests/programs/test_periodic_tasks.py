@@ -85,6 +85,7 @@ def test_a_trial_says_the_same_and_changes_nothing(operator: Principal) -> None:
         ({"task": "nobody.knows"}, "nobody.knows: there is no Celery task of this name"),
         ({"args": "[1, 2, 3]"}, "its task takes 2 arguments by position, and it gives 3"),
         ({"task": "nobody.knows", "args": "[1]"}, "its arguments have no names here"),
+        ({"args": "[1"}, "its arguments are not JSON"),
     ],
 )
 def test_what_cannot_be_taken_over_says_why_and_stays_as_it_is(
@@ -104,6 +105,16 @@ def test_what_cannot_be_taken_over_says_why_and_stays_as_it_is(
     bad.refresh_from_db()
     assert bad.enabled is True
     assert Schedule.objects.count() == 1
+
+
+def test_a_program_of_the_same_code_that_does_something_else_is_not_used(operator: Principal, define: Any) -> None:
+    define(ADD)
+    task()
+
+    [found] = imported(operator)
+
+    assert (found.code, found.note) == (None, f"there is a program {ADD} that does something else than {ADD}")
+    assert PeriodicTask.objects.get().enabled
 
 
 def test_days_that_celery_took_both_are_told(operator: Principal) -> None:

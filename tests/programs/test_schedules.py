@@ -1,6 +1,7 @@
 """What people do with schedules: each field is looked at, each act is permitted and audited, nothing fires at once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,11 +10,11 @@ from django.utils import timezone
 
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
 from jobsite.tenants.models import Tenant
-from programs import backfills, firing, pausing, principals, schedules
+from programs import backfills, firing, pausing, principals, rotation, schedules, secrets
 from programs.lifecycle import Trigger
 from programs.models import AuditEntry, Firing, Job, Program, Schedule
 from programs.principals import Principal
-from programs.recurrence import words
+from programs.recurrence import jitter_of, words
 from programs.schedule_checks import Wanted
 from tests.programs.conftest import refused
 
@@ -97,6 +98,17 @@ def test_cron_fields_left_out_are_stars_and_the_zone_is_the_tenants(make: Make, 
             {"/ends_at": "it ends before it starts"},
         ),
         ({"interval_minutes": 5, "ends_at": "2020-01-01T00:00:00Z"}, {"/ends_at": "it would never fire"}),
+        *(
+            (
+                {"interval_minutes": 5, "starts_at": f"{year}-01-01T00:00:00Z"},
+                {"/starts_at": f"{year}-01-01 is out of reach: expected a time from 2000 to 2199"},
+            )
+            for year in ("1999", "2200", "9999")
+        ),
+        (
+            {"interval_minutes": 5, "starts_at": datetime(2027, 1, 1)},
+            {"/starts_at": "the time 2027-01-01T00:00:00 has no zone: use an aware datetime"},
+        ),
         (
             {"interval_minutes": 5, "starts_at": "2027-01-01T00:00"},
             {"/starts_at": '"2027-01-01T00:00" is not a time: expected RFC 3339 such as "2026-11-22T01:02:03Z"'},
@@ -246,6 +258,23 @@ def test_to_change_its_times_never_fires_at_once_and_says_what_was_skipped(make:
     assert (skipped.nominal_at, skipped.result, skipped.reason) == (past, "SKIPPED", schedules.CHANGED)
 
 
+def test_a_time_that_waits_for_its_jitter_outlives_a_pause_and_a_change(make: Make, alices_hand: Principal) -> None:
+    made = (make(f"hourly-{number}", interval_minutes=60, jitter_minutes=59) for number in range(9))
+    row = next(one for one in made if jitter_of(one) > timedelta(minutes=2))
+    come = timezone.now().replace(second=0, microsecond=0)
+    Schedule.objects.filter(pk=row.pk).update(
+        anchor_at=come - timedelta(hours=1), next_at=come, due_at=come + jitter_of(row)
+    )
+    pausing.pause_schedule(alices_hand, row.code)
+    pausing.resume_schedule(alices_hand, row.code)
+    row.refresh_from_db()
+    assert row.next_at == come
+
+    changed = schedules.change(alices_hand, row.code, {"ends_at": come + timedelta(days=1)})
+
+    assert (changed.next_at, Firing.objects.count()) == (come, 0)
+
+
 def test_a_new_interval_counts_from_the_last_time(make: Make, alices_hand: Principal) -> None:
     row = make(interval_minutes=60)
     anchor = timezone.now().replace(microsecond=0) - timedelta(minutes=130)
@@ -279,6 +308,37 @@ def test_a_secret_is_not_carried_to_a_program_that_would_show_it(
 
     message = "is a secret of schedule nightly, but no longer one by the schema; give all parameters anew"
     assert wrong(refusal) == {"/parameters/token": message}
+
+
+def test_what_has_become_a_secret_is_sealed_with_the_next_change(
+    make: Make, alices_hand: Principal, define: Callable[..., Program]
+) -> None:
+    define(parameters={"type": "object", "properties": {"token": {"type": "string"}}})
+    make(parameters={"token": "hunter22"})
+    define(parameters=COHORT)
+
+    changed = schedules.change(alices_hand, "nightly", {"description": "x"})
+
+    assert changed.parameters["token"].keys() == {"$secret"}
+    [entry] = AuditEntry.objects.filter(action="schedule changed")
+    assert entry.after is not None
+    assert entry.after["parameters"] == {"token": "••••"}
+
+
+def test_the_secrets_of_a_schedule_are_rotated(make: Make, settings: Any) -> None:
+    row = make(parameters={"token": "s3cret"})
+    make("without")
+    first = settings.JOBSITE_SECRET_KEYS
+    settings.JOBSITE_SECRET_KEYS = ("k" * 40, *first)
+
+    assert rotation.rotate_schedules(login="root") == (1, [])
+    assert rotation.rotate_schedules(login="root") == (0, [])
+
+    settings.JOBSITE_SECRET_KEYS = ("k" * 40,)
+    row.refresh_from_db()
+    assert secrets.opened(row.parameters)[0] == {"token": "s3cret"}
+    settings.JOBSITE_SECRET_KEYS = ("x" * 40,)
+    assert rotation.rotate_schedules(login="root") == (0, ["acme/nightly"])
 
 
 # ---- Look -----------------------------------------------------------------------------------------------------
@@ -372,6 +432,7 @@ def test_what_the_program_refuses_in_a_backfill_is_skipped_with_the_reason(
         (hour(1), hour(0), "invalid_time"),
         (hour(0), datetime(2100, 1, 1, tzinfo=UTC), "invalid_time"),
         (hour(-1_001), hour(0), "too_many_jobs"),
+        (datetime(1, 1, 1, tzinfo=UTC), hour(0), "invalid_time"),
     ],
 )
 def test_a_range_that_makes_no_sense_is_refused(
@@ -379,6 +440,28 @@ def test_a_range_that_makes_no_sense_is_refused(
 ) -> None:
     with refused(Invalid, code):
         backfills.backfill(alices_hand, "nightly", begin=begin, end=end)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_backfill_counts_whole_for_the_quota(hourly: Schedule, alices_hand: Principal) -> None:
+    Tenant.objects.update(pending_quota=2)
+    hand = replace(alices_hand, tenant=Tenant.objects.get(code="acme"))
+
+    with refused(Invalid, "quota_too_small"):
+        backfills.begin_backfill(hand, "nightly", begin=hour(0), end=hour(5))
+
+    assert not Job.objects.exists()
+
+
+def test_nothing_is_run_of_a_program_that_was_deleted(hourly: Schedule, alices_hand: Principal) -> None:
+    Program.objects.update(deleted_at=timezone.now())
+    known = {"tenant": hourly.tenant, "queue": hourly.program.queue, "parameters_schema": COHORT, "timeout_seconds": 5}
+    Program.objects.create(code="sample", **known)
+
+    with refused(Conflict, "program_deleted"):
+        backfills.run(alices_hand, "nightly")
+    with refused(Conflict, "program_deleted"):
+        backfills.begin_backfill(alices_hand, "nightly", begin=hour(0), end=hour(1))
 
 
 def test_the_history_is_the_newest_first_with_the_jobs(hourly: Schedule, alices_hand: Principal) -> None:

@@ -158,6 +158,11 @@ def test_each_wrong_field_says_what_is_wrong(alice: User, program: Program) -> N
     assert not Schedule.objects.exists()
 
 
+@pytest.mark.parametrize("text", ["1" * 5_000, "[" * 200_000, "[1]", "nonsense"])
+def test_parameters_that_are_no_object_are_told(alice: User, program: Program, text: str) -> None:
+    assert "parameters" in errors(logged_in(alice), f"{SCHEDULES}add/", form(program, minute="0", parameters=text))
+
+
 def test_a_code_that_is_taken_is_a_message_and_nothing_is_changed(
     alice: User, program: Program, hourly: Schedule
 ) -> None:

@@ -42,21 +42,26 @@ def rotate(options: dict[str, Any]) -> None:
             lost += batch.lost
             bar.update(task, completed=batch.done_to, total=batch.last, done=f"{seen:,} seen, {changed:,} changed")
     webhooks, lost_programs = rotation.rotate_actions(login=login())
+    schedules, lost_schedules = rotation.rotate_schedules(login=login())
     if options["json"]:
-        found = {"jobs": seen, "changed": changed, "lost": len(lost), "lost_jobs": lost[:NAMED]}
-        printing.print_json(found | {"webhooks_changed": webhooks, "lost_programs": lost_programs[:NAMED]})
+        found: dict[str, Any] = {"jobs": seen, "changed": changed, "lost": len(lost), "lost_jobs": lost[:NAMED]}
+        found |= {"webhooks_changed": webhooks, "lost_programs": lost_programs[:NAMED]}
+        found |= {"schedules_changed": schedules, "lost_schedules": lost_schedules[:NAMED]}
+        printing.print_json(found)
     else:
         out.print(f"{changed:,} of {seen:,} jobs with secrets are encrypted anew, with the newest key.")
         if webhooks:
             out.print(f"So are the secrets of {webhooks:,} webhooks.")
-    if lost or lost_programs:
-        raise Conflict(_said(lost, lost_programs), code="secrets_lost")
+        if schedules:
+            out.print(f"So are those of {schedules:,} schedules.")
+    if lost or lost_programs or lost_schedules:
+        raise Conflict(_said(lost, lost_programs, lost_schedules), code="secrets_lost")
 
 
-def _said(jobs: list[int], programs: list[str]) -> str:
+def _said(jobs: list[int], programs: list[str], schedules: list[str]) -> str:
     told = [
         f"{len(names):,} {what} ({', '.join(map(str, names[:NAMED]))}{', …' if len(names) > NAMED else ''})"
-        for what, names in (("jobs", jobs), ("webhooks of programs", programs))
+        for what, names in (("jobs", jobs), ("webhooks of programs", programs), ("schedules", schedules))
         if names
     ]
     return (
