@@ -10,6 +10,7 @@ from django.db.utils import Error
 
 from jobsite import brokers
 from jobsite.tenants.models import SYSTEM, Tenant
+from programs.recurrence import GRACE
 
 OLDEST_POSTGRESQL = 140_000
 SILENT_SWEEP_SECONDS = 60.0
@@ -33,7 +34,19 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything; a look that fails is a finding like any other."""
     findings: list[Finding] = []
-    for look in (_database, _migrations, _brokers, _workers, _sweeps, _messages, _vacuum, _partitions, _tenants, _keys):
+    for look in (
+        _database,
+        _migrations,
+        _brokers,
+        _workers,
+        _sweeps,
+        _schedules,
+        _messages,
+        _vacuum,
+        _partitions,
+        _tenants,
+        _keys,
+    ):
         findings += _guarded(look)
     return findings
 
@@ -116,6 +129,23 @@ def _sweeps() -> Iterator[Finding]:
     yield Finding("sweeps", not names, said, "start jobsite beat, a worker, or: jobsite sweep --loop")
     if error:
         yield Finding("sweeps", False, str(error), "see what the error names")
+
+
+def _schedules() -> Iterator[Finding]:
+    late, skipped = _one(
+        """
+        SELECT count(*) FILTER (WHERE due_at < statement_timestamp() - %s * interval '1 second' AND paused_at IS NULL),
+               count(*) FILTER (WHERE problem <> '')
+        FROM jobsite_schedule WHERE due_at IS NOT NULL
+        """,
+        GRACE.total_seconds(),
+    )
+    said = f"{late} late" if late else "none is late"
+    mend = "start jobsite beat, a worker, or: jobsite sweep --loop"
+    if skipped:
+        said += f", {skipped} cannot fire"
+        mend = "see the state of each: jobsite schedules list --tenant CODE"
+    yield Finding("schedules", not late and not skipped, said, mend)
 
 
 def _messages() -> Iterator[Finding]:

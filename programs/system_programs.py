@@ -5,6 +5,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.db import connection
 
 from jobsite.tenants.models import SYSTEM, Tenant
 from programs import definitions, principals, registration, schedules
@@ -74,5 +75,6 @@ def _definition(one: SystemProgram, queue: str) -> dict[str, Any]:
 
 
 def register_after_migrate(sender: AppConfig, **_: Any) -> None:
-    """Receiver of post_migrate."""
-    register()
+    """Receiver of post_migrate; what was migrated may be something else, and our tables not there yet, or any more."""
+    if Schedule._meta.db_table in connection.introspection.table_names():
+        register()

@@ -35,6 +35,7 @@ LAYERS = (
     ("sweeps", "measures", "actions", "housekeeping"),
     ("steering", "pausing", "explain", "bulk", "context", "backfills", "schedules"),
     ("children", "firing"),
+    ("readiness",),
     ("turns", "schedule_checks"),
     ("submission", "rotation"),
     ("preparation", "presentation", "queries", "diagnosis", "invariants"),

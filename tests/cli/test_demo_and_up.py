@@ -21,7 +21,7 @@ def test_the_demo_runs_every_job_to_the_end_that_it_should_have(home: Path) -> N
     )
 
     assert demo.returncode == 0, demo.stdout + demo.stderr
-    assert demo.stdout.count("✓") == 10
+    assert demo.stdout.count("✓") == 11
     assert len(json.loads((home / "demo" / "zones.json").read_text())) > 300
 
 

@@ -2,14 +2,18 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from jobsite.tenants.models import Tenant
-from programs import diagnosis, submission
-from programs.models import Program
+from programs import diagnosis, schedules, submission
+from programs.models import Program, Schedule
+from programs.principals import Principal
+from programs.schedule_checks import Wanted
 from tests.cli.conftest import Answer
 
 Run = Callable[..., Answer]
@@ -97,7 +101,7 @@ def test_the_doctor_says_when_dead_rows_pile_up(
 ) -> None:
     monkeypatch.setattr(diagnosis, "DEAD_ROWS", 9)
     define()
-    submission.submit_many(tenant=tenant, jobs=[{"program": "sample"}] * 10)
+    submission.submit_many(tenant=tenant, jobs=[{"program": "sample"}] * 100)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM jobsite_job")
         before = run("doctor").out
@@ -108,3 +112,21 @@ def test_the_doctor_says_when_dead_rows_pile_up(
     assert "✓ vacuum" in before
     assert re.search(r"✗ vacuum +\d+ dead rows among the jobs", after)
     assert "see that autovacuum is on" in " ".join(after.split())
+
+
+def test_the_doctor_says_which_schedules_are_late_or_cannot_fire(
+    define: Callable[..., Program], operator: Principal
+) -> None:
+    def told() -> tuple[bool, str]:
+        [found] = [one for one in diagnosis.examine() if one.what == "schedules"]
+        return found.is_good, found.said
+
+    define()
+    schedules.create(operator, "tick", Wanted("sample", minute="*"))
+    assert told() == (True, "none is late")
+
+    past = timezone.now() - timedelta(minutes=5)
+    Schedule.objects.update(next_at=past, due_at=past)
+    assert told() == (False, "1 late")
+    Schedule.objects.update(problem="owner left")
+    assert told() == (False, "1 late, 1 cannot fire")

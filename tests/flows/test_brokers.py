@@ -89,6 +89,7 @@ def test_a_broker_that_stops_holds_up_its_own_queue_only_and_until_it_is_back(
     assert [effects_of(job, folder) for job in [first, *others, *ended]] == [[1]] * 11
 
 
+@pytest.mark.slow
 def test_a_broker_that_hangs_holds_up_no_submission_for_long(define, submit, start_worker, folder, second_redis):
     environment = {"JOBSITE_BROKER_URL_CONTENT": second_redis.url}
     parameters = {"folder": str(folder)}

@@ -2,10 +2,13 @@
 
 import signal
 
+import pytest
+
 from tests.flows.jobs import attempts, effects_of, finished, history, process_of, running
 from tests.flows.processes import is_alive, until
 
 
+@pytest.mark.slow
 def test_a_worker_that_wakes_after_its_lock_expired_writes_nothing(define, submit, start_worker, folder):
     define(code="work", target="tests.sample_actions:work", timeout="120s")
     frozen = start_worker("default", name="frozen")

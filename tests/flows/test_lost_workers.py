@@ -4,6 +4,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from programs import sweeps
 from programs.models import Worker
 from tests.flows.jobs import all_finished, attempts, effects, effects_of, finished, history, process_of, running
@@ -35,6 +37,7 @@ def test_a_killed_child_costs_its_job_a_second_run_and_nobody_waits_for_a_lock(d
     assert sorted(effects(folder)) == [(jobs[0].number, 2), (jobs[1].number, 2), (jobs[2].number, 1)]
 
 
+@pytest.mark.slow
 def test_jobs_of_a_machine_that_died_come_back_when_their_locks_expire(define, submit, start_worker, folder):
     define(**WORK)
     doomed = start_worker("default", name="doomed")

@@ -24,6 +24,7 @@ def _state() -> brokers.BrokerState:
     return brokers.state(settings.JOBSITE_BROKER_URLS["default"], ["default"])
 
 
+@pytest.mark.slow
 def test_two_workers_and_a_thousand_doubled_messages_run_each_job_once(define, operator, start_worker, folder):
     program = define(code="effect", target="tests.sample_actions:effect")
     jobs = queued_without_message(operator, program, {"path": str(folder / "effects")}, count=1_000)

@@ -3,6 +3,8 @@
 import os
 import signal
 
+import pytest
+
 from tests.flows.jobs import effects_of, finished, history, process_of, running
 from tests.flows.processes import is_alive, until
 
@@ -47,6 +49,7 @@ def test_a_worker_told_to_stop_now_gives_its_job_back_uncounted(define, submit, 
     assert (history(ended), effects_of(job, folder)) == (["RETURNED", "SUCCESS"], [2])
 
 
+@pytest.mark.slow
 def test_a_worker_told_to_stop_now_stops_though_its_child_is_frozen(define, submit, start_worker, folder):
     define(**WORK)
     worker = start_worker("default", name="leaving", options=("--", "worker.soft_shutdown_timeout=1"))

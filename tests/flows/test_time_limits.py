@@ -26,6 +26,7 @@ def test_an_action_that_sleeps_past_its_limit_is_interrupted(define, submit):
     assert 1 <= _seconds(job) < 2.5
 
 
+@pytest.mark.slow
 def test_an_action_that_swallows_every_interruption_is_ended_with_its_process(define, submit, tmp_path):
     define(target="tests.sample_actions:swallow", timeout="1s")
     define("after", target="tests.sample_actions:succeed")

@@ -391,8 +391,11 @@ bulk.work_off({key}, limit=1_000, seconds=60)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("act", "point"),
-    [("cancel", "cancel.before"), ("cancel", "cancel.after"), ("release", "offer.before")],
-    ids=["before", "done but not committed", "just committed"],
+    [
+        pytest.param("cancel", "cancel.before", id="before", marks=pytest.mark.slow),
+        pytest.param("cancel", "cancel.after", id="done but not committed"),
+        pytest.param("release", "offer.before", id="just committed", marks=pytest.mark.slow),
+    ],
 )
 def test_when_a_worker_dies_in_the_middle_each_job_is_done_once_and_none_is_forgotten(
     jobs: Any, bobs_hand: Any, broker: Any, act: str, point: str

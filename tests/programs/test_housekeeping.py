@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
@@ -95,6 +96,16 @@ def test_to_register_them_again_leaves_the_operators_pause(hand: Principal) -> N
 
     assert Schedule.objects.get(code="retention").paused_reason == "audit"
     assert dict(Program.objects.values_list("code", "version")) == versions
+
+
+def test_where_something_else_is_migrated_first_they_are_left_for_later(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Schedule._meta, "db_table", "not_there_yet")
+
+    system_programs.register_after_migrate(apps.get_app_config("jobsite_programs"))
+
+    assert not Program.objects.exists()
 
 
 def test_a_tenant_sees_none_of_them_and_defines_none(
