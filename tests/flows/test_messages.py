@@ -54,9 +54,9 @@ def test_a_broker_that_is_wiped_costs_nothing_but_time(define, operator, submit,
     jobs += [submit("work", {"folder": str(folder)}) for _ in range(10)]
     until(lambda: Queue.objects.get(name="default").broker_epoch == _state().epoch, "the epoch is known")
 
-    flush_broker(servers)
-    assert _state().waiting["default"] == 0
+    # Before the flush: from then on a sweep may put them back at any moment.
     assert Job.objects.filter(status="QUEUED").count() >= 40
+    flush_broker(servers)
     ended = all_finished(busy + jobs)
 
     assert worker.has_logged("messages_lost")
