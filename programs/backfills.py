@@ -101,8 +101,11 @@ def begin_backfill(
 
 
 def _turns(principal: Principal, row: Schedule, moments: Sequence[datetime]) -> Iterator[Turn]:
-    known = preparation.known_program(principal, row.program.code)
-    values = preparation.carried_values(known, row.parameters, f"schedule {row.code}")
+    known, values = preparation.by_the_program(
+        principal,
+        row.program.code,
+        lambda known: (known, preparation.carried_values(known, row.parameters, f"schedule {row.code}")),
+    )
     for at in moments:
         job = preparation.new_job(principal, known, values, Options(priority=row.priority), scheduled_at=at)
         yield Turn(row.tenant_id, row.pk, Decision(at, Fate.FIRES, was_missed=True), job)

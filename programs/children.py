@@ -182,8 +182,9 @@ class Family:
         options = Options(priority=priority, scheduled_at=scheduled_at, trigger=Trigger.CHILD)
 
         def prepared() -> NewJob:
-            known = preparation.known_program(principal, code)
-            child, _ = preparation.prepare(principal, known, given, options)
+            child, _ = preparation.by_the_program(
+                principal, code, lambda known: preparation.prepare(principal, known, given, options)
+            )
             self._check(child, code, mask)
             return child
 

@@ -16,7 +16,7 @@ from jobsite.logs import get_logger
 from jobsite.tenants.models import Tenant
 from programs import times, turns
 from programs.readiness import Due, Readiness
-from programs.recurrence import GRACE, Fate, Missed, decide, jitter_of, recurrence_of
+from programs.recurrence import GRACE, Missed, decide, jitter_of, pause_of, recurrence_of
 from programs.turns import Recorded, Turn
 
 log = get_logger(__name__)
@@ -30,10 +30,10 @@ LOCK_TIMEOUT = "5s"
 IS_DUE = "s.due_at <= statement_timestamp() AND (s.retry_at IS NULL OR s.retry_at <= statement_timestamp())"
 # By the index schedule_due. Whoever fires keeps the row until the end of the transaction; who comes second goes on.
 DUE = f"""
-SELECT s.id, s.tenant_id, s.code, p.code, s.minute, s.hour, s.day_of_month, s.month, s.day_of_week, s.interval_minutes,
-       s.anchor_at, s.time_zone, s.starts_at, s.ends_at, s.jitter_minutes, s.parameters::text, s.priority, s.overlap,
-       s.missed, s.missed_cap, s.kind, s.user_id, s.owner, s.next_at, s.paused_at, s.paused_by, s.paused_reason,
-       s.paused_until, s.late_at, s.problem,
+SELECT s.id, s.tenant_id, s.code, p.code, p.version, s.minute, s.hour, s.day_of_month, s.month, s.day_of_week,
+       s.interval_minutes, s.anchor_at, s.time_zone, s.starts_at, s.ends_at, s.jitter_minutes, s.parameters::text,
+       s.priority, s.overlap, s.missed, s.missed_cap, s.kind, s.user_id, s.owner, s.next_at,
+       s.paused_at, s.paused_by, s.paused_reason, s.paused_until, s.late_at, s.problem,
        (SELECT j.status FROM jobsite_job j WHERE j.number = s.last_job), s.last_job,
        CASE WHEN p.deleted_at IS NOT NULL THEN format('program %%s is deleted', p.code)
             WHEN p.status = 'TERMINATED' THEN format('program %%s is terminated', p.code)
@@ -144,7 +144,7 @@ def _fire_all(cursor: Cursor, due: Sequence[Due]) -> int:
             jitter=jitter_of(one),
             missed=Missed(one.missed),
             cap=one.missed_cap,
-            pause=one.pause,
+            pause=pause_of(one),
         )
         standing[one.id] = _Standing(one, next_at)
         wanted += ready.turns(one, decisions)
@@ -165,15 +165,13 @@ class _Standing:
         self.due_at = None if next_at is None else next_at + jitter_of(due)
         self.last_job: int | None = None
         self.problem = due.problem
-        self.missed = 0
 
     def note(self, outcome: Recorded) -> None:
-        """Take in what became of one of its times; they come in order."""
+        """Take in what became of one of its times: those that fired come first, in order."""
         if outcome.number is not None:
             self.last_job, self.problem = outcome.number, ""
         elif outcome.turn.is_problem:
             self.problem = outcome.reason
-        self.missed += outcome.turn.decision.fate is Fate.MISSED
 
     def events(self) -> Iterator[tuple[str, str]]:
         """What the audit is told, and why: that it is in trouble, or out of it."""

@@ -21,6 +21,7 @@ from programs.asking import check_reason, end_of
 from programs.models import Lane, Program, Queue
 from programs.preparation import find_program
 from programs.principals import Principal
+from programs.recurrence import pause_of
 from programs.transitions import pause as pause_transition
 from programs.transitions.dispatch import wake
 from programs.transitions.pause import LANE, PROGRAM, QUEUE, SCHEDULE, TENANT, Level
@@ -154,12 +155,11 @@ def pause_schedule(principal: Principal, code: str, *, reason: str = "", until: 
 
 def resume_schedule(principal: Principal, code: str, *, reason: str = "") -> None:
     """Let a paused schedule go on with its next time, never at once; Conflict when it is not paused."""
-    schedules.find(principal, code)
-    principal.require("jobs:admin")
     with transaction.atomic():
         row = schedules.locked(principal, code)
+        principal.require("jobs:admin")
         _resume(principal, SCHEDULE, row.pk, code, reason)
-        schedules.go_on(row, f"paused by {row.paused_by}" + (f": {row.paused_reason}" if row.paused_reason else ""))
+        schedules.go_on(row, str(pause_of(row)))
 
 
 # ---- Queues ---------------------------------------------------------------------------------------------------

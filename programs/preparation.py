@@ -1,9 +1,9 @@
 """What is looked at before a job is inserted: its program, by a copy in memory, its parameters and its options."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from django.utils import timezone
 
@@ -18,6 +18,7 @@ from programs.principals import Principal
 from programs.schema_errors import Path
 from programs.transitions.submit import NewJob
 
+T = TypeVar("T")
 MAX_IDEMPOTENCY_KEY = 200
 MAX_KNOWN_PROGRAMS = 1_000
 
@@ -69,6 +70,31 @@ def forget(principal: Principal | None = None, code: str | None = None) -> None:
         _programs.clear()
     else:
         _programs.pop((principal.tenant.pk, code), None)
+
+
+def forget_old(principal: Principal, codes: Iterable[str]) -> bool:
+    """Forget those of these programs that were edited or deleted since they were read; whether there were any."""
+    keys = [(principal.tenant.pk, code) for code in codes]
+    known = {key: _programs[key].program for key in keys if key in _programs}
+    rows = Program.objects.filter(pk__in=[program.pk for program in known.values()], deleted_at__isnull=True)
+    versions = dict(rows.values_list("pk", "version"))
+    old = [key for key, program in known.items() if versions.get(program.pk) != program.version]
+    for key in old:
+        del _programs[key]
+    return bool(old)
+
+
+def by_the_program(principal: Principal, code: str, use: Callable[[Known], T]) -> T:
+    """What `use` makes of the program; a refusal by a copy that is old is not believed, but asked for anew.
+
+    Raises what `known_program` and `use` raise.
+    """
+    try:
+        return use(known_program(principal, code))
+    except Invalid:
+        if not forget_old(principal, [code]):
+            raise
+    return use(known_program(principal, code))
 
 
 def find_program(principal: Principal, code: str) -> Program:

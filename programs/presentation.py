@@ -8,7 +8,6 @@ from django.db import connection
 from django.db.models import Min
 
 from jobsite import brokers
-from jobsite.tenants.models import Pausable
 from programs import masking, recurrence, times
 from programs.lifecycle import AttemptResult, Status, StepStatus
 from programs.models import Firing, Job, JobAttempt, JobLogEntry, JobStep, Schedule, Worker
@@ -44,8 +43,8 @@ def job(row: Job, *, worker: str | None = None, started_at: datetime | None = No
         "finished_at": moment(row.finished_at),
         "attempts": row.attempts,
         "losses": row.losses,
-        "hold": _hold(row),
-        "cancel": _cancel(row),
+        "hold": _act(row.hold_at, row.hold_by, row.hold_reason, until=row.hold_until),
+        "cancel": _act(row.cancel_requested_at, row.cancel_requested_by, row.cancel_reason),
         "progress": row.progress,
         "current_step": row.current_step or None,
         "worker": worker,
@@ -61,25 +60,11 @@ def job(row: Job, *, worker: str | None = None, started_at: datetime | None = No
     }
 
 
-def _hold(row: Job) -> dict[str, Any] | None:
-    if row.hold_at is None:
+def _act(at: datetime | None, by: str, reason: str, **more: datetime | None) -> dict[str, Any] | None:
+    """Since when, by whom and why; None where nobody did it."""
+    if at is None:
         return None
-    return {
-        "at": moment(row.hold_at),
-        "by": row.hold_by,
-        "reason": row.hold_reason,
-        "until": moment(row.hold_until),
-    }
-
-
-def _cancel(row: Job) -> dict[str, Any] | None:
-    if row.cancel_requested_at is None:
-        return None
-    return {
-        "at": moment(row.cancel_requested_at),
-        "by": row.cancel_requested_by,
-        "reason": row.cancel_reason,
-    }
+    return {"at": moment(at), "by": by, "reason": reason, **{name: moment(value) for name, value in more.items()}}
 
 
 def jobs(rows: Iterable[Job]) -> list[dict[str, Any]]:
@@ -191,20 +176,9 @@ def schedule(row: Schedule) -> dict[str, Any]:
         "fires_at": moment(row.due_at),
         "fired_at": moment(row.fired_at),
         "last_job": row.last_job,
-        "pause": _pause(row),
+        "pause": _act(row.paused_at, row.paused_by, row.paused_reason, until=row.paused_until),
         "problem": row.problem or None,
         "late_since": moment(row.late_at),
-    }
-
-
-def _pause(row: Pausable) -> dict[str, Any] | None:
-    if row.paused_at is None:
-        return None
-    return {
-        "at": moment(row.paused_at),
-        "by": row.paused_by,
-        "reason": row.paused_reason,
-        "until": moment(row.paused_until),
     }
 
 

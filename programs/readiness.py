@@ -4,15 +4,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
-from jobsite.errors import Forbidden, Invalid, NotFound, Refusal
+from jobsite.errors import Forbidden, NotFound, Refusal
 from jobsite.tenants.models import Tenant
 from programs import preparation, principals, quotas, times
 from programs.lifecycle import OPEN, Trigger
-from programs.preparation import Known, Options
+from programs.preparation import Options
 from programs.principals import Principal
-from programs.recurrence import Decision, Fate, Pause
+from programs.recurrence import Decision, Fate
 from programs.turns import Turn
 
 
@@ -24,6 +23,7 @@ class Due:
     tenant_id: int
     code: str
     program: str
+    program_version: int
     minute: str
     hour: str
     day_of_month: str
@@ -55,13 +55,6 @@ class Due:
     stopped: str | None
     now: datetime
 
-    @property
-    def pause(self) -> Pause | None:
-        """Its pause, which may have reached its end."""
-        if self.paused_at is None:
-            return None
-        return Pause(self.paused_at, self.paused_until, self.paused_by, self.paused_reason)
-
 
 class Readiness:
     """Makes the jobs of schedules whose tenants are these, or says what stands in their way."""
@@ -69,7 +62,6 @@ class Readiness:
     def __init__(self, tenants: Mapping[int, Tenant]) -> None:
         self._tenants = tenants
         self._principals: dict[tuple[object, ...], Principal | Refusal] = {}
-        self._read_anew: set[tuple[int, str]] = set()
 
     def turns(self, due: Due, decisions: Iterable[Decision]) -> Iterator[Turn]:
         """Each decision, with the job that it wants; or skipped, with the reason."""
@@ -83,25 +75,15 @@ class Readiness:
                 before = before or f"the job of {times.format_time(decision.at)} has just begun"
                 yield self._with_a_job(due, decision)
 
-    def _values(self, due: Due, principal: Principal) -> tuple[Known, dict[str, Any]]:
-        """The parameters, by the program; one that does not take them is read anew, once, before that is believed."""
-        stored, whose, key = json.loads(due.parameters), f"schedule {due.code}", (due.tenant_id, due.program)
-        known = preparation.known_program(principal, due.program)
-        try:
-            return known, preparation.carried_values(known, stored, whose)
-        except Invalid:
-            if key in self._read_anew:
-                raise
-        self._read_anew.add(key)
-        preparation.forget(principal, due.program)
-        known = preparation.known_program(principal, due.program)
-        return known, preparation.carried_values(known, stored, whose)
-
     def _with_a_job(self, due: Due, decision: Decision) -> Turn:
         try:
             principal = self._principal(due)
             principal.require("jobs:write")
-            known, values = self._values(due, principal)
+            known = preparation.known_program(principal, due.program)
+            if known.program.version != due.program_version:
+                preparation.forget(principal, due.program)
+                known = preparation.known_program(principal, due.program)
+            values = preparation.carried_values(known, json.loads(due.parameters), f"schedule {due.code}")
             options = Options(priority=due.priority, trigger=Trigger.AUTOMATIC)
             job = preparation.new_job(principal, known, values, options, scheduled_at=decision.at)
             quotas.take(principal.tenant, 1)

@@ -175,6 +175,26 @@ class Pause:
         return f"paused by {self.by}" + (f": {self.reason}" if self.reason else "")
 
 
+class Paused(Protocol):
+    """The columns that say whether a schedule is paused."""
+
+    @property
+    def paused_at(self) -> datetime | None: ...
+    @property
+    def paused_by(self) -> str: ...
+    @property
+    def paused_reason(self) -> str: ...
+    @property
+    def paused_until(self) -> datetime | None: ...
+
+
+def pause_of(row: Paused) -> Pause | None:
+    """The pause of a schedule, which may have reached its end; None where there is none."""
+    if row.paused_at is None:
+        return None
+    return Pause(row.paused_at, row.paused_until, row.paused_by, row.paused_reason)
+
+
 # Of many schedules with one cron line, which fire together, only the first takes any time.
 @lru_cache(maxsize=10_000)
 def decide(

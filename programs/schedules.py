@@ -166,7 +166,7 @@ def _skip(row: Schedule, at: datetime, reason: str) -> None:
 
 def find(principal: Principal, code: str) -> Schedule:
     """A schedule of the principal's tenant; NotFound for any other, there or not."""
-    return _found(principal, code, Schedule.objects.select_related("program", "tenant", "program__queue"))
+    return _found(principal, code, Schedule.objects.select_related("program", "tenant"))
 
 
 def _found(principal: Principal, code: str, rows: QuerySet[Schedule]) -> Schedule:

@@ -83,15 +83,21 @@ def submit_many_as(principal: Principal, jobs: Iterable[Mapping[str, Any]]) -> l
         raise Invalid(f"more than {MAX_JOBS:,} jobs; submit them in several calls", code="too_many_jobs")
     quotas.take(principal.tenant, len(wanted))
     for _ in range(TRIES):
-        with transaction.atomic():
-            numbers, first_ready, waiting = _all_inserted(principal, wanted)
-            if None not in numbers:
-                for queue_id, number in first_ready.items():
-                    dispatch.after_commit(number, queue_id, is_first_of_many=True)
-                if waiting:
-                    dispatch.after_commit_let_in(waiting)
-                return [number for number in numbers if number is not None]
-            transaction.set_rollback(True)
+        try:
+            with transaction.atomic():
+                numbers, first_ready, waiting = _all_inserted(principal, wanted)
+                if None not in numbers:
+                    for queue_id, number in first_ready.items():
+                        dispatch.after_commit(number, queue_id, is_first_of_many=True)
+                    if waiting:
+                        dispatch.after_commit_let_in(waiting)
+                    return [number for number in numbers if number is not None]
+                transaction.set_rollback(True)
+        except Invalid:
+            # A refusal by a copy that is old is not believed.
+            if not preparation.forget_old(principal, {str(job.get("program")) for job in wanted}):
+                raise
+            continue
         # Some program was edited meanwhile, or a job in our way has just ended.
         preparation.forget()
     raise Conflict("these jobs are contended; submit again", code="contended")
@@ -235,8 +241,7 @@ def program_deleted(job: Job) -> Conflict:
 def _submitted(principal: Principal, code: str, prepare: Callable[[Known], Request]) -> Job:
     principal.require("jobs:write")
     for turn in range(TRIES):
-        known = preparation.known_program(principal, code)
-        new, request = prepare(known)
+        known, new, request = preparation.by_the_program(principal, code, lambda known: (known, *prepare(known)))
         if turn == 0:
             quotas.take(principal.tenant, 1)
         with prepared_cursor() as cursor:

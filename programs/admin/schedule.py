@@ -2,6 +2,7 @@
 
 import zoneinfo
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
@@ -113,21 +114,26 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
         return [path("<int:key>/backfill/", view, name="jobsite_programs_schedule_backfill"), *super().get_urls()]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Without the state of one that is not made yet."""
-        return self.fieldsets if obj else self.fieldsets[1:]
+        """Without the state of one that is not made yet; to look at, with parameters whose secrets are hidden."""
+        if obj is None:
+            return self.fieldsets[1:]
+        if self.has_change_permission(request, obj):
+            return self.fieldsets
+        what = tuple("parameters_shown" if name == "parameters" else name for name in WHAT)
+        return [*self.fieldsets[:-1], ("What", {"fields": what})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """The state; whose it is and its code, once there is one; all, to those who may only look."""
         if obj is None:
             return []
         if not self.has_change_permission(request, obj):
-            return [name for name in flatten_fieldsets(self.fieldsets) if name != "parameters"] + ["parameters_shown"]
+            return flatten_fieldsets(self.get_fieldsets(request, obj))
         return [*STATE, "tenant", "code"]
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """A form that knows who sends it."""
         form = super().get_form(request, obj, change, **kwargs)
-        return type("ScheduleForm", (form,), {"principal_in": lambda self, tenant: principal_of(request, tenant)})
+        return type("ScheduleForm", (form,), {"principal_in": partial(principal_of, request)})
 
     def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
         """Offer the programs of the tenants in which the user may add schedules."""
@@ -197,6 +203,11 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
         if row.problem:
             return "SKIPPED"
         return "ENDED" if row.next_at is None else "ACTIVE"
+
+    @admin.display(description="parameters")
+    def parameters_shown(self, row: Schedule) -> SafeString:
+        """As JSON, without their secrets."""
+        return display.code_block(row.parameters)
 
     @admin.display(description="paused")
     def pause(self, row: Schedule) -> str | SafeString:

@@ -1,13 +1,13 @@
 """What is filled in on the pages of schedules: a schedule, and the range of a backfill."""
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 from django import forms
 from django.forms.fields import InvalidJSONInput
 
 from jobsite.errors import Invalid, Refusal
-from jobsite.tenants.models import Tenant
 from programs import masking, schedule_checks
 from programs.admin import display
 from programs.admin.asking import ReasonForm
@@ -65,6 +65,9 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             "missed": "Which times run after nobody could fire: none, the newest, or all up to the cap.",
         }
 
+    principal_in: ClassVar[partial[Principal]]
+    """Who sends the form: set by the page, which makes a class of its own for each request."""
+
     time_zone = forms.CharField(required=False, max_length=64, help_text=Meta.help_texts["time_zone"])
     parameters = BoundedJSONField(
         required=False, widget=Meta.widgets["parameters"], help_text=Meta.help_texts["parameters"]
@@ -102,10 +105,6 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             name, _, inner = one["pointer"][1:].partition("/")
             message = f"/{inner} {one['message']}" if inner else one["message"]
             self.add_error(name if name in self.fields else None, display.sentence(message))
-
-    def principal_in(self, tenant: Tenant) -> Principal:
-        """Who sends the form, set by the page."""
-        raise NotImplementedError
 
     def wanted(self) -> Wanted:
         """What the form asks for."""

@@ -531,10 +531,6 @@ def test_a_jitter_delays_the_job_and_not_its_nominal_time(make: Make) -> None:
     assert len(set(moved.values())) > 1
 
 
-def test_the_sweeps_fire_where_no_beat_lives(jobs: Jobs) -> None:
-    assert {"schedules", "late_schedules"} <= {sweep.name for sweep in sweeps.all_sweeps()}
-
-
 def test_an_idle_look_reads_no_schedule_that_is_not_due(make: Make) -> None:
     row = make()
     with prepared_cursor() as cursor:

@@ -114,6 +114,8 @@ def test_a_page_tells_the_next_times_and_the_last_with_their_jobs(
     assert "and all others before 2026-10-31 10:00" in shown
     assert "Nominal time in UTC" in shown
     assert "s3cret" not in shown
+    assert "$secret" not in shown
+    assert "••••" in shown
 
 
 def test_a_stranger_finds_nothing(charlie: User, hourly: Schedule) -> None:
@@ -168,8 +170,9 @@ def test_a_code_that_is_taken_is_a_message_and_nothing_is_changed(
 ) -> None:
     client = logged_in(alice)
 
-    client.post(f"{SCHEDULES}add/", form(program, code="hourly", minute="0"))
+    answer = client.post(f"{SCHEDULES}add/", form(program, code="hourly", minute="0"), follow=True)
 
+    assert messages_of(answer) == ["There is a schedule hourly already."]
     assert Schedule.objects.count() == 1
 
 

@@ -149,6 +149,25 @@ def test_a_program_that_was_edited_since_it_was_read_is_read_again(give, define)
     assert give(7, parameters={"note": "n"}).priority == 9
 
 
+WIDER = SCHEMA | {"properties": SCHEMA["properties"] | {"more": {"type": "integer"}}}
+
+
+def test_what_the_program_takes_since_it_was_edited_is_not_refused(give, define):
+    give()
+    define("scores", parameters=WIDER)
+
+    assert give(parameters={"more": 1}).parameters["more"] == 1
+    with refused(Invalid, "invalid_parameters"):
+        give(parameters={"other": 1})
+
+
+def test_what_the_program_takes_since_it_was_edited_is_not_refused_to_many(tenant, give, define):
+    give()
+    define("scores", parameters=WIDER)
+
+    assert len(submit_many(tenant=tenant, jobs=[{"program": "scores", "parameters": {"student": 7, "more": 1}}])) == 1
+
+
 def test_a_program_that_was_deleted_since_it_was_read_is_not_found(give):
     give(7)
 
