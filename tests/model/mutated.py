@@ -6,7 +6,8 @@ from contextlib import ExitStack
 import pytest
 from django.db import connections
 
-from tests.model.mutations import MUTATIONS, applied
+from tests.model.mutation import applied
+from tests.model.mutations import MUTATIONS
 
 VARIABLE = "JOBSITE_MUTATION"
 

@@ -5,48 +5,14 @@ whose fragment is no longer found fails, so that this list stays true.
 """
 
 import importlib
-import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from collections.abc import Callable
 
 from jobsite.database import Cursor
+from tests.model.mutation import TESTS, Mutation, m, replaced
 from tests.model.refusals import REFUSALS
-
-T = "programs.transitions."
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """`where` is module:names; `changes` are (old, new). `held_by` says why it changes nothing; `tests` names the
-    ordinary tests that notice what needs two connections at once, or a state that no move leads to. Of any other
-    statement the tests of its module are asked when the model has not noticed.
-    """
-
-    name: str
-    where: str
-    changes: tuple[tuple[str, str], ...]
-    held_by: str = ""
-    tests: str = ""
-    ddl: Callable[[Cursor], None] | None = field(default=None, compare=False)
-
-    @property
-    def ordinary_tests(self) -> str:
-        """The file of tests that runs on it; "" where it damages the database itself."""
-        module = self.where.partition(":")[0].rpartition(".")[2]
-        return "" if self.ddl else self.tests or TESTS.format(module)
-
-
-def _m(name: str, where: str, *changes: str, held_by: str = "", tests: str = "") -> Mutation:
-    pairs = tuple(zip(changes[::2], changes[1::2], strict=True))
-    return Mutation(name, T + where if ":" in where and "." not in where else where, pairs, held_by, tests)
-
 
 LOCKED = "the statement has locked the row, as its own first part saw it"
 ONLY_RUNNING_HAS_A_LOCK = "the database: no lock without RUNNING (job_locked_only_while_running)"
-TESTS = "tests/programs/transitions/test_{}.py"
 STEPS = "tests/programs/test_steps.py"
 CHILDREN = "tests/programs/test_children.py"
 PARENTS = "tests/programs/test_parents.py"
@@ -64,16 +30,16 @@ _ALL_LOST = "reap:EXPIRED,CHILD,TOKENS,OWNERS,CLEARED"
 
 STATEMENTS = (
     # finish
-    _m("finish without the token", "finish:FINISH", "AND j.lock_token = g.token", ""),
-    _m(
+    m("finish without the token", "finish:FINISH", "AND j.lock_token = g.token", ""),
+    m(
         "finish of a group: the token not asked when it locks",
         "finish:FINISH",
         "AND j.lock_token = g.token AND j.status = %(running)s\n     ORDER BY",
         "\n     ORDER BY",
         held_by="the UPDATE repeats the token",
     ),
-    _m("finish in any status", "finish:FINISH", "AND j.status = %(running)s", "", held_by=ONLY_RUNNING_HAS_A_LOCK),
-    _m(
+    m("finish in any status", "finish:FINISH", "AND j.status = %(running)s", "", held_by=ONLY_RUNNING_HAS_A_LOCK),
+    m(
         "finish retries what was asked to stop",
         "finish:FINISH",
         "AND j.cancel_requested_at IS NOT NULL",
@@ -81,55 +47,55 @@ STATEMENTS = (
         "AND j.cancel_requested_at IS NULL",
         "",
     ),
-    _m("finish counts every run", "finish:FINISH", "attempts + g.counted", "attempts + 1"),
-    _m("finish counts no return", "finish:FINISH", "returns + g.returned", "returns"),
-    _m("finish keeps the lock", "finish:FINISH", _UNLOCK, "lock_owner = j.lock_owner"),
-    _m("finish leaves a later retry in the lane", "finish:FINISH", "AND g.delay > 0", "AND g.delay < 0"),
-    _m("finish does not move due_at", "finish:FINISH", "AND g.delay IS NOT NULL", "AND false"),
-    _m("what had not its turn loses its place", "finish:FINISH", "ELSE j.due_at END", "ELSE statement_timestamp() END"),
-    _m(
+    m("finish counts every run", "finish:FINISH", "attempts + g.counted", "attempts + 1"),
+    m("finish counts no return", "finish:FINISH", "returns + g.returned", "returns"),
+    m("finish keeps the lock", "finish:FINISH", _UNLOCK, "lock_owner = j.lock_owner"),
+    m("finish leaves a later retry in the lane", "finish:FINISH", "AND g.delay > 0", "AND g.delay < 0"),
+    m("finish does not move due_at", "finish:FINISH", "AND g.delay IS NOT NULL", "AND false"),
+    m("what had not its turn loses its place", "finish:FINISH", "ELSE j.due_at END", "ELSE statement_timestamp() END"),
+    m(
         "finish leaves no attempt",
         "finish:FINISH",
         "traceback\n    FROM moved",
         "traceback\n    FROM moved WHERE false",
     ),
-    _m(
+    m(
         "a success does not end a row of failures",
         "finish:FINISH",
         "c.has_success AND p.consecutive_failures > 0",
         "false",
     ),
-    _m(
+    m(
         "failures of a group count past its success",
         "finish:FINISH",
         "WHEN c.has_success THEN c.after",
         "WHEN c.has_success THEN c.before + c.after",
         tests=TESTS.format("finish"),
     ),
-    _m(
+    m(
         "failures before a success of a group do not terminate",
         "finish:FINISH",
         "OR (c.before > 0 AND p.consecutive_failures + c.before >= p.max_consecutive_failures)",
         "OR (NOT c.has_success AND p.consecutive_failures + c.before >= p.max_consecutive_failures)",
         tests=TESTS.format("finish"),
     ),
-    _m(
+    m(
         "failures in a row never terminate",
         "finish:FINISH",
         "THEN 'TERMINATED' ELSE p.status",
         "THEN p.status ELSE p.status",
     ),
-    _m("losses in a row never terminate", _ALL_LOST, "THEN 'TERMINATED' ELSE p.status", "THEN p.status ELSE p.status"),
-    _m(
+    m("losses in a row never terminate", _ALL_LOST, "THEN 'TERMINATED' ELSE p.status", "THEN p.status ELSE p.status"),
+    m(
         "start under a token of then",
         "start:START",
         "AND lock_token = %s",
         "AND %s::uuid IS NOT NULL",
         tests=TESTS.format("start"),
     ),
-    _m("stored_attempts of any token", "finish:stored_attempts", " AND a.token = h.token", ""),
+    m("stored_attempts of any token", "finish:stored_attempts", " AND a.token = h.token", ""),
     # claim
-    _m(
+    m(
         "claim in any status",
         "claim:CLAIM",
         "WHERE j.status = %(queued)s AND",
@@ -137,73 +103,73 @@ STATEMENTS = (
         "AND j.status = %(queued)s\n    RETURNING",
         "RETURNING",
     ),
-    _m(
+    m(
         "claim chooses in any status",
         "claim:CLAIM",
         "WHERE j.status = %(queued)s AND",
         "WHERE",
         tests=TESTS.format("claim"),
     ),
-    _m("claim: the status not repeated", "claim:CLAIM", "AND j.status = %(queued)s\n    RET", "RET", held_by=LOCKED),
-    _m("claim of any queue", "claim:CLAIM", "AND q.name = ANY(%(queues)s)", ""),
-    _m(
+    m("claim: the status not repeated", "claim:CLAIM", "AND j.status = %(queued)s\n    RET", "RET", held_by=LOCKED),
+    m("claim of any queue", "claim:CLAIM", "AND q.name = ANY(%(queues)s)", ""),
+    m(
         "claim before it is due",
         "claim:CLAIM",
         "j.due_at <= clock_timestamp() AS",
         "true AS",
         tests=TESTS.format("claim"),
     ),
-    _m("claim of a paused program", "claim:CLAIM", "p.status <> 'PAUSED' AND", ""),
-    _m("claim of a suspended tenant", "claim:CLAIM", "t.status = 'ACTIVE' AND", ""),
-    _m("claim in a paused queue", "claim:CLAIM", "q.paused_at IS NULL AND", ""),
-    _m("claim in a paused lane", "claim:CLAIM", "AND l.paused_at IS NULL", ""),
-    _m(
+    m("claim of a paused program", "claim:CLAIM", "p.status <> 'PAUSED' AND", ""),
+    m("claim of a suspended tenant", "claim:CLAIM", "t.status = 'ACTIVE' AND", ""),
+    m("claim in a paused queue", "claim:CLAIM", "q.paused_at IS NULL AND", ""),
+    m("claim in a paused lane", "claim:CLAIM", "AND l.paused_at IS NULL", ""),
+    m(
         "claim of a terminated program's schedule",
         "claim:CLAIM",
         "OR j.trigger <> 'AUTOMATIC'",
         "OR true",
         tests=TESTS.format("claim"),
     ),
-    _m("claim beyond the manager's limit", "claim:CLAIM", "LIMIT (SELECT slots FROM room)", ""),
-    _m("claim without the manager's lock", "claim:CLAIM", "(%(exact)s OR", "(true OR", tests=TESTS.format("claim")),
-    _m("the manager's row is read, not locked", "claim:LOCK_MANAGER", " FOR UPDATE", "", tests=TESTS.format("claim")),
-    _m("claim does not raise the fence", "claim:CLAIM", "j.fence + runs::integer", "j.fence"),
-    _m("claim makes its own token", "claim:CLAIM", "THEN decided.token END", "THEN gen_random_uuid() END"),
-    _m("claim does not say by which message", "claim:CLAIM", "THEN %(message)s::uuid ELSE", "THEN j.external_id ELSE"),
-    _m("claim keeps what it refused", "claim:CLAIM", "ELSE 'PENDING' END", "ELSE 'QUEUED' END"),
-    _m("claim sets no moment to be stuck at", "claim:CLAIM", "(decided.timeout_seconds + 10)", "(100000)"),
-    _m("all of a group start at once", "claim:CLAIM", "WHEN %(alone)s THEN", "WHEN true THEN"),
-    _m("claim of one in any status", "claim:CLAIM_ONE", "AND j.status = %(queued)s", ""),
-    _m("claim of one of any queue", "claim:CLAIM_ONE", "AND q.name = ANY(%(queues)s)", "", tests=TESTS.format("claim")),
-    _m(
+    m("claim beyond the manager's limit", "claim:CLAIM", "LIMIT (SELECT slots FROM room)", ""),
+    m("claim without the manager's lock", "claim:CLAIM", "(%(exact)s OR", "(true OR", tests=TESTS.format("claim")),
+    m("the manager's row is read, not locked", "claim:LOCK_MANAGER", " FOR UPDATE", "", tests=TESTS.format("claim")),
+    m("claim does not raise the fence", "claim:CLAIM", "j.fence + runs::integer", "j.fence"),
+    m("claim makes its own token", "claim:CLAIM", "THEN decided.token END", "THEN gen_random_uuid() END"),
+    m("claim does not say by which message", "claim:CLAIM", "THEN %(message)s::uuid ELSE", "THEN j.external_id ELSE"),
+    m("claim keeps what it refused", "claim:CLAIM", "ELSE 'PENDING' END", "ELSE 'QUEUED' END"),
+    m("claim sets no moment to be stuck at", "claim:CLAIM", "(decided.timeout_seconds + 10)", "(100000)"),
+    m("all of a group start at once", "claim:CLAIM", "WHEN %(alone)s THEN", "WHEN true THEN"),
+    m("claim of one in any status", "claim:CLAIM_ONE", "AND j.status = %(queued)s", ""),
+    m("claim of one of any queue", "claim:CLAIM_ONE", "AND q.name = ANY(%(queues)s)", "", tests=TESTS.format("claim")),
+    m(
         "claim of one before it is due",
         "claim:CLAIM_ONE",
         "AND j.due_at <=",
         "AND now() <=",
         tests=TESTS.format("claim"),
     ),
-    _m("claim of one of a paused program", "claim:CLAIM_ONE", "AND p.status <> 'PAUSED'", ""),
-    _m("claim of one of a suspended tenant", "claim:CLAIM_ONE", "AND t.status = 'ACTIVE'", ""),
-    _m("claim of one in a paused queue", "claim:CLAIM_ONE", "AND q.paused_at IS NULL", ""),
-    _m("claim of one in a paused lane", "claim:CLAIM_ONE", "AND l.paused_at IS NOT NULL", "AND false"),
-    _m(
+    m("claim of one of a paused program", "claim:CLAIM_ONE", "AND p.status <> 'PAUSED'", ""),
+    m("claim of one of a suspended tenant", "claim:CLAIM_ONE", "AND t.status = 'ACTIVE'", ""),
+    m("claim of one in a paused queue", "claim:CLAIM_ONE", "AND q.paused_at IS NULL", ""),
+    m("claim of one in a paused lane", "claim:CLAIM_ONE", "AND l.paused_at IS NOT NULL", "AND false"),
+    m(
         "claim of one of a terminated program's schedule",
         "claim:CLAIM_ONE",
         "OR j.trigger <> 'AUTOMATIC'",
         "OR true",
         tests=TESTS.format("claim"),
     ),
-    _m("claim of one beyond the manager's limit", "claim:CLAIM_ONE", "AND m.max_running IS NULL", ""),
-    _m("claim of one does not raise the fence", "claim:CLAIM_ONE", "fence = j.fence + 1", "fence = j.fence"),
-    _m("read_back of what another holds", "claim:READ_BACK", "AND j.lock_token = c.token", ""),
+    m("claim of one beyond the manager's limit", "claim:CLAIM_ONE", "AND m.max_running IS NULL", ""),
+    m("claim of one does not raise the fence", "claim:CLAIM_ONE", "fence = j.fence + 1", "fence = j.fence"),
+    m("read_back of what another holds", "claim:READ_BACK", "AND j.lock_token = c.token", ""),
     # steps
-    _m("a step begins without the token", "programs.steps:BEGIN", "AND lock_token = %(token)s", "", tests=STEPS),
-    _m("a step ends without the token", "programs.steps:END", "AND lock_token = %(token)s", "", tests=STEPS),
-    _m("each beginning of a step is a try", "programs.steps:BEGIN", "(s.fence < excluded.fence)", "true", tests=STEPS),
-    _m("a step that failed is one that ended", "programs.steps:KNOWN", "status = 'COMPLETED'", "true", tests=STEPS),
+    m("a step begins without the token", "programs.steps:BEGIN", "AND lock_token = %(token)s", "", tests=STEPS),
+    m("a step ends without the token", "programs.steps:END", "AND lock_token = %(token)s", "", tests=STEPS),
+    m("each beginning of a step is a try", "programs.steps:BEGIN", "(s.fence < excluded.fence)", "true", tests=STEPS),
+    m("a step that failed is one that ended", "programs.steps:KNOWN", "status = 'COMPLETED'", "true", tests=STEPS),
     # dispatch
-    _m("dispatch of what is blocked", "dispatch:DISPATCH", "AND blocked IS NULL", "", "AND j.blocked IS NULL", ""),
-    _m(
+    m("dispatch of what is blocked", "dispatch:DISPATCH", "AND blocked IS NULL", "", "AND j.blocked IS NULL", ""),
+    m(
         "dispatch in any status",
         "dispatch:DISPATCH",
         "AND status = 'PENDING' AND blocked",
@@ -211,7 +177,7 @@ STATEMENTS = (
         "AND j.status = %(pending)s AND j.blocked",
         "AND j.blocked",
     ),
-    _m(
+    m(
         "dispatch beyond the window",
         "dispatch:DISPATCH",
         "slots - messages AS certain",
@@ -219,19 +185,19 @@ STATEMENTS = (
         "greatest(slots - messages,",
         "greatest(slots,",
     ),
-    _m("dispatch of long runs as if they were short", "dispatch:DISPATCH", "o.total_seconds <= bound.seconds", "true"),
-    _m("a job that was lost travels in a group", "dispatch:DISPATCH", "AND NOT j.alone AND j.losses = 0", ""),
-    _m(
+    m("dispatch of long runs as if they were short", "dispatch:DISPATCH", "o.total_seconds <= bound.seconds", "true"),
+    m("a job that was lost travels in a group", "dispatch:DISPATCH", "AND NOT j.alone AND j.losses = 0", ""),
+    m(
         "a group keeps many children busy",
         "dispatch:DISPATCH",
         "count(DISTINCT external_id)",
         "count(*)",
         tests=TESTS.format("dispatch"),
     ),
-    _m("dispatch in a paused queue", "dispatch:DISPATCH", "AND paused_at IS NULL AND pg_try", "AND pg_try"),
-    _m("dispatch in a paused lane", "dispatch:DISPATCH", "AND l.paused_at IS NULL", ""),
-    _m("dispatch of a suspended tenant", "dispatch:DISPATCH", "AND status = 'ACTIVE' OFFSET", "OFFSET"),
-    _m(
+    m("dispatch in a paused queue", "dispatch:DISPATCH", "AND paused_at IS NULL AND pg_try", "AND pg_try"),
+    m("dispatch in a paused lane", "dispatch:DISPATCH", "AND l.paused_at IS NULL", ""),
+    m("dispatch of a suspended tenant", "dispatch:DISPATCH", "AND status = 'ACTIVE' OFFSET", "OFFSET"),
+    m(
         "dispatch without order",
         "dispatch:DISPATCH",
         "ORDER BY rank, number LIMIT",
@@ -239,21 +205,21 @@ STATEMENTS = (
         "(ORDER BY j.rank, j.number)",
         "(ORDER BY j.number)",
     ),
-    _m(
+    m(
         "dispatch closes a lane that has jobs",
         "dispatch:DISPATCH",
         "WHERE NOT EXISTS (SELECT FROM candidates c WHERE c.lane_id = lanes.id)\n          LIMIT",
         "LIMIT",
         held_by="jobsite_lane_is_empty looks once more",
     ),
-    _m(
+    m(
         "dispatch closes no lane",
         "dispatch:DISPATCH",
         "SET is_waiting = false",
         "SET is_waiting = true",
         tests=TESTS.format("dispatch"),
     ),
-    _m(
+    m(
         "dispatch closes a lane that was waked meanwhile",
         "dispatch:DISPATCH",
         "WHEN l.wakes = empty.wakes THEN",
@@ -261,21 +227,21 @@ STATEMENTS = (
         tests=TESTS.format("dispatch"),
         held_by="of a lane's row that changed meanwhile jobsite_lane_is_empty is asked again",
     ),
-    _m(
+    m(
         "dispatch closes a lane that a submission saw awake",
         "dispatch:DISPATCH",
         "THEN jobsite_lane_is_empty(empty.queue_id, empty.tenant_id)",
         "THEN true",
         tests=TESTS.format("dispatch"),
     ),
-    _m(
+    m(
         "a submission sees a lane awake that is being closed",
         "submit:INSERT_ONE",
         "THEN jobsite_lane_stays_awake(j.queue_id, j.tenant_id) ELSE",
         "THEN (SELECT is_waiting FROM jobsite_lane l WHERE (queue_id, tenant_id) = (j.queue_id, j.tenant_id)) ELSE",
         tests=TESTS.format("dispatch"),
     ),
-    _m(
+    m(
         "dispatchers at once",
         "dispatch:DISPATCH",
         "AND pg_try_advisory_xact_lock(",
@@ -284,30 +250,30 @@ STATEMENTS = (
         "])",
         tests=TESTS.format("dispatch"),
     ),
-    _m(
+    m(
         "dispatch waits for whoever changes a row",
         "dispatch:DISPATCH",
         "FOR NO KEY UPDATE OF j SKIP LOCKED",
         "FOR NO KEY UPDATE OF j",
         tests=TESTS.format("dispatch"),
     ),
-    _m(
+    m(
         "dispatch does not share among tenants",
         "dispatch:DISPATCH",
         "(ORDER BY tag, rank, number)",
         "(ORDER BY rank, number)",
         tests=TESTS.format("dispatch"),
     ),
-    _m(
+    m(
         "silent workers make room",
         "dispatch:DISPATCH",
         "AND w.last_seen_at > clock_timestamp() - %(lock)s * interval '1 second'",
         "",
     ),
-    _m("stopping workers make room", "dispatch:DISPATCH", "w.status = 'ACTIVE' AND", ""),
-    _m("workers of other queues make room", "dispatch:DISPATCH", "AND gate.name = ANY(w.queues)", ""),
-    _m("a full manager makes room", "dispatch:DISPATCH", "WHEN m.max_running IS NULL THEN", "WHEN true THEN"),
-    _m(
+    m("stopping workers make room", "dispatch:DISPATCH", "w.status = 'ACTIVE' AND", ""),
+    m("workers of other queues make room", "dispatch:DISPATCH", "AND gate.name = ANY(w.queues)", ""),
+    m("a full manager makes room", "dispatch:DISPATCH", "WHEN m.max_running IS NULL THEN", "WHEN true THEN"),
+    m(
         "the fast path of what is blocked",
         "dispatch:LOOK_AT_ONE,DISPATCH_ONE",
         "AND j.blocked IS NULL",
@@ -315,7 +281,7 @@ STATEMENTS = (
         "AND blocked IS NULL AND",
         "AND",
     ),
-    _m(
+    m(
         "the fast path in any status",
         "dispatch:LOOK_AT_ONE,DISPATCH_ONE",
         "j.status = %(pending)s AND",
@@ -323,7 +289,7 @@ STATEMENTS = (
         "AND status = %(pending)s",
         "",
     ),
-    _m(
+    m(
         "the fast path: the status not repeated",
         "dispatch:DISPATCH_ONE",
         "AND status = %(pending)s AND blocked IS NULL",
@@ -331,7 +297,7 @@ STATEMENTS = (
         held_by="the database: no legal move, or blocked; to be QUEUED again is a doubled message",
     ),
     *(
-        _m(f"{who} {what}", where, *changes)
+        m(f"{who} {what}", where, *changes)
         for who, where in (("the fast path", "dispatch:LOOK_AT_ONE"), ("a submission", "submit:INSERT_ONE"))
         for what, *changes in (
             ("overtakes", "(b.rank, b.number) < (j.rank, j.number)", "false"),
@@ -341,7 +307,7 @@ STATEMENTS = (
         )
     ),
     *(
-        _m(f"{who} {what}", where, *changes, tests=TESTS.format(tests))
+        m(f"{who} {what}", where, *changes, tests=TESTS.format(tests))
         for who, where, tests in (
             ("the fast path", "dispatch:LOOK_AT_ONE", "dispatch"),
             ("a submission", "submit:INSERT_ONE", "submit"),
@@ -356,26 +322,26 @@ STATEMENTS = (
             ("sends a short job beside one that has just begun", "THEN 0 ELSE least(", "THEN 9 ELSE least("),
         )
     ),
-    _m("the fast path wakes no lane", "dispatch:offer", "wake(cursor, [number])", "pass"),
-    _m(
+    m("the fast path wakes no lane", "dispatch:offer", "wake(cursor, [number])", "pass"),
+    m(
         "nobody wakes a lane that sleeps",
         "dispatch:WAKE",
         "DO UPDATE SET is_waiting = true",
         "DO UPDATE SET served = 0",
     ),
-    _m("what is blocked wakes its lane", "dispatch:WAKE", "AND blocked IS NULL", ""),
-    _m("requeue wakes no lane", "dispatch:requeue", "wake(cursor, numbers)", "pass"),
-    _m("requeue in any status", "dispatch:REQUEUE", "AND status = 'QUEUED'", ""),
-    _m("requeue of what was just sent", "dispatch:REQUEUE", "AND queued_at <= clock_timestamp()", "AND now() >= now()"),
-    _m("requeue in all queues", "dispatch:REQUEUE", "queue_id = %(queue)s AND", ""),
-    _m(
+    m("what is blocked wakes its lane", "dispatch:WAKE", "AND blocked IS NULL", ""),
+    m("requeue wakes no lane", "dispatch:requeue", "wake(cursor, numbers)", "pass"),
+    m("requeue in any status", "dispatch:REQUEUE", "AND status = 'QUEUED'", ""),
+    m("requeue of what was just sent", "dispatch:REQUEUE", "AND queued_at <= clock_timestamp()", "AND now() >= now()"),
+    m("requeue in all queues", "dispatch:REQUEUE", "queue_id = %(queue)s AND", ""),
+    m(
         "the sweep opens no lane that sleeps",
         "programs.sweeps:OPEN_LANES",
         "DO UPDATE SET is_waiting = true",
         "DO UPDATE SET served = 0",
     ),
     # renew
-    _m(
+    m(
         "renew anybody's lock",
         "renew:RENEW",
         "lock_owner = %(owner)s AND status",
@@ -383,12 +349,10 @@ STATEMENTS = (
         "AND j.lock_owner = %(owner)s",
         "",
     ),
-    _m("renew without a message", "renew:RENEW", "AND external_id = ANY(%(messages)s::uuid[])", ""),
-    _m(
-        "renew prolongs nothing", "renew:RENEW", "clock_timestamp() + %(lock)s * interval '1 second'", "lock_expires_at"
-    ),
-    _m("renew: the owner not repeated", "renew:RENEW", "AND j.lock_owner = %(owner)s", "", held_by=LOCKED),
-    _m(
+    m("renew without a message", "renew:RENEW", "AND external_id = ANY(%(messages)s::uuid[])", ""),
+    m("renew prolongs nothing", "renew:RENEW", "clock_timestamp() + %(lock)s * interval '1 second'", "lock_expires_at"),
+    m("renew: the owner not repeated", "renew:RENEW", "AND j.lock_owner = %(owner)s", "", held_by=LOCKED),
+    m(
         "renew in any status",
         "renew:RENEW",
         "AND status = 'RUNNING'",
@@ -397,32 +361,32 @@ STATEMENTS = (
         "",
         held_by=ONLY_RUNNING_HAS_A_LOCK,
     ),
-    _m(
+    m(
         "renew waits for a finish",
         "renew:RENEW",
         "FOR NO KEY UPDATE SKIP LOCKED",
         "FOR NO KEY UPDATE",
         tests=TESTS.format("renew"),
     ),
-    _m("others' jobs are abandoned", "renew:ABANDONED", "lock_owner = %(owner)s AND", ""),
-    _m("what is held is abandoned", "renew:ABANDONED", "AND NOT external_id = ANY(%(messages)s::uuid[])", ""),
+    m("others' jobs are abandoned", "renew:ABANDONED", "lock_owner = %(owner)s AND", ""),
+    m("what is held is abandoned", "renew:ABANDONED", "AND NOT external_id = ANY(%(messages)s::uuid[])", ""),
     # reap, expire, clear
-    _m("reap before the lock expires", "reap:EXPIRED", "j.lock_expires_at < clock_timestamp()", "true"),
-    _m(
+    m("reap before the lock expires", "reap:EXPIRED", "j.lock_expires_at < clock_timestamp()", "true"),
+    m(
         "reap: the token not repeated",
         _ALL_LOST + ",CHILD_TIMED_OUT,STUCK",
         "AND j.lock_token = seen.lock_token",
         "",
         held_by=LOCKED,
     ),
-    _m(
+    m(
         "reap: the expiry not repeated",
         "reap:EXPIRED",
         "seen.lock_token AND j.lock_expires_at < clock_timestamp()",
         "seen.lock_token",
         held_by=LOCKED,
     ),
-    _m(
+    m(
         "reap neither locks nor repeats",
         "reap:EXPIRED",
         "FOR NO KEY UPDATE OF j SKIP LOCKED",
@@ -431,70 +395,68 @@ STATEMENTS = (
         "",
         tests=TESTS.format("reap"),
     ),
-    _m(
+    m(
         "reap waits for a finish",
         "reap:EXPIRED",
         "FOR NO KEY UPDATE OF j SKIP LOCKED",
         "FOR NO KEY UPDATE OF j",
         tests=TESTS.format("reap"),
     ),
-    _m("a loss is not counted", _ALL_LOST, "THEN 0 ELSE 1 END", "THEN 0 ELSE 0 END"),
-    _m("a lost run is no attempt", _ALL_LOST, "(j.started_at IS NOT NULL)::integer", "0"),
-    _m(
+    m("a loss is not counted", _ALL_LOST, "THEN 0 ELSE 1 END", "THEN 0 ELSE 0 END"),
+    m("a lost run is no attempt", _ALL_LOST, "(j.started_at IS NOT NULL)::integer", "0"),
+    m(
         "a lost run leaves no attempt",
         _ALL_LOST,
         "FROM moved m LEFT JOIN",
         "FROM moved m JOIN jobsite_job ON false LEFT JOIN",
     ),
-    _m("a lost job does not go alone", _ALL_LOST, "alone = true,", ""),
-    _m("a lost group counts as runs", _ALL_LOST, "(j.started_at IS NOT NULL)::integer", "1"),
-    _m("a lost group counts as losses", _ALL_LOST, "j.started_at IS NULL THEN 0", "j.started_at IS NULL THEN 1"),
-    _m("a lost group's attempts are losses", _ALL_LOST, "m.started_at IS NULL THEN 'RETURNED'", "false THEN ''"),
-    _m("a lost group may fail", _ALL_LOST, "WHEN j.started_at IS NULL THEN 'PENDING'", ""),
-    _m("a stuck group may fail", "reap:STUCK,CHILD_TIMED_OUT", "WHEN j.started_at IS NULL THEN 'PENDING'", ""),
-    _m("losses without end", _ALL_LOST, ") + 1 >= p.max_worker_losses", ") + 1 >= 1000 + p.max_worker_losses"),
-    _m("on_worker_lost is ignored", _ALL_LOST, "p.on_worker_lost = 'FAIL' OR", ""),
-    _m("reap retries what was asked to stop", _ALL_LOST, "j.cancel_requested_at IS NOT NULL", "false"),
-    _m(
+    m("a lost job does not go alone", _ALL_LOST, "alone = true,", ""),
+    m("a lost group counts as runs", _ALL_LOST, "(j.started_at IS NOT NULL)::integer", "1"),
+    m("a lost group counts as losses", _ALL_LOST, "j.started_at IS NULL THEN 0", "j.started_at IS NULL THEN 1"),
+    m("a lost group's attempts are losses", _ALL_LOST, "m.started_at IS NULL THEN 'RETURNED'", "false THEN ''"),
+    m("a lost group may fail", _ALL_LOST, "WHEN j.started_at IS NULL THEN 'PENDING'", ""),
+    m("a stuck group may fail", "reap:STUCK,CHILD_TIMED_OUT", "WHEN j.started_at IS NULL THEN 'PENDING'", ""),
+    m("losses without end", _ALL_LOST, ") + 1 >= p.max_worker_losses", ") + 1 >= 1000 + p.max_worker_losses"),
+    m("on_worker_lost is ignored", _ALL_LOST, "p.on_worker_lost = 'FAIL' OR", ""),
+    m("reap retries what was asked to stop", _ALL_LOST, "j.cancel_requested_at IS NOT NULL", "false"),
+    m(
         "a job lost for good is no failure of its program",
         _ALL_LOST,
         "consecutive_failures + c.before END",
         "consecutive_failures END",
     ),
-    _m("a dead child takes others' jobs along", "reap:CHILD", "j.lock_owner = %(owner)s AND", ""),
-    _m("a dead child takes its worker's jobs along", "reap:CHILD", "AND j.external_id = %(external_id)s", ""),
-    _m(
+    m("a dead child takes others' jobs along", "reap:CHILD", "j.lock_owner = %(owner)s AND", ""),
+    m("a dead child takes its worker's jobs along", "reap:CHILD", "AND j.external_id = %(external_id)s", ""),
+    m(
         "an abandoned job is taken whoever has it",
         "reap:TOKENS",
         "(j.number, j.lock_token) IN (SELECT * FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]))",
         "j.number = ANY(%(numbers)s)",
     ),
-    _m(
-        "a silent worker's jobs are taken at once", "programs.workers:bury", "(cursor, gone)", "(cursor, gone + silent)"
-    ),
-    _m("clear ignores the token that was shown", "reap:CLEARED", "AND j.lock_token = %(token)s", ""),
-    _m("clear without force", "reap:CLEARED", "%(force)s OR", "true OR"),
-    _m("clear only what has expired", "reap:CLEARED", "o.status IN ('STOPPED', 'LOST')", "false"),
-    _m("expire what is not stuck", "reap:STUCK", "j.stuck_at < clock_timestamp() AND", ""),
-    _m("expire in all tenants", "reap:STUCK", "AND (%(tenant)s::bigint IS NULL OR j.tenant_id = %(tenant)s)", ""),
-    _m(
+    m("a silent worker's jobs are taken at once", "programs.workers:bury", "(cursor, gone)", "(cursor, gone + silent)"),
+    m("clear ignores the token that was shown", "reap:CLEARED", "AND j.lock_token = %(token)s", ""),
+    m("clear without force", "reap:CLEARED", "%(force)s OR", "true OR"),
+    m("clear only what has expired", "reap:CLEARED", "o.status IN ('STOPPED', 'LOST')", "false"),
+    m("expire what is not stuck", "reap:STUCK", "j.stuck_at < clock_timestamp() AND", ""),
+    m("expire in all tenants", "reap:STUCK", "AND (%(tenant)s::bigint IS NULL OR j.tenant_id = %(tenant)s)", ""),
+    m(
         "expire others than chosen",
         "reap:STUCK",
         "AND (%(numbers)s::bigint[] IS NULL OR j.number = ANY(%(numbers)s))",
         "",
     ),
-    _m("time-outs without end", "reap:STUCK,CHILD_TIMED_OUT", ") < p.max_attempts", ") < 1000 + p.max_attempts"),
-    _m("a time-out counts as a loss", "reap:STUCK,CHILD_TIMED_OUT", "THEN 0 ELSE 0 END", "THEN 0 ELSE 1 END"),
-    _m("expire retries what was asked to stop", "reap:STUCK", "j.cancel_requested_at IS NOT NULL", "false"),
+    m("time-outs without end", "reap:STUCK,CHILD_TIMED_OUT", ") < p.max_attempts", ") < 1000 + p.max_attempts"),
+    m("a time-out counts as a loss", "reap:STUCK,CHILD_TIMED_OUT", "THEN 0 ELSE 0 END", "THEN 0 ELSE 1 END"),
+    m("expire retries what was asked to stop", "reap:STUCK", "j.cancel_requested_at IS NOT NULL", "false"),
     # give back
-    _m(
+    m(
         "give back counts",
         "give_back:GIVE_BACK_ALL",
         "queued_at = NULL, lock",
         "attempts = j.attempts + 1, queued_at = NULL, lock",
     ),
-    _m("give back others' jobs", "give_back:GIVE_BACK_ALL", "lock_owner = %(owner)s AND", ""),
-    _m(
+    m("give back others' jobs", "give_back:GIVE_BACK_ALL", "lock_owner = %(owner)s AND", ""),
+    m(
         "give back what was asked to stop",
         "give_back:GIVE_BACK_ALL",
         "j.cancel_requested_at IS NULL",
@@ -502,7 +464,7 @@ STATEMENTS = (
         "j.cancel_requested_at IS NOT NULL",
         "false",
     ),
-    _m(
+    m(
         "give back: the token not repeated",
         "give_back:GIVE_BACK_ALL",
         "AND j.lock_token = held.lock_token",
@@ -510,139 +472,135 @@ STATEMENTS = (
         held_by=LOCKED,
     ),
     # cancel
-    _m(
+    m(
         "cancel what has ended",
         "cancel:CANCEL",
         "'WAITING', 'RUNNING')",
         "'WAITING', 'RUNNING', 'FAILED', 'COMPLETED')",
     ),
-    _m(
+    m(
         "cancel a running job at once",
         "cancel:CANCEL",
         "CASE WHEN status = 'RUNNING' THEN status ELSE 'CANCELED' END",
         "'CANCELED'",
     ),
-    _m("cancel for another tenant", "cancel:CANCEL", "AND tenant_id = %(tenant)s", ""),
-    _m(
-        "cancel asks nobody", "cancel:CANCEL", "coalesce(cancel_requested_at, clock_timestamp())", "cancel_requested_at"
-    ),
+    m("cancel for another tenant", "cancel:CANCEL", "AND tenant_id = %(tenant)s", ""),
+    m("cancel asks nobody", "cancel:CANCEL", "coalesce(cancel_requested_at, clock_timestamp())", "cancel_requested_at"),
     # families
-    _m("a child without the parent's token", "spawn:SPAWN", "AND m.lock_token = %(token)s", ""),
-    _m("a child of what does not run", "spawn:SPAWN", "AND m.status = 'RUNNING'", "", held_by=ONLY_RUNNING_HAS_A_LOCK),
-    _m("a child of another tenant's program", "spawn:SPAWN", "AND p.tenant_id = m.tenant_id", ""),
-    _m("a child of an edited program", "spawn:SPAWN", "AND p.version = %(version)s", "", tests=CHILDREN),
-    _m("a taken child key breaks the run", "spawn:SPAWN", "ON CONFLICT DO NOTHING", ""),
-    _m("a future child is ready", "spawn:SPAWN", "WHEN g.at > statement_timestamp()", "WHEN false"),
-    _m("a paused program's child is ready", "spawn:SPAWN", "WHEN p.status = 'PAUSED'", "WHEN false", tests=CHILDREN),
-    _m("a child of a key does not wait", "spawn:SPAWN", "WHEN %(overlap_policy)s = 'QUEUE' THEN 'OVERLAP'", ""),
-    _m(
+    m("a child without the parent's token", "spawn:SPAWN", "AND m.lock_token = %(token)s", ""),
+    m("a child of what does not run", "spawn:SPAWN", "AND m.status = 'RUNNING'", "", held_by=ONLY_RUNNING_HAS_A_LOCK),
+    m("a child of another tenant's program", "spawn:SPAWN", "AND p.tenant_id = m.tenant_id", ""),
+    m("a child of an edited program", "spawn:SPAWN", "AND p.version = %(version)s", "", tests=CHILDREN),
+    m("a taken child key breaks the run", "spawn:SPAWN", "ON CONFLICT DO NOTHING", ""),
+    m("a future child is ready", "spawn:SPAWN", "WHEN g.at > statement_timestamp()", "WHEN false"),
+    m("a paused program's child is ready", "spawn:SPAWN", "WHEN p.status = 'PAUSED'", "WHEN false", tests=CHILDREN),
+    m("a child of a key does not wait", "spawn:SPAWN", "WHEN %(overlap_policy)s = 'QUEUE' THEN 'OVERLAP'", ""),
+    m(
         "a child says not which run spawned it",
         "spawn:SPAWN",
         "m.number, %(child_key)s, m.fence",
         "m.number, %(child_key)s, 0",
     ),
-    _m(
+    m(
         "finish waits though it was asked to stop",
         "finish:FINISH",
         "IN ('PENDING', 'WAITING') AND j.cancel",
         "IN ('PENDING') AND j.cancel",
         tests=PARENTS,
     ),
-    _m("finish forgets that it parked", "finish:FINISH", "WHEN g.attempt_result = 'PARKED'", "WHEN false"),
-    _m("every run is parked", "finish:FINISH", "WHEN g.attempt_result = 'PARKED'", "WHEN true"),
-    _m(
+    m("finish forgets that it parked", "finish:FINISH", "WHEN g.attempt_result = 'PARKED'", "WHEN false"),
+    m("every run is parked", "finish:FINISH", "WHEN g.attempt_result = 'PARKED'", "WHEN true"),
+    m(
         "a parent goes on with an open child",
         "resolve:LOCK,RESOLVE",
         *_NO_CHILD_IS_SEEN,
     ),
-    _m(
+    m(
         "a parent is looked at once, before it is locked",
         "resolve:RESOLVE",
         *_NO_CHILD_IS_SEEN,
         tests=RESOLVE,
     ),
-    _m("a parent is not locked", "resolve:LOCK", "FOR NO KEY UPDATE SKIP LOCKED", "", tests=RESOLVE),
-    _m("who resolves waits for another", "resolve:LOCK", " SKIP LOCKED", "", tests=RESOLVE),
-    _m("a job that does not wait is resolved", "resolve:LOCK,RESOLVE", "AND j.status = %(waiting)s", ""),
-    _m("the callback is never called", "resolve:RESOLVE", "WHEN j.parked_fence = j.fence THEN 'PENDING'", ""),
-    _m("the callback is called for ever", "resolve:RESOLVE", "j.parked_fence = j.fence", "j.parked_fence IS NOT NULL"),
-    _m(
-        "a failed child fails nobody", "resolve:RESOLVE", "children.failed > 0 AND p.on_child_failure = 'FAIL'", "false"
-    ),
-    _m("a failed child fails everybody", "resolve:RESOLVE", "AND p.on_child_failure = 'FAIL' THEN", "THEN"),
-    _m(
+    m("a parent is not locked", "resolve:LOCK", "FOR NO KEY UPDATE SKIP LOCKED", "", tests=RESOLVE),
+    m("who resolves waits for another", "resolve:LOCK", " SKIP LOCKED", "", tests=RESOLVE),
+    m("a job that does not wait is resolved", "resolve:LOCK,RESOLVE", "AND j.status = %(waiting)s", ""),
+    m("the callback is never called", "resolve:RESOLVE", "WHEN j.parked_fence = j.fence THEN 'PENDING'", ""),
+    m("the callback is called for ever", "resolve:RESOLVE", "j.parked_fence = j.fence", "j.parked_fence IS NOT NULL"),
+    m("a failed child fails nobody", "resolve:RESOLVE", "children.failed > 0 AND p.on_child_failure = 'FAIL'", "false"),
+    m("a failed child fails everybody", "resolve:RESOLVE", "AND p.on_child_failure = 'FAIL' THEN", "THEN"),
+    m(
         "a canceled child is none",
         "resolve:RESOLVE",
         "FILTER (WHERE c.status <> 'COMPLETED') AS failed",
         "FILTER (WHERE c.status = 'FAILED') AS failed",
         tests=PARENTS,
     ),
-    _m("a failed child leaves no warning", "resolve:RESOLVE", "l.on_child_failure = 'WARN'", "false", tests=PARENTS),
-    _m(
+    m("a failed child leaves no warning", "resolve:RESOLVE", "l.on_child_failure = 'WARN'", "false", tests=PARENTS),
+    m(
         "a failed parent is no failure of its program",
         "resolve:RESOLVE",
         "consecutive_failures + c.before END",
         "consecutive_failures END",
     ),
-    _m("a callback travels in a group", "resolve:RESOLVE", "alone = true", "alone = j.alone"),
-    _m("the sweep forgets a parent", "resolve:FORGOTTEN", "j.status = 'WAITING'", "false"),
-    _m("losses before the callback count", _ALL_LOST, "e.result IN ('LOST', 'CLEARED')", "false", tests=PARENTS),
-    _m(
+    m("a callback travels in a group", "resolve:RESOLVE", "alone = true", "alone = j.alone"),
+    m("the sweep forgets a parent", "resolve:FORGOTTEN", "j.status = 'WAITING'", "false"),
+    m("losses before the callback count", _ALL_LOST, "e.result IN ('LOST', 'CLEARED')", "false", tests=PARENTS),
+    m(
         "time-outs before the callback count",
         "reap:STUCK,CHILD_TIMED_OUT",
         "e.result NOT IN ('RETURNED', 'LOST', 'CLEARED')",
         "false",
         tests=PARENTS,
     ),
-    _m(
+    m(
         "whoever has ended takes the children along",
         "cancel:CANCEL_CHILDREN",
         "AND (p.status = 'CANCELED' OR (p.status = 'FAILED' AND g.cancel_children_on_failure))",
         "",
     ),
-    _m(
+    m(
         "a failed parent never takes the children along",
         "cancel:CANCEL_CHILDREN",
         "OR (p.status = 'FAILED' AND g.cancel_children_on_failure)",
         "",
     ),
-    _m(
+    m(
         "children are asked to stop over and over",
         "cancel:CANCEL_CHILDREN",
         "AND (c.status <> 'RUNNING' OR c.cancel_requested_at IS NULL)",
         "",
     ),
-    _m("the sweep forgets children", "cancel:FORSAKEN", "WHERE (p.status", "WHERE false AND (p.status"),
+    m("the sweep forgets children", "cancel:FORSAKEN", "WHERE (p.status", "WHERE false AND (p.status"),
     # hold, release, what becomes due
-    _m("hold a running job", "hold:HOLD", "('PENDING', 'QUEUED')", "('PENDING', 'QUEUED', 'RUNNING')"),
-    _m("hold a job that stays queued", "hold:HOLD", "SET status = 'PENDING', queued_at = NULL,", "SET"),
-    _m("hold a schedule's job", "hold:HOLD", "AND trigger <> 'AUTOMATIC'", ""),
-    _m("hold a held job", "hold:HOLD", "AND hold_at IS NULL", ""),
-    _m("hold for another tenant", "hold:HOLD", "AND tenant_id = %(tenant)s", ""),
-    _m("release what is not held", "hold:RELEASE", "AND j.blocked = 'HELD'", ""),
-    _m("release for another tenant", "hold:RELEASE", "AND j.tenant_id = %(tenant)s", ""),
-    _m("release before it is due", "hold:RELEASE", "WHEN j.due_at > clock_timestamp()", "WHEN false"),
-    _m("release into a paused program", "hold:RELEASE", "WHEN p.status = 'PAUSED'", "WHEN false"),
-    _m("holds end too early", "hold:END_HOLDS", "hold_until <= statement_timestamp()", "hold_until IS NOT NULL"),
-    _m("jobs are due too early", "hold:UNBLOCK", "AND j.due_at <= statement_timestamp()", ""),
-    _m("due, though the program is paused", "hold:UNBLOCK", "due.program_status = 'PAUSED'", "false"),
-    _m("a paused program's jobs come back", "pause:UNBLOCK", "p.status <> 'PAUSED' AND", ""),
-    _m("a pause takes others' jobs out", "pause:BLOCK", "AND program_id = %(program)s", ""),
-    _m("a pause leaves jobs QUEUED", "pause:BLOCK", "AND status IN ('PENDING', 'QUEUED')", "AND status = 'PENDING'"),
-    _m("a pause stops what runs", "pause:BLOCK", "AND status IN ('PENDING', 'QUEUED')", "AND status <> 'WAITING'"),
-    _m("a pause takes what is held", "pause:BLOCK", "AND blocked IS NULL", ""),
+    m("hold a running job", "hold:HOLD", "('PENDING', 'QUEUED')", "('PENDING', 'QUEUED', 'RUNNING')"),
+    m("hold a job that stays queued", "hold:HOLD", "SET status = 'PENDING', queued_at = NULL,", "SET"),
+    m("hold a schedule's job", "hold:HOLD", "AND trigger <> 'AUTOMATIC'", ""),
+    m("hold a held job", "hold:HOLD", "AND hold_at IS NULL", ""),
+    m("hold for another tenant", "hold:HOLD", "AND tenant_id = %(tenant)s", ""),
+    m("release what is not held", "hold:RELEASE", "AND j.blocked = 'HELD'", ""),
+    m("release for another tenant", "hold:RELEASE", "AND j.tenant_id = %(tenant)s", ""),
+    m("release before it is due", "hold:RELEASE", "WHEN j.due_at > clock_timestamp()", "WHEN false"),
+    m("release into a paused program", "hold:RELEASE", "WHEN p.status = 'PAUSED'", "WHEN false"),
+    m("holds end too early", "hold:END_HOLDS", "hold_until <= statement_timestamp()", "hold_until IS NOT NULL"),
+    m("jobs are due too early", "hold:UNBLOCK", "AND j.due_at <= statement_timestamp()", ""),
+    m("due, though the program is paused", "hold:UNBLOCK", "due.program_status = 'PAUSED'", "false"),
+    m("a paused program's jobs come back", "pause:UNBLOCK", "p.status <> 'PAUSED' AND", ""),
+    m("a pause takes others' jobs out", "pause:BLOCK", "AND program_id = %(program)s", ""),
+    m("a pause leaves jobs QUEUED", "pause:BLOCK", "AND status IN ('PENDING', 'QUEUED')", "AND status = 'PENDING'"),
+    m("a pause stops what runs", "pause:BLOCK", "AND status IN ('PENDING', 'QUEUED')", "AND status <> 'WAITING'"),
+    m("a pause takes what is held", "pause:BLOCK", "AND blocked IS NULL", ""),
     # the quota of a tenant
-    _m("claim beyond the tenant's quota", "claim:CLAIM", "place <= tenant_slots", "true"),
-    _m("claim without the tenant's lock", "claim:CLAIM", "t.running_quota IS NULL\n", "true\n"),
-    _m("claim of one of a tenant with a quota", "claim:CLAIM_ONE", "AND t.running_quota IS NULL", ""),
-    _m(
+    m("claim beyond the tenant's quota", "claim:CLAIM", "place <= tenant_slots", "true"),
+    m("claim without the tenant's lock", "claim:CLAIM", "t.running_quota IS NULL\n", "true\n"),
+    m("claim of one of a tenant with a quota", "claim:CLAIM_ONE", "AND t.running_quota IS NULL", ""),
+    m(
         "the tenant's row is read, not locked",
         "claim:LOCK_TENANTS",
         "FOR NO KEY UPDATE",
         "",
         tests=TESTS.format("claim"),
     ),
-    _m(
+    m(
         "dispatch beyond the tenant's quota",
         "dispatch:DISPATCH",
         "coalesce(tenant.room, 1) > 0",
@@ -650,54 +608,54 @@ STATEMENTS = (
         ", tenant.room)",
         ")",
     ),
-    _m(
+    m(
         "the fast path goes beyond the tenant's quota",
         "dispatch:LOOK_AT_ONE",
         "<= 0 THEN 0 WHEN NOT",
         "<= 0 THEN 9 WHEN NOT",
     ),
     # one of a key
-    _m(
+    m(
         "a key is let in while it is taken",
         "overlap:OF_JOBS,OF_ALL",
         "(a.status IN ('QUEUED', 'RUNNING', 'WAITING') OR (a.status = 'PENDING' AND a.attempts > 0))",
         "false",
     ),
-    _m(
+    m(
         "a key is let in between two runs",
         "overlap:OF_JOBS,OF_ALL",
         "OR (a.status = 'PENDING' AND a.attempts > 0)",
         "",
         tests=TESTS.format("overlap"),
     ),
-    _m(
+    m(
         "a key is let in beside one that was",
         "overlap:OF_JOBS,OF_ALL",
         "a.status = 'PENDING' AND a.blocked IS NULL",
         "false",
     ),
-    _m(
+    m(
         "the next of a key is the last",
         "overlap:OF_JOBS,OF_ALL",
         "ORDER BY j.scheduled_at, j.number LIMIT 1",
         "ORDER BY j.scheduled_at DESC, j.number DESC LIMIT 1",
     ),
-    _m("what comes back into a key does not wait", "hold:RELEASE,UNBLOCK", "THEN 'OVERLAP' END", "THEN NULL END"),
-    _m("a new one of a key does not wait", "submit:INSERT", "WHEN g.overlap_policy = 'QUEUE' THEN 'OVERLAP'", ""),
-    _m(
+    m("what comes back into a key does not wait", "hold:RELEASE,UNBLOCK", "THEN 'OVERLAP' END", "THEN NULL END"),
+    m("a new one of a key does not wait", "submit:INSERT", "WHEN g.overlap_policy = 'QUEUE' THEN 'OVERLAP'", ""),
+    m(
         "one job alone of a key does not wait",
         "submit:INSERT_ONE",
         "WHEN g.overlap_policy = 'QUEUE' THEN 'OVERLAP'",
         "",
     ),
-    _m(
+    m(
         "dispatch of a key that is taken",
         "dispatch:DISPATCH",
         "(a.status IN ('QUEUED', 'RUNNING', 'WAITING') OR (a.status = 'PENDING' AND a.attempts > 0))",
         "false",
         tests=TESTS.format("overlap"),
     ),
-    _m(
+    m(
         "dispatch of two of a key",
         "dispatch:DISPATCH",
         "AND a.number < j.number",
@@ -705,68 +663,68 @@ STATEMENTS = (
         tests=TESTS.format("overlap"),
     ),
     # submit
-    _m("a taken key breaks the submission", "submit:INSERT", "ON CONFLICT DO NOTHING\nRETURNING", "RETURNING"),
-    _m("a taken key breaks a submission alone", "submit:INSERT_ONE", "ON CONFLICT DO NOTHING", ""),
-    _m("a future job alone is ready", "submit:INSERT_ONE", "WHEN g.given_at > statement_timestamp()", "WHEN false"),
-    _m(
+    m("a taken key breaks the submission", "submit:INSERT", "ON CONFLICT DO NOTHING\nRETURNING", "RETURNING"),
+    m("a taken key breaks a submission alone", "submit:INSERT_ONE", "ON CONFLICT DO NOTHING", ""),
+    m("a future job alone is ready", "submit:INSERT_ONE", "WHEN g.given_at > statement_timestamp()", "WHEN false"),
+    m(
         "a job alone on hold is ready",
         "submit:INSERT_ONE",
         "WHEN g.hold_by IS NOT NULL THEN 'HELD'",
         "WHEN false THEN 'HELD'",
     ),
-    _m("a paused program's job alone is ready", "submit:INSERT_ONE", "WHEN p.status = 'PAUSED' THEN 'PAUSED'", ""),
-    _m("a submission waits for nobody", "submit:INSERT_ONE", "queued >= greatest(slots, 1)", "queued >= 0"),
-    _m("a future job is ready", "submit:INSERT", "WHEN g.scheduled_at > statement_timestamp()", "WHEN false"),
-    _m("a job on hold is ready", "submit:INSERT", "WHEN g.hold_by IS NOT NULL THEN 'HELD'", "WHEN false THEN 'HELD'"),
-    _m("a paused program's job is ready", "submit:INSERT", "WHEN p.status = 'PAUSED' THEN 'PAUSED'", ""),
-    _m(
+    m("a paused program's job alone is ready", "submit:INSERT_ONE", "WHEN p.status = 'PAUSED' THEN 'PAUSED'", ""),
+    m("a submission waits for nobody", "submit:INSERT_ONE", "queued >= greatest(slots, 1)", "queued >= 0"),
+    m("a future job is ready", "submit:INSERT", "WHEN g.scheduled_at > statement_timestamp()", "WHEN false"),
+    m("a job on hold is ready", "submit:INSERT", "WHEN g.hold_by IS NOT NULL THEN 'HELD'", "WHEN false THEN 'HELD'"),
+    m("a paused program's job is ready", "submit:INSERT", "WHEN p.status = 'PAUSED' THEN 'PAUSED'", ""),
+    m(
         "a terminated program's schedule goes on",
         "submit:INSERT",
         "OR g.trigger <> 'AUTOMATIC'",
         "OR true",
         tests="tests/programs/test_submission.py",
     ),
-    _m("priority is worth nothing", "submit:INSERT", "- coalesce(g.priority, p.priority) * interval '60 seconds'", ""),
+    m("priority is worth nothing", "submit:INSERT", "- coalesce(g.priority, p.priority) * interval '60 seconds'", ""),
     # schedules
-    _m(
+    m(
         "a schedule is fired by two at once",
         "programs.firing:DUE",
         "FOR NO KEY UPDATE OF s SKIP LOCKED",
         "",
         tests=FIRING,
     ),
-    _m(
+    m(
         "a schedule fires before its time",
         "programs.firing:DUE",
         "s.due_at <= statement_timestamp() AND",
         "",
         tests=FIRING,
     ),
-    _m(
+    m(
         "a schedule that broke is tried at once",
         "programs.firing:DUE",
         "(s.retry_at IS NULL OR s.retry_at <= statement_timestamp())",
         "true",
         tests=FIRING,
     ),
-    _m(
+    m(
         "a nominal time of a schedule may have two rows",
         "programs.turns:RECORD",
         "ON CONFLICT (schedule_id, nominal_at) DO NOTHING",
         "",
         tests=FIRING,
     ),
-    _m(
+    m(
         "a schedule forgets its last job",
         "programs.firing:ADVANCE",
         "coalesce(g.job, s.last_job)",
         "NULL",
         tests=FIRING,
     ),
-    _m("a schedule stays late", "programs.firing:ADVANCE", "late_at = NULL,", "", tests=FIRING),
-    _m("a late schedule is told each time", "programs.firing:LATE", "AND late_at IS NULL", "", tests=FIRING),
-    _m("a paused schedule is late", "programs.firing:LATE", "AND paused_at IS NULL", "", tests=FIRING),
-    _m(
+    m("a schedule stays late", "programs.firing:ADVANCE", "late_at = NULL,", "", tests=FIRING),
+    m("a late schedule is told each time", "programs.firing:LATE", "AND late_at IS NULL", "", tests=FIRING),
+    m("a paused schedule is late", "programs.firing:LATE", "AND paused_at IS NULL", "", tests=FIRING),
+    m(
         "a backfill of a schedule takes what has a job",
         "programs.turns:GIVE_WAY",
         "result <> 'FIRED'",
@@ -774,42 +732,42 @@ STATEMENTS = (
         tests="tests/programs/test_schedules.py",
     ),
     # prune
-    _m(
+    m(
         "prune takes what has just ended",
         "prune:PRUNE",
         "c.finished_at < statement_timestamp() - %(days)s * interval '1 day'",
         "true",
         tests=HOUSEKEEPING,
     ),
-    _m(
+    m(
         "prune takes what is open",
         "prune:PRUNE",
         "c.status IN ('CANCELED', 'COMPLETED', 'FAILED') AND",
         "",
         held_by="an open job has no end, so that none is old",
     ),
-    _m(
+    m(
         "prune takes a parent before its children",
         "prune:PRUNE",
         "AND NOT EXISTS (SELECT FROM jobsite_job k WHERE k.parent_id = c.number)",
         "",
         tests=HOUSEKEEPING,
     ),
-    _m(
+    m(
         "prune takes a child of a recent parent",
         "prune:PRUNE",
         "WHERE p.number = c.parent_id",
         "WHERE false AND p.number = c.parent_id",
         tests=HOUSEKEEPING,
     ),
-    _m(
+    m(
         "prune leaves retries in the way",
         "prune:PRUNE",
         "WHERE r.retry_of_id = old.number",
         "WHERE false",
         tests=HOUSEKEEPING,
     ),
-    _m("prune leaves logs behind", "prune:PRUNE", "WHERE l.job_number = old.number", "WHERE false", tests=HOUSEKEEPING),
+    m("prune leaves logs behind", "prune:PRUNE", "WHERE l.job_number = old.number", "WHERE false", tests=HOUSEKEEPING),
 )
 
 _RULES = importlib.import_module("programs.migrations.0003_one_guard").CHANGES
@@ -849,43 +807,3 @@ DATABASE = tuple(
     for rule in dict.fromkeys(name for name, _ in REFUSALS)
 )
 MUTATIONS = {mutation.name: mutation for mutation in (*STATEMENTS, *DATABASE)}
-
-
-def replaced(texts: Sequence[str], changes: Sequence[tuple[str, str]]) -> list[str]:
-    """The texts with every change made wherever its fragment stands; LookupError where it stands nowhere any more."""
-    for old, new in changes:
-        if not any(old in text for text in texts):
-            raise LookupError(f"no longer in the source: {old}")
-        texts = [text.replace(old, new) for text in texts]
-    return list(texts)
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return [value if isinstance(value, str) else inspect.getsource(value)]
-
-
-@contextmanager
-def applied(mutation: Mutation) -> Iterator[None]:
-    """The statements of the mutation are changed inside; those of the database are the world's affair."""
-    module_name, _, names = mutation.where.partition(":")
-    if not names:
-        yield
-        return
-    module = importlib.import_module(module_name)
-    before = {name: getattr(module, name) for name in names.split(",")}
-    texts = iter(replaced([text for value in before.values() for text in _texts(value)], mutation.changes))
-    try:
-        for name, value in before.items():
-            mutated = list(islice(texts, len(_texts(value))))
-            if isinstance(value, dict):
-                setattr(module, name, dict(zip(value, mutated, strict=True)))
-            elif isinstance(value, str):
-                setattr(module, name, mutated[0])
-            else:
-                exec(mutated[0], vars(module))  # defines it anew
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(module, name, value)

@@ -14,7 +14,8 @@ from hypothesis import Phase
 from tests.model import mutated
 from tests.model.driver import Broken
 from tests.model.machine import Protocol, run
-from tests.model.mutations import MUTATIONS, Mutation, applied
+from tests.model.mutation import Mutation, applied
+from tests.model.mutations import MUTATIONS
 from tests.model.world import World
 
 EXAMPLES = 500
