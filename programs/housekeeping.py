@@ -1,6 +1,6 @@
 """What keeps an installation small: the actions of the system programs, each in bounded batches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -144,12 +144,7 @@ def _execute(cursor: Cursor, statement: str, values: dict[str, Any]) -> int:
 def _until_none(context: Context, delete: Callable[[], int]) -> int:
     """Batch after batch, and between two of them whoever asked it to stop is heard."""
     total = 0
-    for count in _batches(delete):
+    while count := delete():
         total += count
         context.progress(total, None, "deleted")
     return total
-
-
-def _batches(delete: Callable[[], int]) -> Iterator[int]:
-    while count := delete():
-        yield count

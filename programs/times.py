@@ -59,7 +59,7 @@ def within_reason(moment: datetime) -> datetime:
     """The moment, in UTC; TimeError without a zone, before 2000 and after 2199, where zones mean little."""
     at = _aware(moment)
     if not 2000 <= at.year < 2200:
-        raise TimeError(f"{at:%Y-%m-%d} is out of reach: expected a time from 2000 to 2199")
+        raise TimeError(f"{at.date().isoformat()} is out of reach: expected a time from 2000 to 2199")
     return at
 
 

@@ -78,7 +78,8 @@ def show_schedule(options: dict[str, Any]) -> None:
     rows = [
         {
             "at": one["nominal_at"][:16].replace("T", " "),
-            "result": one["result"] + (" (late)" if one["was_missed"] and one["result"] == "FIRED" else ""),
+            "result": one["result"]
+            + (" (late)" if one["was_missed"] and one["result"] == "FIRED" and not one["is_backfill"] else ""),
             "job": one["job"],
             "status": one["status"],
             "took": printing.span(one["seconds"]),

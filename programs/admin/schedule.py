@@ -88,7 +88,7 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
         "No schedules yet: add one here, or with `jobsite schedules create CODE --program P --cron …`; "
         "`jobsite schedules import-periodic-tasks` takes over what django-celery-beat has."
     )
-    list_display = ("code", "program_shown", "when", "next_shown", "last", "state", "owner")
+    list_display = ("code", "state", "when", "next_shown", "last", "program_shown", "owner")
     list_filter = (TenantFilter,)
     list_select_related = ("program", "tenant")
     search_fields = ("code", "program__code")
@@ -248,7 +248,7 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
         if one.through is not None:
             note = f"and all others before {one.through:%Y-%m-%d %H:%M}"
         elif one.result == Firing.Result.FIRED:
-            note = "run again by hand" if one.is_backfill else "late" if one.was_missed else ""
+            note = "backfill" if one.is_backfill else "late" if one.was_missed else ""
         took = None if job is None or not job.is_terminal else display.run_seconds(job)
         return display.moment(one.nominal_at), display.badge(one.result), number, display.duration(took), note
 

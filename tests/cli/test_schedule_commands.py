@@ -116,6 +116,10 @@ def test_wrong_options_are_one_sentence_by_the_names_that_they_have_here(
     assert answer.err.count("\n") == 1
 
 
+def test_without_a_time_it_says_what_to_give(run: Run, program: Program) -> None:
+    assert run("schedules", "create", "nightly", "--program", "sample").err == "jobsite: give --cron or --every\n"
+
+
 def test_pause_resume_and_their_refusals(run: Run, program: Program) -> None:
     create(run)
 

@@ -108,7 +108,7 @@ def test_a_page_tells_the_next_times_and_the_last_with_their_jobs(
     shown = logged_in(bob).get(page(hourly)).content.decode()
 
     assert f'<a href="/admin/jobsite_programs/job/{job.number}/change/">#{job.number}</a>' in shown
-    assert "run again by hand" in shown
+    assert "backfill" in shown
     of_the_job = logged_in(bob).get(f"/admin/jobsite_programs/job/{job.number}/change/").content.decode()
     assert f'<a href="{page(hourly)}">hourly</a>' in of_the_job
     assert "and all others before 2026-10-31 10:00" in shown

@@ -128,6 +128,8 @@ def _add_fields(parser: ArgumentParser) -> None:
 
 def create_schedule(options: dict[str, Any]) -> None:
     """Make one, and say when it will fire."""
+    if options["cron"] is None and options["every"] is None:
+        raise Invalid("give --cron or --every")
     principal = principal_of(options, user=options["user"])
     given = _given(options) | {"program": options["program"]}
     whole, typed = asking.typed_parameters(
