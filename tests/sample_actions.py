@@ -74,9 +74,14 @@ def effect(context: Context, path: str, seconds: float = 0.0) -> None:
         file.write(f"{context.job_number} {context.fence}\n")
 
 
-def work(context: Context, folder: str, seconds: float = 0.0, first_seconds: float | None = None) -> None:
-    """Say which process runs it (`<number>.<fence>` holds its pid), take a while, leave one line in `effects`."""
+def work(context: Context, folder: str, seconds: float = 0.0, first_seconds: float | None = None, go: str = "") -> None:
+    """Say which process runs it (`<number>.<fence>` holds its pid), take a while, leave one line in `effects`.
+
+    With `go` it takes until that file is there.
+    """
     Path(folder, f"{context.job_number}.{context.fence}").write_text(str(os.getpid()))
+    if go:
+        wait_for(context, go)
     time.sleep(seconds if first_seconds is None or context.fence > 1 else first_seconds)
     with Path(folder, "effects").open("a") as file:
         file.write(f"{context.job_number} {context.fence}\n")

@@ -78,6 +78,7 @@ def test_a_small_run_measures_and_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "postgres").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_servers_and_workers(tmp_path: Path) -> None:
     before = _folders()
     run = _start(tmp_path, *SMALL, "--who", "jobsite", "--only", "drain")

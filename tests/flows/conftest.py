@@ -61,7 +61,7 @@ def installation(
         # The prefix was made from the name that the database had before pytest-django made its own.
         patch.setitem(settings.CELERY_BROKER_TRANSPORT_OPTIONS, "global_keyprefix", f"jobsite:{name}:")
         brokers._forget_connections()
-        flush_broker(servers)
+        _forget_messages(servers)
         yield {
             "DATABASE_URL": f"postgresql://jobsite@/{name}?host={quote(str(servers.socket_directory), safe='')}",
             "JOBSITE_BROKER_URL": servers.broker_url,
@@ -88,6 +88,12 @@ def flush_broker(servers: Servers) -> None:
     """What a Redis forgets that is wiped, or restarted without persistence."""
     with redis.Redis(unix_socket_path=str(servers.redis_socket)) as client:
         client.flushall()
+
+
+def _forget_messages(servers: Servers) -> None:
+    """What earlier tests left on their way; or the first look at the emptied broker would take new ones for lost."""
+    flush_broker(servers)
+    Queue.objects.update(broker_epoch=None)
 
 
 @pytest.fixture
@@ -121,9 +127,13 @@ def _empty_the_tables() -> None:
 
 
 @pytest.fixture
-def start_worker(db: None, installation: dict[str, str], tmp_path: Path) -> Iterator[StartWorker]:
-    """Start workers of this test's own: `start_worker("default", concurrency=2)`; killed at its end."""
+def start_worker(db: None, installation: dict[str, str], servers: Servers, tmp_path: Path) -> Iterator[StartWorker]:
+    """Start workers of this test's own: `start_worker("default", concurrency=2)`; killed at its end.
+
+    The messages that they leave are forgotten: they would be the next test's.
+    """
     yield from _workers(installation, tmp_path)
+    _forget_messages(servers)
 
 
 @pytest.fixture(scope="module")

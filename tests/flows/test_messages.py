@@ -46,7 +46,8 @@ def test_two_workers_and_a_thousand_doubled_messages_run_each_job_once(define, o
 def test_a_broker_that_is_wiped_costs_nothing_but_time(define, operator, submit, start_worker, folder, servers):
     program = define(**WORK)
     worker = start_worker("default")
-    busy = [submit("work", {"folder": str(folder), "seconds": 3}) for _ in range(2)]
+    go = folder / "go"
+    busy = [submit("work", {"folder": str(folder), "go": str(go)}) for _ in range(2)]
     for job in busy:
         process_of(job, folder)
     jobs = queued_without_message(operator, program, {"folder": str(folder)}, count=40)
@@ -57,6 +58,7 @@ def test_a_broker_that_is_wiped_costs_nothing_but_time(define, operator, submit,
     # Before the flush: from then on a sweep may put them back at any moment.
     assert Job.objects.filter(status="QUEUED").count() >= 40
     flush_broker(servers)
+    go.touch()
     ended = all_finished(busy + jobs)
 
     assert worker.has_logged("messages_lost")

@@ -25,7 +25,6 @@ IN_CI = (
     "reap before the lock expires",
     "renew without a message",
     "a loss is not counted",
-    "the callback is never called",
     "the fast path overtakes",
     "the database without job_terminal_is_final",
     "the database without job_locked_only_while_running",
