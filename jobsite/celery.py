@@ -11,7 +11,9 @@ from celery.signals import setup_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
 
-app = Celery("jobsite", include=["programs.tasks", "programs.worker_boot", "programs.worker_consumer"])
+app = Celery(
+    "jobsite", include=["notifications.tasks", "programs.tasks", "programs.worker_boot", "programs.worker_consumer"]
+)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 # Users' own tasks may use the ORM: keep its connection over a thousand tasks instead of reconnecting for each.

@@ -41,6 +41,8 @@ class Environment:
     email_url: str | None
     tenant: str | None
     max_database_bytes: int | None
+    alert_email: str | None
+    email_from: str | None
 
     @property
     def is_embedded(self) -> bool:
@@ -82,6 +84,8 @@ def load(environ: Mapping[str, str]) -> Environment:
         email_url=_email_url(environ),
         tenant=environ.get("JOBSITE_TENANT") or None,
         max_database_bytes=_bytes(environ, "JOBSITE_MAX_DATABASE_BYTES"),
+        alert_email=_address(environ, "SYSTEM_JOBS_ALERT_EMAIL"),
+        email_from=_address(environ, "JOBSITE_EMAIL_FROM"),
     )
 
 
@@ -171,6 +175,14 @@ def _email_url(environ: Mapping[str, str]) -> str | None:
     if url and not (_is_url_of(url, ("smtp", "smtps", "smtp+tls", "console")) and _has_valid_port(url)):
         raise ConfigurationError("EMAIL_URL must be smtp://, smtp+tls://, smtps:// or console://")
     return url or None
+
+
+def _address(environ: Mapping[str, str], name: str) -> str | None:
+    """One e-mail address; who it belongs to the mail server says."""
+    address = environ.get(name, "").strip()
+    if address and not re.fullmatch(r"[^@\s,<>\x00-\x1f]+@[^@\s,<>\x00-\x1f]+", address):
+        raise ConfigurationError(f"{name} must be one e-mail address such as operator@example.org, not {address!r}")
+    return address or None
 
 
 def _is_url_of(url: str, schemes: tuple[str, ...]) -> bool:

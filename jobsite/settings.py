@@ -34,6 +34,7 @@ INSTALLED_APPS = [
     "django_celery_beat",
     "django_celery_results",
     "jobsite.tenants",
+    "notifications",
     "programs",
     "jobsite.cli",
 ]
@@ -153,6 +154,7 @@ def _email(url: str) -> dict[str, object]:
     }
 
 
+DEFAULT_FROM_EMAIL = ENVIRONMENT.email_from or "jobsite@localhost"
 globals().update(_email(ENVIRONMENT.email_url or "console://"))
 
 # ---- jobsite --------------------------------------------------------------------------------------------
@@ -175,7 +177,9 @@ JOBSITE_ACTIONS = ENVIRONMENT.actions
 JOBSITE_ALLOWED_NETWORKS = ENVIRONMENT.allowed_networks
 JOBSITE_TENANT = ENVIRONMENT.tenant
 JOBSITE_MAX_DATABASE_BYTES = ENVIRONMENT.max_database_bytes
-JOBSITE_TENANT_SETUP: list[str] = []  # dotted functions that get each new tenant
+SYSTEM_JOBS_ALERT_EMAIL = ENVIRONMENT.alert_email
+JOBSITE_TENANT_SETUP: list[str] = ["notifications.setup.begin"]  # dotted functions that get each new tenant
+JOBSITE_NOTIFICATION_FACTS = "programs.telling.facts"  # what deliveries tell of
 
 # ---- Celery (the reasons: programs/README.md, "Settings of Celery") -------------------------------------
 

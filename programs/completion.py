@@ -12,6 +12,7 @@ import psycopg
 from jobsite.database import Cursor
 from jobsite.errors import TooMany
 from jobsite.logs import get_logger
+from notifications import hints
 from programs import job_log, retries, storable, workers
 from programs.actions.base import UnknownAction
 from programs.context import Context
@@ -254,7 +255,9 @@ def _written(cursor: Cursor, still_open: Open, *, was_unsure: bool) -> set[UUID]
         written = {token for token, result in stored.items() if result is still_open[token][1].attempt_result}
         still_open = {token: one for token, one in still_open.items() if token not in stored}
     if still_open:
-        good = finish.finish_all(cursor, list(still_open.values()))
+        finished = finish.finish_all(cursor, list(still_open.values()))
+        good = finished.tokens
+        hints.give(finished.deliveries)
         late = {token: one for token, one in still_open.items() if token not in good}
         if late:
             log.warning("finished_too_late", jobs=_numbers(late), tokens=[str(token) for token in late])

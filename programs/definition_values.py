@@ -35,13 +35,10 @@ def members(
     readers: Mapping[str, Reader],
     *,
     required: Iterable[str] = (),
-    later: Collection[str] = (),
 ) -> dict[str, Any]:
     """The values of a table whose keys are all known and allowed, each read by its reader."""
     content = present(content)
     for key in content:
-        if key in later:
-            raise WrongError(f"{key}: is not supported by this version")
         if key not in readers:
             suggestion = did_you_mean(str(key), readers)
             raise WrongError(f"{key!s:.80}: is not a known key{suggestion}, known are {listed(readers)}")

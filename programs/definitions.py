@@ -55,6 +55,7 @@ class ProgramDefinition:
     overlap: Overlap = Overlap.ALLOW
     overlap_keys: tuple[str, ...] = ()
     max_consecutive_failures: int | None = None
+    notification_group: str | None = None
     scope: str = "TENANT"
     max_worker_losses: int = 3
     on_worker_lost: str = "RETRY"
@@ -108,7 +109,6 @@ def _program(data: Mapping[str, object], queues: Collection[str]) -> ProgramDefi
         {"queue": "default", **values.present(data)},
         readers,
         required=["code", "action"],
-        later=_PROGRAM_KEYS_LATER,
     )
     actions = given.pop("action")
     callback = given.get("callback")
@@ -203,8 +203,9 @@ def _retry(value: object) -> RetryPolicy:
 
 
 _exceptions = values.distinct(values.matching(_DOTTED, 'the name of an exception, bare or such as "billing.Refused"'))
+_code = values.matching(_CODE, 'up to 100 of "a-z0-9_.-", beginning with a letter or digit')
 _PROGRAM_KEYS: dict[str, values.Reader] = {
-    "code": values.matching(_CODE, 'up to 100 of "a-z0-9_.-", beginning with a letter or digit'),
+    "code": _code,
     "name": values.names,
     "description": values.any_text,
     "queue": values.text,
@@ -215,6 +216,7 @@ _PROGRAM_KEYS: dict[str, values.Reader] = {
     "overlap": lambda value: Overlap(values.one_of([*Overlap])(value)),
     "overlap_keys": values.distinct(values.text),
     "max_consecutive_failures": values.integer(3, 100),
+    "notification_group": _code,
     "scope": values.one_of(["TENANT", "SYSTEM"]),
     "max_worker_losses": values.integer(1),
     "on_worker_lost": values.one_of(["RETRY", "FAIL"]),
@@ -228,7 +230,6 @@ _PROGRAM_KEYS: dict[str, values.Reader] = {
     "group": values.flag,
     "action": lambda value: tuple(values.list_of(_action, least=1)(value)),
 }
-_PROGRAM_KEYS_LATER = ("notification_group",)
 _RETRY_KEYS: dict[str, values.Reader] = {
     "max_attempts": values.integer(1),
     "initial_interval": values.duration,

@@ -15,12 +15,14 @@ from django.db import close_old_connections
 
 from jobsite.database import Cursor
 from jobsite.logs import get_logger
+from notifications import hints
 from programs import completion, dispatch, job_log, measures, principals, program_cache, resolution, workers
 from programs.actions import RUNNERS, Step, UnknownAction
 from programs.context import Context
 from programs.group import Ended, Group, boot_time
 from programs.lifecycle import Status
 from programs.program_cache import RunnableProgram
+from programs.transitions import told
 from programs.transitions.budget import earlier_runs
 from programs.transitions.claim import Claimed, claim, lock_limits, read_back
 from programs.transitions.finish import Ending, Held
@@ -154,6 +156,8 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
             captured=captured,
             earlier_runs=earlier,
         )
+        if job.tells_start and job.attempts == 0:
+            _tell_start(job)
         group.run(held, context)
         result = _act(context, program)
         ending: Ending | None = completion.succeeded(context, result, has_callback=program.callback is not None)
@@ -175,6 +179,16 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
         return Ended(held, ending, None, has_family=job.parent_id is not None)
     has_family = job.parent_id is not None or context.family.may_have_children or ending.status is Status.WAITING
     return Ended(held, ending, context.log, has_family)
+
+
+def _tell_start(job: Claimed) -> None:
+    """Who wants to know of the start is told with the first run; an error here is none of the job's."""
+    try:
+        with workers.connection().cursor() as cursor:
+            hints.give(told.started(cursor, job.number))
+    except psycopg.OperationalError as error:
+        log.warning("start_not_told", job=job.number, error=str(error))
+        workers.drop_connection()
 
 
 def _program_of(job: Claimed) -> RunnableProgram:

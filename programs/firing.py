@@ -5,7 +5,7 @@ and it is made in one transaction with its job and with the schedule's next time
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 
 import psycopg
@@ -17,6 +17,7 @@ from jobsite.tenants.models import Tenant
 from programs import times, turns
 from programs.readiness import Due, Readiness
 from programs.recurrence import GRACE, Missed, decide, jitter_of, pause_of, recurrence_of
+from programs.transitions.told import told_of_schedules
 from programs.turns import Recorded, Turn
 
 log = get_logger(__name__)
@@ -202,6 +203,15 @@ FROM unnest(%(tenant)s::bigint[], %(action)s::text[], %(target)s::text[], %(reas
 """
 
 
+TELL_RECOVERED = f"""
+WITH happened AS (
+    SELECT g.id AS schedule_id, g.at, 'SCHEDULE_RECOVERED' AS event
+    FROM unnest(%(schedule)s::bigint[], %(at)s::timestamptz[]) AS g (id, at)
+){told_of_schedules("happened")}
+SELECT count(*) FROM told
+"""
+
+
 def _advance(cursor: Cursor, standing: Iterable[_Standing]) -> None:
     moved = list(standing)
     cursor.execute(
@@ -216,7 +226,7 @@ def _advance(cursor: Cursor, standing: Iterable[_Standing]) -> None:
     )
 
 
-def _tell(cursor: Cursor, standing: Iterable[_Standing]) -> None:
+def _tell(cursor: Cursor, standing: Collection[_Standing]) -> None:
     events = [(one.due, *event) for one in standing for event in one.events()]
     if events:
         cursor.execute(
@@ -228,24 +238,31 @@ def _tell(cursor: Cursor, standing: Iterable[_Standing]) -> None:
                 "reason": [reason for _, _, reason in events],
             },
         )
+        late = [one for one in standing if one.due.late_at is not None]
+        cursor.execute(
+            TELL_RECOVERED,
+            {"schedule": [one.due.id for one in late], "at": [one.due.next_at for one in late]},
+        )
 
 
 # ---- Late -----------------------------------------------------------------------------------------------------
 
 # One that is paused is not waited for.
-LATE = """
+LATE = f"""
 WITH late AS MATERIALIZED (
     SELECT id FROM jobsite_schedule
     WHERE due_at < statement_timestamp() - %(seconds)s * interval '1 second' AND late_at IS NULL AND paused_at IS NULL
     ORDER BY due_at LIMIT %(batch)s FOR NO KEY UPDATE SKIP LOCKED
 ), marked AS (
     UPDATE jobsite_schedule s SET late_at = clock_timestamp() FROM late WHERE s.id = late.id
-    RETURNING s.tenant_id, s.code, s.due_at
-)
+    RETURNING s.id, s.program_id, s.tenant_id, s.code, s.due_at
+), happened AS (
+    SELECT m.id AS schedule_id, m.due_at AS at, 'SCHEDULE_MISSED' AS event FROM marked m
+){told_of_schedules("happened")}
 INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason)
 SELECT tenant_id, 'system', 'sweep', 'schedule missed', 'schedule', code,
        'it should have fired at ' || to_char(due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || ' and did not'
-FROM marked
+FROM marked, (SELECT count(*) FROM told) read
 """
 
 

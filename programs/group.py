@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from django.conf import settings
 
+from jobsite.tenants.models import SYSTEM
 from programs.context import Context
 from programs.job_log import JobLog
 from programs.transitions.claim import Claimed
@@ -49,6 +50,11 @@ class Ended:
     ending: Ending
     log: JobLog | None
     has_family: bool = False
+
+
+def _alerts(job: Claimed) -> bool:
+    """Whether the operator of the installation is told of this job's end, a system job's."""
+    return job.tenant == SYSTEM and settings.SYSTEM_JOBS_ALERT_EMAIL is not None
 
 
 class Group:
@@ -95,7 +101,9 @@ class Group:
             # By the database's clock: what has passed here since it answered, added to its own time of the claim.
             passed = 0.0 if self.travels_alone else boot_time() - self._answered
             started_at = self._began + timedelta(seconds=passed)
-            self.started = Held(job.number, job.token, self._worker, started_at, job.counts_failures)
+            self.started = Held(
+                job.number, job.token, self._worker, started_at, job.counts_failures, job.tells or _alerts(job)
+            )
             return job, self.started
 
     def run(self, held: Held, context: Context) -> None:

@@ -21,14 +21,15 @@ LOCK_TIMEOUT = "5s"
 def retention(context: Context) -> dict[str, int]:
     """Delete finished jobs, and what became of nominal times, past the term of each tenant (SPEC 3)."""
     tenants = list(Tenant.objects.order_by("pk"))
-    jobs = firings = 0
+    jobs = firings = deliveries = 0
     for done, tenant in enumerate(tenants, start=1):
         jobs += _prune_jobs(context, tenant)
         with connection.cursor() as cursor:
             values = {"tenant": tenant.pk, "days": tenant.retention_days, "batch": BATCH}
             firings += _until_none(context, partial(_execute, cursor, OLD_FIRINGS, values))
+            deliveries += _until_none(context, partial(_execute, cursor, OLD_DELIVERIES, values))
         context.progress(done, len(tenants), f"{jobs} jobs deleted")
-    return {"jobs": jobs, "firings": firings}
+    return {"jobs": jobs, "firings": firings, "deliveries": deliveries}
 
 
 def _prune_jobs(context: Context, tenant: Tenant) -> int:
@@ -53,6 +54,16 @@ OLD_FIRINGS = """
 DELETE FROM jobsite_firing WHERE id IN (
     SELECT f.id FROM jobsite_schedule s JOIN jobsite_firing f ON f.schedule_id = s.id
     WHERE s.tenant_id = %(tenant)s AND f.nominal_at < statement_timestamp() - %(days)s * interval '1 day'
+    LIMIT %(batch)s)
+"""
+
+
+# Those of jobs go with their jobs.
+OLD_DELIVERIES = """
+DELETE FROM jobsite_delivery WHERE id IN (
+    SELECT id FROM jobsite_delivery
+    WHERE tenant_id = %(tenant)s AND status <> 'PENDING' AND job_number IS NULL
+          AND finished_at < statement_timestamp() - %(days)s * interval '1 day'
     LIMIT %(batch)s)
 """
 
@@ -102,6 +113,9 @@ def soft_delete_cleanup(context: Context) -> dict[str, int]:
             "firings": _until_none(context, partial(_execute, cursor, FIRINGS_OF_OLD_SCHEDULES, values)),
             "schedules": _until_none(context, partial(_execute, cursor, OLD_SCHEDULES, values)),
             "programs": _until_none(context, partial(_execute, cursor, OLD_PROGRAMS, values)),
+            "rules": _until_none(context, partial(_execute, cursor, OLD_RULES, values)),
+            "groups": _until_none(context, partial(_execute, cursor, OLD_GROUPS, values)),
+            "templates": _until_none(context, partial(_execute, cursor, OLD_TEMPLATES, values)),
         }
 
 
@@ -120,6 +134,30 @@ DELETE FROM jobsite_program WHERE id IN (
     SELECT p.id FROM jobsite_program p WHERE p.deleted_at < statement_timestamp() - %(days)s * interval '1 day'
            AND NOT EXISTS (SELECT FROM jobsite_job j WHERE j.program_id = p.id)
            AND NOT EXISTS (SELECT FROM jobsite_schedule s WHERE s.program_id = p.id)
+    LIMIT %(batch)s)
+"""
+
+
+OLD_RULES = """
+WITH old AS MATERIALIZED (
+    SELECT r.id FROM jobsite_rule r WHERE r.deleted_at < statement_timestamp() - %(days)s * interval '1 day'
+    LIMIT %(batch)s
+), users AS (
+    DELETE FROM jobsite_rule_to_users u USING old WHERE u.rule_id = old.id
+)
+DELETE FROM jobsite_rule r USING old WHERE r.id = old.id
+"""
+OLD_GROUPS = """
+DELETE FROM jobsite_group WHERE id IN (
+    SELECT g.id FROM jobsite_group g WHERE g.deleted_at < statement_timestamp() - %(days)s * interval '1 day'
+           AND NOT EXISTS (SELECT FROM jobsite_program p WHERE p.notification_group_id = g.id)
+           AND NOT EXISTS (SELECT FROM jobsite_rule r WHERE r.group_id = g.id)
+    LIMIT %(batch)s)
+"""
+OLD_TEMPLATES = """
+DELETE FROM jobsite_template WHERE id IN (
+    SELECT t.id FROM jobsite_template t WHERE t.deleted_at < statement_timestamp() - %(days)s * interval '1 day'
+           AND NOT EXISTS (SELECT FROM jobsite_rule r WHERE r.template_id = t.id)
     LIMIT %(batch)s)
 """
 

@@ -33,6 +33,7 @@ class Options:
     hold_reason: str = ""
     idempotency_key: str | None = None
     trigger: Trigger = Trigger.MANUAL
+    notify: bool = False
 
 
 DEFAULTS = Options()
@@ -120,6 +121,8 @@ def prepare(principal: Principal, known: Known, given: Mapping[str, Any], option
     values = validated(known, given)
     scheduled_at = _scheduled_at(options.scheduled_at)
     _check(options)
+    if options.notify and principal.user_id is None:
+        raise Invalid(f"notify: {principal.name} is no user, so there is nobody to tell", code="nobody_to_tell")
     new = new_job(principal, known, values, options, scheduled_at)
     if options.idempotency_key is None:
         return new, []
@@ -129,6 +132,7 @@ def prepare(principal: Principal, known: Known, given: Mapping[str, Any], option
         "scheduled_at": times.format_time(scheduled_at) if scheduled_at else None,
         "priority": options.priority,
         "hold": options.hold,
+        **({"notify": True} if options.notify else {}),
     }
     request = secrets.fingerprints(parameters.canonical(canonical))
     return replace(new, fingerprint=request[0]), request
@@ -161,6 +165,8 @@ def new_job(
         overlap_key=None if overlap is Overlap.ALLOW else overlap_key(program, values),
         idempotency_key=options.idempotency_key,
         has_secrets=bool(places),
+        notify=options.notify,
+        tells=program.notification_group_id is not None,
     )
 
 

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from jobsite import outgoing
 from jobsite.database import Cursor
 from jobsite.errors import Forbidden, Invalid, NotFound
+from notifications.models import Group
 from programs import audit, masking, queues, secrets
 from programs.actions import UnknownAction, python, templates
 from programs.definitions import ActionDefinition, ProgramDefinition
@@ -112,7 +113,7 @@ def _save(cursor: Cursor, principal: Principal, definition: ProgramDefinition) -
         .filter(tenant=principal.tenant, code=definition.code, deleted_at__isnull=True)
         .first()
     )
-    wanted, actions = _columns(definition), _actions(definition)
+    wanted, actions = _columns(principal, definition), _actions(definition)
     if program is None:
         program = Program.objects.create(tenant=principal.tenant, **wanted)
         change, before = "created", None
@@ -133,7 +134,7 @@ def _save(cursor: Cursor, principal: Principal, definition: ProgramDefinition) -
     return Loaded(definition.code, change)
 
 
-def _columns(definition: ProgramDefinition) -> dict[str, object]:
+def _columns(principal: Principal, definition: ProgramDefinition) -> dict[str, object]:
     queue = Queue.objects.filter(name=definition.queue).first()
     if queue is None:
         raise NotFound(f'program "{definition.code}": no queue {definition.queue}')
@@ -163,8 +164,20 @@ def _columns(definition: ProgramDefinition) -> dict[str, object]:
         "overlap_policy": str(definition.overlap),
         "overlap_keys": list(definition.overlap_keys),
         "max_consecutive_failures": definition.max_consecutive_failures,
+        "notification_group_id": _group(principal, definition),
         "travels_in_groups": definition.group and all(action["kind"] == "python" for action in _actions(definition)),
     }
+
+
+def _group(principal: Principal, definition: ProgramDefinition) -> int | None:
+    """The group that is told; held until the commit, so that nobody deletes it meanwhile."""
+    code = definition.notification_group
+    if code is None:
+        return None
+    rows = Group.objects.filter(tenant=principal.tenant, code=code, deleted_at__isnull=True)
+    if (group := rows.select_for_update(no_key=True).first()) is None:
+        raise Invalid(f'program "{definition.code}": there is no notification group {code}; make it first')
+    return group.pk
 
 
 def _sealed(action: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from jobsite import vault
 from jobsite.database import Cursor
 from jobsite.tenants.models import Tenant
+from notifications.models import Rule
 from programs import audit, principals, secrets
 from programs.masking import SECRET_KEY
 from programs.models import Action, Schedule
@@ -122,6 +124,28 @@ def rotate_schedules(*, login: str) -> tuple[int, list[str]]:
                 Schedule.objects.filter(pk=key).update(parameters=after)
                 principal = principals.local(row.tenant, login=login)
                 audit.record(cursor, principal, "rotate secrets", "schedule", row.code, "", None, None)
+                changed += 1
+    return changed, lost
+
+
+def rotate_rules(*, login: str) -> tuple[int, list[str]]:
+    """Encrypt the secrets of all webhooks of rules anew: how many rules were changed, and those that are lost."""
+    lost: list[str] = []
+    changed = 0
+    for key in Rule.objects.filter(secret__isnull=False).order_by("pk").values_list("pk", flat=True):
+        with transaction.atomic(), connection.cursor() as cursor:
+            row = Rule.objects.select_for_update(of=("self",)).select_related("tenant").filter(pk=key).first()
+            if row is None or row.secret is None:
+                continue
+            try:
+                after = [vault.rotated(sealed) or sealed for sealed in row.secret]
+            except vault.Lost:
+                lost.append(f"{row.tenant.code}/{key}")
+                continue
+            if after != row.secret:
+                Rule.objects.filter(pk=key).update(secret=after)
+                principal = principals.local(row.tenant, login=login)
+                audit.record(cursor, principal, "rotate secrets", "rule", str(key), "", None, None)
                 changed += 1
     return changed, lost
 

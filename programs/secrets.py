@@ -1,27 +1,22 @@
 """What only this installation can compute: the fingerprint of a request, and the secrets among parameters.
 
-Both go by JOBSITE_SECRET_KEYS. The keys that secrets are encrypted with are derived from them, so that any text will
-do, and that no fingerprint, which is stored, is ever made with a key that encrypts.
+Both go by JOBSITE_SECRET_KEYS. The keys that secrets are encrypted with are derived from them (jobsite.vault), so that
+no fingerprint, which is stored, is ever made with a key that encrypts.
 """
 
-import base64
 import hashlib
 import hmac
 import json
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
 from typing import Any
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.fernet import InvalidToken, MultiFernet
 from django.conf import settings
 
+from jobsite import vault
 from programs import masking, storable
 from programs.masking import SECRET_KEY, Mask
 from programs.schema_errors import Path
-
-_PURPOSE = b"jobsite: secret parameters"
 
 
 class SecretLost(Exception):
@@ -38,7 +33,7 @@ def fingerprints(request: bytes) -> list[str]:
 
 def encrypted(parameters: dict[str, Any], paths: Collection[Path]) -> dict[str, Any]:
     """A copy of parameters in which each value at one of the paths is encrypted by itself, with the newest key."""
-    newest, secret = _ciphers()[0], frozenset(paths)
+    newest, secret = vault.ciphers()[0], frozenset(paths)
 
     def seal(value: object, path: Path) -> object:
         if path in secret:
@@ -64,7 +59,7 @@ def opened(parameters: dict[str, Any]) -> tuple[ClearParameters, Mask | None]:
 
     Raises SecretLost.
     """
-    keys = MultiFernet(_ciphers())
+    keys = MultiFernet(vault.ciphers())
     found: list[object] = []
 
     def open_(value: object, path: Path) -> object:
@@ -99,7 +94,7 @@ def is_shown(given: Mapping[str, Any], path: Path) -> bool:
 
 def rotated(parameters: dict[str, Any]) -> dict[str, Any] | None:
     """Stored parameters with every secret under the newest key; None where all are already. Raises SecretLost."""
-    newest, keys = _ciphers()[0], MultiFernet(_ciphers())
+    newest, keys = vault.ciphers()[0], MultiFernet(vault.ciphers())
     changes = 0
 
     def turn(value: object, path: Path) -> object:
@@ -144,16 +139,3 @@ def _with(use: Callable[[str], bytes], sealed: Any, path: Path) -> bytes:
             f"parameter {storable.pointer(path)} cannot be decrypted with any of JOBSITE_SECRET_KEYS; "
             "put back the key that it was encrypted with, or submit the job anew"
         ) from None
-
-
-def _ciphers() -> list[Fernet]:
-    return _derived(tuple(settings.JOBSITE_SECRET_KEYS))
-
-
-@lru_cache(maxsize=10)
-def _derived(keys: tuple[str, ...]) -> list[Fernet]:
-    return [Fernet(base64.urlsafe_b64encode(_derive(key))) for key in keys]
-
-
-def _derive(key: str) -> bytes:
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(key.encode())

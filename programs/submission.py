@@ -1,6 +1,7 @@
 """Accept a job: permitted, valid, captured, inserted; dispatched once the caller's transaction commits."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from functools import cache
 from itertools import islice
@@ -259,9 +260,11 @@ def _submitted(principal: Principal, code: str, prepare: Callable[[Known], Reque
 
 def _insert_one(cursor: Cursor, new: NewJob) -> Inserted | None:
     """The job, committed and perhaps QUEUED; in a transaction of the caller's PENDING, and sent when that commits."""
-    if connection.get_autocommit():
+    if connection.get_autocommit() and not new.tells:
         return insert_and_offer(cursor, new, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
-    inserted = insert(cursor, [new])
+    # Together with what its program's rules tell of it.
+    with transaction.atomic() if new.tells else nullcontext():
+        inserted = insert(cursor, [new])
     return inserted[0] if inserted else None
 
 

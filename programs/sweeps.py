@@ -14,9 +14,10 @@ from django.conf import settings
 from jobsite import brokers
 from jobsite.database import Connection, Cursor
 from jobsite.logs import get_logger
+from notifications import hints
 from programs import bulk, dispatch, firing, pausing, quotas, resolution, workers
 from programs.transitions import dispatch as dispatch_transition
-from programs.transitions import hold, overlap, pause, reap
+from programs.transitions import hold, overlap, pause, reap, told
 from programs.transitions.reap import Reaped
 
 log = get_logger(__name__)
@@ -109,6 +110,8 @@ def all_sweeps() -> tuple[Sweep, ...]:
         Sweep("ended_pauses", 2 * pace, pausing.end_pauses),
         Sweep("quotas", 2 * pace, quotas.recount),
         Sweep("terminated", 2 * pace, pausing.cancel_of_terminated),
+        Sweep("late_jobs", 2 * pace, told.late),
+        Sweep("deliveries", min(2.0, pace), hints.sweep),
         Sweep("bulk_acts", min(1.0, pace), _bulk_acts),
     )
 

@@ -6,8 +6,10 @@ from typing import Any
 from django.apps import AppConfig
 from django.conf import settings
 from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 
 from jobsite.tenants.models import SYSTEM, Tenant
+from notifications import setup
 from programs import definitions, principals, registration, schedules
 from programs.models import Schedule
 from programs.schedule_checks import Wanted
@@ -75,6 +77,10 @@ def _definition(one: SystemProgram, queue: str) -> dict[str, Any]:
 
 
 def register_after_migrate(sender: AppConfig, **_: Any) -> None:
-    """Receiver of post_migrate; what was migrated may be something else, and our tables not there yet, or any more."""
-    if Schedule._meta.db_table in connection.introspection.table_names():
+    """Receiver of post_migrate, once all our migrations are there: it may have been something else's turn."""
+    executor = MigrationExecutor(connection)
+    ours = executor.loader.graph.leaf_nodes(sender.label)
+    if set(ours) <= set(executor.loader.applied_migrations):
         register()
+        for tenant in Tenant.objects.exclude(notification_templates__isnull=False):
+            setup.begin(tenant)

@@ -14,6 +14,7 @@ from django.db.models.signals import post_migrate
 
 from jobsite import embedded
 from jobsite.tenants.models import Membership, Role, Tenant
+from notifications.models import Group, Rule
 from programs import principals, system_programs
 from programs.definitions import from_mapping
 from programs.models import Program
@@ -93,3 +94,28 @@ def define(operator: Principal) -> Callable[..., Program]:
         return Program.objects.get(tenant=operator.tenant, code=code)
 
     return make
+
+
+@pytest.fixture
+def ops(tenant: Any) -> Group:
+    return Group.objects.create(tenant=tenant, code="ops")
+
+
+@pytest.fixture
+def rule(ops: Group) -> Callable[..., Rule]:
+    """A rule of the group: `rule("FAILED", to_users=[bob], throttle_minutes=10)`."""
+
+    def make(event: str, *, to_users: list[Any] | None = None, **fields: Any) -> Rule:
+        if to_users is None and not fields.keys() & {"to_roles", "to_addresses", "to_url"}:
+            fields["to_addresses"] = ["ops@example.org"]
+        made = Rule.objects.create(tenant=ops.tenant, group=ops, event=event, **fields)
+        made.to_users.set(to_users or [])
+        return made
+
+    return make
+
+
+@pytest.fixture
+def watched(define: Callable[..., Program], ops: Group) -> Program:
+    """A program whose jobs the group's rules are for."""
+    return define("watched", notification_group="ops", max_consecutive_failures=3)

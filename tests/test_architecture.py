@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(
     path
-    for package in ("jobsite", "programs")
+    for package in ("jobsite", "notifications", "programs")
     for path in (ROOT / package).rglob("*.py")
     if "migrations" not in path.parts
 )
@@ -26,14 +26,14 @@ PURE = ("lifecycle", "retries", "parameters", "schema_rules", "schema_checks", "
         "cron", "recurrence", "coroutines")  # fmt: skip
 # Each module of programs imports only what stands in a line below its own, or beside it in the same line's package.
 LAYERS = (
-    ("worker_boot", "worker_consumer", "beat", "tasks", "apps", "periodic_tasks"),
+    ("worker_boot", "worker_consumer", "beat", "tasks", "apps", "periodic_tasks", "notifying"),
     ("execution",),
     ("watcher",),
     ("system_programs", "lookout"),
     ("completion", "registration"),
     ("program_cache", "queues", "group"),
     ("sweeps", "measures", "actions", "housekeeping"),
-    ("steering", "pausing", "explain", "bulk", "context", "backfills", "schedules"),
+    ("steering", "pausing", "explain", "bulk", "context", "backfills", "schedules", "telling"),
     ("children", "firing"),
     ("readiness",),
     ("turns", "schedule_checks"),
@@ -141,7 +141,7 @@ STATUS_WRITE = re.compile(
 
 
 # The benchmark fills a database of its own with millions of rows that were never jobs.
-FILLERS = ("jobsite.bench.growth",)
+FILLERS = ("jobsite.bench.growth", "jobsite.bench.bodies.rules")
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,9 @@ class Membership(models.Model):
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=8, choices=Role, default=Role.VIEWER)
+    language = models.CharField(
+        max_length=16, blank=True, db_default="", default="", help_text="Such as de-AT. Empty: the tenant's."
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

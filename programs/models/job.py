@@ -48,6 +48,7 @@ class Job(models.Model):
     priority = models.SmallIntegerField(db_default=0)
     parameters = models.JSONField()
     has_secrets = models.BooleanField(db_default=False)
+    notify = models.BooleanField(db_default=False)
     context = models.ForeignKey(CapturedContext, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
 
     # When: scheduled_at never changes, due_at is moved by back-off and snooze, rank orders the lane.

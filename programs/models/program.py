@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from jobsite.tenants.models import CODE, Pausable, Tenant
+from notifications.models import Group
 from programs.lifecycle import Overlap
 from programs.models.queue import Queue
 from programs.retries import RetryPolicy
@@ -62,6 +63,9 @@ class Program(Pausable):
     cancel_grace_seconds = models.FloatField(db_default=10.0, default=10.0)
     overlap_policy = models.CharField(max_length=6, db_default=Overlap.ALLOW, default=Overlap.ALLOW)
     overlap_keys = ArrayField(models.TextField(), db_default=[], default=list, blank=True)
+    notification_group = models.ForeignKey(
+        Group, models.PROTECT, null=True, blank=True, related_name="programs", db_constraint=False
+    )
     max_consecutive_failures = models.PositiveSmallIntegerField(null=True, blank=True)
     consecutive_failures = models.PositiveIntegerField(db_default=0, default=0, editable=False)
     travels_in_groups = models.BooleanField(db_default=True, default=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
 from programs.lifecycle import IS_OPEN, Status
+from programs.transitions.told import MOVED, told
 
 # One statement, so that a claim in between decides which half applies.
 _CANCELED = """
@@ -19,9 +20,12 @@ UPDATE jobsite_job j SET
     cancel_reason = CASE WHEN cancel_requested_at IS NULL THEN {reason} ELSE cancel_reason END
 """
 CANCEL = f"""
-{_CANCELED.format(by="%(by)s", reason="%(reason)s")}
-WHERE number = %(number)s AND tenant_id = %(tenant)s AND {IS_OPEN}
-RETURNING status
+WITH moved AS (
+    {_CANCELED.format(by="%(by)s", reason="%(reason)s")}
+    WHERE number = %(number)s AND tenant_id = %(tenant)s AND {IS_OPEN}
+    RETURNING {MOVED}, status AS target
+){told("moved")}
+SELECT target, (SELECT count(*) FROM told) FROM moved
 """
 MOST_CHILDREN = 500
 """So many children are canceled at once."""
@@ -38,11 +42,13 @@ WITH open AS MATERIALIZED (
     WHERE p.number = ANY(%(parents)s) AND {_CASCADES}
           AND {_NOT_ASKED.format(c="c.")}
     ORDER BY c.number LIMIT {MOST_CHILDREN} FOR NO KEY UPDATE OF c SKIP LOCKED
-)
-{_CANCELED.format(by="'system'", reason="open.reason")}
-FROM open
-WHERE j.number = open.number AND {IS_OPEN}
-RETURNING j.number, status
+), moved AS (
+    {_CANCELED.format(by="'system'", reason="open.reason")}
+    FROM open
+    WHERE j.number = open.number AND {IS_OPEN}
+    RETURNING j.number, j.tenant_id, j.program_id, j.context_id, j.notify, j.fence, j.status AS target
+){told("moved")}
+SELECT number, target, (SELECT count(*) FROM told) FROM moved
 """
 # A skip scan over the parents of open children: its cost grows with them, not with the children.
 FORSAKEN = f"""
@@ -86,7 +92,7 @@ def cancel_children(cursor: Cursor, parents: Sequence[int]) -> dict[int, Status]
     That is a CANCELED parent, and a FAILED one of a program that says so. The status of each child after that.
     """
     cursor.execute(CANCEL_CHILDREN, {"parents": list(parents)})
-    return {number: Status(status) for number, status in cursor.fetchall()}
+    return {number: Status(status) for number, status, _ in cursor.fetchall()}
 
 
 def forsaken(cursor: Cursor) -> list[int]:

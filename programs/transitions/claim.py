@@ -8,14 +8,17 @@ from uuid import UUID
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
+from programs.transitions.failures import COUNTS
+from programs.transitions.told import MOVED, TELLS, TELLS_START, told
 
 
 @dataclass(frozen=True)
 class Claimed:
     """A job that this worker holds, with all that running it takes but the program's definition.
 
-    `holds_key` says that others may wait for its end (overlap QUEUE); `parked_fence` that its actions have run, and
-    their children ended, so that this run is the callback's.
+    `tells` says that somebody may be told of its end, `tells_start` of its start, `holds_key` that others may wait for
+    its end (overlap QUEUE); `parked_fence` that its actions have run, and their children ended, so that this run is the
+    callback's.
     """
 
     number: int
@@ -29,6 +32,8 @@ class Claimed:
     program_id: int
     program_version: int
     counts_failures: bool
+    tells: bool
+    tells_start: bool
     holds_key: bool
     queue_id: int
     parameters: dict[str, Any] = field(repr=False)
@@ -48,11 +53,12 @@ class Claimed:
 # The status is compared with a parameter, so that the planner goes by the key and never by a partial index, in
 # which it would read every QUEUED row for each job.
 # What a schedule made of a program that was terminated since is canceled here, where it comes to light.
-# 0 rows is normal: the message was doubled, late or about a job that waits again.
-CLAIM = """
+# Of those is told (`told` is read first, whatever runs); a row without a number stands for none that runs.
+# To claim none is normal: the message was doubled, late or about a job that waits again.
+CLAIM = f"""
 WITH wanted AS MATERIALIZED (
     SELECT j.number, c.token, p.status AS program_status, p.version AS program_version, p.timeout_seconds,
-           p.max_consecutive_failures IS NOT NULL AS counts_failures, t.code AS tenant,
+           {COUNTS} AS counts_failures, {TELLS} AS tells, {TELLS_START} AS tells_start, t.code AS tenant,
            p.status <> 'PAUSED' AND t.status = 'ACTIVE' AND q.paused_at IS NULL AND l.paused_at IS NULL
                AND (p.status <> 'TERMINATED' OR j.trigger <> 'AUTOMATIC')
                AND j.due_at <= clock_timestamp() AS may_run,
@@ -107,18 +113,23 @@ WITH wanted AS MATERIALIZED (
     FROM decided
     WHERE j.number = decided.number AND j.status = %(queued)s
     RETURNING decided.runs, j.number, decided.token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id,
-              decided.tenant, j.program_id, decided.program_version, decided.counts_failures,
+              decided.tenant, j.program_id, decided.program_version, decided.counts_failures, decided.tells,
+              decided.tells_start,
               j.overlap_policy = 'QUEUE' AS holds_key, j.queue_id, j.parameters, j.context_id, j.claimed_at,
-              j.has_secrets, j.parent_id, j.parked_fence
-)
+              j.has_secrets, j.parent_id, j.parked_fence, decided.is_over,
+              j.notify
+), over AS (
+    SELECT {MOVED}, 'CANCELED' AS target FROM moved WHERE is_over
+){told("over")}
 SELECT number, token, fence, attempts, losses, returns, tenant_id, tenant, program_id, program_version,
-       counts_failures, holds_key, queue_id, parameters, context_id, claimed_at, has_secrets, parent_id, parked_fence
-FROM moved WHERE runs ORDER BY number
+       counts_failures, tells, tells_start, holds_key, queue_id, parameters, context_id, claimed_at, has_secrets,
+       parent_id, parked_fence
+FROM (SELECT count(*) FROM told) AS read LEFT JOIN moved ON runs ORDER BY number
 """
 
 # The usual case, one job that may run where nothing is limited, at two thirds of the cost. What it does not take,
 # CLAIM looks at, which says the same guards.
-CLAIM_ONE = """
+CLAIM_ONE = f"""
 UPDATE jobsite_job j
 SET status = 'RUNNING', lock_token = %(token)s::uuid, lock_owner = %(owner)s::uuid,
     lock_expires_at = clock_timestamp() + %(lock)s * interval '1 second',
@@ -135,13 +146,13 @@ WHERE j.number = %(number)s AND j.status = %(queued)s AND p.id = j.program_id AN
                       WHERE l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id AND l.paused_at IS NOT NULL)
       AND j.due_at <= clock_timestamp()
 RETURNING j.number, j.lock_token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, t.code, j.program_id,
-          p.version, p.max_consecutive_failures IS NOT NULL, j.overlap_policy = 'QUEUE', j.queue_id, j.parameters,
+          p.version, {COUNTS}, {TELLS}, {TELLS_START}, j.overlap_policy = 'QUEUE', j.queue_id, j.parameters,
           j.context_id, j.claimed_at, j.has_secrets, j.parent_id, j.parked_fence
 """
 
-READ_BACK = """
+READ_BACK = f"""
 SELECT j.number, j.lock_token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, t.code, j.program_id,
-       p.version, p.max_consecutive_failures IS NOT NULL, j.overlap_policy = 'QUEUE', j.queue_id, j.parameters,
+       p.version, {COUNTS}, {TELLS}, {TELLS_START}, j.overlap_policy = 'QUEUE', j.queue_id, j.parameters,
        j.context_id, j.claimed_at, j.has_secrets, j.parent_id, j.parked_fence
 FROM unnest(%s::bigint[], %s::uuid[]) AS c (number, token)
 JOIN jobsite_job j ON j.number = c.number AND j.lock_token = c.token
@@ -202,7 +213,7 @@ def claim(
             "alone": len(tokens) == 1 if alone is None else alone,
         },
     )
-    return [Claimed(*row) for row in cursor.fetchall()]
+    return [Claimed(*row) for row in cursor.fetchall() if row[0] is not None]
 
 
 @failpoint("read_back")

@@ -1,5 +1,8 @@
 """A program's failures in a row, counted with the ends of its jobs; at its maximum it is terminated (SPEC 5)."""
 
+COUNTS = "(p.max_consecutive_failures IS NOT NULL OR p.notification_group_id IS NOT NULL)"
+"""Of which programs: those that have a maximum, and those whose rules may wait for several in a row."""
+
 _TOTAL = "CASE WHEN c.has_success THEN c.after ELSE p.consecutive_failures + c.before END"
 _ENDS = """(c.peak >= p.max_consecutive_failures
              OR (c.before > 0 AND p.consecutive_failures + c.before >= p.max_consecutive_failures))"""
@@ -9,10 +12,17 @@ def counted(ended: str) -> str:
     """The part of a statement that counts what `ended` there: rows (program_id, number, target).
 
     They count in order of number, in which a group runs: failures before the first success, after the last, and the
-    most between two. A program's row is touched only when it changes: written by every finish, it would be what all
+    most between two. The part `runs` says how many in a row each of them makes in the statement, `counted` what the
+    program has then. A program's row is touched only when it changes: written by every finish, it would be what all
     finishes wait for.
     """
-    return f""", counted AS (
+    return f""", runs AS (
+    SELECT number, program_id, target, stretch,
+           count(*) FILTER (WHERE target = 'FAILED') OVER (PARTITION BY program_id, stretch ORDER BY number) AS streak
+    FROM (SELECT number, program_id, target,
+                 count(*) FILTER (WHERE target = 'COMPLETED') OVER (PARTITION BY program_id ORDER BY number) AS stretch
+          FROM {ended}) e
+), counted AS (
     UPDATE jobsite_program p
     SET consecutive_failures = {_TOTAL},
         status = CASE WHEN {_ENDS} THEN 'TERMINATED' ELSE p.status END,
@@ -22,16 +32,14 @@ def counted(ended: str) -> str:
                  coalesce(max(s.failures) FILTER (WHERE s.stretch > 0), 0) AS peak,
                  (array_agg(s.failures ORDER BY s.stretch DESC))[1] AS after
           FROM (SELECT program_id, stretch, count(*) FILTER (WHERE target = 'FAILED') AS failures
-                FROM (SELECT program_id, target,
-                             count(*) FILTER (WHERE target = 'COMPLETED')
-                                 OVER (PARTITION BY program_id ORDER BY number) AS stretch
-                      FROM {ended}) e
+                FROM runs
                 GROUP BY program_id, stretch) s
           JOIN jobsite_program q ON q.id = s.program_id
           GROUP BY s.program_id, q.status ORDER BY s.program_id) c
-    WHERE p.id = c.program_id AND p.max_consecutive_failures IS NOT NULL
+    WHERE p.id = c.program_id AND {COUNTS}
           AND (c.before > 0 OR c.peak > 0 OR (c.has_success AND p.consecutive_failures > 0))
-    RETURNING p.tenant_id, p.code, p.max_consecutive_failures, p.status, c.status_before
+    RETURNING p.id, p.tenant_id, p.code, p.max_consecutive_failures, p.consecutive_failures, p.status,
+              c.status_before, c.before, c.has_success
 ), terminated AS (
     INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason, before, after)
     SELECT tenant_id, 'system', 'worker', 'terminate program', 'program', code,

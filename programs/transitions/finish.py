@@ -4,12 +4,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from uuid import UUID
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
 from programs.transitions.failures import counted
+from programs.transitions.told import told
 
 
 class StaleJob(Exception):
@@ -40,7 +42,8 @@ class Ending:
 class Held:
     """What the holder knows of its lock, for the attempt's row; `started_at` by the database's clock.
 
-    Where the program has a maximum of consecutive failures (`counts_failures`), a success is looked at too.
+    Where the program's failures in a row are counted (`counts_failures`), a success is looked at too. `tells`:
+    somebody may be told of the end.
     """
 
     number: int
@@ -48,6 +51,23 @@ class Held:
     worker: str
     started_at: datetime | None
     counts_failures: bool = True
+    tells: bool = True
+
+
+class More(IntEnum):
+    """What is written with an ending; each includes the one before."""
+
+    NOTHING = 0
+    FAILURES = 1
+    DELIVERIES = 2
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The tokens that still held their job, and the deliveries that were written with its end."""
+
+    tokens: set[UUID]
+    deliveries: list[int]
 
 
 # A job that was asked to stop neither runs again nor waits for children: what would have been a retry ends it.
@@ -93,7 +113,8 @@ WITH moved AS (
     FROM {{given}}
     WHERE j.number = g.number AND j.lock_token = g.token AND j.status = %(running)s
     RETURNING j.number, j.tenant_id, j.program_id, j.status AS target, j.fence, j.external_id, j.claimed_at,
-              g.token, j.started_at, g.attempt_result, j.error, g.traceback
+              g.token, j.started_at, g.attempt_result, j.outcome, j.context_id, j.notify,
+              j.error, g.traceback
 ), attempt AS (
     INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at,
                                     started_at, ended_at, result, error, traceback)
@@ -102,29 +123,43 @@ WITH moved AS (
     FROM moved
 )"""
 _COUNTED = counted("moved")
-_TOKENS = "\nSELECT token FROM moved"
+_TOKENS = "\nSELECT token, NULL FROM moved"
 _ONE, _MANY = _MOVED.format(given=_GIVEN_ONE), _MOVED.format(given=_LOCKED)
-# By whether there are several jobs, and whether failures are counted: what a job does not need costs it a tenth more.
+# A run that was given back or snoozed is not tried again.
+_TOLD = told(
+    "moved", again="m.attempt_result IN ('TRANSIENT', 'TIMEOUT')", outcome="m.outcome", is_counted=True, hinted=True
+)
+_BOTH = "\nSELECT token, NULL FROM moved UNION ALL SELECT NULL, id FROM told"
+# By whether there are several jobs, and what more is written: what a job does not need costs it a tenth more.
 FINISH = {
-    (False, False): _ONE + _TOKENS,
-    (False, True): _ONE + _COUNTED + _TOKENS,
-    (True, False): _MANY + _TOKENS,
-    (True, True): _MANY + _COUNTED + _TOKENS,
+    (is_many, more): moved + parts
+    for is_many, moved in ((False, _ONE), (True, _MANY))
+    for more, parts in (
+        (More.NOTHING, _TOKENS),
+        (More.FAILURES, _COUNTED + _TOKENS),
+        (More.DELIVERIES, _COUNTED + _TOLD + _BOTH),
+    )
 }
 
 
 def finish(cursor: Cursor, held: Held, ending: Ending) -> None:
     """Write the ending of one run; raises StaleJob when the token holds nothing any more."""
-    if not finish_all(cursor, [(held, ending)]):
+    if not finish_all(cursor, [(held, ending)]).tokens:
         raise StaleJob(f"job {held.number} is no longer held by token {held.token}")
 
 
 @failpoint("finish")
-def finish_all(cursor: Cursor, endings: Sequence[tuple[Held, Ending]]) -> set[UUID]:
-    """Write the endings of one worker's runs, all that still hold their job; the tokens that did."""
-    counts = any(held.counts_failures or ending.status is Status.FAILED for held, ending in endings)
-    cursor.execute(FINISH[len(endings) > 1, counts], _parameters(endings))
-    return {row[0] for row in cursor.fetchall()}
+def finish_all(cursor: Cursor, endings: Sequence[tuple[Held, Ending]]) -> Finished:
+    """Write the endings of one worker's runs, all that still hold their job."""
+    cursor.execute(FINISH[len(endings) > 1, max(_more(*one) for one in endings)], _parameters(endings))
+    rows = cursor.fetchall()
+    return Finished({token for token, _ in rows if token}, [delivery for _, delivery in rows if delivery])
+
+
+def _more(held: Held, ending: Ending) -> More:
+    if held.tells:
+        return More.DELIVERIES
+    return More.FAILURES if held.counts_failures or ending.status is Status.FAILED else More.NOTHING
 
 
 def _parameters(endings: Sequence[tuple[Held, Ending]]) -> dict[str, object]:

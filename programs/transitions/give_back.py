@@ -7,6 +7,7 @@ from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
 from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
 from programs.transitions.finish import Ending, Held, finish_all
+from programs.transitions.told import told
 
 MAX_RETURNS = 10
 UNKNOWN_ACTION_DELAY = 30.0
@@ -52,12 +53,12 @@ def action_unknown(target: str, *, returns: int) -> Ending:
 @failpoint("give_back")
 def give_back(cursor: Cursor, unstarted: Sequence[Held]) -> set[UUID]:
     """Return jobs of a group that have not had their turn, uncounted; the tokens that still held theirs."""
-    return finish_all(cursor, [(held, UNSTARTED) for held in unstarted])
+    return finish_all(cursor, [(held, UNSTARTED) for held in unstarted]).tokens
 
 
 # A graceful stop: all that this incarnation still holds, whether its child is alive or not; a child that goes
 # on finds its token gone.
-GIVE_BACK_ALL = """
+GIVE_BACK_ALL = f"""
 WITH held AS MATERIALIZED (
     SELECT number, lock_token FROM jobsite_job
     WHERE lock_owner = %(owner)s AND status = 'RUNNING'
@@ -68,15 +69,16 @@ WITH held AS MATERIALIZED (
         finished_at = CASE WHEN j.cancel_requested_at IS NOT NULL THEN clock_timestamp() END,
         queued_at = NULL, lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
     FROM held WHERE j.number = held.number AND j.status = 'RUNNING' AND j.lock_token = held.lock_token
-    RETURNING j.number, j.tenant_id, j.fence, held.lock_token, j.external_id, j.claimed_at, j.started_at
+    RETURNING j.number, j.tenant_id, j.fence, held.lock_token, j.external_id, j.claimed_at, j.started_at,
+              j.program_id, j.context_id, j.notify, j.status AS target
 ), attempt AS (
     INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at, started_at,
                                     ended_at, result)
     SELECT tenant_id, number, fence, lock_token, %(worker)s, external_id, claimed_at, started_at,
            clock_timestamp(), 'RETURNED'
     FROM moved
-)
-SELECT number FROM moved
+){told("moved")}
+SELECT number, (SELECT count(*) FROM told) FROM moved
 """
 
 

@@ -7,6 +7,7 @@ from jobsite.failpoints import failpoint
 from jobsite.tenants.models import SYSTEM
 from programs.lifecycle import IS_OPEN
 from programs.transitions.overlap import TURN
+from programs.transitions.told import told
 
 BATCH = 2_000
 
@@ -134,8 +135,9 @@ WITH waiting AS MATERIALIZED (
     UPDATE jobsite_job j SET status = 'CANCELED', finished_at = clock_timestamp(), blocked = NULL,
            cancel_requested_at = clock_timestamp(), cancel_requested_by = %(by)s, cancel_reason = %(reason)s
     FROM waiting WHERE j.number = waiting.number
-)
-SELECT count(*), max(number) FROM waiting
+    RETURNING j.number, j.tenant_id, j.program_id, j.context_id, j.notify, j.fence, j.status AS target
+){told("moved")}
+SELECT count(*), max(number), (SELECT count(*) FROM told) FROM waiting
 """
 
 
@@ -161,5 +163,5 @@ def cancel_automatic(
     """Cancel a batch of the waiting jobs that schedules made of a terminated program, as `block` goes through them."""
     values = {"tenant": tenant_id, "program": program_id, "after": after, "batch": BATCH, "by": by, "reason": reason}
     cursor.execute(CANCEL_AUTOMATIC, values)
-    count, last = cursor.fetchone()
+    count, last, _ = cursor.fetchone()
     return last if count == BATCH else None

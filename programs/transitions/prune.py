@@ -1,4 +1,4 @@
-"""Delete jobs that ended long ago, with their attempts, steps and logs; an open one the database would not let go."""
+"""Delete jobs that ended long ago, with all that belongs to them; an open one the database would not let go."""
 
 from dataclasses import dataclass
 
@@ -28,6 +28,8 @@ WITH candidate AS MATERIALIZED (
     WHERE r.retry_of_id = old.number AND NOT EXISTS (SELECT FROM old o WHERE o.number = r.number)
 ), lines AS (
     DELETE FROM jobsite_joblogentry l USING old WHERE l.job_number = old.number
+), deliveries AS (
+    DELETE FROM jobsite_delivery d USING old WHERE d.job_number = old.number
 ), gone AS (
     DELETE FROM jobsite_job j USING old WHERE j.number = old.number RETURNING j.number
 )

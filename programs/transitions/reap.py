@@ -9,6 +9,7 @@ from jobsite.failpoints import failpoint
 from programs.lifecycle import Status
 from programs.transitions.budget import EARLIER_LOSSES, EARLIER_RUNS
 from programs.transitions.failures import counted
+from programs.transitions.told import told
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ WITH seen AS MATERIALIZED (
     FROM seen
     WHERE j.number = seen.number AND j.status = 'RUNNING' AND j.lock_token = seen.lock_token AND {condition}
     RETURNING j.number, j.tenant_id, j.queue_id, j.program_id, j.fence, seen.lock_token, seen.lock_owner,
-              j.external_id, j.claimed_at, j.started_at, seen.target
+              j.external_id, j.claimed_at, j.started_at, j.context_id, j.notify, seen.target
 ), attempt AS (
     INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at, started_at,
                                     ended_at, result, error)
@@ -56,8 +57,8 @@ WITH seen AS MATERIALIZED (
            m.started_at, clock_timestamp(), CASE WHEN m.started_at IS NULL THEN 'RETURNED' ELSE %(result)s END,
            jsonb_build_object('type', '{error_type}', 'message', %(message)s::text, 'step', NULL)
     FROM moved m LEFT JOIN jobsite_worker w ON w.incarnation = m.lock_owner
-){counted}
-SELECT number, target, queue_id, tenant_id FROM moved
+){counted}{told}
+SELECT number, target, queue_id, tenant_id, (SELECT count(*) FROM told) FROM moved
 """
 
 _LOST_DECISION = f"""
@@ -89,7 +90,12 @@ _TIMED_OUT = {
 
 
 def _taken(kind: Mapping[str, object], condition: str) -> str:
-    return _REAP.format(condition=condition, counted=counted("moved"), **kind)
+    return _REAP.format(
+        condition=condition,
+        counted=counted("moved"),
+        told=told("moved", again="m.started_at IS NOT NULL", is_stuck=kind is _TIMED_OUT, is_counted=True),
+        **kind,
+    )
 
 
 _OF_MESSAGE = "j.lock_owner = %(owner)s AND j.external_id = %(external_id)s"

@@ -11,6 +11,7 @@ from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
 from programs.lifecycle import IS_OPEN, Status
 from programs.transitions.failures import counted
+from programs.transitions.told import told
 
 MOST = 500
 """So many parents are resolved at once."""
@@ -57,9 +58,9 @@ WITH looked AS MATERIALIZED (
         alone = true
     FROM looked l WHERE j.number = l.number AND j.status = %(waiting)s
     RETURNING j.number, j.tenant_id, j.queue_id, j.program_id, j.parent_id, j.status AS target,
-              j.overlap_policy = 'QUEUE' AS holds_key
-){counted("moved")}
-SELECT number, target, queue_id, parent_id, holds_key FROM moved ORDER BY number
+              j.overlap_policy = 'QUEUE' AS holds_key, j.outcome, j.context_id, j.notify, j.fence
+){counted("moved")}{told("moved", outcome="m.outcome", is_counted=True)}
+SELECT number, target, queue_id, parent_id, holds_key, (SELECT count(*) FROM told) FROM moved ORDER BY number
 """
 # What a lost process left: parents that wait for nothing.
 FORGOTTEN = f"""
@@ -90,7 +91,7 @@ def lock(cursor: Cursor, numbers: Sequence[int]) -> list[int]:
 def resolve(cursor: Cursor, locked: Sequence[int]) -> list[Resolved]:
     """Let parents go on that `lock` has locked in this transaction: to their callback, or to the end that is due."""
     cursor.execute(RESOLVE, {"numbers": list(locked), "waiting": "WAITING"})
-    return [Resolved(row[0], Status(row[1]), *row[2:]) for row in cursor.fetchall()]
+    return [Resolved(row[0], Status(row[1]), *row[2:5]) for row in cursor.fetchall()]
 
 
 def forgotten(cursor: Cursor) -> list[int]:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from jobsite.database import Cursor, execute, waits_at_most
 from jobsite.failpoints import failpoint
+from programs.transitions import told
 from programs.transitions.submit import NewJob
 
 OWN_KEY = "auto:"
@@ -89,7 +90,11 @@ def spawn(cursor: Cursor, child: NewJob, *, parent: int, token: UUID, key: str) 
         "has_secrets": child.has_secrets,
     }
     row = execute(cursor, SPAWN, values).fetchone()
-    return Spawned(*row) if row is not None else None
+    if row is None:
+        return None
+    if child.tells:
+        told.submitted(cursor, [row[0]])
+    return Spawned(*row)
 
 
 def line(cursor: Cursor, number: int) -> Sequence[Ancestor]:

@@ -11,6 +11,7 @@ from jobsite.database import Cursor, execute, pipelined
 from jobsite.failpoints import failpoint
 from programs.lifecycle import Overlap, Trigger
 from programs.principals import Captured
+from programs.transitions import told
 from programs.transitions.dispatch import IS_AWAKE, LOOK, look_values
 
 
@@ -35,6 +36,9 @@ class NewJob:
     engine: str = "redis"
     program_version: int | None = None
     has_secrets: bool = False
+    notify: bool = False
+    tells: bool = False
+    """Whether its program has rules, which may tell of its submission."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ INSERT = """
 INSERT INTO jobsite_job (
     tenant_id, program_id, queue_id, trigger, priority, parameters, context_id,
     scheduled_at, due_at, rank, blocked, hold_at, hold_by, hold_reason,
-    overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of_id, engine, has_secrets, created_at)
+    overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of_id, engine, has_secrets, notify, created_at)
 SELECT g.tenant_id, p.id, p.queue_id, g.trigger, coalesce(g.priority, p.priority), g.parameters::jsonb, c.key,
        coalesce(g.scheduled_at, statement_timestamp()), greatest(g.scheduled_at, statement_timestamp()),
        greatest(g.scheduled_at, statement_timestamp()) - coalesce(g.priority, p.priority) * interval '60 seconds',
@@ -69,16 +73,17 @@ SELECT g.tenant_id, p.id, p.queue_id, g.trigger, coalesce(g.priority, p.priority
             WHEN p.status = 'PAUSED' THEN 'PAUSED' WHEN g.overlap_policy = 'QUEUE' THEN 'OVERLAP' END,
        CASE WHEN g.hold_by IS NOT NULL THEN clock_timestamp() END, coalesce(g.hold_by, ''), g.hold_reason,
        g.overlap_policy, g.overlap_key, g.idempotency_key, g.fingerprint, g.retry_of, g.engine, g.has_secrets,
-       clock_timestamp()
+       g.notify, clock_timestamp()
 FROM unnest(
         %(tenant_id)s::bigint[], %(program_id)s::bigint[], %(program_version)s::integer[], %(trigger)s::text[],
         %(parameters)s::text[], %(context)s::uuid[], %(priority)s::smallint[], %(scheduled_at)s::timestamptz[],
         %(hold_by)s::text[], %(hold_reason)s::text[], %(overlap_policy)s::text[], %(overlap_key)s::text[],
         %(idempotency_key)s::text[], %(fingerprint)s::text[], %(retry_of)s::bigint[], %(engine)s::text[],
-        %(has_secrets)s::boolean[]
+        %(has_secrets)s::boolean[], %(notify)s::boolean[]
     ) WITH ORDINALITY AS g (
         tenant_id, program_id, program_version, trigger, parameters, context, priority, scheduled_at, hold_by,
-        hold_reason, overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine, has_secrets, position
+        hold_reason, overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine, has_secrets, notify,
+        position
     )
 JOIN jobsite_program p ON p.id = g.program_id AND p.version = coalesce(g.program_version, p.version)
      AND p.deleted_at IS NULL AND (p.status <> 'TERMINATED' OR g.trigger <> 'AUTOMATIC')
@@ -110,10 +115,10 @@ WITH j AS MATERIALIZED (
         %(parameters)s::text, %(context)s::uuid, %(priority)s::smallint, %(scheduled_at)s::timestamptz,
         %(hold_by)s::text, %(hold_reason)s::text, %(overlap_policy)s::text, %(overlap_key)s::text,
         %(idempotency_key)s::text, %(fingerprint)s::text, %(retry_of)s::bigint, %(engine)s::text,
-        %(has_secrets)s::boolean
+        %(has_secrets)s::boolean, %(notify)s::boolean
     ) AS g (
         tenant_id, program_id, program_version, trigger, parameters, context, given_priority, given_at, hold_by,
-        hold_reason, overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine, has_secrets
+        hold_reason, overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine, has_secrets, notify
     )
     JOIN jobsite_program p ON p.id = g.program_id AND p.version = coalesce(g.program_version, p.version)
          AND p.deleted_at IS NULL AND (p.status <> 'TERMINATED' OR g.trigger <> 'AUTOMATIC')
@@ -124,13 +129,13 @@ WITH j AS MATERIALIZED (
     INSERT INTO jobsite_job (
         tenant_id, program_id, queue_id, trigger, priority, parameters, context_id,
         scheduled_at, due_at, rank, blocked, hold_at, hold_by, hold_reason,
-        overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of_id, engine, has_secrets, created_at,
+        overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of_id, engine, has_secrets, notify, created_at,
         status, queued_at)
     SELECT j.tenant_id, j.program_id, j.queue_id, j.trigger, j.priority, j.parameters::jsonb, j.context_id,
            j.scheduled_at, j.due_at, j.rank, j.blocked,
            CASE WHEN j.hold_by IS NOT NULL THEN clock_timestamp() END, coalesce(j.hold_by, ''), j.hold_reason,
            j.overlap_policy, j.overlap_key, j.idempotency_key, j.fingerprint, j.retry_of, j.engine, j.has_secrets,
-           clock_timestamp(),
+           j.notify, clock_timestamp(),
            CASE WHEN goes THEN 'QUEUED' ELSE 'PENDING' END, CASE WHEN goes THEN clock_timestamp() END
     FROM j LEFT JOIN look ON true
     CROSS JOIN LATERAL (SELECT slots > queued AND NOT is_behind AS goes) decided
@@ -172,7 +177,7 @@ def insert_and_offer(cursor: Cursor, job: NewJob, *, lock_seconds: float) -> Off
 _PARAMETERS = (
     "tenant_id", "program_id", "program_version", "trigger", "parameters", "context", "priority", "scheduled_at",
     "hold_by", "hold_reason", "overlap_policy", "overlap_key", "idempotency_key", "fingerprint", "retry_of", "engine",
-    "has_secrets",
+    "has_secrets", "notify",
 )  # fmt: skip
 
 
@@ -181,14 +186,15 @@ def _values(job: NewJob) -> tuple[object, ...]:
     return (
         job.tenant_id, job.program_id, job.program_version, str(job.trigger), job.parameters, job.context.key,
         job.priority, job.scheduled_at, job.hold_by, job.hold_reason, str(job.overlap_policy), job.overlap_key,
-        job.idempotency_key, job.fingerprint, job.retry_of, job.engine, job.has_secrets,
+        job.idempotency_key, job.fingerprint, job.retry_of, job.engine, job.has_secrets, job.notify,
     )  # fmt: skip
 
 
 def insert(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:
     """Insert the jobs; those that a unique key refuses are missing from the answer, and nothing is raised.
 
-    So are those whose program was changed or deleted since they were validated.
+    So are those whose program was changed or deleted since they were validated. Who is to be told of it is written
+    with them, in the caller's transaction.
     """
     [inserted] = insert_all(cursor, [jobs])
     return inserted
@@ -206,6 +212,13 @@ def insert_all(cursor: Cursor, chunks: Iterable[Sequence[NewJob]]) -> list[list[
 
 
 def _complete(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:
+    placed = _placed_anyhow(cursor, jobs)
+    if telling := [one.number for one in placed if jobs[one.position].tells]:
+        told.submitted(cursor, telling)
+    return placed
+
+
+def _placed_anyhow(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:
     placed = _answer(cursor, jobs)
     if len(placed) == len(jobs):
         return placed

@@ -414,7 +414,9 @@ class Driver:
     def finish_all(self, endings: Sequence[tuple[Grant, str]]) -> None:
         """A group's runs in one statement; of those whose token holds nothing any more nothing is written."""
         endings = [(grant, self._how(grant, how)) for grant, how in endings]
-        written = finish.finish_all(self.cursor, [(self._held(grant), ENDINGS[how][0]) for grant, how in endings])
+        written = finish.finish_all(
+            self.cursor, [(self._held(grant), ENDINGS[how][0]) for grant, how in endings]
+        ).tokens
         mine = {grant.token for grant, how in sorted(endings, key=lambda pair: pair[0].number)
                 if self.model.finish(grant.number, grant.token, **ENDINGS[how][1])}  # fmt: skip
         self.same("finish_all", written, mine)

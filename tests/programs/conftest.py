@@ -417,6 +417,8 @@ def a_claimed(**fields: Any) -> Claimed:
         "program_id": 1,
         "program_version": 1,
         "counts_failures": False,
+        "tells": False,
+        "tells_start": False,
         "holds_key": False,
         "queue_id": 1,
         "parameters": {},

@@ -429,11 +429,6 @@ def test_good_python_targets(target):
     assert program(action=[python(target=target)]).actions[0].configuration == {"target": target}
 
 
-@pytest.mark.parametrize("key", ["notification_group"])
-def test_keys_of_a_later_version_are_refused_as_such(key):
-    assert error_of(**{key: "x"}) == f"{key}: is not supported by this version"
-
-
 @pytest.mark.parametrize(("kind", "default", "maximum"), [("python", 300.0, 86_400.0), ("command", 30.0, 3_600.0)])
 def test_the_kinds_have_the_limits_of_the_specification(kind, default, maximum):
     assert (KINDS[kind].default_timeout, KINDS[kind].maximum_timeout) == (default, maximum)

@@ -10,11 +10,13 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from jobsite.env import ConfigurationError, load
 from jobsite.errors import Invalid
 from jobsite.tenants.models import SYSTEM, Tenant
+from notifications.models import Group, Rule, Template
 from programs import (
     definitions,
     housekeeping,
@@ -98,10 +100,8 @@ def test_to_register_them_again_leaves_the_operators_pause(hand: Principal) -> N
     assert dict(Program.objects.values_list("code", "version")) == versions
 
 
-def test_where_something_else_is_migrated_first_they_are_left_for_later(
-    db: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Schedule._meta, "db_table", "not_there_yet")
+def test_where_something_else_is_migrated_first_they_are_left_for_later(db: None) -> None:
+    MigrationRecorder(connection).record_unapplied("jobsite_programs", "0014_notifications")
 
     system_programs.register_after_migrate(apps.get_app_config("jobsite_programs"))
 
@@ -224,9 +224,25 @@ def test_what_was_deleted_a_week_ago_goes_once_nothing_refers_to_it(jobs: Jobs, 
         Schedule.objects.create(code=code, deleted_at=timezone.now() - timedelta(days=days), **known)
     Program.objects.update(deleted_at=timezone.now() - timedelta(days=8))
 
-    assert housekeeping.soft_delete_cleanup(context) == {"firings": 0, "schedules": 1, "programs": 0}
+    assert _gone(context) == {"schedules": 1}
     Schedule.objects.all().delete()
-    assert housekeeping.soft_delete_cleanup(context) == {"firings": 0, "schedules": 0, "programs": 1}
+    assert _gone(context) == {"programs": 1}
+
+
+def _gone(context: Any) -> dict[str, int]:
+    return {what: count for what, count in housekeeping.soft_delete_cleanup(context).items() if count}
+
+
+def test_of_what_was_deleted_rules_go_before_their_group_and_template(tenant: Any, alice: Any, context: Any) -> None:
+    long_ago = timezone.now() - timedelta(days=8)
+    group = Group.objects.create(tenant=tenant, code="ops", deleted_at=long_ago)
+    template = Template.objects.create(tenant=tenant, code="mine", event="FAILED", deleted_at=long_ago)
+    rule = Rule.objects.create(tenant=tenant, group=group, event="FAILED", template=template, to_submitter=True)
+    rule.to_users.add(alice)
+
+    assert _gone(context) == {}
+    Rule.objects.update(deleted_at=long_ago)
+    assert _gone(context) == {"rules": 1, "groups": 1, "templates": 1}
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ NAMES = {
     "terminated",
     "quotas",
     "bulk_acts",
+    "late_jobs",
+    "deliveries",
 }
 IN_AN_HOUR = datetime.now(UTC) + timedelta(hours=1)
 

@@ -349,7 +349,7 @@ def test_the_runs_of_a_group_end_each_in_its_own_way_in_one_statement(jobs, grou
     cancel(jobs.cursor, number=told.number, tenant_id=told.tenant_id, by="alice", reason="")
     endings = [SUCCESS, SUCCESS, RETRY, FAILURE, RETRY, SNOOZE, CANCELED]
 
-    good = finish_all(jobs.cursor, [(held(one), ending) for one, ending in zip(claimed, endings, strict=True)])
+    good = finish_all(jobs.cursor, [(held(one), ending) for one, ending in zip(claimed, endings, strict=True)]).tokens
 
     assert good == {one.token for one in claimed} - {stale.token}
     assert {one.number: (jobs.status(one.number), *jobs.attempts(one.number)) for one in claimed} == {

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from jobsite.bench import contenders, ground, report, scheduling
+from jobsite.bench import contenders, ground, report, scheduling, telling
 from jobsite.bench.aims import GROUPS
 from jobsite.bench.measure import Sizes
 from jobsite.bench.run import Plan, run
@@ -46,6 +46,14 @@ class Command(BaseCommand):
             metavar="N",
             help="only: N minutely schedules (1000) beside django-celery-beat's, for --rounds minutes each",
         )
+        parser.add_argument(
+            "--rules",
+            type=int,
+            nargs="?",
+            const=1_000,
+            metavar="N",
+            help="only: what N rules (1000) cost the end of a job that none of them concerns",
+        )
         parser.add_argument("--quick", action="store_true", help="a small run that shows that all works")
         add_json(parser)
 
@@ -60,6 +68,9 @@ class Command(BaseCommand):
         if options["schedules"] is not None:
             self._measure_schedules(options, progress)
             return
+        if options["rules"] is not None:
+            self._measure_rules(options, progress)
+            return
         with ground.prepared() as own:
             outcome = run(own, plan, say=partial(progress.print, soft_wrap=True))
         if options["json"]:
@@ -72,6 +83,16 @@ class Command(BaseCommand):
         for failure in outcome.failures:
             printing.console().print(Text(f"\nfailed: {failure}", style="red"))
         self.finish(1 if outcome.failures else 0)
+
+    def _measure_rules(self, options: dict[str, Any], progress: Console) -> None:
+        with ground.prepared() as own:
+            found = telling.measure(own, options["rules"], say=partial(progress.print, soft_wrap=True))
+        if options["json"]:
+            printing.print_json({"machine": report.machine(), "rules": options["rules"], "finish_milliseconds": found})
+            return
+        out = printing.console()
+        out.print(report.machine(), style="dim")
+        out.print(telling.table(found, options["rules"]))
 
     def _measure_schedules(self, options: dict[str, Any], progress: Console) -> None:
         say = partial(progress.print, soft_wrap=True)
@@ -88,7 +109,7 @@ class Command(BaseCommand):
 
 
 def _plan(options: dict[str, Any]) -> Plan:
-    for name, least in (("rounds", 1), ("jobs", 100), ("history", 0), ("schedules", 1)):
+    for name, least in (("rounds", 1), ("jobs", 100), ("history", 0), ("schedules", 1), ("rules", 1)):
         if options[name] is not None and options[name] < least:
             raise Invalid(f"--{name} must be at least {least}, not {options[name]}")
     wanted = options["only"] or FIGURES

@@ -25,15 +25,15 @@ class Command(BaseCommand):
             "--priority", type=int, metavar="N", help="-100 to 100; one step is worth a minute of waiting"
         )
         parser.add_argument("--hold", action="store_true", help="keep it from running until it is released")
-        parser.add_argument("--notify", action="store_true", help="not supported by this version")
+        parser.add_argument("--notify", action="store_true", help="tell the submitter when it ends")
         parser.add_argument("--idempotency-key", metavar="K", help="the same key and request give the same job")
         asking.add_asker_and_wait(parser)
         add_tenant(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Submit, print the number or the job, wait if asked to."""
-        if options["notify"]:
-            raise Invalid("--notify is not supported by this version of jobsite")
+        if options["notify"] and options["user"] is None:
+            raise Invalid("--notify tells the submitter when the job ends: give --as USER")
         principal = principal_of(options, user=options["user"])
         program = preparation.find_program(principal, options["program"])
         whole, typed = asking.typed_parameters(program.parameters_schema, options)
@@ -45,6 +45,7 @@ class Command(BaseCommand):
                 scheduled_at=options["at"],
                 priority=options["priority"],
                 hold=options["hold"],
+                notify=options["notify"],
                 idempotency_key=options["idempotency_key"],
             ),
         )

@@ -1,0 +1,96 @@
+"""Finish jobs of a program without rules and of one with many that do not concern it, by turns.
+
+Started as `python -m jobsite.bench.bodies.rules RULES FINISHES`; prints one JSON object of median milliseconds.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from statistics import median
+from uuid import uuid4
+
+import django
+from django.conf import settings
+from django.core.management import call_command
+
+MANY = "INSERT INTO jobsite_rule ({names}) SELECT {names} FROM jobsite_rule, generate_series(2, %s)"
+ADDRESS = "ops@example.org"
+
+
+def fill(rules: int) -> dict[str, int]:
+    """The programs, by what their group has: no rules, as many as wanted of another event, one that tells."""
+    from django.db import connection
+
+    from jobsite.tenants import setup
+    from notifications.rules import Wanted
+    from programs import definitions, notifying, principals, registration
+    from programs.models import Program
+
+    tenant = setup.create("bench", name="Bench")
+    hand = principals.local(tenant, login="bench")
+    action = {"kind": "python", "target": "jobsite.samples:noop"}
+    for group, event in (("silent", "CANCELED"), ("telling", "COMPLETED")):
+        notifying.create_group(hand, group)
+        notifying.create_rule(hand, group, Wanted(event, to_addresses=(ADDRESS,)))
+        if group == "silent":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT string_agg(column_name, ', ') FROM information_schema.columns"
+                               " WHERE table_name = 'jobsite_rule' AND column_name <> 'id'")  # fmt: skip
+                cursor.execute(MANY.format(names=cursor.fetchone()[0]), [rules])
+                cursor.execute("ANALYZE")
+    found = {}
+    for code, more in (("none", {}), ("silent", {"notification_group": "silent"}),
+                       ("telling", {"notification_group": "telling"})):  # fmt: skip
+        known = {"code": code, "parameters": {"type": "object"}, "action": [action], **more}
+        registration.load(hand, [definitions.from_mapping(known, where="bench", queues=settings.JOBSITE_QUEUES)])
+        found[code] = Program.objects.get(code=code, tenant=tenant).pk
+    return found
+
+
+def finishes(programs: dict[str, int], count: int) -> dict[str, float]:
+    """What the statement takes that ends a job of each, in milliseconds: the median of so many, by turns."""
+    from jobsite.tenants.models import Tenant
+    from programs import principals, workers
+    from programs.lifecycle import AttemptResult, Status
+    from programs.transitions import submit
+    from programs.transitions.finish import Ending, Held, finish_all
+
+    tenant = Tenant.objects.get(code="bench")
+    ending = Ending(Status.COMPLETED, AttemptResult.SUCCESS)
+    took: dict[str, list[float]] = {code: [] for code in programs}
+    with workers.open_connection() as opened, opened.cursor() as cursor:
+        context = principals.system(tenant).captured
+        for _ in range(count):
+            for code, key in programs.items():
+                job = submit.NewJob(tenant_id=tenant.pk, program_id=key, parameters="{}", context=context)
+                number, token = submit.insert(cursor, [job])[0].number, uuid4()
+                cursor.execute(QUEUED, [number])
+                cursor.execute(RUNNING, {"number": number, "token": token})
+                held = Held(number, token, "bench", None, counts_failures=code != "none", tells=code != "none")
+                began = time.perf_counter()
+                assert finish_all(cursor, [(held, ending)]).tokens == {token}
+                took[code].append((time.perf_counter() - began) * 1_000)
+    return {code: median(values) for code, values in took.items()}
+
+
+QUEUED = "UPDATE jobsite_job SET status = 'QUEUED', queued_at = clock_timestamp() WHERE number = %s"
+RUNNING = """
+UPDATE jobsite_job SET status = 'RUNNING', lock_token = %(token)s, lock_owner = %(token)s, fence = 1,
+    lock_expires_at = clock_timestamp() + interval '1 minute', claimed_at = clock_timestamp(),
+    external_id = %(token)s, stuck_at = clock_timestamp() + interval '1 minute',
+    started_at = clock_timestamp()
+WHERE number = %(number)s
+"""
+
+
+def main(arguments: Sequence[str]) -> dict[str, float]:
+    """Do it; what is printed."""
+    django.setup()
+    call_command("migrate", verbosity=0)
+    rules, count = map(int, arguments)
+    return finishes(fill(rules), count)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1:])))  # noqa: T201 - what the benchmark reads

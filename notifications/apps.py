@@ -1,0 +1,12 @@
+"""The application of notifications."""
+
+from django.apps import AppConfig
+
+
+class NotificationsConfig(AppConfig):
+    """Who is told what, when, in which words."""
+
+    name = "notifications"
+    label = "jobsite_notifications"
+    verbose_name = "Notifications"
+    default_auto_field = "django.db.models.BigAutoField"

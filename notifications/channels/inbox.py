@@ -1,0 +1,18 @@
+"""The inbox: the delivery's own row is the message, so that nothing has to go anywhere."""
+
+from jobsite.errors import Invalid
+from notifications.channels.base import DeliveryFailed, Outgoing
+
+
+def send(message: Outgoing) -> str:
+    """Say in whose inbox it is; raises DeliveryFailed where it is for nobody."""
+    if message.user_id is None:
+        raise DeliveryFailed("an inbox belongs to a user, and this message is for none", is_final=True)
+    return f"in the inbox of user {message.user_id}"
+
+
+def check_address(address: str) -> str:
+    """The empty address, which is all that an inbox has."""
+    if address.strip():
+        raise Invalid("the inbox takes no address: name the users, or a role")
+    return ""

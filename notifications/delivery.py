@@ -1,0 +1,290 @@
+"""Send one delivery: claim it, look whether it is still to be sent, render, send, and record what came of it.
+
+Nothing of that holds a transaction while it renders or sends. Who dies in between is followed by another when the
+delivery's lock has run out, under the same identity, so that a receiver can tell that he has had it.
+"""
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
+from django.utils.module_loading import import_string
+
+from jobsite import vault
+from jobsite.logs import get_logger
+from jobsite.tenants.models import Membership
+from notifications import defaults, rendering
+from notifications.channels import CHANNELS
+from notifications.channels.base import DeliveryFailed, Outgoing
+from notifications.events import ALERT_ADDRESS, LANGUAGES, RECOVERS, Event
+from notifications.models import Delivery, Template
+from notifications.models.delivery import Status
+from notifications.rendering import Rendered, Wording
+
+log = get_logger(__name__)
+
+MAX_ATTEMPTS = 10
+FIRST_DELAY = 5.0
+LONGEST_DELAY = 3600.0
+MAX_REASON = 2_000
+MAX_KEPT_TEXT = 64 * 1024
+COUNTED = 1_000
+THROTTLED = "not more than one in"
+
+
+class _Ended(Exception):
+    """There is nothing to send after all; `status` and why."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def deliver(delivery_id: int) -> Status | None:
+    """Send a delivery that is due, and say where it stands then; None when it is not due, or another has it.
+
+    Whatever it meets on the way is recorded: PENDING with the next try after a trouble that may pass, FAILED after the
+    last or after one that will not, SUPPRESSED where nobody is to be told any more.
+    """
+    token = uuid4()
+    claimed = _claim(delivery_id, token)
+    if claimed is None:
+        return None
+    if claimed.status != Status.PENDING:
+        return Status(claimed.status)
+    try:
+        message, rendered = _prepared(claimed)
+        said = CHANNELS[claimed.channel].send(message)
+    except _Ended as end:
+        return _record(claimed, token, status=end.status, reason=str(end))
+    except rendering.RenderingFailed as error:
+        return _record(claimed, token, status=Status.FAILED, reason=f"the template cannot be filled in: {error}")
+    except DeliveryFailed as error:
+        return _record_failure(claimed, token, error)
+    return _record(
+        claimed,
+        token,
+        status=Status.SENT,
+        reason=said,
+        language=message.language,
+        subject=rendered.subject,
+        text=rendered.text[:MAX_KEPT_TEXT],
+    )
+
+
+# ---- The row ----------------------------------------------------------------------------------------------------
+
+
+def _claim(delivery_id: int, token: UUID) -> Delivery | None:
+    """The delivery under a lock of ours; or SUPPRESSED already, where its rule's throttle says so."""
+    lock = timedelta(seconds=settings.JOBSITE_LOCK_SECONDS)
+    with transaction.atomic():
+        rows = Delivery.objects.filter(pk=delivery_id, status=Status.PENDING, due_at__lte=Now())
+        if not rows.update(attempts=F("attempts") + 1, lock_token=token, due_at=Now() + lock):
+            return None
+        delivery = Delivery.objects.select_related("tenant", "user", "rule__template").get(pk=delivery_id)
+        if delivery.attempts == 1 and (reason := _throttled(delivery)):
+            _record(delivery, token, status=Status.SUPPRESSED, reason=reason)
+            delivery.status = Status.SUPPRESSED
+    return delivery
+
+
+def _throttled(delivery: Delivery) -> str | None:
+    """Why the throttle of its rule keeps it back, if it does; the rule's row is held meanwhile, so that one is told."""
+    rule = delivery.rule
+    if rule is None or rule.throttle_minutes is None or delivery.event in RECOVERS.values() or _is_test(delivery):
+        return None
+    type(rule).objects.select_for_update(no_key=True).get(pk=rule.pk)
+    begin = delivery.happened_at - timedelta(minutes=rule.throttle_minutes)
+    told = _of_the_same(delivery).filter(attempts__gt=0, happened_at__gt=begin).exclude(status=Status.SUPPRESSED)
+    if not told.exists():
+        return None
+    unit = "minute" if rule.throttle_minutes == 1 else "minutes"
+    return f"{THROTTLED} {rule.throttle_minutes} {unit}; the next one says how many were left out"
+
+
+def _of_the_same(delivery: Delivery) -> QuerySet[Delivery]:
+    return Delivery.objects.filter(
+        rule=delivery.rule,
+        source=delivery.source,
+        event=delivery.event,
+        user=delivery.user,
+        address=delivery.address,
+    ).exclude(pk=delivery.pk)
+
+
+def _left_out(delivery: Delivery) -> int:
+    """How many of the same the throttle has kept back since one was told."""
+    if delivery.rule is None or delivery.rule.throttle_minutes is None:
+        return 0
+    told = _of_the_same(delivery).filter(pk__lt=delivery.pk).exclude(status=Status.SUPPRESSED).order_by("-pk").first()
+    kept = _of_the_same(delivery).filter(
+        status=Status.SUPPRESSED, reason__startswith=THROTTLED, pk__gt=told.pk if told else 0, pk__lt=delivery.pk
+    )
+    return kept[:COUNTED].count()
+
+
+def _record(delivery: Delivery, token: UUID, *, status: Status, reason: str, **fields: Any) -> Status | None:
+    """Write how it ended, while the token holds it; None where another has it by now."""
+    return _write(delivery, token, status=status, reason=reason[:MAX_REASON], finished_at=Now(), **fields)
+
+
+def _record_failure(delivery: Delivery, token: UUID, error: DeliveryFailed) -> Status | None:
+    if error.is_final or delivery.attempts >= MAX_ATTEMPTS:
+        tries = "" if error.is_final else f" ({MAX_ATTEMPTS} tries)"
+        return _record(delivery, token, status=Status.FAILED, reason=f"{error}{tries}")
+    delay = min(FIRST_DELAY * 2 ** (delivery.attempts - 1), LONGEST_DELAY) * random.uniform(0.9, 1.1)
+    seconds = max(delay, error.retry_after or 0.0)
+    return _write(
+        delivery,
+        token,
+        status=Status.PENDING,
+        reason=str(error)[:MAX_REASON],
+        due_at=Now() + timedelta(seconds=seconds),
+    )
+
+
+def _write(delivery: Delivery, token: UUID, *, status: Status, **fields: Any) -> Status | None:
+    rows = Delivery.objects.filter(pk=delivery.pk, status=Status.PENDING, lock_token=token)
+    if not rows.update(status=status, lock_token=None, **fields):
+        log.warning("delivery_recorded_too_late", delivery=delivery.pk, status=str(status))
+        return None
+    return status
+
+
+# ---- The message --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """Who gets it, where, and in which languages he would read it, the dearest first."""
+
+    address: str
+    languages: tuple[str, ...]
+    name: str = ""
+    email: str = ""
+
+
+def _prepared(delivery: Delivery) -> tuple[Outgoing, Rendered]:
+    rule = delivery.rule
+    if rule is not None and (rule.deleted_at is not None or not rule.is_active):
+        raise _Ended(Status.SUPPRESSED, "its rule was " + ("deleted" if rule.deleted_at else "switched off"))
+    recipient = _recipient(delivery)
+    language, wording = wording_for(delivery, recipient.languages)
+    facts = facts_of(delivery, language)
+    if facts is None:
+        raise _Ended(Status.FAILED, f"what it tells of is gone: {delivery.source}")
+    facts["user"] = {"name": recipient.name, "email": recipient.email} if delivery.user_id else None
+    rendered = rendering.render(wording, facts, language=language)
+    return (
+        Outgoing(
+            identity=f"msg_{delivery.identity}",
+            event=delivery.event,
+            happened_at=delivery.happened_at,
+            subject=rendered.subject,
+            text=rendered.text,
+            html=rendered.html,
+            language=language,
+            address=recipient.address,
+            user_id=delivery.user_id,
+            secrets=_secrets(delivery),
+            facts=facts,
+        ),
+        rendered,
+    )
+
+
+def _recipient(delivery: Delivery) -> Recipient:
+    own, user = delivery.tenant.language, delivery.user
+    if user is None:
+        if delivery.address != ALERT_ADDRESS:
+            return Recipient(delivery.address, (own,))
+        if settings.SYSTEM_JOBS_ALERT_EMAIL is None:
+            raise _Ended(Status.SUPPRESSED, f"{ALERT_ADDRESS} is not set")
+        return Recipient(settings.SYSTEM_JOBS_ALERT_EMAIL, (own,))
+    membership = Membership.objects.filter(tenant=delivery.tenant, user=user).first()
+    if not user.is_active or (membership is None and not user.is_superuser):
+        raise _Ended(
+            Status.SUPPRESSED, f"{user.get_username()} is no active member of tenant {delivery.tenant.code} any more"
+        )
+    if delivery.channel == "email" and not user.email:
+        raise _Ended(Status.FAILED, f"{user.get_username()} has no e-mail address")
+    languages = (membership.language, own) if membership and membership.language else (own,)
+    address = user.email if delivery.channel == "email" else ""
+    return Recipient(address, languages, user.get_full_name() or user.get_username(), user.email)
+
+
+def wording_for(delivery: Delivery, languages: Iterable[str]) -> tuple[str, Wording]:
+    """The language it is said in, of these or English, and the words: the template's of its rule, or the event's own.
+
+    A rule's template is for its event; of the recovery the event's own words tell.
+    """
+    rule = delivery.rule
+    template = rule.template if rule is not None else None
+    if template is not None and template.deleted_at is None and template.event == delivery.event:
+        own = words_of(template)
+        language = defaults.choose(languages, own) if own else None
+        if language in own:
+            return language, own[language]
+    language = defaults.choose(languages, LANGUAGES)
+    default = Template.objects.filter(tenant=delivery.tenant, event=delivery.event, is_default=True).first()
+    own = words_of(default) if default is not None else {}
+    return language, own.get(language) or defaults.wording(Event(delivery.event), language)
+
+
+def words_of(template: Template) -> dict[str, Wording]:
+    """What a tenant has written for a template, by language."""
+    return {one.language: Wording(one.subject, one.text, one.html) for one in template.translations.all()}
+
+
+def facts_of(delivery: Delivery, language: str) -> dict[str, Any] | None:
+    """What a template is filled in with, secrets masked; None when there is nothing left to tell of."""
+    if _is_test(delivery):
+        return defaults.sample(Event(delivery.event), language) | {"tenant": _tenant(delivery)}
+    tell = import_string(settings.JOBSITE_NOTIFICATION_FACTS)
+    told: Mapping[str, Any] | None = tell(
+        tenant=delivery.tenant,
+        job_number=delivery.job_number,
+        program_id=delivery.program_id,
+        schedule_id=delivery.schedule_id,
+        language=language,
+        details=delivery.details,
+    )
+    if told is None:
+        return None
+    event = {
+        "name": delivery.event,
+        "at": _moment(delivery.happened_at),
+        "suppressed": _left_out(delivery),
+        "in_a_row": delivery.details.get("in_a_row", 1),
+    }
+    return {**told, "event": event, "tenant": _tenant(delivery)}
+
+
+def _is_test(delivery: Delivery) -> bool:
+    """Whether somebody tries out a rule, and nothing has happened."""
+    return "test" in delivery.details
+
+
+def _tenant(delivery: Delivery) -> dict[str, str]:
+    return {"code": delivery.tenant.code, "name": delivery.tenant.name}
+
+
+def _moment(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _secrets(delivery: Delivery) -> tuple[str, ...]:
+    if delivery.rule is None or delivery.rule.secret is None:
+        return ()
+    try:
+        return tuple(vault.opened(sealed) for sealed in delivery.rule.secret)
+    except vault.Lost as error:
+        raise _Ended(Status.FAILED, f"the webhook's secret cannot be read: {error}") from error

@@ -1,0 +1,98 @@
+"""One message to one recipient, and what became of it: an outbox, written with what is told."""
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.contrib.postgres.functions import RandomUUID
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from jobsite.tenants.models import Tenant
+from notifications.events import Event
+from notifications.models.group import CHANNELS, Rule
+
+
+class Status(models.TextChoices):
+    """Where a delivery stands; FAILED after its last try, SUPPRESSED with the reason why nobody was told."""
+
+    PENDING = "PENDING", "PENDING"
+    SENT = "SENT", "SENT"
+    FAILED = "FAILED", "FAILED"
+    SUPPRESSED = "SUPPRESSED", "SUPPRESSED"
+
+
+class Delivery(models.Model):
+    """A message of one event by one rule to one recipient; `dedupe_key` says which, and is unique.
+
+    It refers to a job or schedule by number and code alone, and to what its throttle counts together by `source`.
+    Without a rule it is for whoever submitted the job and asked to be told.
+    """
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="deliveries", db_constraint=False, db_index=False)
+    rule = models.ForeignKey(
+        Rule, models.SET_NULL, null=True, related_name="deliveries", db_constraint=False, db_index=False
+    )
+    dedupe_key = models.TextField(unique=True)
+    identity = models.UUIDField(db_default=RandomUUID(), editable=False)
+    event = models.CharField(max_length=20)
+    source = models.TextField()
+    job_number = models.BigIntegerField(null=True)
+    program_id = models.BigIntegerField(null=True)
+    schedule_id = models.BigIntegerField(null=True)
+    happened_at = models.DateTimeField(db_default=Now())
+    details = models.JSONField(db_default=models.Value({}, models.JSONField()), default=dict)
+
+    channel = models.CharField(max_length=7)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, related_name="+", db_index=False)
+    address = models.TextField(db_default="", default="")
+
+    status = models.CharField(max_length=10, choices=Status, db_default=Status.PENDING, default=Status.PENDING)
+    due_at = models.DateTimeField(db_default=Now())
+    hinted_at = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(db_default=0, default=0)
+    lock_token = models.UUIDField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    reason = models.TextField(db_default="", default="")
+    """Why it failed, was put off or suppressed; or what the receiver said."""
+
+    language = models.CharField(max_length=16, db_default="", default="")
+    subject = models.TextField(db_default="", default="")
+    text = models.TextField(db_default="", default="")
+    read_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "jobsite_delivery"
+        verbose_name_plural = "deliveries"
+        ordering: ClassVar = ["-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(status__in=list(Status)), name="delivery_status_known"),
+            models.CheckConstraint(condition=Q(event__in=list(Event)), name="delivery_event_known"),
+            models.CheckConstraint(condition=Q(channel__in=CHANNELS), name="delivery_channel_known"),
+            models.CheckConstraint(
+                condition=Q(status="PENDING", finished_at__isnull=True)
+                | (~Q(status="PENDING") & Q(finished_at__isnull=False, lock_token__isnull=True)),
+                name="delivery_finished_unless_pending",
+            ),
+            models.CheckConstraint(
+                condition=Q(user__isnull=False, address="") | (Q(user__isnull=True) & ~Q(address="")),
+                name="delivery_to_a_user_or_an_address",
+            ),
+            models.CheckConstraint(
+                condition=~Q(channel="inbox") | Q(user__isnull=False), name="delivery_inbox_is_a_users"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["due_at"], condition=Q(status="PENDING"), name="delivery_due"),
+            models.Index(fields=["job_number"], condition=Q(job_number__isnull=False), name="delivery_of_job"),
+            models.Index(fields=["rule", "source", "id"], name="delivery_of_rule"),
+            models.Index(fields=["tenant", "id"], name="delivery_of_tenant"),
+            models.Index(
+                fields=["tenant", "user", "id"],
+                condition=Q(channel="inbox", status="SENT", read_at__isnull=True),
+                name="delivery_unread",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} to {self.user or self.address}"

@@ -1,0 +1,120 @@
+"""A mail server of the tests' own, which remembers what it was sent and answers as it is told."""
+
+import asyncio
+import email.policy
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.message import EmailMessage
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+
+PASSWORD = b"correct horse"
+
+
+@dataclass(frozen=True)
+class Mail:
+    """What came in one envelope."""
+
+    sender: str
+    recipients: list[str]
+    content: bytes
+    message: EmailMessage
+
+
+class Sink:
+    """The handler: `answers` are by command (RCPT, DATA, …) and hold for all that follows; `mails` is what came.
+
+    An answer may be "hang up", for none at all. One that begins with 421 is the last of its connection.
+    """
+
+    def __init__(self) -> None:
+        self.mails: list[Mail] = []
+        self.answers: dict[str, str] = {}
+        self.seconds = 0.0  # before DATA is answered
+        self.logins: list[bytes] = []
+        self.port = 0
+
+    async def handle_MAIL(  # noqa: N802 - aiosmtpd's name, as those below
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        envelope.mail_from = address
+        return self._said(server, "MAIL")
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        answer = self._said(server, "RCPT")
+        if answer.startswith("2"):
+            envelope.rcpt_tos.append(address)
+        return answer
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        await asyncio.sleep(self.seconds)
+        answer = self._said(server, "DATA")
+        if answer.startswith("2"):
+            content = bytes(envelope.content or b"")
+            message: Any = email.message_from_bytes(content, policy=email.policy.default)
+            self.mails.append(Mail(str(envelope.mail_from), list(envelope.rcpt_tos), content, message))
+        return answer
+
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        return self._said(server, "QUIT", "221 bye")
+
+    def authenticate(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
+        """Whoever has the password comes in, unless AUTH is to be answered otherwise."""
+        self.logins.append(data.login)
+        if "AUTH" in self.answers:
+            return AuthResult(success=False, handled=False, message=self.answers["AUTH"])
+        return AuthResult(success=data.password == PASSWORD, handled=False)
+
+    def _said(self, server: SMTP, command: str, otherwise: str = "250 OK") -> str:
+        answer = self.answers.get(command, otherwise)
+        if answer == "hang up" and server.transport is not None:
+            server.transport.abort()
+        elif answer.startswith("421") and server.transport is not None:
+            server.loop.call_later(0.05, server.transport.close)
+        return answer
+
+
+class _Controller(Controller):
+    def _trigger_server(self) -> None:
+        assert self.server is not None
+        self.port = self.server.sockets[0].getsockname()[1]  # which port 0 became
+        super()._trigger_server()
+
+
+@contextmanager
+def sinking() -> Iterator[Sink]:
+    """A server on loopback, in a thread, while the block runs."""
+    sink = Sink()
+    controller = _Controller(
+        sink, hostname="127.0.0.1", port=0, auth_require_tls=False, authenticator=sink.authenticate, ready_timeout=10
+    )
+    controller.start()
+    try:
+        sink.port = controller.port
+        yield sink
+    finally:
+        controller.stop()
+
+
+@contextmanager
+def greeting(words: bytes) -> Iterator[int]:
+    """The port of what says these words to whoever comes, and nothing more; it hangs up when the block ends."""
+    guests = []
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def greet() -> None:
+            guest, _ = door.accept()
+            guests.append(guest)
+            guest.sendall(words)
+
+        threading.Thread(target=greet, daemon=True).start()
+        yield door.getsockname()[1]
+        for guest in guests:
+            guest.close()

@@ -1,0 +1,393 @@
+"""One delivery: claimed by one, sent in the words and to the address that are right, recorded, tried again."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from ipaddress import ip_network
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+from django.utils import timezone
+from standardwebhooks import Webhook
+
+from jobsite import vault
+from jobsite.tenants.models import Membership
+from notifications import delivery, hints, rules, setup
+from notifications.models import Delivery, Template, Translation
+from programs import principals, queues, submission, system_programs
+from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from programs.models import Job, Program
+from programs.preparation import Options
+from programs.transitions.finish import Ending, finish
+from tests.notifications.deliveries import told
+from tests.notifications.smtp_sink import Sink
+from tests.programs.conftest import FAILURE, SUCCESS, Jobs, held
+from tests.receiver import receiving
+
+pytestmark = pytest.mark.django_db(transaction=True)
+BOMB = "{% for i in (1..9999) %}{% for j in (1..9999) %}x{% endfor %}{% endfor %}"
+
+
+@pytest.fixture
+def jobs(db: None, define: Any) -> Iterator[Jobs]:
+    with connection.cursor() as cursor:
+        yield Jobs(cursor, define)
+
+
+@pytest.fixture
+def happen(jobs, watched, tenant):
+    """A job of the watched program ends so, submitted by this user; the deliveries of it, sent, by recipient."""
+
+    def make(ending: Ending = FAILURE, *, user: Any = None, parameters: dict[str, Any] | None = None) -> list[Delivery]:
+        hand = principals.of_user(user, tenant) if user else principals.system(tenant)
+        job = submission.submit_as(hand, watched.code, parameters or {})
+        jobs.queue(job.number)
+        finish(jobs.cursor, held(jobs.claim(job.number)), ending)
+        rows = list(Delivery.objects.filter(job_number=job.number).order_by("pk"))
+        for row in rows:
+            delivery.deliver(row.pk)
+            row.refresh_from_db()
+        return rows
+
+    return make
+
+
+def fail(message: str) -> Ending:
+    error = {"type": "ValueError", "message": message, "step": None}
+    return Ending(
+        Status.FAILED, AttemptResult.PERMANENT, outcome=Outcome.ERROR, failure_kind=FailureKind.PERMANENT, error=error
+    )
+
+
+def make_due(row: Delivery) -> None:
+    Delivery.objects.filter(pk=row.pk).update(due_at=Now())
+
+
+# ---- Sent -------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_reaches_the_submitter_with_all_that_he_needs(mail: Sink, rule, happen, alice):
+    rule("FAILED", to_users=[], to_submitter=True)
+
+    [row] = happen(fail("no such season"), user=alice)
+
+    assert (row.status, row.attempts, row.user) == ("SENT", 1, alice)
+    [sent] = mail.mails
+    assert sent.recipients == ["alice@example.org"]
+    assert str(row.job_number) in sent.message["Subject"]
+    assert "no such season" in sent.message.get_body(("plain",)).get_content()
+    assert row.subject == sent.message["Subject"]
+    assert "no such season" in row.text
+    assert str(row.identity) in sent.message["Message-ID"]
+
+
+@pytest.mark.parametrize(
+    ("own", "tenants", "language"),
+    [("de-AT", "fr", "de"), ("", "fr", "fr"), ("pt", "es-MX", "es"), ("", "pt", "en"), ("es", "en", "es")],
+)
+def test_it_is_said_in_the_recipients_language_then_the_tenants_then_english(
+    mail: Sink, rule, happen, bob, tenant, own, tenants, language
+):
+    Membership.objects.filter(user=bob).update(language=own)
+    tenant.language = tenants
+    tenant.save()
+    rule("FAILED", to_users=[bob])
+
+    [row] = happen()
+
+    assert (row.language, mail.mails[0].message["Content-Language"]) == (language, language)
+
+
+def test_secrets_stay_masked(mail: Sink, rule, happen, define, ops):
+    schema = {"type": "object", "properties": {"token": {"type": "string", "writeOnly": True}}}
+    define("watched", notification_group="ops", parameters=schema)
+    template = Template.objects.create(tenant=ops.tenant, code="all", event="FAILED")
+    Translation.objects.create(
+        tenant=ops.tenant, template=template, language="en", subject="s", text="{{ parameters | json }}"
+    )
+    rule("FAILED", template=template)
+
+    [row] = happen(parameters={"token": "CANARY-17"})
+
+    assert (row.status, row.text.strip()) == ("SENT", '{"token": "••••"}')
+    assert b"CANARY" not in mail.mails[0].content
+
+
+def test_a_tenants_own_words_are_used_for_their_language_alone(mail: Sink, rule, happen, tenant, bob):
+    setup.begin(tenant)
+    template = Template.objects.get(event="FAILED", is_default=True)
+    Translation.objects.create(tenant=tenant, template=template, language="de", subject="Aua", text="Schon wieder.")
+    rule("FAILED", to_users=[bob])
+
+    assert happen()[0].subject != "Aua"
+    Membership.objects.filter(user=bob).update(language="de")
+    assert happen()[0].subject == "Aua"
+
+
+# ---- Not sent ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["left", "deactivated"])
+def test_who_has_left_meanwhile_gets_nothing(mail: Sink, rule, happen, jobs, watched, bob, how):
+    rule("FAILED", to_users=[bob])
+    jobs.ended(FAILURE, program=watched)
+    if how == "left":
+        Membership.objects.filter(user=bob).delete()
+    else:
+        bob.is_active = False
+        bob.save()
+
+    row = Delivery.objects.get()
+    assert delivery.deliver(row.pk) == "SUPPRESSED"
+
+    row.refresh_from_db()
+    assert row.reason == "bob is no active member of tenant acme any more"
+    assert mail.mails == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [({"is_active": False}, "off"), ({"deleted_at": timezone.now()}, "delet")]
+)
+def test_what_waits_when_its_rule_goes_is_not_sent(mail: Sink, rule, jobs, watched, change, words):
+    made = rule("FAILED")
+    jobs.ended(FAILURE, program=watched)
+    type(made).objects.update(**change)
+
+    row = Delivery.objects.get()
+    assert delivery.deliver(row.pk) == "SUPPRESSED"
+    row.refresh_from_db()
+    assert words in row.reason
+    assert mail.mails == []
+
+
+def test_a_template_bomb_ends_as_a_failed_delivery_and_the_next_one_is_sent(mail: Sink, rule, happen, ops):
+    template = Template.objects.create(tenant=ops.tenant, code="bomb", event="FAILED")
+    Translation.objects.create(tenant=ops.tenant, template=template, language="en", subject="s", text=BOMB)
+    rule("FAILED", template=template)
+    rule("FAILED", to_addresses=["other@example.org"])
+
+    bombed, other = happen()
+
+    assert (bombed.status, bombed.attempts) == ("FAILED", 1)
+    assert bombed.reason.startswith("the template cannot be filled in: text, line 1:")
+    assert other.status == "SENT"
+    assert Job.objects.get().status == "FAILED"  # as it was told to, with the error that it gave
+    assert (Job.objects.get().error or {}).get("type") == (FAILURE.error or {}).get("type")
+
+
+def test_a_user_without_an_address_is_named(mail: Sink, rule, happen, bob):
+    bob.email = ""
+    bob.save()
+    rule("FAILED", to_users=[bob])
+
+    [row] = happen()
+    assert (row.status, row.reason) == ("FAILED", "bob has no e-mail address")
+
+
+# ---- Tried again ------------------------------------------------------------------------------------------------
+
+
+def test_a_mail_server_that_is_busy_is_tried_again_with_the_same_message_id(mail: Sink, rule, happen):
+    rule("FAILED")
+    mail.answers["DATA"] = "451 busy"
+
+    [row] = happen()
+    assert (row.status, row.attempts) == ("PENDING", 1)
+    assert "busy" in row.reason
+    assert row.due_at > timezone.now() + timedelta(seconds=4)
+    assert delivery.deliver(row.pk) is None  # a doubled hint does not send before its time
+    mail.answers.clear()
+    make_due(row)
+    assert delivery.deliver(row.pk) == "SENT"
+    assert str(row.identity) in mail.mails[0].message["Message-ID"]
+
+
+def test_it_is_given_up_after_the_last_try(mail: Sink, rule, happen):
+    rule("FAILED")
+    mail.answers["DATA"] = "451 busy"
+    [row] = happen()
+    for _ in range(delivery.MAX_ATTEMPTS - 1):
+        make_due(row)
+        delivery.deliver(row.pk)
+
+    row.refresh_from_db()
+    assert (row.status, row.attempts) == ("FAILED", delivery.MAX_ATTEMPTS)
+    assert row.reason.endswith("(10 tries)")
+    assert mail.mails == []
+
+
+def test_what_will_never_work_is_not_tried_again(mail: Sink, rule, happen):
+    rule("FAILED")
+    mail.answers["RCPT"] = "550 no such user"
+
+    [row] = happen()
+    assert (row.status, row.attempts) == ("FAILED", 1)
+
+
+def test_who_died_in_the_middle_is_followed_when_his_lock_has_run_out_under_the_same_identity(
+    mail: Sink, rule, jobs, watched
+):
+    rule("FAILED")
+    jobs.ended(FAILURE, program=watched)
+    row = Delivery.objects.get()
+    assert delivery._claim(row.pk, uuid4()) is not None
+
+    assert delivery.deliver(row.pk) is None
+    make_due(row)
+    assert delivery.deliver(row.pk) == "SENT"
+    row.refresh_from_db()
+    assert row.attempts == 2
+    assert str(row.identity) in mail.mails[0].message["Message-ID"]
+
+
+def test_a_sender_that_was_overtaken_records_nothing(mail: Sink, rule, jobs, watched):
+    rule("FAILED")
+    jobs.ended(FAILURE, program=watched)
+    token = uuid4()
+    stale = delivery._claim(Delivery.objects.get().pk, token)
+    assert stale is not None
+    make_due(stale)
+    assert delivery.deliver(stale.pk) == "SENT"
+
+    assert delivery._record(stale, token, status=delivery.Status.FAILED, reason="late") is None
+    assert Delivery.objects.get().status == "SENT"
+
+
+def test_of_many_that_hear_of_it_at_once_one_sends(mail: Sink, rule, jobs, watched):
+    rule("FAILED")
+    jobs.ended(FAILURE, program=watched)
+    key = Delivery.objects.get().pk
+
+    def send(_: int) -> Any:
+        try:
+            return delivery.deliver(key)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        said = list(pool.map(send, range(6)))
+
+    assert sorted(map(str, said)) == ["None"] * 5 + ["SENT"]
+    assert len(mail.mails) == 1
+
+
+# ---- Throttle ---------------------------------------------------------------------------------------------------
+
+
+def test_a_throttle_lets_one_through_and_the_next_says_how_many_were_left_out(mail: Sink, rule, happen):
+    rule("FAILED", throttle_minutes=10)
+
+    rows = [happen()[0] for _ in range(4)]
+    assert [row.status for row in rows] == ["SENT", "SUPPRESSED", "SUPPRESSED", "SUPPRESSED"]
+    assert rows[1].reason == "not more than one in 10 minutes; the next one says how many were left out"
+
+    Delivery.objects.update(happened_at=timezone.now() - timedelta(minutes=11))
+    [later] = happen()
+    assert later.status == "SENT"
+    assert "3" in later.text
+    assert len(mail.mails) == 2
+
+
+def test_a_throttle_counts_each_recipient_and_each_program_by_itself(mail: Sink, rule, happen, jobs, define):
+    rule("FAILED", throttle_minutes=10, to_addresses=["a@example.org", "b@example.org"])
+    happen()
+    other = define("other", notification_group="ops")
+
+    jobs.ended(FAILURE, program=other)
+    for row in Delivery.objects.filter(status="PENDING"):
+        delivery.deliver(row.pk)
+
+    assert sorted(one.recipients[0] for one in mail.mails) == ["a@example.org"] * 2 + ["b@example.org"] * 2
+
+
+def test_a_recovery_is_not_throttled(mail: Sink, rule, happen):
+    rule("FAILED", throttle_minutes=10, on_recovery=True)
+
+    happen()
+    [recovered] = happen(SUCCESS)
+
+    assert (recovered.event, recovered.status) == ("RECOVERED", "SENT")
+
+
+# ---- Webhooks and the inbox -------------------------------------------------------------------------------------
+
+
+def test_a_webhook_is_signed_with_both_secrets_while_they_rotate(rule, happen, settings):
+    settings.JOBSITE_ALLOWED_NETWORKS = (ip_network("127.0.0.0/8"),)
+    old, new = rules.new_secret(), rules.new_secret()
+    with receiving(lambda request: request.reply(204)) as server:
+        url = f"http://127.0.0.1:{server.server_port}/hook"
+        stored = rules.with_secret(rules.with_secret(None, old), new)
+        rule("FAILED", channel="webhook", to_url=url, secret=stored)
+        assert old not in str(stored)
+        [row] = happen()
+
+        assert (row.status, row.address) == ("SENT", url)
+        [request] = server.seen
+        for secret in (old, new):
+            body = Webhook(secret).verify(request.body, dict(request.headers))
+        assert body["type"] == "job.failed"
+        assert body["data"]["job"]["number"] == row.job_number
+        assert request.headers["webhook-id"] == f"msg_{row.identity}"
+
+
+def test_a_webhook_whose_secret_no_key_opens_fails_and_says_so(rule, happen, settings):
+    rule("FAILED", channel="webhook", to_url="https://example.org/", secret=[vault.sealed("whsec_x")])
+    settings.JOBSITE_SECRET_KEYS = ("another-key-entirely",)
+
+    [row] = happen()
+    assert row.status == "FAILED"
+    assert "JOBSITE_SECRET_KEYS" in row.reason
+
+
+def test_the_inbox_holds_what_was_said(rule, happen, bob):
+    rule("FAILED", channel="inbox", to_users=[bob])
+
+    [row] = happen(fail("no such season"))
+    assert (row.status, row.user, row.read_at) == ("SENT", bob, None)
+    assert "no such season" in row.text
+
+
+# ---- The system's own -------------------------------------------------------------------------------------------
+
+
+def test_the_operator_is_told_of_system_jobs_where_he_has_an_address(mail: Sink, jobs, settings, db):
+    with connection.cursor() as cursor:
+        queues.register(cursor)
+    system_programs.register()
+    program = Program.objects.get(code="retention")
+    for ending in (SUCCESS, FAILURE):
+        jobs.ended(ending, program=program)
+    settings.SYSTEM_JOBS_ALERT_EMAIL = None
+    first, second = Delivery.objects.order_by("pk")
+    assert delivery.deliver(first.pk) == "SUPPRESSED"
+    settings.SYSTEM_JOBS_ALERT_EMAIL = "operator@example.org"
+    assert delivery.deliver(second.pk) == "SENT"
+
+    assert mail.mails[0].recipients == ["operator@example.org"]
+    assert told() == [("COMPLETED", "SYSTEM_JOBS_ALERT_EMAIL"), ("FAILED", "SYSTEM_JOBS_ALERT_EMAIL")]
+
+
+# ---- Hints ------------------------------------------------------------------------------------------------------
+
+
+def test_what_nobody_was_told_of_is_found_by_the_sweep(rule, jobs, watched, monkeypatch):
+    published: list[list[int]] = []
+    monkeypatch.setattr(hints, "_publish", lambda keys: published.append(list(keys)))
+    rule("FAILED")
+    jobs.ended(FAILURE, program=watched)
+    key = Delivery.objects.get().pk
+
+    assert hints.sweep(jobs.cursor) == 0  # whoever finished the job has just told of it
+    Delivery.objects.update(hinted_at=timezone.now() - timedelta(seconds=21))
+    assert [hints.sweep(jobs.cursor) for _ in range(2)] == [1, 0]
+    assert published == [[key]]
+
+
+def test_notify_without_a_user_is_refused(define, operator):
+    define("plain")
+    with pytest.raises(Exception, match="there is nobody to tell"):
+        submission.submit_as(operator, "plain", {}, Options(notify=True))

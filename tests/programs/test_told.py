@@ -1,0 +1,350 @@
+"""Who is told of what: the deliveries are there when, and only when, what they tell of has come about."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from jobsite.tenants.models import Membership, Role
+from notifications.models import Delivery, Rule
+from programs import firing, schedules, submission
+from programs.lifecycle import AttemptResult, Outcome, Status, Trigger
+from programs.models import Program, Schedule
+from programs.preparation import Options
+from programs.schedule_checks import Wanted
+from programs.transitions import told as telling
+from programs.transitions.cancel import cancel
+from programs.transitions.finish import Ending, finish, finish_all
+from programs.transitions.reap import expire_stuck, reap_expired
+from tests.notifications.deliveries import told
+from tests.programs.conftest import FAILURE, SUCCESS, WAITING, claim_all, held
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RETRY = Ending(Status.PENDING, AttemptResult.TRANSIENT, delay=1.0)
+WARNED = Ending(Status.COMPLETED, AttemptResult.SUCCESS, outcome=Outcome.WARNING)
+
+
+@pytest.fixture
+def ended(jobs, watched):
+    """A job of the watched program that has ended so: its number."""
+
+    def make(ending: Ending = SUCCESS, **fields):
+        return jobs.ended(ending, program=watched, **fields)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("ending", "events"),
+    [
+        (SUCCESS, {"COMPLETED", "COMPLETED+NORMAL"}),
+        (WARNED, {"COMPLETED", "COMPLETED+WARNING"}),
+        (FAILURE, {"FAILED", "COMPLETED+ERROR"}),
+        (Ending(Status.CANCELED, AttemptResult.CANCELED), {"CANCELED"}),
+        (RETRY, {"RETRYING"}),
+        (Ending(Status.PENDING, AttemptResult.RETURNED, counts=False), set()),
+        (WAITING, set()),
+    ],
+    ids=lambda value: value.status if isinstance(value, Ending) else "",
+)
+def test_each_ending_is_told_by_the_rules_for_it_and_by_no_other(jobs, rule, watched, ended, ending, events):
+    for event in ("COMPLETED", "FAILED", "CANCELED", "RETRYING", "STUCK", "LATE"):
+        rule(event)
+    for outcome in ("NORMAL", "WARNING", "ERROR"):
+        rule(f"COMPLETED+{outcome}")
+
+    number = ended(ending)
+
+    assert {row.rule.event for row in Delivery.objects.select_related("rule")} == events
+    assert set(Delivery.objects.values_list("job_number", "status")) == ({(number, "PENDING")} if events else set())
+
+
+def test_the_end_and_its_deliveries_are_one(jobs, rule, watched):
+    rule("COMPLETED")
+    claimed = jobs.running(watched)
+
+    with pytest.raises(LookupError), transaction.atomic():
+        finish(jobs.cursor, held(claimed), SUCCESS)
+        assert told() == [("COMPLETED", "ops@example.org")]
+        raise LookupError("the server dies before the commit")
+
+    assert (jobs.status(claimed.number), told()) == ("RUNNING", [])
+
+
+def test_who_has_lost_the_lock_tells_nobody(jobs, rule, watched):
+    rule("COMPLETED")
+    claimed = jobs.running(watched)
+    jobs.expire_lock(claimed.number)
+    reap_expired(jobs.cursor)
+
+    assert not finish_all(jobs.cursor, [(held(claimed), SUCCESS)]).tokens
+    assert told() == []
+
+
+def test_a_group_of_jobs_tells_of_each(jobs, rule, watched):
+    rule("COMPLETED")
+    rule("FAILED", to_addresses=["failures@example.org"])
+    claimed = [jobs.running(watched) for _ in range(3)]
+
+    finished = finish_all(
+        jobs.cursor, [(held(one), [SUCCESS, FAILURE][place % 2]) for place, one in enumerate(claimed)]
+    )
+
+    assert sorted(told()) == [
+        ("COMPLETED", "ops@example.org"), ("COMPLETED", "ops@example.org"), ("FAILED", "failures@example.org")
+    ]  # fmt: skip
+    assert sorted(finished.deliveries) == sorted(Delivery.objects.values_list("pk", flat=True))
+
+
+def test_of_a_program_without_rules_nobody_is_told_and_nothing_is_written(jobs, rule):
+    rule("FAILED")
+
+    jobs.ended(FAILURE)
+
+    assert told() == []
+
+
+def test_each_recipient_is_told_once_and_nobody_of_another_tenant(jobs, rule, ended, alice, bob, charlie):
+    rule("FAILED", to_roles=[Role.ADMIN, Role.OPERATOR], to_users=[alice, charlie], to_addresses=["a@example.org"])
+
+    ended(FAILURE)
+
+    assert sorted(told()) == [("FAILED", "a@example.org"), ("FAILED", "alice"), ("FAILED", "bob")]
+
+
+def test_the_submitter_is_told_where_the_rule_says_so(jobs, rule, watched, alices_hand, operator):
+    rule("FAILED", to_users=[], to_submitter=True)
+    for hand in (alices_hand, operator):
+        job = submission.submit_as(hand, "watched", {})
+        jobs.queue(job.number)
+        finish(jobs.cursor, held(jobs.claim(job.number)), FAILURE)
+
+    assert told() == [("FAILED", "alice")]
+
+
+@pytest.mark.parametrize("change", [{"is_active": False}, {"deleted_at": timezone.now()}])
+def test_a_rule_that_is_off_or_deleted_tells_nothing(rule, ended, change):
+    rule("FAILED", **change)
+
+    ended(FAILURE)
+
+    assert told() == []
+
+
+# ---- Whoever else ends a job ------------------------------------------------------------------------------------
+
+
+def test_a_cancel_is_told(jobs, rule, watched):
+    rule("CANCELED")
+    number = jobs.pending(watched)
+
+    cancel(jobs.cursor, number=number, tenant_id=watched.tenant_id, by="alice", reason="")
+    cancel(jobs.cursor, number=number, tenant_id=watched.tenant_id, by="alice", reason="")
+
+    assert told() == [("CANCELED", "ops@example.org")]
+
+
+def test_a_running_job_that_is_asked_to_stop_is_not_told_before_it_has(jobs, rule, watched):
+    rule("CANCELED")
+    claimed = jobs.running(watched)
+
+    cancel(jobs.cursor, number=claimed.number, tenant_id=watched.tenant_id, by="alice", reason="")
+
+    assert told() == []
+
+
+def test_a_lost_run_is_told_as_a_retry_and_the_last_one_as_a_failure(jobs, rule, watched):
+    rule("RETRYING")
+    rule("FAILED")
+    number = jobs.pending(watched)
+
+    for _ in range(3):
+        jobs.queue(number)
+        jobs.claim(number)
+        jobs.expire_lock(number)
+        reap_expired(jobs.cursor)
+
+    assert [event for event, _ in told()] == ["RETRYING", "RETRYING", "FAILED"]
+
+
+def test_a_stuck_job_is_told_as_stuck_and_as_failed(jobs, rule, watched):
+    rule("STUCK")
+    rule("FAILED")
+    claimed = jobs.running(watched)
+    jobs.set(claimed.number, "stuck_at = clock_timestamp() - interval '1 second'")
+
+    expire_stuck(jobs.cursor)
+
+    assert sorted(event for event, _ in told()) == ["FAILED", "STUCK"]
+
+
+def test_a_program_that_is_terminated_is_told_once_with_how_many_had_failed(jobs, rule, ended, watched):
+    rule("PROGRAM_TERMINATED")
+
+    for _ in range(4):
+        ended(FAILURE)
+
+    [delivery] = Delivery.objects.all()
+    assert (delivery.event, delivery.job_number, delivery.details["in_a_row"]) == ("PROGRAM_TERMINATED", None, 3)
+    watched.refresh_from_db()
+    assert watched.status == "TERMINATED"
+
+
+def test_what_a_claim_cancels_since_its_program_was_terminated_is_told(jobs, rule, watched, worker):
+    rule("CANCELED")
+    number = jobs.queued(watched, trigger=Trigger.AUTOMATIC)
+    Program.objects.update(status="TERMINATED")
+
+    assert claim_all(jobs.cursor, [number], worker) == []
+    assert (jobs.status(number), told()) == ("CANCELED", [("CANCELED", "ops@example.org")])
+
+
+# ---- Begin ------------------------------------------------------------------------------------------------------
+
+
+def test_a_submission_is_told_with_it(rule, watched, alices_hand):
+    rule("SUBMITTED")
+
+    with pytest.raises(LookupError), transaction.atomic():
+        submission.submit_as(alices_hand, "watched", {})
+        raise LookupError("the caller thinks better of it")
+    assert told() == []
+
+    submission.submit_as(alices_hand, "watched", {})
+    submission.submit_many_as(alices_hand, [{"program": "watched"}] * 3)
+
+    assert told() == [("SUBMITTED", "ops@example.org")] * 4
+
+
+def test_a_start_is_told_once_however_often_it_starts(run_job, jobs, rule, define, ops):
+    rule("STARTED")
+    program = define("watched", target="tests.sample_actions:fail", notification_group="ops")
+    number = jobs.pending(program)
+
+    run_job(number)
+
+    assert told() == [("STARTED", "ops@example.org")]
+    telling.started(jobs.cursor, number)
+    assert len(told()) == 1
+
+
+def test_the_first_job_of_a_lane_that_waits_too_long_is_told_once(jobs, rule, watched):
+    rule("LATE")
+    numbers = jobs.many(3, watched)
+    jobs.make_due(numbers[1], -301)
+    jobs.make_due(numbers[2], -299)
+
+    assert [telling.late(jobs.cursor) for _ in range(2)] == [1, 0]
+    assert Delivery.objects.get().job_number == numbers[1]
+
+
+# ---- In a row, and recovery -------------------------------------------------------------------------------------
+
+
+def test_a_rule_may_wait_for_several_failures_in_a_row(rule, ended):
+    rule("FAILED", in_a_row=2)
+
+    for ending in (FAILURE, SUCCESS, FAILURE, FAILURE):
+        ended(ending)
+
+    [delivery] = Delivery.objects.all()
+    assert delivery.details["in_a_row"] == 2
+
+
+def test_a_group_of_jobs_tells_how_many_each_failure_makes_in_a_row(jobs, rule, ended, watched):
+    rule("FAILED", in_a_row=2)
+    ended(FAILURE)
+    claimed = [jobs.running(watched) for _ in range(6)]
+    endings = [FAILURE, SUCCESS, FAILURE, FAILURE, SUCCESS, FAILURE]
+
+    finish_all(jobs.cursor, [(held(one), ending) for one, ending in zip(claimed, endings, strict=True)])
+
+    found = {row.job_number: row.details["in_a_row"] for row in Delivery.objects.all()}
+    assert found == {claimed[0].number: 2, claimed[3].number: 2}
+
+
+def test_the_recovery_is_told_once_to_those_who_were_told_of_the_failure(rule, ended):
+    rule("FAILED", in_a_row=2, on_recovery=True)
+    rule("FAILED", to_addresses=["silent@example.org"])
+
+    for ending in (SUCCESS, FAILURE, SUCCESS, FAILURE, FAILURE, SUCCESS, SUCCESS):
+        ended(ending)
+
+    of_ops = [event for event, address in told() if address == "ops@example.org"]
+    assert of_ops == ["FAILED", "RECOVERED"]
+    assert Delivery.objects.get(event="RECOVERED").details["in_a_row"] == 2
+    assert [event for event, address in told() if address == "silent@example.org"] == ["FAILED"] * 3
+
+
+def test_of_one_program_the_recovery_says_nothing_of_another(jobs, rule, ended, define):
+    rule("FAILED", on_recovery=True)
+    other = define("other", notification_group="ops")
+    ended(FAILURE)
+
+    jobs.ended(SUCCESS, program=other)
+    assert [event for event, _ in told()] == ["FAILED"]
+
+
+# ---- Schedules --------------------------------------------------------------------------------------------------
+
+
+def test_a_schedule_to_which_nobody_comes_is_told_and_so_is_its_recovery(jobs, rule, watched, operator):
+    rule("SCHEDULE_MISSED", on_recovery=True)
+    schedules.create(operator, "hourly", Wanted("watched", interval_minutes=60))
+    late = timezone.now() - timedelta(minutes=10)
+    Schedule.objects.update(next_at=late, due_at=late)
+
+    for _ in range(2):
+        firing.notice_late(jobs.cursor)
+    assert [event for event, _ in told()] == ["SCHEDULE_MISSED"]
+    for _ in range(2):
+        firing.fire_due()
+    assert [event for event, _ in told()] == ["SCHEDULE_MISSED", "SCHEDULE_RECOVERED"]
+    assert {row.schedule_id for row in Delivery.objects.all()} == {Schedule.objects.get().pk}
+
+
+# ---- notify -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ending", "event"), [(SUCCESS, "COMPLETED"), (FAILURE, "FAILED")])
+@pytest.mark.parametrize(("email", "channel"), [("alice@example.org", "email"), ("", "inbox")])
+def test_notify_tells_the_submitter_when_it_ends(jobs, alices_hand, alice, ending, event, email, channel):
+    alice.email = email
+    alice.save()
+    jobs.define("plain")
+    job = submission.submit_as(alices_hand, "plain", {}, Options(notify=True))
+    jobs.queue(job.number)
+    claimed = jobs.claim(job.number)
+    assert (claimed.tells, told()) == (True, [])
+
+    finish(jobs.cursor, held(claimed), ending)
+
+    [delivery] = Delivery.objects.all()
+    assert (delivery.event, delivery.user, delivery.channel, delivery.rule) == (event, alice, channel, None)
+
+
+def test_the_database_knows_each_delivery_once(rule, ended, watched):
+    rule("FAILED")
+    ended(FAILURE)
+
+    with connection.cursor() as cursor, pytest.raises(Exception, match="dedupe_key"):
+        cursor.execute(
+            "INSERT INTO jobsite_delivery (tenant_id, dedupe_key, event, source, channel, address)"
+            " SELECT tenant_id, dedupe_key, event, source, channel, address FROM jobsite_delivery"
+        )
+
+
+def test_a_rule_refers_to_nothing_of_another_tenant(ops, other_tenant):
+    with pytest.raises(Exception, match="rule_group_of_same_tenant"):
+        Rule.objects.create(tenant=other_tenant, group=ops, event="FAILED", to_submitter=True)
+
+
+def test_a_member_who_left_gets_nothing_by_his_role(rule, ended, bob, tenant):
+    rule("FAILED", to_roles=[Role.OPERATOR])
+    Membership.objects.filter(user=bob).delete()
+
+    ended(FAILURE)
+
+    assert told() == []
