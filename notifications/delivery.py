@@ -5,7 +5,7 @@ delivery's lock has run out, under the same identity, so that a receiver can tel
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,13 +20,13 @@ from django.utils.module_loading import import_string
 from jobsite import vault
 from jobsite.logs import get_logger
 from jobsite.tenants.models import Membership
-from notifications import defaults, rendering
+from notifications import defaults, rendering, wordings
 from notifications.channels import CHANNELS
 from notifications.channels.base import DeliveryFailed, Outgoing
-from notifications.events import ALERT_ADDRESS, LANGUAGES, RECOVERS, Event
-from notifications.models import Delivery, Template
+from notifications.events import ALERT_ADDRESS, RECOVERS, Event
+from notifications.models import Delivery
 from notifications.models.delivery import Status
-from notifications.rendering import Rendered, Wording
+from notifications.rendering import Rendered
 
 log = get_logger(__name__)
 
@@ -177,7 +177,8 @@ def _prepared(delivery: Delivery) -> tuple[Outgoing, Rendered]:
     if rule is not None and (rule.deleted_at is not None or not rule.is_active):
         raise _Ended(Status.SUPPRESSED, "its rule was " + ("deleted" if rule.deleted_at else "switched off"))
     recipient = _recipient(delivery)
-    language, wording = wording_for(delivery, recipient.languages)
+    template = rule.template if rule is not None else None
+    language, wording = wordings.chosen(delivery.tenant_id, delivery.event, template, recipient.languages)
     facts = facts_of(delivery, language)
     if facts is None:
         raise _Ended(Status.FAILED, f"what it tells of is gone: {delivery.source}")
@@ -219,29 +220,6 @@ def _recipient(delivery: Delivery) -> Recipient:
     languages = (membership.language, own) if membership and membership.language else (own,)
     address = user.email if delivery.channel == "email" else ""
     return Recipient(address, languages, user.get_full_name() or user.get_username(), user.email)
-
-
-def wording_for(delivery: Delivery, languages: Iterable[str]) -> tuple[str, Wording]:
-    """The language it is said in, of these or English, and the words: the template's of its rule, or the event's own.
-
-    A rule's template is for its event; of the recovery the event's own words tell.
-    """
-    rule = delivery.rule
-    template = rule.template if rule is not None else None
-    if template is not None and template.deleted_at is None and template.event == delivery.event:
-        own = words_of(template)
-        language = defaults.choose(languages, own) if own else None
-        if language in own:
-            return language, own[language]
-    language = defaults.choose(languages, LANGUAGES)
-    default = Template.objects.filter(tenant=delivery.tenant, event=delivery.event, is_default=True).first()
-    own = words_of(default) if default is not None else {}
-    return language, own.get(language) or defaults.wording(Event(delivery.event), language)
-
-
-def words_of(template: Template) -> dict[str, Wording]:
-    """What a tenant has written for a template, by language."""
-    return {one.language: Wording(one.subject, one.text, one.html) for one in template.translations.all()}
 
 
 def facts_of(delivery: Delivery, language: str) -> dict[str, Any] | None:

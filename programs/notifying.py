@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from jobsite.errors import Conflict, Invalid, NotFound
 from jobsite.tenants.models import CODE_PATTERN
-from notifications import defaults, delivery, hints, outbox, rendering, rules
+from notifications import defaults, hints, outbox, rendering, rules, wordings
 from notifications.events import LANGUAGES, Event, template_event
 from notifications.models import Delivery, Group, Rule, Template, Translation
 from notifications.models.delivery import Status
@@ -236,30 +236,25 @@ def delete_template(principal: Principal, code: str, *, reason: str = "") -> Non
         audit.record(cursor, principal, "template deleted", "template", code, reason, {"event": row.event}, None)
 
 
-def wording_of(template: Template, language: str) -> Wording:
-    """The words in use: what the tenant has written for this language, else the event's own."""
-    return delivery.words_of(template).get(language) or defaults.wording(Event(template.event), language)
-
-
-def save_words(principal: Principal, code: str, language: str, words: Wording) -> None:
+def save_words(principal: Principal, code: str, language: str, wanted: Wording) -> None:
     """Take these words for the template in this language; raises Invalid (broken_template) with part and line."""
     principal.require("jobs:admin")
     _check_language(language)
-    if problems := rendering.problems(words):
+    if problems := rendering.problems(wanted):
         errors = [{"pointer": f"/{one.part}", "message": str(one)} for one in problems]
         raise Invalid("; ".join(str(one) for one in problems), code="broken_template", errors=errors)
     for part in ("subject", "text", "html"):
-        if not storable.is_storable(getattr(words, part)):
+        if not storable.is_storable(getattr(wanted, part)):
             raise Invalid(f"{part}: expected valid text", code="broken_template")
     with transaction.atomic(), connection.cursor() as cursor:
         template = find_template(principal, code)
-        before = delivery.words_of(template).get(language)
+        before = wordings.of_tenant(template).get(language)
         Translation.objects.update_or_create(
             template=template,
             language=language,
-            defaults={"tenant": principal.tenant, "updated_at": Now(), **asdict(words)},
+            defaults={"tenant": principal.tenant, "updated_at": Now(), **asdict(wanted)},
         )
-        _audit_words(cursor, principal, template, language, before, words, "template changed")
+        _audit_words(cursor, principal, template, language, before, wanted, "template changed")
 
 
 def restore_words(principal: Principal, code: str, language: str) -> bool:
@@ -268,7 +263,7 @@ def restore_words(principal: Principal, code: str, language: str) -> bool:
     _check_language(language)
     with transaction.atomic(), connection.cursor() as cursor:
         template = find_template(principal, code)
-        before = delivery.words_of(template).get(language)
+        before = wordings.of_tenant(template).get(language)
         if before is None:
             return False
         template.translations.filter(language=language).delete()
@@ -307,6 +302,8 @@ def preview(
     event = Event(template.event)
     facts = defaults.sample(event, language)
     if job is not None:
+        if facts["job"] is None:
+            raise Invalid(f"template {code} tells of no job; try it with the sample", code="no_job_in_it")
         real = telling.facts(
             tenant=principal.tenant, job_number=job, program_id=None, schedule_id=None, language=language, details={}
         )
@@ -315,7 +312,7 @@ def preview(
         facts |= real
     facts["tenant"] = {"code": principal.tenant.code, "name": principal.tenant.name}
     try:
-        return rendering.render(words or wording_of(template, language), facts, language=language, strict=True)
+        return rendering.render(words or wordings.in_use(template, language), facts, language=language, strict=True)
     except rendering.RenderingFailed as error:
         raise Invalid(str(error), code="broken_template") from error
 
@@ -378,10 +375,13 @@ SELECT id FROM told ORDER BY id
 def test_rule(principal: Principal, key: int) -> list[Delivery]:
     """Send what a rule would send, of sample facts, to all its recipients; whoever asks is the submitter.
 
-    Raises Forbidden without jobs:admin, Conflict (nobody_to_tell) where it reaches nobody, such as an empty role.
+    Raises Forbidden without jobs:admin, Conflict: rule_off, or nobody_to_tell where it reaches nobody, such as an empty
+    role, or the submitter where whoever asks is no user.
     """
     principal.require("jobs:admin")
     row = find_rule(principal, key)
+    if not row.is_active:
+        raise Conflict(f"rule {key} is switched off; switch it on first", code="rule_off")
     event = template_event(row.event)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(TEST, {"rule": row.pk, "event": event, "user": principal.user_id})

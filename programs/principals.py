@@ -121,7 +121,7 @@ def of_user(user: User, tenant: Tenant, *, door: str = "python") -> Principal:
         is_superuser=user.is_superuser,
         roles=(membership.role,) if membership else (),
         permissions=tuple(sorted(_permissions_of(user))),
-        language=tenant.language,
+        language=(membership.language if membership else "") or tenant.language,
         door=door,
     )
 

@@ -3,8 +3,9 @@
 import getpass
 import os
 import sys
-from argparse import ArgumentParser
-from collections.abc import Callable
+from argparse import ArgumentParser, _SubParsersAction
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from django.contrib.auth import get_user_model
@@ -12,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from jobsite.errors import Forbidden, NotFound
 from jobsite.tenants import scope
-from programs import principals
+from programs import principals, storable
 from programs.principals import Principal
 
 
@@ -56,12 +57,20 @@ class GroupCommand(Command):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Make the sub-commands' parsers."""
-        self._sub = parser.add_subparsers(dest="sub", required=True, metavar="COMMAND", parser_class=OneLineParser)
+        self._sub = _commands_of(parser)
         self.add_commands()
 
     def add_commands(self) -> None:
         """Register every sub-command."""
         raise TypeError(f"{type(self).__name__} registers no sub-command")
+
+    @contextmanager
+    def group(self, name: str, help: str) -> Iterator[None]:
+        """Let what `sub` adds inside this belong to a sub-command of its own: `jobsite COMMAND name SUB`."""
+        outer = self._sub
+        self._sub = _commands_of(outer.add_parser(name, help=help, description=help))
+        yield
+        self._sub = outer
 
     def sub(
         self, name: str, run: Callable[..., None], help: str, *, tenant: bool = True, json: bool = False
@@ -78,6 +87,10 @@ class GroupCommand(Command):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the sub-command."""
         options["run"](options)
+
+
+def _commands_of(parser: ArgumentParser) -> "_SubParsersAction[OneLineParser]":
+    return parser.add_subparsers(dest="sub", required=True, metavar="COMMAND", parser_class=OneLineParser)
 
 
 def add_tenant(parser: ArgumentParser) -> None:
@@ -97,9 +110,9 @@ def principal_of(options: dict[str, Any], *, user: str | None = None) -> Princip
     tenant = scope.choose(options.get("tenant"))
     if user is None:
         return principals.local(tenant, login=login())
-    found = get_user_model().objects.filter(username=user).first()
+    found = get_user_model().objects.filter(username=user).first() if user.isprintable() else None
     if found is None:
-        raise NotFound(f"no user {user}")
+        raise NotFound(f"no user {storable.mended(user)[:150]}")
     try:
         return principals.of_user(found, tenant, door="cli")
     except NotFound:

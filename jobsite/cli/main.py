@@ -25,6 +25,8 @@ QUIET = {
     "programs",
     "tenants",
     "members",
+    "notifications",
+    "schedules",
     "secrets",
     "doctor",
     "demo",

@@ -22,6 +22,7 @@ COMMANDS = {
     },
     "Set up": {
         "programs": "load, list, show, pause, resume, terminate, reactivate",
+        "notifications": "groups, rules, templates, deliveries, inbox",
         "schedules": "create, list, show, change, pause, resume, run, backfill, preview",
         "tenants": "create, list, suspend, resume",
         "members": "add, list",

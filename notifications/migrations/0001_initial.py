@@ -246,7 +246,7 @@ class Migration(migrations.Migration):
             name="Delivery",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("dedupe_key", models.TextField(unique=True)),
+                ("dedupe_key", models.TextField()),
                 (
                     "identity",
                     models.UUIDField(db_default=django.contrib.postgres.functions.RandomUUID(), editable=False),
@@ -717,6 +717,10 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(
                 condition=models.Q(("language__in", ("en", "de", "fr", "es"))), name="translation_language_known"
             ),
+        ),
+        migrations.AddConstraint(
+            model_name="delivery",
+            constraint=models.UniqueConstraint(fields=("dedupe_key",), name="delivery_once_per_key"),
         ),
         migrations.RunSQL(SAME_TENANT, migrations.RunSQL.noop),
         migrations.RunSQL(TELL, "DROP FUNCTION jobsite_tell"),

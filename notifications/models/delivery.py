@@ -33,7 +33,7 @@ class Delivery(models.Model):
     rule = models.ForeignKey(
         Rule, models.SET_NULL, null=True, related_name="deliveries", db_constraint=False, db_index=False
     )
-    dedupe_key = models.TextField(unique=True)
+    dedupe_key = models.TextField()
     identity = models.UUIDField(db_default=RandomUUID(), editable=False)
     event = models.CharField(max_length=20)
     source = models.TextField()
@@ -66,6 +66,7 @@ class Delivery(models.Model):
         verbose_name_plural = "deliveries"
         ordering: ClassVar = ["-id"]
         constraints: ClassVar = [
+            models.UniqueConstraint(fields=["dedupe_key"], name="delivery_once_per_key"),
             models.CheckConstraint(condition=Q(status__in=list(Status)), name="delivery_status_known"),
             models.CheckConstraint(condition=Q(event__in=list(Event)), name="delivery_event_known"),
             models.CheckConstraint(condition=Q(channel__in=CHANNELS), name="delivery_channel_known"),

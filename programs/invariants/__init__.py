@@ -1,9 +1,9 @@
 """Whether the invariants of PROTOCOL.md hold: every one that the database and the brokers can be asked.
 
-I1 and I13 (the brokers are empty) are asked at rest only. I11 has no tables yet: no deliveries.
+I1, I13 (the brokers are empty) and whether all deliveries are sent are asked at rest only.
 Not asked here, because only a test knows what it did: I7 (the effect ledger), I15 (the fault really happened), the
-client's half of I14 (what was accepted), whether no time of a schedule is missing (I9), and whether processes or
-containers are left over (I13).
+client's half of I14 (what was accepted), whether no time of a schedule is missing (I9) and nobody is forgotten (I11),
+and whether processes or containers are left over (I13).
 """
 
 import json
@@ -19,7 +19,7 @@ from django.db.utils import Error
 
 from jobsite import brokers
 from jobsite.database import Cursor, snapshot
-from programs.invariants import firings, relations, rows, runs
+from programs.invariants import deliveries, firings, relations, rows, runs
 from programs.invariants.looks import Look, Rule
 
 NAMED_JOBS = 20
@@ -34,9 +34,9 @@ LIVE = (
     *(runs.HISTORIES, runs.ATTEMPTS, runs.STEPS, runs.SUCCESSIONS, runs.LOCKS, runs.TOKENS, runs.MANAGERS, runs.QUOTAS),
     *(relations.OPEN_CHILDREN, relations.WAITING, relations.RELATIVES, relations.ACTIONS, relations.OWNERS),
     *(relations.LOG_ENTRIES, relations.STRAY_ENTRIES, *relations.UNIQUE),
-    *(firings.SCHEDULES, firings.FIRINGS),
+    *(firings.SCHEDULES, firings.FIRINGS, deliveries.DELIVERIES, deliveries.UNIQUE),
 )
-AT_REST = (*LIVE, relations.REST)
+AT_REST = (*LIVE, relations.REST, deliveries.UNSENT)
 
 
 @dataclass(frozen=True)

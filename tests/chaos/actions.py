@@ -95,3 +95,9 @@ def fork_and_hang(context: Context, marker: str, **_: Any) -> None:
     """Starts a process of its own and waits for it, past any limit."""
     _tell(context, "begin")
     subprocess.run([sys.executable, "-c", "import time; time.sleep(600)", marker], check=False)
+
+
+def fail(context: Context, **_: Any) -> None:
+    """Begins, and fails for good."""
+    _tell(context, "begin")
+    raise ValueError("this was to be expected")

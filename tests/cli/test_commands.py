@@ -152,7 +152,7 @@ def test_parameters_are_typed_by_the_schema(run: Run, tenant: Tenant, tmp_path: 
         (("hello", "--parameters", "@/no/such/file"), "cannot read /no/such/file"),
         (("hello", "-p", "times=1", "--as", "nobody"), "no user nobody"),
         (("hello", "--tenant", "nowhere"), "no tenant nowhere"),
-        (("hello", "-p", "times=1", "--notify"), "--notify is not supported by this version"),
+        (("hello", "-p", "times=1", "--notify"), "--notify tells the submitter when the job ends: give --as USER"),
     ],
 )
 def test_a_wrong_submission_is_one_sentence_and_no_job(
@@ -373,7 +373,9 @@ def test_queues_locks_and_workers_have_their_shapes(run: Run, define: Any) -> No
 def test_members_get_roles(run: Run, tenant: Tenant, charlie: User) -> None:
     assert run("members", "add", "charlie", "--role", "operator", "--tenant", "acme").status == 0
 
-    assert run("members", "list", "--tenant", "acme", "--json").json == [{"user": "charlie", "role": "OPERATOR"}]
+    assert run("members", "list", "--tenant", "acme", "--json").json == [
+        {"user": "charlie", "role": "OPERATOR", "language": ""}
+    ]
     assert run("members", "add", "nobody", "--tenant", "acme").err.startswith("jobsite: no user nobody")
 
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import email.policy
+import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -13,6 +14,8 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
+logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's, which tells of each command
+TAKEN = "take it and hang up"
 PASSWORD = b"correct horse"
 
 
@@ -36,6 +39,7 @@ class Sink:
         self.mails: list[Mail] = []
         self.answers: dict[str, str] = {}
         self.seconds = 0.0  # before DATA is answered
+        self.mood: Callable[[bytes], str] | None = None  # says how the DATA of a message is answered
         self.logins: list[bytes] = []
         self.port = 0
 
@@ -55,9 +59,11 @@ class Sink:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         await asyncio.sleep(self.seconds)
+        content = bytes(envelope.content or b"")
+        if self.mood is not None:
+            self.answers["DATA"] = self.mood(content)
         answer = self._said(server, "DATA")
-        if answer.startswith("2"):
-            content = bytes(envelope.content or b"")
+        if answer.startswith("2") or answer == TAKEN:
             message: Any = email.message_from_bytes(content, policy=email.policy.default)
             self.mails.append(Mail(str(envelope.mail_from), list(envelope.rcpt_tos), content, message))
         return answer
@@ -74,7 +80,7 @@ class Sink:
 
     def _said(self, server: SMTP, command: str, otherwise: str = "250 OK") -> str:
         answer = self.answers.get(command, otherwise)
-        if answer == "hang up" and server.transport is not None:
+        if answer in ("hang up", TAKEN) and server.transport is not None:
             server.transport.abort()
         elif answer.startswith("421") and server.transport is not None:
             server.loop.call_later(0.05, server.transport.close)

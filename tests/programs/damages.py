@@ -25,6 +25,13 @@ def row(assignments: str, which: str = "{n}") -> str:
     return f"UPDATE jobsite_job SET {assignments} WHERE number IN ({which});"
 
 
+def delivery(event: str, tenant: str = "{t}") -> str:
+    return (
+        "INSERT INTO jobsite_delivery (tenant_id, dedupe_key, event, source, job_number, channel, address)"
+        f" VALUES ({tenant}, 'k', '{event}', 'program', {{n}}, 'email', 'a@example.org');"
+    )
+
+
 def step(tenant: str, fence: int) -> str:
     return (
         "INSERT INTO jobsite_jobstep (tenant_id, job_id, action, name, digest, status, tries, fence, started_at)"
@@ -493,7 +500,17 @@ DAMAGES = (
         twin="QUEUED",
         jobs="n m",
     ),
+    Damage("I10", "a delivery of tenant {t2} tells of job {n} of tenant {t}", "FAILED", delivery("FAILED", "{t2}")),
+    Damage("I11", "job {n} is told to be COMPLETED and is FAILED", "FAILED", delivery("COMPLETED")),
+    Damage(
+        "I11",
+        "2 deliveries have the key k",
+        "FAILED",
+        "ALTER TABLE jobsite_delivery DROP CONSTRAINT delivery_once_per_key;" + delivery("FAILED") * 2,
+        jobs="",
+    ),
     # At rest.
+    Damage("I11", "delivery * of FAILED waits to be sent, after 0 tries", "FAILED", delivery("FAILED"), at_rest=True),
     Damage("I1", "job {n} is QUEUED", "QUEUED", "", at_rest=True),
     Damage("I1", "job {n} is WAITING", "WAITING", "", at_rest=True),
     Damage(

@@ -329,7 +329,7 @@ def test_the_database_knows_each_delivery_once(rule, ended, watched):
     rule("FAILED")
     ended(FAILURE)
 
-    with connection.cursor() as cursor, pytest.raises(Exception, match="dedupe_key"):
+    with connection.cursor() as cursor, pytest.raises(Exception, match="delivery_once_per_key"):
         cursor.execute(
             "INSERT INTO jobsite_delivery (tenant_id, dedupe_key, event, source, channel, address)"
             " SELECT tenant_id, dedupe_key, event, source, channel, address FROM jobsite_delivery"

@@ -1,5 +1,6 @@
 """jobsite members: who may do what in a tenant."""
 
+import re
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -7,10 +8,13 @@ from django.db import connection, transaction
 
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
-from jobsite.errors import NotFound
+from jobsite.errors import Invalid, NotFound
 from jobsite.tenants import scope
 from jobsite.tenants.models import Membership, Role
 from programs import audit
+
+LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+LONGEST_LANGUAGE = 16
 
 
 class Command(GroupCommand):
@@ -22,35 +26,52 @@ class Command(GroupCommand):
         """add and list."""
         add = self.sub("add", add_member, "Give a user a role in the tenant, or change it.")
         add.add_argument("user", metavar="USER", help="the user name")
-        add.add_argument("--role", type=str.upper, choices=list(Role), default=Role.VIEWER)
+        add.add_argument(
+            "--role", type=str.upper, choices=list(Role), help="default: VIEWER, or the one that the member has"
+        )
+        add.add_argument(
+            "--language", metavar="L", help="what he reads, such as de-AT; an empty one is the tenant's (default)"
+        )
         self.sub("list", list_members, "The members of the tenant.", json=True)
 
 
 def add_member(options: dict[str, Any]) -> None:
-    """Add one, or change the role."""
+    """Add one, or change the role or the language."""
     user = get_user_model().objects.filter(username=options["user"]).first()
     if user is None:
         raise NotFound(f"no user {options['user']}; make one with: jobsite createsuperuser, or in the admin")
     principal = principal_of(options)
-    role = str(options["role"])
+    given = {name: options[name] for name in ("role", "language") if options[name] is not None}
+    _check_language(given.get("language"))
     with transaction.atomic(), connection.cursor() as cursor:
-        roles = Membership.objects.filter(tenant=principal.tenant, user=user).values_list("role", flat=True)
-        earlier: dict[str, object] | None = {"role": roles[0]} if roles else None
-        Membership.objects.update_or_create(tenant=principal.tenant, user=user, defaults={"role": role})
+        known = Membership.objects.select_for_update().filter(tenant=principal.tenant, user=user).first()
+        earlier = None if known is None else _told(known)
+        row, _is_new = Membership.objects.update_or_create(tenant=principal.tenant, user=user, defaults=given)
         if not user.is_staff:
             # To enter the admin, where he sees what his role allows in his tenants and nothing else.
             user.is_staff = True
             user.save(update_fields=["is_staff"])
-        audit.record(cursor, principal, "add member", "user", user.get_username(), "", earlier, {"role": role})
-    printing.console().print(f"{user.get_username()} is {role} in {principal.tenant.code}")
+        audit.record(cursor, principal, "add member", "user", user.get_username(), "", earlier, _told(row))
+    language = f", and reads {row.language}" if row.language else ""
+    printing.console().print(f"{user.get_username()} is {row.role} in {principal.tenant.code}{language}", markup=False)
+
+
+def _told(row: Membership) -> dict[str, object]:
+    return {"role": str(row.role), "language": row.language}
+
+
+def _check_language(language: str | None) -> None:
+    if language and (len(language) > LONGEST_LANGUAGE or not LANGUAGE.fullmatch(language)):
+        raise Invalid(f"--language: expected a language such as de or de-AT, got {language!r:.80}")
 
 
 def list_members(options: dict[str, Any]) -> None:
     """Print them."""
     rows = Membership.objects.filter(tenant=scope.choose(options["tenant"])).select_related("user")
-    items = [{"user": row.user.get_username(), "role": row.role} for row in rows.order_by("user__username")]
+    rows = rows.order_by("user__username")
+    items = [{"user": row.user.get_username(), "role": row.role, "language": row.language} for row in rows]
     if options["json"]:
         printing.print_json(items)
         return
     empty = "No members yet. Add one with: jobsite members add USER --role OPERATOR"
-    printing.print_table(items, {"user": "user", "role": "role"}, empty=empty)
+    printing.print_table(items, {"user": "user", "role": "role", "language": "language"}, empty=empty)

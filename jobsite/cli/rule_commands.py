@@ -1,0 +1,165 @@
+"""jobsite notifications rules: their options, and the commands that make, change and try them."""
+
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+from jobsite.cli import delivery_pages, printing
+from jobsite.cli import notification_pages as pages
+from jobsite.errors import Conflict, Invalid
+from notifications.events import RULE_EVENTS
+from notifications.models import Rule
+from notifications.rules import Wanted
+from programs import durations, notifying
+
+OPTIONS = {
+    "to_submitter": "--submitter",
+    "to_roles": "--role",
+    "to_users": "--user",
+    "to_addresses": "--address",
+    "to_url": "--url",
+    "throttle_minutes": "--throttle",
+    "in_a_row": "--in-a-row",
+    "on_recovery": "--on-recovery",
+}
+"""What fields are called here, where not by their own names."""
+LISTS = ("to_roles", "to_users", "to_addresses")
+
+
+def add_fields(parser: ArgumentParser, *, is_new: bool) -> None:
+    """The options of a rule; for one that exists also those that take away what it has."""
+
+    def add(group: Any, name: str, nothing: object, help: str, **keys: Any) -> None:
+        either = group.add_mutually_exclusive_group()
+        either.add_argument(_option(name), dest=name, help=help, **keys)
+        if not is_new:
+            no = f"--no-{_option(name)[2:]}"
+            either.add_argument(no, dest=name, action="store_const", const=nothing, help="not any more")
+
+    flag: dict[str, Any] = {"action": "store_true", "default": None}
+    what = parser.add_argument_group("what")
+    what.add_argument("--event", required=is_new, type=str.upper, metavar="E", help=", ".join(RULE_EVENTS))
+    what.add_argument("--channel", type=str.lower, metavar="C", help="email, webhook or inbox (default: email)")
+    add(what, "template", "", "its words (default: the event's own)", metavar="T")
+    whom = parser.add_argument_group("whom (--role, --user and --address may be given several times)")
+    add(whom, "to_submitter", False, "whoever submitted the job", **flag)
+    add(whom, "to_roles", (), "each VIEWER, OPERATOR or ADMIN", action="append", type=str.upper, metavar="R")
+    add(whom, "to_users", (), "this member", action="append", metavar="U")
+    add(whom, "to_addresses", (), "this e-mail address", action="append", metavar="A")
+    add(whom, "to_url", "", "with --channel webhook: where it goes", metavar="URL")
+    when = parser.add_argument_group("when")
+    add(when, "throttle_minutes", "", "at most one in this time to each, for each program", metavar="10m")
+    when.add_argument("--in-a-row", type=int, metavar="N", help="of failures: not before so many in a row")
+    add(when, "on_recovery", False, "of the first success after failures, too", **flag)
+    state = when.add_mutually_exclusive_group()
+    state.add_argument("--on", dest="is_active", action="store_true", default=None, help="it tells (default)")
+    state.add_argument("--off", dest="is_active", action="store_false", default=None, help="it tells nobody")
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """What is refused inside is told by the names that the options have here."""
+    try:
+        yield
+    except Invalid as error:
+        errors = error.details.get("errors")
+        if error.code == "invalid_rule" and isinstance(errors, list):
+            raise Invalid("; ".join(f"{_option(one['pointer'][1:])}: {one['message']}" for one in errors)) from error
+        name, colon, _rest = str(error).partition(":")
+        if colon and name in ("event", "name"):
+            raise Invalid(f"--{error}") from error
+        raise
+
+
+def _option(name: str) -> str:
+    return OPTIONS.get(name, f"--{name}")
+
+
+def create_rule(options: dict[str, Any]) -> None:
+    """Make one, and show the secret of a webhook."""
+    with named():
+        row, secret = notifying.create_rule(pages.asker(options), options["group"], Wanted(**_given(options)))
+    _answer(row, "is created", secret, options)
+
+
+def change_rule(options: dict[str, Any]) -> None:
+    """Change what is given."""
+    given = _given(options)
+    if not given:
+        raise Invalid("nothing to change is given; see jobsite notifications rules change --help")
+    with named():
+        row, secret = notifying.change_rule(pages.asker(options), options["number"], given)
+    _answer(row, "is changed", secret, options)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    given = {field.name: options[field.name] for field in fields(Wanted) if options[field.name] is not None}
+    given |= {name: tuple(given[name]) for name in LISTS if name in given}
+    if "throttle_minutes" in given:
+        given["throttle_minutes"] = _whole_minutes(given["throttle_minutes"]) if given["throttle_minutes"] else None
+    return given
+
+
+def _whole_minutes(text: str) -> int:
+    try:
+        seconds = durations.parse_duration(text)
+    except durations.DurationError as error:
+        raise Invalid(f"--throttle: {error}") from error
+    if seconds % 60:
+        raise Invalid(f"--throttle: expected whole minutes, got {text}")
+    return int(seconds // 60)
+
+
+def _answer(row: Rule, said: str, secret: str, options: dict[str, Any]) -> None:
+    item = pages.rule_item(row)
+    if options["json"]:
+        printing.print_json(item | ({"secret": secret} if secret else {}))
+        return
+    off = "" if row.is_active else ", but it is off"
+    pages.say(f"rule {row.pk} {said}: {row.event} by {row.channel} to {pages.recipients(item)}{off}")
+    if secret:
+        pages.say(f"The secret that its messages are signed with, shown this once; give it to the receiver:\n{secret}")
+
+
+def delete_rule(options: dict[str, Any]) -> None:
+    """Delete one."""
+    notifying.delete_rule(pages.asker(options), options["number"], reason=options["reason"])
+    pages.say(f"rule {options['number']} is deleted")
+
+
+def test_rule(options: dict[str, Any]) -> None:
+    """Send what it would send, and say to whom."""
+    principal, number = pages.asker(options), options["number"]
+    try:
+        rows = notifying.test_rule(principal, number)
+    except Conflict as error:
+        why = _why_nobody(notifying.find_rule(principal, number), options)
+        raise Conflict(f"{error}{why}", code=error.code) from error
+    items = delivery_pages.delivery_items(rows)
+    if options["json"]:
+        printing.print_json(items)
+        return
+    for item in items:
+        pages.say(f"delivery {item['number']}: {item['event']} by {item['channel']} to {item['to']}")
+    pages.say("They are sent at once by a worker of the queue notifications; see jobsite notifications deliveries list")
+
+
+def _why_nobody(row: Rule, options: dict[str, Any]) -> str:
+    if not row.is_active:
+        return f", for it is off; jobsite notifications rules change {row.pk} --on"
+    return "; to be its submitter give --as USER" if row.to_submitter and options["user"] is None else ""
+
+
+def rotate_secret(options: dict[str, Any]) -> None:
+    """Give it a new secret, and show that once."""
+    number = options["number"]
+    secret = notifying.rotate_secret(pages.asker(options), number)
+    if options["json"]:
+        printing.print_json({"number": number, "secret": secret})
+        return
+    pages.say(
+        f"The new secret of rule {number}, shown this once; the one before signs beside it until the next is made:\n"
+        f"{secret}"
+    )

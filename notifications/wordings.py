@@ -1,0 +1,40 @@
+"""Which words a delivery is said in: a tenant's own for a template, or the event's, and the language of them."""
+
+from collections.abc import Iterable
+
+from notifications import defaults
+from notifications.events import LANGUAGES, Event
+from notifications.models import Template
+from notifications.rendering import Wording
+
+
+def of_tenant(template: Template) -> dict[str, Wording]:
+    """What the tenant has written for a template, by language."""
+    return {one.language: Wording(one.subject, one.text, one.html) for one in template.translations.all()}
+
+
+def in_use(template: Template, language: str) -> Wording:
+    """A template's words in one of LANGUAGES: its own, else those of the event."""
+    return of_tenant(template).get(language) or of_event(template.tenant_id, template.event, language)
+
+
+def of_event(tenant_id: int, event: str, language: str) -> Wording:
+    """The words of an event in one of LANGUAGES: as the tenant has changed them, else ours."""
+    default = Template.objects.filter(tenant_id=tenant_id, event=event, is_default=True).first()
+    changed = of_tenant(default) if default is not None else {}
+    return changed.get(language) or defaults.wording(Event(event), language)
+
+
+def chosen(tenant_id: int, event: str, template: Template | None, languages: Iterable[str]) -> tuple[str, Wording]:
+    """The language that it is said in, the first of these that there are words in or English, and the words.
+
+    A template is for its own event, as long as it is there; of the recovery, for one, the event's words tell.
+    """
+    wanted = tuple(languages)
+    if template is not None and template.deleted_at is None and template.event == event:
+        own = of_tenant(template)
+        language = defaults.choose(wanted, own)
+        if language in own:
+            return language, own[language]
+    language = defaults.choose(wanted, LANGUAGES)
+    return language, of_event(tenant_id, event, language)
