@@ -14,8 +14,15 @@ def of_tenant(template: Template) -> dict[str, Wording]:
 
 
 def in_use(template: Template, language: str) -> Wording:
-    """A template's words in one of LANGUAGES: its own, else those of the event."""
-    return of_tenant(template).get(language) or of_event(template.tenant_id, template.event, language)
+    """A template's words in one of LANGUAGES: its own, else those that it has anyway."""
+    return of_tenant(template).get(language) or without_own(template, language)
+
+
+def without_own(template: Template, language: str) -> Wording:
+    """A template's words while the tenant has written none for it: the event's, which for the event's own are ours."""
+    if template.is_default:
+        return defaults.wording(Event(template.event), language)
+    return of_event(template.tenant_id, template.event, language)
 
 
 def of_event(tenant_id: int, event: str, language: str) -> Wording:

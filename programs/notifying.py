@@ -237,9 +237,13 @@ def delete_template(principal: Principal, code: str, *, reason: str = "") -> Non
 
 
 def save_words(principal: Principal, code: str, language: str, wanted: Wording) -> None:
-    """Take these words for the template in this language; raises Invalid (broken_template) with part and line."""
+    """Take these words for the template in this language; those that it has anyway are none of its own.
+
+    Raises Invalid (broken_template) with part and line.
+    """
     principal.require("jobs:admin")
     _check_language(language)
+    wanted = Wording(*(part.replace("\r\n", "\n") for part in (wanted.subject, wanted.text, wanted.html)))
     if problems := rendering.problems(wanted):
         errors = [{"pointer": f"/{one.part}", "message": str(one)} for one in problems]
         raise Invalid("; ".join(str(one) for one in problems), code="broken_template", errors=errors)
@@ -248,6 +252,9 @@ def save_words(principal: Principal, code: str, language: str, wanted: Wording) 
             raise Invalid(f"{part}: expected valid text", code="broken_template")
     with transaction.atomic(), connection.cursor() as cursor:
         template = find_template(principal, code)
+        if wanted == wordings.without_own(template, language):
+            _restore(cursor, principal, template, language)
+            return
         before = wordings.of_tenant(template).get(language)
         Translation.objects.update_or_create(
             template=template,
@@ -262,13 +269,15 @@ def restore_words(principal: Principal, code: str, language: str) -> bool:
     principal.require("jobs:admin")
     _check_language(language)
     with transaction.atomic(), connection.cursor() as cursor:
-        template = find_template(principal, code)
-        before = wordings.of_tenant(template).get(language)
-        if before is None:
-            return False
+        return _restore(cursor, principal, find_template(principal, code), language)
+
+
+def _restore(cursor: Any, principal: Principal, template: Template, language: str) -> bool:
+    before = wordings.of_tenant(template).get(language)
+    if before is not None:
         template.translations.filter(language=language).delete()
         _audit_words(cursor, principal, template, language, before, None, "template restored")
-    return True
+    return before is not None
 
 
 def _audit_words(

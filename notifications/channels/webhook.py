@@ -51,7 +51,7 @@ def send(message: Outgoing) -> str:
 def check_address(address: str) -> str:
     """The URL as it is sent to; raises Invalid for one where nothing may go by its scheme, port or form."""
     if not address.isprintable():
-        raise Invalid("expected a URL such as https://hooks.example.org/jobs")
+        raise Invalid("this is no URL; expected one such as https://hooks.example.org/jobs")
     try:
         return str(outgoing.check_url(address.strip(" ")).copy_with(fragment=None))
     except outgoing.OutgoingRefused as error:

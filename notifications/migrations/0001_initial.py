@@ -470,6 +470,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="delivery",
             index=models.Index(
+                condition=models.Q(("channel", "inbox"), ("status", "SENT")),
+                fields=["tenant", "user", "id"],
+                name="delivery_in_inbox",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="delivery",
+            index=models.Index(
                 condition=models.Q(("channel", "inbox"), ("read_at__isnull", True), ("status", "SENT")),
                 fields=["tenant", "user", "id"],
                 name="delivery_unread",

@@ -9,8 +9,9 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from jobsite.tenants.models import Tenant
+from notifications.channels import CHANNELS
 from notifications.events import Event
-from notifications.models.group import CHANNELS, Rule
+from notifications.models.group import Rule
 
 
 class Status(models.TextChoices):
@@ -69,7 +70,7 @@ class Delivery(models.Model):
             models.UniqueConstraint(fields=["dedupe_key"], name="delivery_once_per_key"),
             models.CheckConstraint(condition=Q(status__in=list(Status)), name="delivery_status_known"),
             models.CheckConstraint(condition=Q(event__in=list(Event)), name="delivery_event_known"),
-            models.CheckConstraint(condition=Q(channel__in=CHANNELS), name="delivery_channel_known"),
+            models.CheckConstraint(condition=Q(channel__in=list(CHANNELS)), name="delivery_channel_known"),
             models.CheckConstraint(
                 condition=Q(status="PENDING", finished_at__isnull=True)
                 | (~Q(status="PENDING") & Q(finished_at__isnull=False, lock_token__isnull=True)),
@@ -88,6 +89,9 @@ class Delivery(models.Model):
             models.Index(fields=["job_number"], condition=Q(job_number__isnull=False), name="delivery_of_job"),
             models.Index(fields=["rule", "source", "id"], name="delivery_of_rule"),
             models.Index(fields=["tenant", "id"], name="delivery_of_tenant"),
+            models.Index(
+                fields=["tenant", "user", "id"], condition=Q(channel="inbox", status="SENT"), name="delivery_in_inbox"
+            ),
             models.Index(
                 fields=["tenant", "user", "id"],
                 condition=Q(channel="inbox", status="SENT", read_at__isnull=True),

@@ -10,10 +10,10 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from jobsite.tenants.models import CODE, Role, Tenant
+from notifications.channels import CHANNELS
 from notifications.events import COUNTED_IN_A_ROW, RECOVERS, RULE_EVENTS
 from notifications.models.template import Template
 
-CHANNELS = ("email", "webhook", "inbox")
 MAX_THROTTLE_MINUTES = 7 * 24 * 60
 MAX_IN_A_ROW = 100
 MAX_ADDRESSES = 50
@@ -91,7 +91,7 @@ class Rule(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant", "id"], name="rule_tenant_and_id"),
             models.CheckConstraint(condition=Q(event__in=RULE_EVENTS), name="rule_event_known"),
-            models.CheckConstraint(condition=Q(channel__in=CHANNELS), name="rule_channel_known"),
+            models.CheckConstraint(condition=Q(channel__in=list(CHANNELS)), name="rule_channel_known"),
             models.CheckConstraint(
                 condition=Q(in_a_row=1) | (Q(in_a_row__gt=1) & Q(event__in=COUNTED_IN_A_ROW)),
                 name="rule_counts_failures_alone",

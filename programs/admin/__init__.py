@@ -1,12 +1,40 @@
-"""The admin's pages of jobs, programs, schedules, queues, workers and tenants; importing this registers them."""
+"""The admin's pages of jobs, programs, schedules, queues, notifications and tenants; importing this registers them."""
 
 from django.contrib import admin
 
-from programs.admin import audit, bulk, job, lane, program, queue, schedule, tenant, worker
+from programs.admin import (
+    audit,
+    bulk,
+    job,
+    lane,
+    notification_delivery,
+    notification_group,
+    notification_rule,
+    notification_template,
+    program,
+    queue,
+    schedule,
+    tenant,
+    worker,
+)
 
 admin.site.site_header = "jobsite"
 admin.site.site_title = "jobsite"
 admin.site.index_title = "Overview"
 admin.site.site_url = None  # the admin is the site
 
-__all__ = ["audit", "bulk", "job", "lane", "program", "queue", "schedule", "tenant", "worker"]
+__all__ = [
+    "audit",
+    "bulk",
+    "job",
+    "lane",
+    "notification_delivery",
+    "notification_group",
+    "notification_rule",
+    "notification_template",
+    "program",
+    "queue",
+    "schedule",
+    "tenant",
+    "worker",
+]

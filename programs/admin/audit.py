@@ -14,7 +14,10 @@ from programs.admin.base import BoundedPaginator, TenantFilter, TenantScopedAdmi
 from programs.admin.keyset import KeysetChangeList
 from programs.models import AuditEntry
 
-TARGETS = ("job", "jobs", "program", "schedule", "queue", "tenant", "membership", "worker manager")
+TARGETS = (
+    *("job", "jobs", "program", "schedule", "queue", "tenant", "membership", "worker manager"),
+    *("group", "rule", "template", "delivery"),
+)
 DOORS = ("admin", "api", "cli", "python")
 
 

@@ -334,6 +334,7 @@ class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
                 :AUDIT_ENTRIES
             ],
             "children": job_page.children(job),
+            "deliveries": job_page.deliveries(principal(job.tenant), job),
             **(extra_context or {}),
         }
         request.current_app = self.admin_site.name

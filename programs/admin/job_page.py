@@ -9,17 +9,20 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from programs import presentation, queries
+from notifications.models import Delivery
+from programs import notifying, presentation, queries
 from programs.admin import display
 from programs.admin.keyset import MAX_KEY
 from programs.explain import Reason
 from programs.lifecycle import Outcome
 from programs.models import Job, JobAttempt, JobLogEntry, JobStep, Schedule
+from programs.principals import Principal
 from programs.steps import shown
 
 LOG_LINES = 200
 STEPS = 200
 CHILDREN = 20
+DELIVERIES = 50
 RESULT_LENGTH = 500
 
 
@@ -153,6 +156,24 @@ def _child(row: Job) -> dict[str, Any]:
         "badge": display.badge(row.status),
         "warning": display.badge(row.outcome) if row.outcome == Outcome.WARNING else "",
         "duration": display.duration(display.run_seconds(row)),
+    }
+
+
+def deliveries(principal: Principal, job: Job) -> dict[str, Any] | None:
+    """Who was told of a job, the newest first, and whether there are more; None where nobody was."""
+    rows = notifying.deliveries_of(principal, job=job.number).select_related(None).select_related("user")
+    found = list(rows.defer("text", "details")[: DELIVERIES + 1])
+    if not found:
+        return None
+    return {"rows": [_delivery(row) for row in found[:DELIVERIES]], "has_more": len(found) > DELIVERIES}
+
+
+def _delivery(row: Delivery) -> dict[str, Any]:
+    return {
+        "row": row,
+        "page": reverse("admin:jobsite_notifications_delivery_change", args=[row.pk]),
+        "badge": display.badge(row.status),
+        "recipient": row.user.get_username() if row.user else row.address,
     }
 
 

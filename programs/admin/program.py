@@ -163,6 +163,7 @@ class ProgramAdmin(PausableAdmin[Program]):
                     "overlap",
                     "grace",
                     "children",
+                    "group",
                     "version",
                     "updated_at",
                 )
@@ -258,6 +259,14 @@ class ProgramAdmin(PausableAdmin[Program]):
             "IGNORE": "it does not matter how they end",
         }[program.on_child_failure]
         return told + ("; a failed job cancels those that are open" if program.cancel_children_on_failure else "")
+
+    @admin.display(description="notification group")
+    def group(self, program: Program) -> str | SafeString:
+        """Whose rules say who is told of its jobs."""
+        if program.notification_group is None:
+            return "none: nobody is told, but whoever submits a job with notify"
+        url = reverse("admin:jobsite_notifications_group_change", args=[program.notification_group_id])
+        return format_html('<a href="{}">{}</a>', url, program.notification_group.code)
 
     @admin.display(description="schema")
     def schema(self, program: Program) -> SafeString:

@@ -47,6 +47,8 @@ def test_rotating_tells_how_many_jobs_were_changed(run: Run, numbers: list[int],
         "lost_programs": [],
         "schedules_changed": 0,
         "lost_schedules": [],
+        "rules_changed": 0,
+        "lost_rules": [],
     }
     assert (again.status, again.json) == (0, nothing)
 

@@ -654,7 +654,7 @@ def test_what_is_no_url_to_send_to_is_refused(address, why):
 
 
 def test_the_inbox_is_a_users():
-    assert CHANNELS["inbox"].send(replace(MESSAGE, address="", user_id=7)) == "in the inbox of user 7"
+    assert CHANNELS["inbox"].send(replace(MESSAGE, address="", user_id=7)) == "in the inbox"
     assert failure("inbox", replace(MESSAGE, address="")).is_final
 
 

@@ -1,5 +1,6 @@
 """jobsite secrets: the keys that secret parameters are encrypted with."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -43,10 +44,12 @@ def rotate(options: dict[str, Any]) -> None:
             bar.update(task, completed=batch.done_to, total=batch.last, done=f"{seen:,} seen, {changed:,} changed")
     webhooks, lost_programs = rotation.rotate_actions(login=login())
     schedules, lost_schedules = rotation.rotate_schedules(login=login())
+    rules, lost_rules = rotation.rotate_rules(login=login())
     if options["json"]:
         found: dict[str, Any] = {"jobs": seen, "changed": changed, "lost": len(lost), "lost_jobs": lost[:NAMED]}
         found |= {"webhooks_changed": webhooks, "lost_programs": lost_programs[:NAMED]}
         found |= {"schedules_changed": schedules, "lost_schedules": lost_schedules[:NAMED]}
+        found |= {"rules_changed": rules, "lost_rules": lost_rules[:NAMED]}
         printing.print_json(found)
     else:
         out.print(f"{changed:,} of {seen:,} jobs with secrets are encrypted anew, with the newest key.")
@@ -54,14 +57,22 @@ def rotate(options: dict[str, Any]) -> None:
             out.print(f"So are the secrets of {webhooks:,} webhooks.")
         if schedules:
             out.print(f"So are those of {schedules:,} schedules.")
-    if lost or lost_programs or lost_schedules:
-        raise Conflict(_said(lost, lost_programs, lost_schedules), code="secrets_lost")
+        if rules:
+            out.print(f"So are those of {rules:,} notification rules.")
+    lost_ones = (
+        ("jobs", lost),
+        ("webhooks of programs", lost_programs),
+        ("schedules", lost_schedules),
+        ("notification rules", lost_rules),
+    )
+    if any(names for _, names in lost_ones):
+        raise Conflict(_said(lost_ones), code="secrets_lost")
 
 
-def _said(jobs: list[int], programs: list[str], schedules: list[str]) -> str:
+def _said(lost: Sequence[tuple[str, Sequence[int | str]]]) -> str:
     told = [
         f"{len(names):,} {what} ({', '.join(map(str, names[:NAMED]))}{', …' if len(names) > NAMED else ''})"
-        for what, names in (("jobs", jobs), ("webhooks of programs", programs), ("schedules", schedules))
+        for what, names in lost
         if names
     ]
     return (
