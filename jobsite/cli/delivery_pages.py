@@ -11,10 +11,12 @@ from jobsite.errors import Invalid, NotFound
 from notifications.models import Delivery
 from notifications.models.delivery import Status
 from programs import notifying, presentation, steering
-from programs.models import Program, Schedule
+from programs.models import Job, Program, Schedule
+from programs.principals import Principal
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 SHORT = 60
+TOLD = 4
 STYLES = {"SENT": "green", "SUPPRESSED": "bright_black"}
 
 
@@ -52,6 +54,19 @@ def delivery_items(rows: Iterable[Delivery]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def told_of(principal: Principal, job: Job) -> str:
+    """Who was told of a job, or is to be, in a few words; empty where nobody is."""
+    rows = list(notifying.deliveries_of(principal, job=job.number)[: TOLD + 1])
+    words = [
+        f"{row.user.get_username() if row.user else row.address} of {row.event} by {row.channel}"
+        + ("" if row.status == Status.SENT else f" ({row.status})")
+        for row in reversed(rows[:TOLD])
+    ]
+    if len(rows) > TOLD:
+        words.append(f"…; jobsite notifications deliveries list --job {job.number}")
+    return ", ".join(words)
 
 
 def check_limit(limit: int) -> int:

@@ -401,6 +401,8 @@ def test_the_deliveries_of_a_job_say_what_they_tell_of(
     assert (item["job"], item["program"], item["event"]) == (number, "nightly", "SUBMITTED")
     assert f"#{number} nightly" in run("notifications", "deliveries", "list").out
     assert run("notifications", "deliveries", "list", "--job", other).out == "No such deliveries.\n"
+    assert "told          a@example.org of SUBMITTED by email (PENDING)" in run("jobs", "show", number).out
+    assert "told" not in run("jobs", "show", other).out
 
 
 @pytest.mark.parametrize(

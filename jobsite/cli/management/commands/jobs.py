@@ -10,7 +10,7 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
-from jobsite.cli import acting, all_jobs, asking, printing
+from jobsite.cli import acting, all_jobs, asking, delivery_pages, printing
 from jobsite.cli.base import GroupCommand, principal_of
 from programs import explain, presentation, queries, steering
 from programs.models import Job
@@ -125,7 +125,8 @@ def _columns(item: dict[str, Any]) -> dict[str, Any]:
 
 def show_job(options: dict[str, Any]) -> None:
     """Print all about one job."""
-    job = steering.find_job(principal_of(options), options["number"])
+    principal = principal_of(options)
+    job = steering.find_job(principal, options["number"])
     item = presentation.jobs([job])[0]
     attempts = [presentation.attempt(one) for one in queries.attempts(job)]
     steps = [presentation.step(one, job) for one in queries.steps(job)]
@@ -136,7 +137,8 @@ def show_job(options: dict[str, Any]) -> None:
         return
     out = printing.console()
     out.print(_headline(item))
-    for label, value in [*_facts(item), *([("retried by", ", ".join(retries))] if retries else [])]:
+    more = [("retried by", ", ".join(retries)), ("told", delivery_pages.told_of(principal, job))]
+    for label, value in [*_facts(item), *((label, value) for label, value in more if value)]:
         out.print(Text(f"  {label:<14}", style="dim") + (value if isinstance(value, Text) else Text(str(value))))
     if attempts:
         out.print()
