@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
@@ -37,6 +38,9 @@ MAX_REASON = 2_000
 MAX_KEPT_TEXT = 64 * 1024
 COUNTED = 1_000
 THROTTLED = "not more than one in"
+NOT_TOLD = (Status.SUPPRESSED, Status.FAILED)
+SENDING_SHARE = 0.7
+"""So much of the lock sending itself may take; the rest is for the template and the record."""
 
 
 class _Ended(Exception):
@@ -68,6 +72,9 @@ def deliver(delivery_id: int) -> Status | None:
         return _record(claimed, token, status=Status.FAILED, reason=f"the template cannot be filled in: {error}")
     except DeliveryFailed as error:
         return _record_failure(claimed, token, error)
+    except Exception as error:  # of a channel's or our own: told like any other, and the tries are counted
+        log.exception("delivery_broke", delivery=delivery_id)
+        return _record_failure(claimed, token, DeliveryFailed(f"{type(error).__name__}: {error}"))
     return _record(
         claimed,
         token,
@@ -83,17 +90,23 @@ def deliver(delivery_id: int) -> Status | None:
 
 
 def _claim(delivery_id: int, token: UUID) -> Delivery | None:
-    """The delivery under a lock of ours; or SUPPRESSED already, where its rule's throttle says so."""
+    """The delivery under a lock of ours; or ended: SUPPRESSED by its rule's throttle, FAILED after all tries."""
     lock = timedelta(seconds=settings.JOBSITE_LOCK_SECONDS)
     with transaction.atomic():
         rows = Delivery.objects.filter(pk=delivery_id, status=Status.PENDING, due_at__lte=Now())
         if not rows.update(attempts=F("attempts") + 1, lock_token=token, due_at=Now() + lock):
             return None
-        delivery = Delivery.objects.select_related("tenant", "user", "rule__template").get(pk=delivery_id)
-        if delivery.attempts == 1 and (reason := _throttled(delivery)):
-            _record(delivery, token, status=Status.SUPPRESSED, reason=reason)
-            delivery.status = Status.SUPPRESSED
+        delivery = Delivery.objects.select_related("tenant", "rule__template").get(pk=delivery_id)
+        if delivery.attempts > MAX_ATTEMPTS:
+            _end(delivery, token, Status.FAILED, f"no sender came back from it ({MAX_ATTEMPTS} tries)")
+        elif delivery.attempts == 1 and (reason := _throttled(delivery)):
+            _end(delivery, token, Status.SUPPRESSED, reason)
     return delivery
+
+
+def _end(delivery: Delivery, token: UUID, status: Status, reason: str) -> None:
+    _record(delivery, token, status=status, reason=reason)
+    delivery.status = status
 
 
 def _throttled(delivery: Delivery) -> str | None:
@@ -102,33 +115,34 @@ def _throttled(delivery: Delivery) -> str | None:
     if rule is None or rule.throttle_minutes is None or delivery.event in RECOVERS.values() or _is_test(delivery):
         return None
     type(rule).objects.select_for_update(no_key=True).get(pk=rule.pk)
-    begin = delivery.happened_at - timedelta(minutes=rule.throttle_minutes)
-    told = _of_the_same(delivery).filter(attempts__gt=0, happened_at__gt=begin).exclude(status=Status.SUPPRESSED)
-    if not told.exists():
+    told = _of_the_same(delivery).filter(attempts__gt=0).exclude(status__in=NOT_TOLD).order_by("-pk").first()
+    if told is None or told.happened_at <= delivery.happened_at - timedelta(minutes=rule.throttle_minutes):
         return None
     unit = "minute" if rule.throttle_minutes == 1 else "minutes"
     return f"{THROTTLED} {rule.throttle_minutes} {unit}; the next one says how many were left out"
 
 
 def _of_the_same(delivery: Delivery) -> QuerySet[Delivery]:
-    return Delivery.objects.filter(
-        rule=delivery.rule,
-        source=delivery.source,
-        event=delivery.event,
-        user=delivery.user,
-        address=delivery.address,
+    rows = Delivery.objects.filter(
+        rule=delivery.rule, source=delivery.source, event=delivery.event, address=delivery.address
     ).exclude(pk=delivery.pk)
+    return rows.filter(user__isnull=True) if delivery.user_id is None else rows.filter(user=delivery.user_id)
 
 
 def _left_out(delivery: Delivery) -> int:
     """How many of the same the throttle has kept back since one was told."""
     if delivery.rule is None or delivery.rule.throttle_minutes is None:
         return 0
-    told = _of_the_same(delivery).filter(pk__lt=delivery.pk).exclude(status=Status.SUPPRESSED).order_by("-pk").first()
-    kept = _of_the_same(delivery).filter(
-        status=Status.SUPPRESSED, reason__startswith=THROTTLED, pk__gt=told.pk if told else 0, pk__lt=delivery.pk
+    told = _of_the_same(delivery).exclude(status__in=[*NOT_TOLD, Status.PENDING]).order_by("-pk").first()
+    since = told.finished_at if told is not None else None
+    # In which order they ended is not that of their keys; of more than so many it is enough to say so many.
+    newest = _of_the_same(delivery).order_by("-pk").values_list("status", "reason", "finished_at")[:COUNTED]
+    return sum(
+        status == Status.SUPPRESSED
+        and reason.startswith(THROTTLED)
+        and (since is None or (ended is not None and ended > since))
+        for status, reason, ended in newest
     )
-    return kept[:COUNTED].count()
 
 
 def _record(delivery: Delivery, token: UUID, *, status: Status, reason: str, **fields: Any) -> Status | None:
@@ -176,6 +190,8 @@ def _prepared(delivery: Delivery) -> tuple[Outgoing, Rendered]:
     rule = delivery.rule
     if rule is not None and (rule.deleted_at is not None or not rule.is_active):
         raise _Ended(Status.SUPPRESSED, "its rule was " + ("deleted" if rule.deleted_at else "switched off"))
+    if rule is None and ":rule " in delivery.dedupe_key:
+        raise _Ended(Status.SUPPRESSED, "its rule was deleted")
     recipient = _recipient(delivery)
     template = rule.template if rule is not None else None
     language, wording = wordings.chosen(delivery.tenant_id, delivery.event, template, recipient.languages)
@@ -186,6 +202,7 @@ def _prepared(delivery: Delivery) -> tuple[Outgoing, Rendered]:
     rendered = rendering.render(wording, facts, language=language)
     return (
         Outgoing(
+            seconds=settings.JOBSITE_LOCK_SECONDS * SENDING_SHARE,
             identity=f"msg_{delivery.identity}",
             event=delivery.event,
             happened_at=delivery.happened_at,
@@ -203,7 +220,10 @@ def _prepared(delivery: Delivery) -> tuple[Outgoing, Rendered]:
 
 
 def _recipient(delivery: Delivery) -> Recipient:
-    own, user = delivery.tenant.language, delivery.user
+    own = delivery.tenant.language
+    user = None if delivery.user_id is None else get_user_model().objects.filter(pk=delivery.user_id).first()
+    if user is None and delivery.user_id is not None:
+        raise _Ended(Status.SUPPRESSED, "whoever it was for has no account any more")
     if user is None:
         if delivery.address != ALERT_ADDRESS:
             return Recipient(delivery.address, (own,))

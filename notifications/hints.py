@@ -1,5 +1,6 @@
 """Tell the workers which deliveries wait: one message for each, which may be lost, doubled or late."""
 
+import time
 from collections.abc import Sequence
 
 from django.conf import settings
@@ -12,18 +13,22 @@ log = get_logger(__name__)
 
 TASK = "notifications.deliver"
 QUEUE = "notifications"
-LIMIT_SECONDS = 60.0
-"""A sender that takes longer is ended; its delivery is tried again when its lock has run out."""
+LIMIT_SHARE = 0.9
+"""So much of the lock a sender has before it is ended, so that no other ever sends beside it."""
 AGAIN_SECONDS = 20.0
+PAUSE_SECONDS = 30.0
 BATCH = 500
 
-# By the index delivery_due. What was told of since it became due is on its way, for a while.
+_silent_until = 0.0
+
+# By the index delivery_due. What was told of since it became due is on its way, for a while, and each time for twice as
+# long, so that messages that nobody takes do not fill the broker.
 DUE = """
 WITH due AS MATERIALIZED (
     SELECT id FROM jobsite_delivery
     WHERE status = 'PENDING' AND due_at <= statement_timestamp()
           AND (hinted_at IS NULL OR hinted_at < due_at
-               OR hinted_at < statement_timestamp() - %(again)s * interval '1 second')
+               OR statement_timestamp() - due_at > 2 * (hinted_at - due_at) + %(again)s * interval '1 second')
     ORDER BY due_at LIMIT %(batch)s FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE jobsite_delivery d SET hinted_at = clock_timestamp() FROM due WHERE d.id = due.id
@@ -37,12 +42,17 @@ def queue() -> str:
 
 
 def give(deliveries: Sequence[int]) -> None:
-    """Publish a message for each, after the commit that wrote them; a broker that is away leaves it to the sweep."""
-    if not deliveries:
+    """Publish a message for each, after the commit that wrote them; a broker that is away leaves it to the sweep.
+
+    Who calls has jobs to run: a broker that does not answer costs him one wait, and then none for half a minute.
+    """
+    global _silent_until
+    if not deliveries or time.monotonic() < _silent_until:
         return
     try:
         _publish(deliveries)
     except brokers.BrokerUnavailable as error:
+        _silent_until = time.monotonic() + PAUSE_SECONDS
         log.warning("hints_not_given", deliveries=len(deliveries), error=str(error))
 
 
@@ -56,5 +66,5 @@ def sweep(cursor: Cursor) -> int:
 
 
 def _publish(deliveries: Sequence[int]) -> None:
-    name = queue()
-    brokers.publish(brokers.Message(TASK, name, (one,), time_limit=LIMIT_SECONDS) for one in deliveries)
+    name, limit = queue(), settings.JOBSITE_LOCK_SECONDS * LIMIT_SHARE
+    brokers.publish(brokers.Message(TASK, name, (one,), time_limit=limit) for one in deliveries)

@@ -156,7 +156,7 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
             captured=captured,
             earlier_runs=earlier,
         )
-        if job.tells_start and job.attempts == 0:
+        if job.tells_start:
             _tell_start(job)
         group.run(held, context)
         result = _act(context, program)
@@ -182,11 +182,11 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
 
 
 def _tell_start(job: Claimed) -> None:
-    """Who wants to know of the start is told with the first run; an error here is none of the job's."""
+    """Who wants to know of the start is told once, by the first run that comes to it; an error is none of the job's."""
     try:
         with workers.connection().cursor() as cursor:
             hints.give(told.started(cursor, job.number))
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         log.warning("start_not_told", job=job.number, error=str(error))
         workers.drop_connection()
 

@@ -56,8 +56,8 @@ def delete_group(principal: Principal, code: str, *, reason: str = "") -> None:
     principal.require("jobs:admin")
     check_reason(reason)
     with transaction.atomic(), connection.cursor() as cursor:
+        Group.objects.select_for_update().get(pk=find_group(principal, code).pk)
         row = find_group(principal, code)
-        Group.objects.select_for_update().get(pk=row.pk)
         using = Program.objects.filter(notification_group=row, deleted_at__isnull=True).order_by("code").first()
         if using is not None:
             raise Conflict(f"program {using.code} tells this group; give it another first", code="group_in_use")
@@ -81,6 +81,7 @@ def _save_new(row: Group | Template, constraint: str, taken: str) -> None:
 
 def rules_of(principal: Principal, *, group: str = "") -> QuerySet[Rule]:
     """The rules of the tenant, or of this group, in order."""
+    principal.require("jobs:read")
     rows = Rule.objects.filter(tenant=principal.tenant, deleted_at__isnull=True).select_related("group", "template")
     rows = rows.prefetch_related("to_users").order_by("group__code", "pk")
     return rows.filter(group=find_group(principal, group)) if group else rows
@@ -105,8 +106,8 @@ def create_rule(principal: Principal, group: str, wanted: Wanted) -> tuple[Rule,
     sealed = rules.with_secret(None, secret) if secret else None
     with transaction.atomic(), connection.cursor() as cursor:
         # Held until the commit, so that nobody deletes it meanwhile.
+        Group.objects.select_for_update(no_key=True).get(pk=find_group(principal, group).pk)
         owner = find_group(principal, group)
-        Group.objects.select_for_update(no_key=True).get(pk=owner.pk)
         row = Rule.objects.create(tenant=principal.tenant, group=owner, secret=sealed, **checked.columns)
         row.to_users.set(checked.users)
         audit.record(cursor, principal, "rule created", "rule", str(row.pk), "", None, told(row))
@@ -114,12 +115,18 @@ def create_rule(principal: Principal, group: str, wanted: Wanted) -> tuple[Rule,
 
 
 def change_rule(principal: Principal, key: int, changes: Mapping[str, Any]) -> tuple[Rule, str]:
-    """Change these fields of Wanted; what becomes a webhook gets a secret, as with `create_rule`."""
+    """Change these fields of Wanted; what becomes a webhook gets a secret, as with `create_rule`.
+
+    Users who have left the tenant are left out from then on.
+    """
     principal.require("jobs:admin")
     with transaction.atomic(), connection.cursor() as cursor:
         row = _locked_rule(principal, key)
         before = told(row)
-        checked = rules.check(principal.tenant, replace(wanted_of(row), **changes))
+        kept = wanted_of(row)
+        members = set(row.to_users.filter(memberships__tenant=principal.tenant).values_list("username", flat=True))
+        kept = replace(kept, to_users=tuple(name for name in kept.to_users if name in members))
+        checked = rules.check(principal.tenant, replace(kept, **changes))
         secret = ""
         for name, value in checked.columns.items():
             setattr(row, name, value)
@@ -194,6 +201,7 @@ def told(row: Rule) -> dict[str, object]:
 
 def templates_of(principal: Principal) -> QuerySet[Template]:
     """The templates of the tenant, with what it has written."""
+    principal.require("jobs:read")
     rows = Template.objects.filter(tenant=principal.tenant, deleted_at__isnull=True)
     return rows.prefetch_related("translations").order_by("-is_default", "code")
 
@@ -331,6 +339,7 @@ def preview(
 
 def deliveries_of(principal: Principal, *, job: int | None = None) -> QuerySet[Delivery]:
     """The deliveries of the tenant, or of one job, the newest first; of a listing only so many are to be taken."""
+    principal.require("jobs:read")
     rows = Delivery.objects.filter(tenant=principal.tenant).select_related("rule__group", "user").order_by("-pk")
     return rows if job is None else rows.filter(job_number=job)
 

@@ -39,7 +39,7 @@ def delivery_items(rows: Iterable[Delivery]) -> list[dict[str, Any]]:
             "rule": row.rule_id,
             "group": row.rule.group.code if row.rule else None,
             "channel": row.channel,
-            "to": row.user.get_username() if row.user else row.address,
+            "to": row.recipient,
             "status": row.status,
             "reason": row.reason,
             "attempts": row.attempts,
@@ -60,8 +60,7 @@ def told_of(principal: Principal, job: Job) -> str:
     """Who was told of a job, or is to be, in a few words; empty where nobody is."""
     rows = list(notifying.deliveries_of(principal, job=job.number)[: TOLD + 1])
     words = [
-        f"{row.user.get_username() if row.user else row.address} of {row.event} by {row.channel}"
-        + ("" if row.status == Status.SENT else f" ({row.status})")
+        f"{row.recipient} of {row.event} by {row.channel}" + ("" if row.status == Status.SENT else f" ({row.status})")
         for row in reversed(rows[:TOLD])
     ]
     if len(rows) > TOLD:

@@ -11,7 +11,8 @@ class Outgoing:
 
     `identity` is the same each time this delivery is sent again by itself, so that receivers can tell: it becomes
     the Message-ID or the webhook-id. `facts` is what the templates saw, plain JSON with secrets masked. `address` is
-    an e-mail address or a URL, empty for the inbox; `secrets` are those that a webhook is signed with.
+    an e-mail address or a URL, empty for the inbox; `secrets` are those that a webhook is signed with; `seconds` is all
+    the time that sending may take.
     """
 
     identity: str
@@ -24,6 +25,7 @@ class Outgoing:
     address: str = ""
     user_id: int | None = None
     secrets: tuple[str, ...] = ()
+    seconds: float = 15.0
     facts: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -2,7 +2,10 @@
 
 import re
 import smtplib
-from contextlib import suppress
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from email.utils import parseaddr
 from typing import Any
 
@@ -33,9 +36,12 @@ def send(message: Outgoing) -> str:
         raise DeliveryFailed(str(error), is_final=True) from error
     connection = get_connection()
     try:
-        connection.open()
-        _mail(message, address, connection).send()
+        with _within(message.seconds, connection) as is_over:
+            connection.open()
+            _mail(message, address, connection).send()
     except OSError as error:  # all of smtplib's are
+        if is_over.is_set():
+            raise DeliveryFailed(f"{_place(connection)} had not taken it after {message.seconds:g} s") from error
         raise _failed(error, connection, address) from error
     except ValueError as error:
         raise DeliveryFailed(f"this cannot be written as an e-mail: {one_line(str(error))}", is_final=True) from error
@@ -44,6 +50,26 @@ def send(message: Outgoing) -> str:
         with suppress(OSError):
             connection.close()
     return f"{_place(connection)} took it for {address}"
+
+
+@contextmanager
+def _within(seconds: float, connection: Any) -> Iterator[threading.Event]:
+    """Hang up when the block takes longer: EMAIL_TIMEOUT holds for each answer, and a server may give many slowly."""
+    is_over = threading.Event()
+
+    def hang_up() -> None:
+        is_over.set()
+        if (server := getattr(connection, "connection", None)) is not None and server.sock is not None:
+            with suppress(OSError):
+                server.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, hang_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield is_over
+    finally:
+        timer.cancel()
 
 
 def check_address(address: str) -> str:

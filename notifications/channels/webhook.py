@@ -36,7 +36,7 @@ def send(message: Outgoing) -> str:
         answer = outgoing.send(
             "POST",
             message.address,
-            seconds=SECONDS,
+            seconds=min(SECONDS, message.seconds),
             headers=headers,
             body=body.encode(),
             max_bytes=MAX_BYTES,

@@ -23,7 +23,8 @@ ALTER TABLE jobsite_delivery ADD CONSTRAINT delivery_rule_of_same_tenant
 
 
 # Each recipient of a rule once, members of the tenant and addresses; whether a member is one still is looked at again
-# before it is sent. Of the recovery those rules tell that ask for it, once after what they told of the trouble.
+# before it is sent. Of the recovery those rules tell that ask for it, once after what they told of the trouble: the
+# order of what it said last is the whole index's, or the planner would go through the table by its key.
 TELL = """
 CREATE FUNCTION jobsite_tell(
     tenant bigint, to_group bigint, event text, names text[], recovery text, recovered text[], key text,
@@ -34,6 +35,8 @@ BEGIN
     IF context IS NOT NULL THEN
         submitter := (SELECT (c.content ->> 'user_id')::bigint FROM jobsite_capturedcontext c WHERE c.key = context);
     END IF;
+    -- Whose account is deleted is told nothing more.
+    submitter := (SELECT u.id FROM auth_user u WHERE u.id = submitter);
     RETURN QUERY
     WITH rule AS (
         SELECT r.*, jobsite_tell.event AS says FROM jobsite_rule r
@@ -44,7 +47,7 @@ BEGIN
         WHERE r.group_id = to_group AND r.deleted_at IS NULL AND r.is_active AND r.on_recovery
               AND r.event = ANY(recovered)
               AND (SELECT d.event FROM jobsite_delivery d WHERE d.rule_id = r.id AND d.source = told_of
-                   ORDER BY d.id DESC LIMIT 1) <> recovery
+                   ORDER BY d.rule_id DESC, d.source DESC, d.id DESC LIMIT 1) <> recovery
     ), recipient AS (
         SELECT r.id AS rule_id, r.says, r.channel, too.user_id, too.address
         FROM rule r CROSS JOIN LATERAL (
@@ -297,9 +300,10 @@ class Migration(migrations.Migration):
                 (
                     "user",
                     models.ForeignKey(
+                        db_constraint=False,
                         db_index=False,
                         null=True,
-                        on_delete=django.db.models.deletion.CASCADE,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="+",
                         to=settings.AUTH_USER_MODEL,
                     ),
@@ -462,6 +466,22 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="delivery",
             index=models.Index(fields=["rule", "source", "id"], name="delivery_of_rule"),
+        ),
+        migrations.AddIndex(
+            model_name="delivery",
+            index=models.Index(
+                condition=models.Q(("status", "SUPPRESSED"), _negated=True),
+                fields=["rule", "source", "id"],
+                name="delivery_told",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="delivery",
+            index=models.Index(
+                condition=models.Q(("job_number__isnull", True)),
+                fields=["tenant", "finished_at"],
+                name="delivery_without_job",
+            ),
         ),
         migrations.AddIndex(
             model_name="delivery",

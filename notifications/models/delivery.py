@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.contrib.postgres.functions import RandomUUID
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -45,7 +46,15 @@ class Delivery(models.Model):
     details = models.JSONField(db_default=models.Value({}, models.JSONField()), default=dict)
 
     channel = models.CharField(max_length=7)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, related_name="+", db_index=False)
+    # Not held by the database: a user who is deleted while a job ends must not undo that end.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.DO_NOTHING,
+        null=True,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+    )
     address = models.TextField(db_default="", default="")
 
     status = models.CharField(max_length=10, choices=Status, db_default=Status.PENDING, default=Status.PENDING)
@@ -88,7 +97,11 @@ class Delivery(models.Model):
             models.Index(fields=["due_at"], condition=Q(status="PENDING"), name="delivery_due"),
             models.Index(fields=["job_number"], condition=Q(job_number__isnull=False), name="delivery_of_job"),
             models.Index(fields=["rule", "source", "id"], name="delivery_of_rule"),
+            models.Index(fields=["rule", "source", "id"], condition=~Q(status="SUPPRESSED"), name="delivery_told"),
             models.Index(fields=["tenant", "id"], name="delivery_of_tenant"),
+            models.Index(
+                fields=["tenant", "finished_at"], condition=Q(job_number__isnull=True), name="delivery_without_job"
+            ),
             models.Index(
                 fields=["tenant", "user", "id"], condition=Q(channel="inbox", status="SENT"), name="delivery_in_inbox"
             ),
@@ -100,4 +113,13 @@ class Delivery(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.event} to {self.user or self.address}"
+        return f"{self.event} to {self.recipient}"
+
+    @property
+    def recipient(self) -> str:
+        """Who it is for: a user's name, an e-mail address or a URL."""
+        try:
+            user = self.user
+        except ObjectDoesNotExist:
+            user = None
+        return user.get_username() if user else self.address or "a deleted account"

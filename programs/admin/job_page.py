@@ -173,7 +173,7 @@ def _delivery(row: Delivery) -> dict[str, Any]:
         "row": row,
         "page": reverse("admin:jobsite_notifications_delivery_change", args=[row.pk]),
         "badge": display.badge(row.status),
-        "recipient": row.user.get_username() if row.user else row.address,
+        "recipient": row.recipient,
     }
 
 

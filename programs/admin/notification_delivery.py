@@ -184,7 +184,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
     @admin.display(description="to")
     def recipient(self, row: Delivery) -> str:
         """A user or an address."""
-        return row.user.get_username() if row.user else row.address
+        return row.recipient
 
     @admin.display(description="job")
     def job_shown(self, row: Delivery) -> str:

@@ -18,9 +18,13 @@ _RECOVERED = "ARRAY['FAILED', 'COMPLETED+ERROR']"
 
 
 # Of the failures before the first success in the statement those that the program had before count too: as they were
-# under the lock of its row.
-_IN_A_ROW = """(runs.streak + CASE WHEN runs.stretch > 0 THEN 0 WHEN counted.has_success THEN p.consecutive_failures
+# under the lock of its row, or, where a success follows them, as the statement saw them. Nobody counts where nobody
+# waits for several in a row.
+_IN_A_ROW = """(runs.streak + CASE WHEN runs.stretch > 0 OR counted.id IS NULL THEN 0
+                                    WHEN counted.has_success THEN p.consecutive_failures
                                     ELSE counted.consecutive_failures - counted.before END)::integer"""
+_ENDED_ROW = """greatest(1, CASE WHEN runs.stretch = 1 THEN p.consecutive_failures + coalesce(counted.before, 0)
+                              ELSE 1 END)::integer"""
 
 
 def told(
@@ -41,6 +45,7 @@ def told(
     """
     runs = "JOIN runs ON runs.number = m.number LEFT JOIN counted ON counted.id = p.id" if is_counted else ""
     in_a_row = f"CASE WHEN m.target = 'FAILED' THEN {_IN_A_ROW} ELSE 1 END" if is_counted else "1"
+    ended_row = _ENDED_ROW if is_counted else "1"
     more = (_STUCK.format(moved=moved, hinted=hinted) if is_stuck else "") + (
         _TERMINATED.format(hinted=hinted) if is_counted else ""
     )
@@ -57,7 +62,7 @@ def told(
            m.context_id AS context, NULL::bigint AS user_id,
            m.notify AND m.target IN ('COMPLETED', 'FAILED', 'CANCELED') AS notify,
            p.scope = 'SYSTEM' AND m.target IN ('COMPLETED', 'FAILED') AS alerts,
-           CASE m.target WHEN 'COMPLETED' THEN greatest(p.consecutive_failures, 1)::integer
+           CASE m.target WHEN 'COMPLETED' THEN {ended_row}
                          ELSE {in_a_row} END AS in_a_row,
            '{{}}'::jsonb AS details, NULL::bigint AS only_rule, {hinted} AS hinted
     FROM {moved} m
@@ -136,6 +141,9 @@ WITH moved AS (
     SELECT first.*, 'LATE' AS target
     FROM (SELECT DISTINCT group_id FROM jobsite_rule WHERE event = 'LATE' AND deleted_at IS NULL AND is_active) r
     JOIN jobsite_program p ON p.notification_group_id = r.group_id AND p.deleted_at IS NULL
+    JOIN jobsite_tenant t ON t.id = p.tenant_id AND t.status = 'ACTIVE'
+    JOIN jobsite_queue q ON q.id = p.queue_id AND q.paused_at IS NULL
+    LEFT JOIN jobsite_lane l ON l.queue_id = p.queue_id AND l.tenant_id = p.tenant_id
     CROSS JOIN LATERAL (
         SELECT {MOVED} FROM (
             SELECT {MOVED}, due_at FROM jobsite_job
@@ -143,7 +151,8 @@ WITH moved AS (
             ORDER BY rank, number LIMIT 500) near
         WHERE near.program_id = p.id AND near.due_at < statement_timestamp() - %(seconds)s * interval '1 second'
         LIMIT 1) first
-    WHERE NOT EXISTS (SELECT FROM jobsite_delivery d WHERE d.job_number = first.number AND d.event = 'LATE')
+    WHERE l.paused_at IS NULL
+          AND NOT EXISTS (SELECT FROM jobsite_delivery d WHERE d.job_number = first.number AND d.event = 'LATE')
 ){told("moved")}
 SELECT id FROM told
 """

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from standardwebhooks import Webhook
 
-from jobsite import vault
+from jobsite import brokers, vault
 from jobsite.tenants.models import Membership
 from notifications import delivery, hints, rules, setup
 from notifications.models import Delivery, Template, Translation
@@ -277,6 +277,64 @@ def test_of_many_that_hear_of_it_at_once_one_sends(mail: Sink, rule, jobs, watch
     assert len(mail.mails) == 1
 
 
+def test_whatever_breaks_is_told_and_counted(mail: Sink, rule, happen, settings):
+    rule("FAILED")
+    settings.DEFAULT_FROM_EMAIL = "<>"  # which Django's mail cannot read
+
+    [row] = happen()
+
+    assert (row.status, row.attempts, row.lock_token) == ("PENDING", 1, None)
+    assert row.reason
+    assert row.due_at > timezone.now() + timedelta(seconds=4)
+
+
+def test_what_kills_every_sender_is_given_up(rule, jobs, watched):
+    rule("FAILED")
+    jobs.ended(FAILURE, program=watched)
+    row = Delivery.objects.get()
+    for _ in range(delivery.MAX_ATTEMPTS):
+        assert delivery._claim(row.pk, uuid4()) is not None
+        make_due(row)
+
+    assert delivery.deliver(row.pk) == "FAILED"
+    row.refresh_from_db()
+    assert row.reason == "no sender came back from it (10 tries)"
+
+
+def test_a_server_that_answers_slowly_is_left_before_the_lock_runs_out(mail: Sink, rule, happen, settings):
+    settings.JOBSITE_LOCK_SECONDS = 2.0
+    rule("FAILED")
+    mail.seconds = 3.0
+
+    began = time.monotonic()
+    [row] = happen()
+
+    assert time.monotonic() - began < 2.0
+    assert (row.status, row.attempts) == ("PENDING", 1)
+    assert row.reason.endswith("had not taken it after 1.4 s")
+
+
+def test_who_has_no_account_any_more_gets_nothing(mail: Sink, rule, jobs, watched, bob):
+    rule("FAILED", to_users=[bob])
+    jobs.ended(FAILURE, program=watched)
+    bob.delete()
+
+    row = Delivery.objects.get()
+    assert delivery.deliver(row.pk) == "SUPPRESSED"
+    row.refresh_from_db()
+    assert (row.reason, row.recipient) == ("whoever it was for has no account any more", "a deleted account")
+
+
+def test_what_a_rule_told_that_is_gone_for_good_is_not_sent_again(mail: Sink, rule, happen):
+    made = rule("FAILED")
+    [row] = happen()
+    made.delete()
+    Delivery.objects.update(status="PENDING", finished_at=None, rule=None, due_at=Now())
+
+    assert delivery.deliver(row.pk) == "SUPPRESSED"
+    assert len(mail.mails) == 1
+
+
 # ---- Throttle ---------------------------------------------------------------------------------------------------
 
 
@@ -292,6 +350,30 @@ def test_a_throttle_lets_one_through_and_the_next_says_how_many_were_left_out(ma
     assert later.status == "SENT"
     assert "3" in later.text
     assert len(mail.mails) == 2
+
+
+def test_what_failed_does_not_throttle_the_next(mail: Sink, rule, happen):
+    rule("FAILED", throttle_minutes=10)
+    mail.answers["RCPT"] = "550 no such user"
+    assert happen()[0].status == "FAILED"
+    mail.answers.clear()
+
+    assert happen()[0].status == "SENT"
+
+
+def test_the_count_of_what_was_left_out_does_not_go_by_the_order_of_keys(mail: Sink, rule, jobs, watched):
+    rule("FAILED", throttle_minutes=10)
+    for _ in range(3):
+        jobs.ended(FAILURE, program=watched)
+    first, second, third = Delivery.objects.order_by("pk")
+
+    assert [delivery.deliver(row.pk) for row in (third, first, second)] == ["SENT", "SUPPRESSED", "SUPPRESSED"]
+    Delivery.objects.update(happened_at=timezone.now() - timedelta(minutes=11))
+    jobs.ended(FAILURE, program=watched)
+    last = Delivery.objects.order_by("pk").last()
+    delivery.deliver(last.pk)
+    last.refresh_from_db()
+    assert (last.status, delivery._left_out(last)) == ("SENT", 2)
 
 
 def test_a_throttle_counts_each_recipient_and_each_program_by_itself(mail: Sink, rule, happen, jobs, define):
@@ -385,9 +467,27 @@ def test_what_nobody_was_told_of_is_found_by_the_sweep(rule, jobs, watched, monk
     key = Delivery.objects.get().pk
 
     assert hints.sweep(jobs.cursor) == 0  # whoever finished the job has just told of it
-    Delivery.objects.update(hinted_at=timezone.now() - timedelta(seconds=21))
-    assert [hints.sweep(jobs.cursor) for _ in range(2)] == [1, 0]
-    assert published == [[key]]
+    for seconds in (21, 62, 144):  # each time for twice as long
+        begin = timezone.now() - timedelta(seconds=seconds)
+        hinted = begin + timedelta(seconds=(seconds - 21) / 2)
+        Delivery.objects.update(due_at=begin, hinted_at=hinted)
+        assert [hints.sweep(jobs.cursor) for _ in range(2)] == [1, 0]
+    assert published == [[key]] * 3
+
+
+def test_a_broker_that_is_away_is_waited_for_once_and_then_left_alone_for_a_while(monkeypatch):
+    tries: list[int] = []
+
+    def fail(keys: Any) -> None:
+        tries.extend(keys)
+        raise brokers.BrokerUnavailable("away")
+
+    monkeypatch.setattr(hints, "_silent_until", 0.0)
+    monkeypatch.setattr(hints, "_publish", fail)
+    for key in (1, 2, 3):
+        hints.give([key])
+
+    assert tries == [1]
 
 
 def test_notify_without_a_user_is_refused(define, operator):

@@ -143,6 +143,15 @@ def test_each_wrong_field_is_named_and_nothing_is_written(alices_hand, charlie, 
     assert not Rule.objects.exists()
 
 
+def test_a_rule_can_be_changed_though_a_user_of_it_has_left(alices_hand, rule, bob, alice):
+    made = rule("FAILED", to_users=[bob, alice])
+    Membership.objects.filter(user=bob).delete()
+
+    changed, _ = notifying.change_rule(alices_hand, made.pk, {"is_active": False})
+
+    assert (changed.is_active, [user.username for user in changed.to_users.all()]) == (False, ["alice"])
+
+
 def test_a_group_that_a_program_names_stays(alices_hand, define, ops):
     define("watched", notification_group="ops")
 

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -201,6 +202,44 @@ def test_what_a_claim_cancels_since_its_program_was_terminated_is_told(jobs, rul
     assert (jobs.status(number), told()) == ("CANCELED", [("CANCELED", "ops@example.org")])
 
 
+@pytest.mark.parametrize("how", ["finish", "cancel", "reap"])
+def test_the_end_of_a_job_whose_submitter_has_no_account_any_more_comes_about(jobs, rule, watched, alices_hand, how):
+    rule("FAILED", to_users=[], to_submitter=True)
+    rule("CANCELED", to_users=[], to_submitter=True)
+    rule("RETRYING", to_users=[], to_submitter=True)
+    job = submission.submit_as(alices_hand, "watched", {}, Options(notify=True))
+    jobs.queue(job.number)
+    claimed = jobs.claim(job.number)
+    User.objects.filter(username="alice").delete()
+
+    match how:
+        case "finish":
+            finish(jobs.cursor, held(claimed), FAILURE)
+        case "cancel":
+            jobs.set(job.number, "status = 'PENDING', lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL")
+            cancel(jobs.cursor, number=job.number, tenant_id=watched.tenant_id, by="bob", reason="")
+        case "reap":
+            jobs.expire_lock(job.number)
+            assert len(reap_expired(jobs.cursor)) == 1
+
+    assert jobs.status(job.number) in ("FAILED", "CANCELED", "PENDING")
+    assert told() == []
+
+
+def test_an_account_deleted_in_the_middle_undoes_no_end(jobs, rule, watched, alices_hand, connect_more):
+    rule("FAILED", to_users=[], to_submitter=True)
+    job = submission.submit_as(alices_hand, "watched", {})
+    jobs.queue(job.number)
+    claimed = jobs.claim(job.number)
+
+    with connect_more() as other, other.transaction(), other.cursor() as cursor:
+        finish(cursor, held(claimed), FAILURE)
+        User.objects.filter(username="alice").delete()
+
+    assert jobs.status(job.number) == "FAILED"
+    assert Delivery.objects.count() == 1
+
+
 # ---- Begin ------------------------------------------------------------------------------------------------------
 
 
@@ -230,12 +269,38 @@ def test_a_start_is_told_once_however_often_it_starts(run_job, jobs, rule, defin
     assert len(told()) == 1
 
 
+def test_who_dies_before_he_has_told_of_the_start_leaves_it_to_the_next_run(run_job, jobs, rule, define, ops):
+    rule("STARTED")
+    program = define("watched", target="tests.sample_actions:succeed", notification_group="ops")
+    number = jobs.queued(program)
+    jobs.claim(number)
+    jobs.expire_lock(number)
+    reap_expired(jobs.cursor)
+
+    run_job(number)
+
+    assert told() == [("STARTED", "ops@example.org")]
+
+
 def test_the_first_job_of_a_lane_that_waits_too_long_is_told_once(jobs, rule, watched):
     rule("LATE")
     numbers = jobs.many(3, watched)
+    jobs.cursor.execute(
+        "INSERT INTO jobsite_lane (queue_id, tenant_id) SELECT queue_id, tenant_id FROM jobsite_job LIMIT 1"
+        " ON CONFLICT DO NOTHING"
+    )
     jobs.make_due(numbers[1], -301)
     jobs.make_due(numbers[2], -299)
 
+    for pause, go_on in (
+        ("UPDATE jobsite_queue SET paused_at = now()", "UPDATE jobsite_queue SET paused_at = NULL"),
+        ("UPDATE jobsite_lane SET paused_at = now()", "UPDATE jobsite_lane SET paused_at = NULL"),
+        ("UPDATE jobsite_tenant SET status = 'SUSPENDED' WHERE code = 'acme'",
+         "UPDATE jobsite_tenant SET status = 'ACTIVE'"),
+    ):  # fmt: skip
+        jobs.cursor.execute(pause)
+        assert telling.late(jobs.cursor) == 0
+        jobs.cursor.execute(go_on)
     assert [telling.late(jobs.cursor) for _ in range(2)] == [1, 0]
     assert Delivery.objects.get().job_number == numbers[1]
 
@@ -275,7 +340,25 @@ def test_the_recovery_is_told_once_to_those_who_were_told_of_the_failure(rule, e
     of_ops = [event for event, address in told() if address == "ops@example.org"]
     assert of_ops == ["FAILED", "RECOVERED"]
     assert Delivery.objects.get(event="RECOVERED").details["in_a_row"] == 2
-    assert [event for event, address in told() if address == "silent@example.org"] == ["FAILED"] * 3
+
+
+def test_the_recovery_counts_the_failures_of_its_own_statement_too(jobs, rule, ended, watched):
+    rule("FAILED", on_recovery=True)
+    ended(FAILURE)
+    claimed = [jobs.running(watched) for _ in range(3)]
+
+    finish_all(jobs.cursor, [(held(one), end) for one, end in zip(claimed, [FAILURE, FAILURE, SUCCESS], strict=True)])
+
+    assert Delivery.objects.get(event="RECOVERED").details["in_a_row"] == 3
+
+
+def test_who_was_not_told_of_the_failure_is_not_told_of_the_recovery(rule, ended):
+    rule("FAILED", on_recovery=True)
+    rule("FAILED", to_addresses=["silent@example.org"])
+    for ending in (FAILURE, SUCCESS):
+        ended(ending)
+
+    assert [event for event, address in told() if address == "silent@example.org"] == ["FAILED"]
 
 
 def test_of_one_program_the_recovery_says_nothing_of_another(jobs, rule, ended, define):
@@ -323,6 +406,7 @@ def test_notify_tells_the_submitter_when_it_ends(jobs, alices_hand, alice, endin
 
     [delivery] = Delivery.objects.all()
     assert (delivery.event, delivery.user, delivery.channel, delivery.rule) == (event, alice, channel, None)
+    assert delivery.details["in_a_row"] == 1
 
 
 def test_the_database_knows_each_delivery_once(rule, ended, watched):
