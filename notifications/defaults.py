@@ -31,7 +31,7 @@ _STATUS = {
     Event.SUBMITTED: "PENDING",
     Event.LATE: "QUEUED",
     Event.STARTED: "RUNNING",
-    Event.STUCK: "RUNNING",
+    Event.STUCK: "FAILED",
     Event.RETRYING: "PENDING",
     Event.RECOVERED: "COMPLETED",
 }

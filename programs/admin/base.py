@@ -29,6 +29,7 @@ M = TypeVar("M", bound=Model)
 
 HISTORY_LIMIT = 200
 CHOICES_LIMIT = 100
+KEY_DIGITS = 19  # a key with fewer fits its column
 """A filter offers at most this many choices; beyond that, search."""
 
 if TYPE_CHECKING:
@@ -312,6 +313,27 @@ class ChoiceFilter(admin.SimpleListFilter):
     def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
         """The rows with this value."""
         return queryset.filter(**{self.field: value})
+
+
+class CodeFilter(ChoiceFilter):
+    """By what has a code: those of the tenants seen, at most 100; of more only the one that the address names."""
+
+    model: type[Model]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Keys, with codes (and tenants, where there are several)."""
+        access = access_of(request)
+        rows = self.model._default_manager.filter(deleted_at__isnull=True).order_by("code", "id")
+        if not access.is_platform:
+            rows = rows.filter(tenant__in=access.tenants())
+        columns = ("id", "code", "tenant__code")
+        found = list(rows.values_list(*columns)[: CHOICES_LIMIT + 1])
+        if len(found) > CHOICES_LIMIT:
+            chosen = self.used_parameters.get(str(self.parameter_name), "")
+            key = int(chosen) if chosen.isascii() and chosen.isdigit() and len(chosen) < KEY_DIGITS else 0
+            found = list(rows.filter(pk=key).values_list(*columns))
+        several = access.sees_several
+        return [(str(key), f"{code} ({tenant})" if several else code) for key, code, tenant in found]
 
 
 Choices = Iterable[tuple[str, str]]

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from jobsite.tenants.models import Tenant
 from programs.admin.access import access_of
-from programs.admin.base import CHOICES_LIMIT, ChoiceFilter
+from programs.admin.base import CHOICES_LIMIT, ChoiceFilter, CodeFilter
 from programs.admin.keyset import KeysetChangeList
 from programs.lifecycle import OPEN, Blocked, Status
 from programs.models import Job, Program, Queue
@@ -62,27 +62,13 @@ class StatusFilter(ChoiceFilter):
         return queryset.filter(status=value)
 
 
-class ProgramFilter(ChoiceFilter):
-    """By program: those of the tenants seen, at most 100; of more only the one that the address names."""
+class ProgramFilter(CodeFilter):
+    """By program."""
 
     title = "program"
     parameter_name = "program"
     field = "program_id"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Keys, with codes (and tenants, where there are several)."""
-        access = access_of(request)
-        rows = Program.objects.filter(deleted_at__isnull=True).order_by("code", "id")
-        if not access.is_platform:
-            rows = rows.filter(tenant__in=access.tenants())
-        columns = ("id", "code", "tenant__code")
-        found = list(rows.values_list(*columns)[: CHOICES_LIMIT + 1])
-        if len(found) > CHOICES_LIMIT:
-            chosen = self.used_parameters.get(self.parameter_name, "")
-            key = int(chosen) if chosen.isascii() and chosen.isdigit() else 0
-            found = list(rows.filter(pk=key).values_list(*columns))
-        several = access.sees_several
-        return [(str(key), f"{code} ({tenant})" if several else code) for key, code, tenant in found]
+    model = Program
 
 
 def queue_names(request: HttpRequest) -> list[tuple[str, str]]:

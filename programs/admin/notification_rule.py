@@ -17,7 +17,7 @@ from notifications.models import Group, Rule
 from programs import notifying
 from programs.admin import display
 from programs.admin.access import ADMIN, access_of, principal_of
-from programs.admin.base import CHOICES_LIMIT, ChoiceFilter, TenantFilter, choice_filter
+from programs.admin.base import CodeFilter, TenantFilter, choice_filter
 from programs.admin.notification_acts import ActedAdmin, RowAct
 from programs.admin.notification_rule_form import FIELDS, HOW, TO, WHEN, RuleForm
 from programs.principals import Principal
@@ -126,27 +126,13 @@ def _state(row: Rule) -> SafeString:
     return display.badge("ACTIVE" if row.is_active else "OFF")
 
 
-class GroupFilter(ChoiceFilter):
-    """By group: those of the tenants seen, at most 100; of more only the one that the address names."""
+class GroupFilter(CodeFilter):
+    """By group."""
 
     title = "group"
     parameter_name = "group"
     field = "group_id"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Keys, with codes (and tenants, where there are several)."""
-        access = access_of(request)
-        rows = Group.objects.filter(deleted_at__isnull=True).order_by("code", "id")
-        if not access.is_platform:
-            rows = rows.filter(tenant__in=access.tenants())
-        columns = ("id", "code", "tenant__code")
-        found = list(rows.values_list(*columns)[: CHOICES_LIMIT + 1])
-        if len(found) > CHOICES_LIMIT:
-            chosen = self.used_parameters.get(self.parameter_name, "")
-            key = int(chosen) if chosen.isascii() and chosen.isdigit() and len(chosen) < 19 else 0
-            found = list(rows.filter(pk=key).values_list(*columns))
-        several = access.sees_several
-        return [(str(key), f"{code} ({tenant})" if several else code) for key, code, tenant in found]
+    model = Group
 
 
 @admin.register(Rule)

@@ -57,6 +57,7 @@ def _values(document: dict[str, Any], who: str) -> dict[str, float]:
     return {one["figure"]: one["median"] for one in document["measured"] if one["who"] == who}
 
 
+@pytest.mark.slow
 def test_a_small_run_measures_and_leaves_nothing(tmp_path: Path) -> None:
     before = _folders()
 
@@ -95,13 +96,13 @@ def test_ctrl_c_stops_servers_and_workers(tmp_path: Path) -> None:
     assert not _belonging_to(home)
 
 
-@pytest.mark.parametrize("arguments", [("--rounds", "0"), ("--jobs", "1"), ("--only", "speed"), ("--who", "me")])
-def test_what_makes_no_sense_is_refused_in_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    run = _start(tmp_path, *arguments)
-    _, said = run.communicate(timeout=60)
+def test_what_makes_no_sense_is_refused_in_one_line(tmp_path: Path) -> None:
+    wrong = [("--rounds", "0"), ("--jobs", "1"), ("--rules", "0"), ("--only", "speed"), ("--who", "me")]
+    runs = {arguments: _start(tmp_path, *arguments) for arguments in wrong}
+    said = {arguments: run.communicate(timeout=60)[1].splitlines() for arguments, run in runs.items()}
 
-    assert run.returncode == 2
-    assert len(said.splitlines()) == 1
+    assert {arguments: run.returncode for arguments, run in runs.items()} == dict.fromkeys(wrong, 2)
+    assert {arguments: len(lines) for arguments, lines in said.items()} == dict.fromkeys(wrong, 1)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ def own() -> Iterator[ground.Ground]:
         yield made
 
 
+@pytest.mark.slow
 def test_a_contender_that_comes_to_no_end_spoils_only_its_own_figures(
     own: ground.Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:

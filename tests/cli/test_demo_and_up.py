@@ -25,6 +25,7 @@ def test_the_demo_runs_every_job_to_the_end_that_it_should_have(home: Path) -> N
     assert len(json.loads((home / "demo" / "zones.json").read_text())) > 300
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_up_serves_a_submission_from_another_terminal_and_stops_cleanly(home: Path) -> None:
     port = 20_000 + os.getpid() % 20_000

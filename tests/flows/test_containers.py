@@ -24,6 +24,7 @@ def lines(job):
     return list(JobLogEntry.objects.filter(job_number=job.number).values_list("message", flat=True))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_leaves_no_container_and_one_result(define, submit, start_worker, docker_host):
     script = "echo begun; i=0; while [ $i -lt 4 ]; do sleep 1; i=$((i+1)); done; echo ended"
     define(

@@ -103,6 +103,7 @@ def test_hints_that_are_lost_and_doubled_send_each_message_once(define, operator
     all_finished(jobs)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_sends_what_it_has_begun(define, submit, start, rule, mail):
     rule("FAILED")
     define(**FAILS)

@@ -21,7 +21,6 @@ from tests.model.world import World
 EXAMPLES = 500
 EXAMPLES_WHERE_NOTHING_CHANGES = 40
 IN_CI = (
-    "finish without the token",
     "reap before the lock expires",
     "renew without a message",
     "a loss is not counted",

@@ -28,7 +28,7 @@ from tests.notifications.smtp_sink import Sink
 from tests.programs.conftest import FAILURE, SUCCESS, Jobs, held
 from tests.receiver import receiving
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 BOMB = "{% for i in (1..9999) %}{% for j in (1..9999) %}x{% endfor %}{% endfor %}"
 
 
@@ -259,6 +259,7 @@ def test_a_sender_that_was_overtaken_records_nothing(mail: Sink, rule, jobs, wat
     assert Delivery.objects.get().status == "SENT"
 
 
+@pytest.mark.django_db(transaction=True)
 def test_of_many_that_hear_of_it_at_once_one_sends(mail: Sink, rule, jobs, watched):
     rule("FAILED")
     jobs.ended(FAILURE, program=watched)

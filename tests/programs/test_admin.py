@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from jobsite.tenants.models import SYSTEM, Membership, Role, Tenant
 from programs import pausing, principals, steering
-from programs.admin import job_list, job_page
+from programs.admin import base, job_list, job_page
 from programs.admin.acts import Report
 from programs.definitions import from_mapping
 from programs.models import AuditEntry, Job, JobAttempt, JobStep, Program, Queue, Worker, WorkerManager
@@ -579,7 +579,7 @@ def test_an_empty_list_says_what_to_do_next(alice: User) -> None:
 def test_more_programs_than_a_filter_holds_are_found_by_search(
     alice: User, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_list, "CHOICES_LIMIT", 1)
+    monkeypatch.setattr(base, "CHOICES_LIMIT", 1)
     number, other = jobs.pending(), jobs.pending(jobs.define("other.work"))
     client = logged_in(alice)
 

@@ -15,7 +15,7 @@ from programs import notifying, principals, rotation, telling
 from programs.models import AuditEntry
 from tests.programs.conftest import FAILURE, refused
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 TO_OPS = Wanted("FAILED", to_addresses=("ops@example.org",))
 HOOK = Wanted("FAILED", channel="webhook", to_url="https://hooks.example.org/x")
 WORDS = Wording("{{ program.name }} failed", "Job {{ job.number }} failed.", "")
@@ -206,11 +206,11 @@ def test_a_tenant_starts_with_a_template_for_each_event_and_a_group(db):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("event", list(Event))
-def test_every_default_can_be_previewed(db, event, language):
+def test_every_default_can_be_previewed(db, language):
     hand = principals.system(create_tenant("fresh"))
 
-    assert notifying.preview(hand, event.lower(), language).subject
+    for event in Event:
+        assert notifying.preview(hand, event.lower(), language).subject
 
 
 def test_words_are_changed_tried_and_restored(alices_hand, tenant, jobs):

@@ -21,7 +21,7 @@ from programs.transitions.reap import expire_stuck, reap_expired
 from tests.notifications.deliveries import told
 from tests.programs.conftest import FAILURE, SUCCESS, WAITING, claim_all, held
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 RETRY = Ending(Status.PENDING, AttemptResult.TRANSIENT, delay=1.0)
 WARNED = Ending(Status.COMPLETED, AttemptResult.SUCCESS, outcome=Outcome.WARNING)
@@ -226,6 +226,7 @@ def test_the_end_of_a_job_whose_submitter_has_no_account_any_more_comes_about(jo
     assert told() == []
 
 
+@pytest.mark.django_db(transaction=True)
 def test_an_account_deleted_in_the_middle_undoes_no_end(jobs, rule, watched, alices_hand, connect_more):
     rule("FAILED", to_users=[], to_submitter=True)
     job = submission.submit_as(alices_hand, "watched", {})
@@ -257,6 +258,7 @@ def test_a_submission_is_told_with_it(rule, watched, alices_hand):
     assert told() == [("SUBMITTED", "ops@example.org")] * 4
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_start_is_told_once_however_often_it_starts(run_job, jobs, rule, define, ops):
     rule("STARTED")
     program = define("watched", target="tests.sample_actions:fail", notification_group="ops")
@@ -269,6 +271,7 @@ def test_a_start_is_told_once_however_often_it_starts(run_job, jobs, rule, defin
     assert len(told()) == 1
 
 
+@pytest.mark.django_db(transaction=True)
 def test_who_dies_before_he_has_told_of_the_start_leaves_it_to_the_next_run(run_job, jobs, rule, define, ops):
     rule("STARTED")
     program = define("watched", target="tests.sample_actions:succeed", notification_group="ops")
