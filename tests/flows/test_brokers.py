@@ -58,6 +58,7 @@ def second_redis() -> Iterator[RedisServer]:
         server.stop()
 
 
+@pytest.mark.slow
 def test_a_broker_that_stops_holds_up_its_own_queue_only_and_until_it_is_back(
     define, submit, start_worker, folder, second_redis
 ):

@@ -39,6 +39,7 @@ def test_a_worker_for_queues_on_two_brokers_refuses_to_start(celery):
     assert said[0].endswith("content (redis://user:••••@localhost:1/0)")
 
 
+@pytest.mark.slow
 def test_inspect_answers_while_a_job_runs(celery, define, submit, start_worker, tmp_path):
     define(target="tests.sample_actions:wait_for")
     start_worker("default", name="seen")

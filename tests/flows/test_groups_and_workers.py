@@ -106,6 +106,7 @@ def test_a_worker_told_to_stop_in_the_middle_of_a_group_ends_it_first(group, not
     assert notes.runs() == [(job.number, 1) for job in jobs]
 
 
+@pytest.mark.slow
 def test_a_worker_told_to_stop_now_writes_what_has_run_and_gives_the_rest_back(group, notes, start_worker):
     jobs = group(notes.act, notes.act, notes.after(signal.SIGQUIT, "parent", 60), *[notes.act] * 3, timeout="100s")
     stop_now = ("--", "worker.soft_shutdown_timeout=1")
@@ -201,6 +202,7 @@ def is_known_as_short(program):
     return row.measured_runs >= 20 and row.mean_seconds <= 0.004
 
 
+@pytest.mark.slow
 def test_a_program_that_proves_short_travels_in_groups_until_it_proves_slow(
     define, submit, operator, start_worker, servers
 ):

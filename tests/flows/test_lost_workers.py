@@ -66,6 +66,7 @@ def test_jobs_of_a_machine_that_died_come_back_when_their_locks_expire(define, s
         assert effects_of(job, folder) == [2]
 
 
+@pytest.mark.slow
 def test_a_worker_that_restarts_under_its_name_takes_its_jobs_back_at_once(define, submit, start_worker, folder):
     define(**WORK)
     first = start_worker("default", name="phoenix")

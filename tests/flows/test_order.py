@@ -67,6 +67,7 @@ def test_a_held_job_waits_until_it_is_released(define, submit, operator, folder)
     assert effects(folder) == [(bystander.number, 1), (job.number, 1)]
 
 
+@pytest.mark.slow
 def test_a_hold_with_an_end_ends_by_itself(define, submit, operator, folder):
     define(target="tests.sample_actions:work")
     busy = submit("sample", {"folder": str(folder), "seconds": 0.5})

@@ -11,6 +11,7 @@ from tests.flows.processes import is_alive, until
 WORK = {"code": "work", "target": "tests.sample_actions:work", "timeout": "120s"}
 
 
+@pytest.mark.slow
 def test_a_worker_told_to_stop_ends_its_job_first(define, submit, start_worker, folder):
     define(**WORK)
     worker = start_worker("default", name="leaving")

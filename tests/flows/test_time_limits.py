@@ -44,6 +44,7 @@ def test_an_action_that_swallows_every_interruption_is_ended_with_its_process(de
     assert finished(submit("after")).status == "COMPLETED"
 
 
+@pytest.mark.slow
 def test_a_command_that_ignores_the_request_to_stop_is_killed_with_its_output_kept(define, submit):
     marker = f"flow-{uuid.uuid4()}"
     script = (

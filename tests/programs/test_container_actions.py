@@ -111,6 +111,7 @@ def test_the_engine_is_given_its_limits(submitted, run_job, containers, docker_h
     assert (given["NetworkMode"], "no-new-privileges" in str(given["SecurityOpt"])) == ("none", True)
 
 
+@pytest.mark.slow
 def test_one_that_ignores_its_stop_signal_is_killed_two_seconds_after_its_time(run, containers):
     began = time.monotonic()
 
@@ -122,6 +123,7 @@ def test_one_that_ignores_its_stop_signal_is_killed_two_seconds_after_its_time(r
     assert containers() == []
 
 
+@pytest.mark.slow
 def test_what_it_says_is_logged_while_it_runs_and_a_cancel_stops_it(
     submitted, run_job, containers, jobs, tenant, django_db_blocker
 ):

@@ -456,11 +456,13 @@ def test_references_that_lead_nowhere_are_refused_on_save(schema):
             },
             {"x": 1},
             id="four times the work with every reference",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             with_properties(x={"items": {"enum": list(range(10_000))}}),
             {"x": list(range(9_000, 15_000))},
             id="many values against many",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             {
