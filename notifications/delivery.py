@@ -33,7 +33,6 @@ log = get_logger(__name__)
 
 MAX_ATTEMPTS = 10
 FIRST_DELAY = 5.0
-LONGEST_DELAY = 3600.0
 MAX_REASON = 2_000
 MAX_KEPT_TEXT = 64 * 1024
 COUNTED = 1_000
@@ -154,7 +153,7 @@ def _record_failure(delivery: Delivery, token: UUID, error: DeliveryFailed) -> S
     if error.is_final or delivery.attempts >= MAX_ATTEMPTS:
         tries = "" if error.is_final else f" ({MAX_ATTEMPTS} tries)"
         return _record(delivery, token, status=Status.FAILED, reason=f"{error}{tries}")
-    delay = min(FIRST_DELAY * 2 ** (delivery.attempts - 1), LONGEST_DELAY) * random.uniform(0.9, 1.1)
+    delay = FIRST_DELAY * 2 ** (delivery.attempts - 1) * random.uniform(0.9, 1.1)
     seconds = max(delay, error.retry_after or 0.0)
     return _write(
         delivery,
