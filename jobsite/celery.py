@@ -12,7 +12,13 @@ from celery.signals import setup_logging
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
 
 app = Celery(
-    "jobsite", include=["notifications.tasks", "programs.tasks", "programs.worker_boot", "programs.worker_consumer"]
+    "jobsite",
+    include=[
+        "jobsite.notifications.tasks",
+        "jobsite.programs.tasks",
+        "jobsite.programs.worker_boot",
+        "jobsite.programs.worker_consumer",
+    ],
 )
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from programs.actions import PermanentError, TransientError
-from programs.context import Context
+from jobsite.programs.actions import PermanentError, TransientError
+from jobsite.programs.context import Context
 
 FIRST_YEAR, LAST_YEAR = 1970, 2037  # what the compiled zone files describe day by day
 STEP_HOURS = 2

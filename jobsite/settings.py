@@ -34,8 +34,8 @@ INSTALLED_APPS = [
     "django_celery_beat",
     "django_celery_results",
     "jobsite.tenants",
-    "notifications",
-    "programs",
+    "jobsite.notifications",
+    "jobsite.programs",
     "jobsite.cli",
 ]
 MIDDLEWARE = [
@@ -178,8 +178,8 @@ JOBSITE_ALLOWED_NETWORKS = ENVIRONMENT.allowed_networks
 JOBSITE_TENANT = ENVIRONMENT.tenant
 JOBSITE_MAX_DATABASE_BYTES = ENVIRONMENT.max_database_bytes
 SYSTEM_JOBS_ALERT_EMAIL = ENVIRONMENT.alert_email
-JOBSITE_TENANT_SETUP: list[str] = ["notifications.setup.begin"]  # dotted functions that get each new tenant
-JOBSITE_NOTIFICATION_FACTS = "programs.telling.facts"  # what deliveries tell of
+JOBSITE_TENANT_SETUP: list[str] = ["jobsite.notifications.setup.begin"]  # dotted functions that get each new tenant
+JOBSITE_NOTIFICATION_FACTS = "jobsite.programs.telling.facts"  # what deliveries tell of
 
 # ---- Celery (the reasons: programs/README.md, "Settings of Celery") -------------------------------------
 
@@ -209,5 +209,5 @@ CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 25.0
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_BEAT_SCHEDULER = "programs.beat:Scheduler"
+CELERY_BEAT_SCHEDULER = "jobsite.programs.beat:Scheduler"
 CELERY_TIMEZONE = TIME_ZONE

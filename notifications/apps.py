@@ -6,7 +6,7 @@ from django.apps import AppConfig
 class NotificationsConfig(AppConfig):
     """Who is told what, when, in which words."""
 
-    name = "notifications"
+    name = "jobsite.notifications"
     label = "jobsite_notifications"
     verbose_name = "Notifications"
     default_auto_field = "django.db.models.BigAutoField"

@@ -16,9 +16,9 @@ text and html: `{% render 'facts' %}` puts in the one that fits. The templates o
 
 from collections.abc import Collection, Iterable
 
-from notifications.events import Event
-from notifications.rendering import Wording
-from notifications.sections import LANGUAGES, read
+from jobsite.notifications.events import Event
+from jobsite.notifications.rendering import Wording
+from jobsite.notifications.sections import LANGUAGES, read
 
 __all__ = ["LANGUAGES", "choose", "sample", "wording"]
 

@@ -20,14 +20,14 @@ from django.utils.module_loading import import_string
 
 from jobsite import vault
 from jobsite.logs import get_logger
+from jobsite.notifications import defaults, rendering, wordings
+from jobsite.notifications.channels import CHANNELS
+from jobsite.notifications.channels.base import DeliveryFailed, Outgoing
+from jobsite.notifications.events import ALERT_ADDRESS, RECOVERS, Event
+from jobsite.notifications.models import Delivery
+from jobsite.notifications.models.delivery import Status
+from jobsite.notifications.rendering import Rendered
 from jobsite.tenants.models import Membership
-from notifications import defaults, rendering, wordings
-from notifications.channels import CHANNELS
-from notifications.channels.base import DeliveryFailed, Outgoing
-from notifications.events import ALERT_ADDRESS, RECOVERS, Event
-from notifications.models import Delivery
-from notifications.models.delivery import Status
-from notifications.rendering import Rendered
 
 log = get_logger(__name__)
 

@@ -11,7 +11,8 @@ from jobsite.logs import get_logger
 
 log = get_logger(__name__)
 
-TASK = "notifications.deliver"
+TASK = "jobsite.deliver"
+EARLIER_TASK = "notifications.deliver"  # messages sent before the packages moved into `jobsite`
 QUEUE = "notifications"
 LIMIT_SHARE = 0.9
 """So much of the lock a sender has before it is ended, so that no other ever sends beside it."""

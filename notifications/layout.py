@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from string import Template
 
-from notifications.sections import FOLDER
+from jobsite.notifications.sections import FOLDER
 
 RED, AMBER, GREEN, BLUE = "#c9372c", "#b8860b", "#2e8540", "#2d72d9"
 COLORS = {

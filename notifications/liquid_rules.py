@@ -14,7 +14,7 @@ from liquid import CachingDictLoader, Environment, Markup, StrictDefaultUndefine
 from liquid.exceptions import FilterArgumentError, LiquidError, TemplateNotFoundError
 from liquid.static_analysis import TemplateAnalysis
 
-from notifications.sections import LANGUAGES, partials
+from jobsite.notifications.sections import LANGUAGES, partials
 
 MAX_SOURCE = 16 * 1024
 MAX_TAGS = 500

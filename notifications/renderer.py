@@ -13,8 +13,8 @@ from typing import Any
 
 from liquid.exceptions import LiquidError
 
-from notifications import layout, liquid_rules
-from notifications.sections import LANGUAGES
+from jobsite.notifications import layout, liquid_rules
+from jobsite.notifications.sections import LANGUAGES
 
 MAX_GROWTH = 80 * 1024 * 1024
 WORN_GROWTH = 32 * 1024 * 1024  # more than this is left behind: the next rendering shall not have to do with less

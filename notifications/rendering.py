@@ -105,14 +105,14 @@ class _Broken(Exception):
 
 
 class _Child:
-    """A process of notifications.renderer and the socket to it."""
+    """A process of jobsite.notifications.renderer and the socket to it."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs:
             # Its own session: a Ctrl-C in our terminal is for us; the child ends when our end of the socket closes.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "notifications.renderer"],
+                [sys.executable, "-m", "jobsite.notifications.renderer"],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 cwd=Path(__file__).resolve().parent.parent,

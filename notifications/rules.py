@@ -10,11 +10,11 @@ from django.contrib.auth.models import User
 
 from jobsite import vault
 from jobsite.errors import Invalid
+from jobsite.notifications.channels import CHANNELS
+from jobsite.notifications.events import COUNTED_IN_A_ROW, RECOVERS, RULE_EVENTS, template_event
+from jobsite.notifications.models import Template
+from jobsite.notifications.models.group import MAX_ADDRESSES, MAX_IN_A_ROW, MAX_THROTTLE_MINUTES
 from jobsite.tenants.models import Role, Tenant
-from notifications.channels import CHANNELS
-from notifications.events import COUNTED_IN_A_ROW, RECOVERS, RULE_EVENTS, template_event
-from notifications.models import Template
-from notifications.models.group import MAX_ADDRESSES, MAX_IN_A_ROW, MAX_THROTTLE_MINUTES
 
 MAX_USERS = 100
 SECRET_BYTES = 32

@@ -1,8 +1,8 @@
 """What a tenant starts with: a template for each event, and a group that tells of what needs somebody."""
 
+from jobsite.notifications.events import Event
+from jobsite.notifications.models import Group, Rule, Template
 from jobsite.tenants.models import SYSTEM, Role, Tenant
-from notifications.events import Event
-from notifications.models import Group, Rule, Template
 
 DEFAULT_GROUP = "default"
 

@@ -2,11 +2,17 @@
 
 from celery import shared_task
 
-from notifications import delivery
-from notifications.hints import TASK
+from jobsite.notifications import delivery
+from jobsite.notifications.hints import EARLIER_TASK, TASK
 
 
 @shared_task(name=TASK, ignore_result=True, acks_late=False)
 def deliver(delivery_id: int) -> None:
     """Send this delivery, if it waits to be sent."""
+    delivery.deliver(delivery_id)
+
+
+@shared_task(name=EARLIER_TASK, ignore_result=True, acks_late=False)
+def deliver_of_an_earlier_message(delivery_id: int) -> None:
+    """`deliver` under its earlier name."""
     delivery.deliver(delivery_id)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from notifications import defaults
-from notifications.events import LANGUAGES, Event
-from notifications.models import Template
-from notifications.rendering import Wording
+from jobsite.notifications import defaults
+from jobsite.notifications.events import LANGUAGES, Event
+from jobsite.notifications.models import Template
+from jobsite.notifications.rendering import Wording
 
 
 def of_tenant(template: Template) -> dict[str, Wording]:

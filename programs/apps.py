@@ -7,13 +7,13 @@ from django.db.models.signals import post_migrate
 class ProgramsConfig(AppConfig):
     """Programs, jobs, queues, workers."""
 
-    name = "programs"
+    name = "jobsite.programs"
     label = "jobsite_programs"
     verbose_name = "Programs and jobs"
 
     def ready(self) -> None:
         """Let every migration end with the rows that jobsite counts on."""
-        from programs import queues, system_programs
+        from jobsite.programs import queues, system_programs
 
         post_migrate.connect(queues.register_after_migrate, sender=self)
         post_migrate.connect(system_programs.register_after_migrate, sender=self)

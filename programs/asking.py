@@ -5,7 +5,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from jobsite.errors import Invalid
-from programs import storable, times
+from jobsite.programs import storable, times
 
 MAX_REASON = 1_000
 

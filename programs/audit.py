@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from jobsite.database import Cursor
-from programs.principals import Principal
+from jobsite.programs.principals import Principal
 
 
 def record(

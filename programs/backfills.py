@@ -10,13 +10,13 @@ from django.utils import timezone
 
 from jobsite.database import prepared_cursor
 from jobsite.errors import Conflict, Invalid
-from programs import audit, preparation, quotas, schedules, submission, times, turns
-from programs.asking import check_reason
-from programs.models import Firing, Job, Schedule
-from programs.preparation import Options
-from programs.principals import Principal
-from programs.recurrence import Decision, Fate, recurrence_of
-from programs.turns import Turn
+from jobsite.programs import audit, preparation, quotas, schedules, submission, times, turns
+from jobsite.programs.asking import check_reason
+from jobsite.programs.models import Firing, Job, Schedule
+from jobsite.programs.preparation import Options
+from jobsite.programs.principals import Principal
+from jobsite.programs.recurrence import Decision, Fate, recurrence_of
+from jobsite.programs.turns import Turn
 
 MAX_TIMES = 1_000
 

@@ -5,7 +5,7 @@ from typing import Any
 from django_celery_beat.schedulers import DatabaseScheduler
 
 from jobsite import boot
-from programs import sweeps
+from jobsite.programs import sweeps
 
 TICK_SECONDS = 1.0
 

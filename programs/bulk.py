@@ -17,11 +17,11 @@ from django.db.models import Q, QuerySet
 from jobsite.database import Cursor
 from jobsite.errors import Conflict, Invalid, NotFound, Refusal
 from jobsite.logs import get_logger
-from programs import audit, principals, steering, storable, times
-from programs.asking import check_reason, end_of
-from programs.lifecycle import OPEN, TERMINAL, Trigger
-from programs.models import BulkAct, Job
-from programs.principals import Principal
+from jobsite.programs import audit, principals, steering, storable, times
+from jobsite.programs.asking import check_reason, end_of
+from jobsite.programs.lifecycle import OPEN, TERMINAL, Trigger
+from jobsite.programs.models import BulkAct, Job
+from jobsite.programs.principals import Principal
 
 log = get_logger(__name__)
 

@@ -11,17 +11,17 @@ from django.db import IntegrityError, connection, transaction
 
 from jobsite.database import prepared_cursor
 from jobsite.errors import Conflict
+from jobsite.programs import dispatch, parameters, preparation, quotas, secrets, storable, submission, workers
+from jobsite.programs.actions.base import PermanentError
+from jobsite.programs.lifecycle import Outcome, Overlap, Status, Trigger
+from jobsite.programs.masking import Mask
+from jobsite.programs.preparation import Options
+from jobsite.programs.principals import Kind, Principal
+from jobsite.programs.stops import LockLost
+from jobsite.programs.transitions import spawn
+from jobsite.programs.transitions.claim import Claimed
+from jobsite.programs.transitions.submit import NewJob
 from jobsite.tenants.models import Tenant
-from programs import dispatch, parameters, preparation, quotas, secrets, storable, submission, workers
-from programs.actions.base import PermanentError
-from programs.lifecycle import Outcome, Overlap, Status, Trigger
-from programs.masking import Mask
-from programs.preparation import Options
-from programs.principals import Kind, Principal
-from programs.stops import LockLost
-from programs.transitions import spawn
-from programs.transitions.claim import Claimed
-from programs.transitions.submit import NewJob
 
 MAX_CHILDREN = 10_000
 MAX_DEPTH = 10

@@ -12,19 +12,19 @@ import psycopg
 from jobsite.database import Cursor
 from jobsite.errors import TooMany
 from jobsite.logs import get_logger
-from notifications import hints
-from programs import job_log, retries, storable, workers
-from programs.actions.base import UnknownAction
-from programs.context import Context
-from programs.group import Ended, Group
-from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from programs.principals import PermissionRefused
-from programs.program_cache import RunnableProgram
-from programs.secrets import SecretLost
-from programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
-from programs.transitions import finish, give_back
-from programs.transitions.claim import Claimed
-from programs.transitions.finish import Ending, Held
+from jobsite.notifications import hints
+from jobsite.programs import job_log, retries, storable, workers
+from jobsite.programs.actions.base import UnknownAction
+from jobsite.programs.context import Context
+from jobsite.programs.group import Ended, Group
+from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.principals import PermissionRefused
+from jobsite.programs.program_cache import RunnableProgram
+from jobsite.programs.secrets import SecretLost
+from jobsite.programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
+from jobsite.programs.transitions import finish, give_back
+from jobsite.programs.transitions.claim import Claimed
+from jobsite.programs.transitions.finish import Ending, Held
 
 log = get_logger(__name__)
 

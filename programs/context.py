@@ -16,18 +16,18 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from jobsite.logs import get_logger
+from jobsite.programs import secrets, storable
+from jobsite.programs.actions.base import Step
+from jobsite.programs.children import MAX_KEY, Children, Family
+from jobsite.programs.coroutines import in_coroutines_too
+from jobsite.programs.job_log import JobLog
+from jobsite.programs.masking import Mask
+from jobsite.programs.principals import RunningAs
+from jobsite.programs.steps import Key, Steps
+from jobsite.programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
+from jobsite.programs.transitions.claim import Claimed
+from jobsite.programs.transitions.spawn import OWN_KEY
 from jobsite.tenants.models import Tenant
-from programs import secrets, storable
-from programs.actions.base import Step
-from programs.children import MAX_KEY, Children, Family
-from programs.coroutines import in_coroutines_too
-from programs.job_log import JobLog
-from programs.masking import Mask
-from programs.principals import RunningAs
-from programs.steps import Key, Steps
-from programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
-from programs.transitions.claim import Claimed
-from programs.transitions.spawn import OWN_KEY
 
 log = get_logger(__name__)
 

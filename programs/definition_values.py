@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from programs import storable
-from programs.durations import DurationError, parse_duration
-from programs.parameters import ParametersError, check_schema, did_you_mean
+from jobsite.programs import storable
+from jobsite.programs.durations import DurationError, parse_duration
+from jobsite.programs.parameters import ParametersError, check_schema, did_you_mean
 
 _SIZE = re.compile(r"(\d{1,15})(KiB|MiB|GiB)")
 _MAX_SIZE = 2**50

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from programs import definition_values as values
-from programs import storable
-from programs.durations import format_duration
-from programs.lifecycle import Overlap
-from programs.parameters import compiled
-from programs.retries import RetryPolicy
+from jobsite.programs import definition_values as values
+from jobsite.programs import storable
+from jobsite.programs.durations import format_duration
+from jobsite.programs.lifecycle import Overlap
+from jobsite.programs.parameters import compiled
+from jobsite.programs.retries import RetryPolicy
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _CODE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")

@@ -9,8 +9,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import Error
 
 from jobsite import brokers
+from jobsite.programs.recurrence import GRACE
 from jobsite.tenants.models import SYSTEM, Tenant
-from programs.recurrence import GRACE
 
 OLDEST_POSTGRESQL = 140_000
 SILENT_SWEEP_SECONDS = 60.0

@@ -9,14 +9,15 @@ from django.db import transaction
 from jobsite import brokers
 from jobsite.database import Cursor, prepared_cursor
 from jobsite.logs import get_logger
-from programs.transitions import dispatch as transition
-from programs.transitions import overlap
-from programs.transitions.dispatch import Dispatched
-from programs.transitions.submit import Offered
+from jobsite.programs.transitions import dispatch as transition
+from jobsite.programs.transitions import overlap
+from jobsite.programs.transitions.dispatch import Dispatched
+from jobsite.programs.transitions.submit import Offered
 
 log = get_logger(__name__)
 
-TASK = "programs.run_jobs"
+TASK = "jobsite.run_jobs"
+EARLIER_TASK = "programs.run_jobs"  # messages sent before the packages moved into `jobsite`
 HARD_LIMIT_MARGIN = 5.0
 MESSAGE_SECONDS = 0.004  # what a message costs on its way, until its jobs are written as ended
 

@@ -15,18 +15,18 @@ from django.db import close_old_connections
 
 from jobsite.database import Cursor
 from jobsite.logs import get_logger
-from notifications import hints
-from programs import completion, dispatch, job_log, measures, principals, program_cache, resolution, workers
-from programs.actions import RUNNERS, Step, UnknownAction
-from programs.context import Context
-from programs.group import Ended, Group, boot_time
-from programs.lifecycle import Status
-from programs.program_cache import RunnableProgram
-from programs.transitions import told
-from programs.transitions.budget import earlier_runs
-from programs.transitions.claim import Claimed, claim, lock_limits, read_back
-from programs.transitions.finish import Ending, Held
-from programs.watcher import watcher
+from jobsite.notifications import hints
+from jobsite.programs import completion, dispatch, job_log, measures, principals, program_cache, resolution, workers
+from jobsite.programs.actions import RUNNERS, Step, UnknownAction
+from jobsite.programs.context import Context
+from jobsite.programs.group import Ended, Group, boot_time
+from jobsite.programs.lifecycle import Status
+from jobsite.programs.program_cache import RunnableProgram
+from jobsite.programs.transitions import told
+from jobsite.programs.transitions.budget import earlier_runs
+from jobsite.programs.transitions.claim import Claimed, claim, lock_limits, read_back
+from jobsite.programs.transitions.finish import Ending, Held
+from jobsite.programs.watcher import watcher
 
 log = get_logger(__name__)
 Value = TypeVar("Value")

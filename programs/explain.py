@@ -9,9 +9,9 @@ from django.conf import settings
 from django.db import connection
 
 from jobsite.errors import NotFound
-from programs.lifecycle import IS_OPEN, Status
-from programs.principals import Principal
-from programs.transitions.dispatch import WORKERS
+from jobsite.programs.lifecycle import IS_OPEN, Status
+from jobsite.programs.principals import Principal
+from jobsite.programs.transitions.dispatch import WORKERS
 
 AHEAD_LIMIT = 1_000
 """Jobs ahead in the lane are counted no further."""

@@ -13,12 +13,12 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 
 from jobsite.database import Cursor, prepared_cursor
 from jobsite.logs import get_logger
+from jobsite.programs import times, turns
+from jobsite.programs.readiness import Due, Readiness
+from jobsite.programs.recurrence import GRACE, Missed, decide, jitter_of, pause_of, recurrence_of
+from jobsite.programs.transitions.told import told_of_schedules
+from jobsite.programs.turns import Recorded, Turn
 from jobsite.tenants.models import Tenant
-from programs import times, turns
-from programs.readiness import Due, Readiness
-from programs.recurrence import GRACE, Missed, decide, jitter_of, pause_of, recurrence_of
-from programs.transitions.told import told_of_schedules
-from programs.turns import Recorded, Turn
 
 log = get_logger(__name__)
 

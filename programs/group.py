@@ -9,11 +9,11 @@ from datetime import timedelta
 
 from django.conf import settings
 
+from jobsite.programs.context import Context
+from jobsite.programs.job_log import JobLog
+from jobsite.programs.transitions.claim import Claimed
+from jobsite.programs.transitions.finish import Ending, Held
 from jobsite.tenants.models import SYSTEM
-from programs.context import Context
-from programs.job_log import JobLog
-from programs.transitions.claim import Claimed
-from programs.transitions.finish import Ending, Held
 
 FLUSH_SECONDS = 0.02
 FLUSH_JOBS = 50

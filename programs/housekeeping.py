@@ -8,9 +8,9 @@ from django.conf import settings
 from django.db import connection
 
 from jobsite.database import Cursor
+from jobsite.programs.context import Context
+from jobsite.programs.transitions.prune import prune
 from jobsite.tenants.models import Tenant
-from programs.context import Context
-from programs.transitions.prune import prune
 
 DELETED_DAYS = 7
 MONTHS_AHEAD = 3

@@ -11,8 +11,8 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from jobsite.database import Cursor
-from programs import storable
-from programs.masking import Mask
+from jobsite.programs import storable
+from jobsite.programs.masking import Mask
 
 LINE_BYTES = 8 * 1024
 JOB_BYTES = 64 * 1024 * 1024
@@ -180,7 +180,7 @@ def _last_sequence(cursor: Cursor, number: int) -> int:
     return int(cursor.fetchone()[0])
 
 
-OWN_LOGGERS = ("programs.", "jobsite.")
+OWN_LOGGERS = ("jobsite.",)
 current: ContextVar[JobLog | None] = ContextVar("job_log", default=None)
 
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from programs import sweeps
+from jobsite.programs import sweeps
 
 SECONDS = 10.0
 LATE = frozenset({"late_schedules"})

@@ -7,7 +7,7 @@ from collections import defaultdict
 import psycopg
 
 from jobsite.logs import get_logger
-from programs import workers
+from jobsite.programs import workers
 
 log = get_logger(__name__)
 

@@ -9,17 +9,17 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from jobsite.errors import Conflict, Invalid, NotFound
+from jobsite.notifications import defaults, hints, outbox, rendering, rules, wordings
+from jobsite.notifications.events import LANGUAGES, Event, template_event
+from jobsite.notifications.models import Delivery, Group, Rule, Template, Translation
+from jobsite.notifications.models.delivery import Status
+from jobsite.notifications.rendering import Rendered, Wording
+from jobsite.notifications.rules import Wanted
+from jobsite.programs import audit, storable, telling
+from jobsite.programs.asking import check_reason
+from jobsite.programs.models import Program
+from jobsite.programs.principals import Principal
 from jobsite.tenants.models import CODE_PATTERN
-from notifications import defaults, hints, outbox, rendering, rules, wordings
-from notifications.events import LANGUAGES, Event, template_event
-from notifications.models import Delivery, Group, Rule, Template, Translation
-from notifications.models.delivery import Status
-from notifications.rendering import Rendered, Wording
-from notifications.rules import Wanted
-from programs import audit, storable, telling
-from programs.asking import check_reason
-from programs.models import Program
-from programs.principals import Principal
 
 MAX_NAME = 200
 MAX_READ = 1_000

@@ -8,10 +8,10 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from programs import storable
-from programs.masking import MASK, SECRET_KEY
-from programs.schema_checks import TooMuchWorkError, begin_work, checker_for, quick_check, spend
-from programs.schema_errors import (
+from jobsite.programs import storable
+from jobsite.programs.masking import MASK, SECRET_KEY
+from jobsite.programs.schema_checks import TooMuchWorkError, begin_work, checker_for, quick_check, spend
+from jobsite.programs.schema_errors import (
     MAX_ERRORS,
     Hidden,
     ParametersError,
@@ -25,8 +25,8 @@ from programs.schema_errors import (
     shown,
     type_of,
 )
-from programs.schema_rules import Schema, schemas_in, target
-from programs.schema_secrets import Secrets
+from jobsite.programs.schema_rules import Schema, schemas_in, target
+from jobsite.programs.schema_secrets import Secrets
 
 # The size of parameters is that of what was given: a secret that fits is never refused for how it is stored. What
 # encryption adds, some 120 bytes to each and a third to all, is bounded by their number.

@@ -15,16 +15,16 @@ from django.db import connection, transaction
 
 from jobsite.database import Cursor, prepared_cursor
 from jobsite.errors import Conflict, Forbidden, NotFound
+from jobsite.programs import audit, dispatch, schedules, times
+from jobsite.programs.asking import check_reason, end_of
+from jobsite.programs.models import Lane, Program, Queue
+from jobsite.programs.preparation import find_program
+from jobsite.programs.principals import Principal
+from jobsite.programs.recurrence import pause_of
+from jobsite.programs.transitions import pause as pause_transition
+from jobsite.programs.transitions.dispatch import wake
+from jobsite.programs.transitions.pause import LANE, PROGRAM, QUEUE, SCHEDULE, TENANT, Level
 from jobsite.tenants.models import SYSTEM, Tenant
-from programs import audit, dispatch, schedules, times
-from programs.asking import check_reason, end_of
-from programs.models import Lane, Program, Queue
-from programs.preparation import find_program
-from programs.principals import Principal
-from programs.recurrence import pause_of
-from programs.transitions import pause as pause_transition
-from programs.transitions.dispatch import wake
-from programs.transitions.pause import LANE, PROGRAM, QUEUE, SCHEDULE, TENANT, Level
 
 BATCHES = 50
 """So many batches of jobs are moved at once; of a larger backlog the claim moves the rest."""

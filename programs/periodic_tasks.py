@@ -13,11 +13,11 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
 from jobsite.errors import Invalid, Refusal
-from programs import definitions, pausing, recurrence, registration, schedules
-from programs.actions import UnknownAction, python
-from programs.models import Program
-from programs.principals import Principal
-from programs.schedule_checks import Wanted
+from jobsite.programs import definitions, pausing, recurrence, registration, schedules
+from jobsite.programs.actions import UnknownAction, python
+from jobsite.programs.models import Program
+from jobsite.programs.principals import Principal
+from jobsite.programs.schedule_checks import Wanted
 
 SECONDS = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
 

@@ -9,14 +9,14 @@ from django.utils import timezone
 
 from jobsite import brokers
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from jobsite.programs import parameters, secrets, storable, times
+from jobsite.programs.asking import check_reason
+from jobsite.programs.lifecycle import Overlap, Trigger
+from jobsite.programs.models import Job, Program
+from jobsite.programs.principals import Principal
+from jobsite.programs.schema_errors import Path
+from jobsite.programs.transitions.submit import NewJob
 from jobsite.tenants.models import CODE_PATTERN
-from programs import parameters, secrets, storable, times
-from programs.asking import check_reason
-from programs.lifecycle import Overlap, Trigger
-from programs.models import Job, Program
-from programs.principals import Principal
-from programs.schema_errors import Path
-from programs.transitions.submit import NewJob
 
 T = TypeVar("T")
 MAX_IDEMPOTENCY_KEY = 200

@@ -8,11 +8,11 @@ from django.db import connection
 from django.db.models import Min
 
 from jobsite import brokers
-from programs import masking, recurrence, times
-from programs.lifecycle import AttemptResult, Status, StepStatus
-from programs.models import Firing, Job, JobAttempt, JobLogEntry, JobStep, Schedule, Worker
-from programs.principals import Principal
-from programs.transitions.spawn import OWN_KEY
+from jobsite.programs import masking, recurrence, times
+from jobsite.programs.lifecycle import AttemptResult, Status, StepStatus
+from jobsite.programs.models import Firing, Job, JobAttempt, JobLogEntry, JobStep, Schedule, Worker
+from jobsite.programs.principals import Principal
+from jobsite.programs.transitions.spawn import OWN_KEY
 
 COUNT_LIMIT = 100_000
 """Counts of waiting jobs stop here: no page counts a large table exactly."""

@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from jobsite.database import Cursor
-from programs.actions.base import Step
-from programs.definitions import KINDS
-from programs.retries import RetryPolicy
+from jobsite.programs.actions.base import Step
+from jobsite.programs.definitions import KINDS
+from jobsite.programs.retries import RetryPolicy
 
 SIZE = 1_000
 

@@ -9,10 +9,10 @@ from datetime import datetime
 from django.db.models import Case, Count, QuerySet, When
 
 from jobsite.errors import Invalid
-from programs.lifecycle import Status, Trigger
-from programs.models import Job, JobAttempt, JobLogEntry, JobStep
-from programs.principals import Principal
-from programs.steps import MAX_STEPS
+from jobsite.programs.lifecycle import Status, Trigger
+from jobsite.programs.models import Job, JobAttempt, JobLogEntry, JobStep
+from jobsite.programs.principals import Principal
+from jobsite.programs.steps import MAX_STEPS
 
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50

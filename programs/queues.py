@@ -7,13 +7,13 @@ from django.conf import settings
 from django.db import connection
 
 from jobsite.database import Cursor
+from jobsite.programs.models.worker import DEFAULT_MANAGER
 from jobsite.tenants.models import SYSTEM
-from programs.models.worker import DEFAULT_MANAGER
 
 
 def register(cursor: Cursor) -> None:
     """Make the rows of the configured queues, the sweeps, the default manager and the system tenant."""
-    from programs.sweeps import all_sweeps
+    from jobsite.programs.sweeps import all_sweeps
 
     _insert_names(cursor, "jobsite_queue", list(settings.JOBSITE_QUEUES))
     _insert_names(cursor, "jobsite_sweep", [sweep.name for sweep in all_sweeps()])

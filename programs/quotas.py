@@ -11,8 +11,8 @@ import psycopg
 
 from jobsite.database import Cursor
 from jobsite.errors import Invalid, TooMany
+from jobsite.programs import workers
 from jobsite.tenants.models import Tenant
-from programs import workers
 
 RECOUNT_SECONDS = 1.0
 RETRY_SECONDS = 10

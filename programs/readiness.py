@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from jobsite.errors import Forbidden, NotFound, Refusal
+from jobsite.programs import preparation, principals, quotas, times
+from jobsite.programs.lifecycle import OPEN, Trigger
+from jobsite.programs.preparation import Options
+from jobsite.programs.principals import Principal
+from jobsite.programs.recurrence import Decision, Fate
+from jobsite.programs.turns import Turn
 from jobsite.tenants.models import Tenant
-from programs import preparation, principals, quotas, times
-from programs.lifecycle import OPEN, Trigger
-from programs.preparation import Options
-from programs.principals import Principal
-from programs.recurrence import Decision, Fate
-from programs.turns import Turn
 
 
 @dataclass(frozen=True, slots=True)

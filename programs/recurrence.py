@@ -12,8 +12,8 @@ from itertools import takewhile
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from programs import cron
-from programs.cron import Cron, spread
+from jobsite.programs import cron
+from jobsite.programs.cron import Cron, spread
 
 GRACE = timedelta(seconds=60)
 """A time that fires later than this was missed: beat was down, or nobody came to it."""

@@ -11,13 +11,13 @@ from django.db.models.functions import Now
 from jobsite import outgoing
 from jobsite.database import Cursor
 from jobsite.errors import Forbidden, Invalid, NotFound
-from notifications.models import Group
-from programs import audit, masking, queues, secrets
-from programs.actions import UnknownAction, python, templates
-from programs.definitions import ActionDefinition, ProgramDefinition
-from programs.models import Action, Program, Queue
-from programs.principals import Principal
-from programs.secrets import SecretLost
+from jobsite.notifications.models import Group
+from jobsite.programs import audit, masking, queues, secrets
+from jobsite.programs.actions import UnknownAction, python, templates
+from jobsite.programs.definitions import ActionDefinition, ProgramDefinition
+from jobsite.programs.models import Action, Program, Queue
+from jobsite.programs.principals import Principal
+from jobsite.programs.secrets import SecretLost
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any, cast
 from django.db import transaction
 
 from jobsite.database import Connection, Cursor, prepared_cursor
-from programs import dispatch
-from programs.lifecycle import TERMINAL, Status
-from programs.transitions import cancel, resolve
+from jobsite.programs import dispatch
+from jobsite.programs.lifecycle import TERMINAL, Status
+from jobsite.programs.transitions import cancel, resolve
 
 FAMILY = "SELECT number, status, parent_id FROM jobsite_job WHERE number = ANY(%s)"
 TAKES_ALONG = (Status.CANCELED, Status.FAILED)

@@ -62,7 +62,15 @@ def decide(
 def names_of(error: BaseException) -> frozenset[str]:
     """Every name by which a program may list this exception: bare and dotted, of its class and its bases."""
     classes = [kind for kind in type(error).__mro__ if kind not in (object, BaseException, Exception)]
-    return frozenset(name for kind in classes for name in (kind.__name__, f"{kind.__module__}.{kind.__qualname__}"))
+    names = {name for kind in classes for name in (kind.__name__, f"{kind.__module__}.{kind.__qualname__}")}
+    return frozenset(names.union(*(names_by_use for own, names_by_use in OTHER_NAMES.items() if own in names)))
+
+
+OTHER_NAMES = {
+    "jobsite.programs.actions.base.TransientError": ("jobsite.TransientError", "programs.actions.base.TransientError"),
+    "jobsite.programs.actions.base.PermanentError": ("jobsite.PermanentError", "programs.actions.base.PermanentError"),
+}
+"""By which other names programs may list our own errors: the public one, and those that stored programs have."""
 
 
 def is_transient(error: BaseException, *, transient: Sequence[str] = (), permanent: Sequence[str] = ()) -> bool:
@@ -80,7 +88,7 @@ TRANSIENT_NAMES = frozenset(
     {
         "ConnectionError",
         "TimeoutError",
-        "programs.actions.base.TransientError",
+        "jobsite.programs.actions.base.TransientError",
         "urllib.error.URLError",
         "requests.exceptions.ConnectionError",
         "requests.exceptions.Timeout",
@@ -95,7 +103,7 @@ TRANSIENT_NAMES = frozenset(
         "socket.gaierror",
     }
 )
-PERMANENT_NAMES = frozenset({"programs.actions.base.PermanentError", "jobsite.outgoing.OutgoingRefused"})
+PERMANENT_NAMES = frozenset({"jobsite.programs.actions.base.PermanentError", "jobsite.outgoing.OutgoingRefused"})
 # Deadlock, serialization failure, lock not available, too many connections, server shutting down or starting;
 # class 08 is a lost connection. Disk full (53100) is permanent: a new try fills it further.
 TRANSIENT_SQLSTATES = frozenset({"40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"})

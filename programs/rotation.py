@@ -9,12 +9,12 @@ from django.db import connection, transaction
 
 from jobsite import vault
 from jobsite.database import Cursor
+from jobsite.notifications.models import Rule
+from jobsite.programs import audit, principals, secrets
+from jobsite.programs.masking import SECRET_KEY
+from jobsite.programs.models import Action, Schedule
+from jobsite.programs.secrets import SecretLost
 from jobsite.tenants.models import Tenant
-from notifications.models import Rule
-from programs import audit, principals, secrets
-from programs.masking import SECRET_KEY
-from programs.models import Action, Schedule
-from programs.secrets import SecretLost
 
 BATCH = 500
 

@@ -7,12 +7,12 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from jobsite.errors import Invalid
-from programs import cron, preparation, secrets, storable, times
-from programs.models import Schedule
-from programs.models.schedule import CRON_FIELDS, MAX_CAP, MAX_INTERVAL_MINUTES, MAX_JITTER_MINUTES
-from programs.preparation import Known
-from programs.principals import Principal
-from programs.recurrence import Missed
+from jobsite.programs import cron, preparation, secrets, storable, times
+from jobsite.programs.models import Schedule
+from jobsite.programs.models.schedule import CRON_FIELDS, MAX_CAP, MAX_INTERVAL_MINUTES, MAX_JITTER_MINUTES
+from jobsite.programs.preparation import Known
+from jobsite.programs.principals import Principal
+from jobsite.programs.recurrence import Missed
 
 MAX_DESCRIPTION = 1_000
 

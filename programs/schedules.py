@@ -12,14 +12,14 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from jobsite.errors import Conflict, NotFound
+from jobsite.programs import audit, masking, storable, times
+from jobsite.programs.asking import check_reason
+from jobsite.programs.models import Firing, Job, Schedule
+from jobsite.programs.models.schedule import CRON_FIELDS
+from jobsite.programs.principals import Principal
+from jobsite.programs.recurrence import jitter_of, recurrence_of
+from jobsite.programs.schedule_checks import Wanted, check, invalid
 from jobsite.tenants.models import CODE_PATTERN
-from programs import audit, masking, storable, times
-from programs.asking import check_reason
-from programs.models import Firing, Job, Schedule
-from programs.models.schedule import CRON_FIELDS
-from programs.principals import Principal
-from programs.recurrence import jitter_of, recurrence_of
-from programs.schedule_checks import Wanted, check, invalid
 
 MAX_BACKFILL = 1_000
 MAX_DESCRIPTION = 1_000

@@ -12,8 +12,8 @@ from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 from referencing import Registry
 
-from programs.schema_rules import Schema
-from programs.times import TimeError, parse_time
+from jobsite.programs.schema_rules import Schema
+from jobsite.programs.times import TimeError, parse_time
 
 # Keywords looked at: more than 64 KiB of parameters need in earnest, about a second at most.
 _MAX_WORK = 200_000

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from programs import storable
-from programs.masking import MASK
+from jobsite.programs import storable
+from jobsite.programs.masking import MASK
 
 MAX_ERRORS = 20
 

@@ -9,8 +9,8 @@ from urllib.parse import unquote
 from jsonschema import Draft202012Validator
 from referencing import Registry
 
-from programs import storable
-from programs.schema_errors import MAX_ERRORS, PointerError, described, in_words, raise_any, shown
+from jobsite.programs import storable
+from jobsite.programs.schema_errors import MAX_ERRORS, PointerError, described, in_words, raise_any, shown
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from programs import storable
-from programs.schema_checks import spend
-from programs.schema_errors import Hidden, Path, PointerError
-from programs.schema_rules import Schema, children, target
+from jobsite.programs import storable
+from jobsite.programs.schema_checks import spend
+from jobsite.programs.schema_errors import Hidden, Path, PointerError
+from jobsite.programs.schema_rules import Schema, children, target
 
 # Each says of a value, or of one part of it that is known by its name or place, what it is. Under any other keyword
 # it depends on the value whether a schema applies, and a secret would be stored in clear where it does not.

@@ -14,9 +14,9 @@ from cryptography.fernet import InvalidToken, MultiFernet
 from django.conf import settings
 
 from jobsite import vault
-from programs import masking, storable
-from programs.masking import SECRET_KEY, Mask
-from programs.schema_errors import Path
+from jobsite.programs import masking, storable
+from jobsite.programs.masking import SECRET_KEY, Mask
+from jobsite.programs.schema_errors import Path
 
 
 class SecretLost(Exception):

@@ -10,16 +10,16 @@ from django.db import connection, transaction
 
 from jobsite.database import Cursor
 from jobsite.errors import Conflict, Invalid, NotFound
-from programs import audit, dispatch, resolution, submission, times
-from programs.asking import check_reason, end_of
-from programs.lifecycle import TERMINAL, Overlap, Status, Trigger
-from programs.models import Firing, Job
-from programs.principals import Principal
-from programs.transitions import acknowledge as acknowledge_transition
-from programs.transitions import cancel as cancel_transition
-from programs.transitions import hold as hold_transition
-from programs.transitions import reap
-from programs.transitions.reap import Reaped
+from jobsite.programs import audit, dispatch, resolution, submission, times
+from jobsite.programs.asking import check_reason, end_of
+from jobsite.programs.lifecycle import TERMINAL, Overlap, Status, Trigger
+from jobsite.programs.models import Firing, Job
+from jobsite.programs.principals import Principal
+from jobsite.programs.transitions import acknowledge as acknowledge_transition
+from jobsite.programs.transitions import cancel as cancel_transition
+from jobsite.programs.transitions import hold as hold_transition
+from jobsite.programs.transitions import reap
+from jobsite.programs.transitions.reap import Reaped
 
 MAX_NUMBERS = 10_000
 MAX_NUMBER = 2**63 - 1

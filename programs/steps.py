@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from programs import workers
-from programs.lifecycle import StepStatus
-from programs.transitions.claim import Claimed
+from jobsite.programs import workers
+from jobsite.programs.lifecycle import StepStatus
+from jobsite.programs.transitions.claim import Claimed
 
 MAX_STEPS = 10_000
 

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 
-from programs.masking import Mask
+from jobsite.programs.masking import Mask
 
 MAX_BYTES = 64 * 1024
 MAX_MESSAGE = 4 * 1024

@@ -13,13 +13,12 @@ from django.db import connection, transaction
 
 from jobsite.database import Cursor, prepared_cursor
 from jobsite.errors import Conflict, Invalid, Refusal
-from jobsite.tenants.models import Tenant
-from programs import dispatch, parameters, preparation, principals, quotas
-from programs.lifecycle import OPEN, Overlap
-from programs.models import Job, Program
-from programs.preparation import DEFAULTS, Known, Options, Request
-from programs.principals import Principal
-from programs.transitions.submit import (
+from jobsite.programs import dispatch, parameters, preparation, principals, quotas
+from jobsite.programs.lifecycle import OPEN, Overlap
+from jobsite.programs.models import Job, Program
+from jobsite.programs.preparation import DEFAULTS, Known, Options, Request
+from jobsite.programs.principals import Principal
+from jobsite.programs.transitions.submit import (
     KEEP_CONTEXT,
     Inserted,
     NewJob,
@@ -28,6 +27,7 @@ from programs.transitions.submit import (
     insert_all,
     insert_and_offer,
 )
+from jobsite.tenants.models import Tenant
 
 MAX_JOBS = 10_000
 CHUNK = 1_000

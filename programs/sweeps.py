@@ -14,11 +14,11 @@ from django.conf import settings
 from jobsite import brokers
 from jobsite.database import Connection, Cursor
 from jobsite.logs import get_logger
-from notifications import hints
-from programs import bulk, dispatch, firing, pausing, quotas, resolution, workers
-from programs.transitions import dispatch as dispatch_transition
-from programs.transitions import hold, overlap, pause, reap, told
-from programs.transitions.reap import Reaped
+from jobsite.notifications import hints
+from jobsite.programs import bulk, dispatch, firing, pausing, quotas, resolution, workers
+from jobsite.programs.transitions import dispatch as dispatch_transition
+from jobsite.programs.transitions import hold, overlap, pause, reap, told
+from jobsite.programs.transitions.reap import Reaped
 
 log = get_logger(__name__)
 

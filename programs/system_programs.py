@@ -8,11 +8,11 @@ from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from jobsite.notifications import setup
+from jobsite.programs import definitions, principals, registration, schedules
+from jobsite.programs.models import Schedule
+from jobsite.programs.schedule_checks import Wanted
 from jobsite.tenants.models import SYSTEM, Tenant
-from notifications import setup
-from programs import definitions, principals, registration, schedules
-from programs.models import Schedule
-from programs.schedule_checks import Wanted
 
 QUEUE = "default"
 
@@ -72,7 +72,7 @@ def _definition(one: SystemProgram, queue: str) -> dict[str, Any]:
         "overlap": "REJECT",
         "group": False,
         "parameters": {"type": "object", "additionalProperties": False},
-        "action": [{"kind": "python", "target": f"programs.housekeeping:{one.code}"}],
+        "action": [{"kind": "python", "target": f"jobsite.programs.housekeeping:{one.code}"}],
     }
 
 

@@ -5,11 +5,17 @@ from uuid import UUID
 
 from celery import shared_task
 
-from programs import execution
-from programs.dispatch import TASK
+from jobsite.programs import execution
+from jobsite.programs.dispatch import EARLIER_TASK, TASK
 
 
 @shared_task(name=TASK, bind=True, ignore_result=True, acks_late=False)
 def run_jobs(self: Any, numbers: list[int]) -> int:
     """Run the jobs with these numbers, as far as they are this worker's to run; returns how many were."""
+    return execution.run(numbers, message=UUID(self.request.id))
+
+
+@shared_task(name=EARLIER_TASK, bind=True, ignore_result=True, acks_late=False)
+def run_jobs_of_an_earlier_message(self: Any, numbers: list[int]) -> int:
+    """`run_jobs` under its earlier name."""
     return execution.run(numbers, message=UUID(self.request.id))

@@ -7,9 +7,9 @@ from typing import Any
 from django.conf import settings
 from django.urls import reverse
 
+from jobsite.programs import masking, times
+from jobsite.programs.models import Job, Program, Schedule
 from jobsite.tenants.models import Tenant
-from programs import masking, times
-from programs.models import Job, Program, Schedule
 
 
 def facts(

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-from programs.durations import SECONDS, DurationError, parse_duration
+from jobsite.programs.durations import SECONDS, DurationError, parse_duration
 
 MAX_YEARS_AHEAD = 5
 

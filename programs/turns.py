@@ -10,10 +10,10 @@ from django.db import OperationalError
 from jobsite.database import Cursor
 from jobsite.errors import Conflict
 from jobsite.failpoints import failpoint
-from programs import dispatch, preparation, submission
-from programs.models import Schedule
-from programs.recurrence import Decision, Fate, recurrence_of
-from programs.transitions.submit import KEEP_CONTEXT, NewJob, insert_all
+from jobsite.programs import dispatch, preparation, submission
+from jobsite.programs.models import Schedule
+from jobsite.programs.recurrence import Decision, Fate, recurrence_of
+from jobsite.programs.transitions.submit import KEEP_CONTEXT, NewJob, insert_all
 
 T = TypeVar("T")
 CHUNK = 1_000

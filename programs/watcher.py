@@ -17,12 +17,12 @@ import psycopg
 
 from jobsite.database import Connection
 from jobsite.logs import get_logger
-from programs import completion, dispatch, job_log, workers
-from programs.group import BUDGET_SECONDS, Group, Running, boot_time, trust_seconds
-from programs.lifecycle import AttemptResult, Status
-from programs.transitions import finish, give_back, start
-from programs.transitions.dispatch import wake
-from programs.transitions.finish import Ending, StaleJob
+from jobsite.programs import completion, dispatch, job_log, workers
+from jobsite.programs.group import BUDGET_SECONDS, Group, Running, boot_time, trust_seconds
+from jobsite.programs.lifecycle import AttemptResult, Status
+from jobsite.programs.transitions import finish, give_back, start
+from jobsite.programs.transitions.dispatch import wake
+from jobsite.programs.transitions.finish import Ending, StaleJob
 
 log = get_logger(__name__)
 

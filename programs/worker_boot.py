@@ -30,11 +30,11 @@ from jobsite.database import Connection
 from jobsite.env import ConfigurationError
 from jobsite.errors import Refusal
 from jobsite.logs import get_logger
-from programs import dispatch, queues, sweeps, workers
-from programs.actions import UnknownAction, container
-from programs.actions.container import NoEngine
-from programs.transitions import give_back, reap, renew
-from programs.transitions.finish import Held
+from jobsite.programs import dispatch, queues, sweeps, workers
+from jobsite.programs.actions import UnknownAction, container
+from jobsite.programs.actions.container import NoEngine
+from jobsite.programs.transitions import give_back, reap, renew
+from jobsite.programs.transitions.finish import Held
 
 log = get_logger(__name__)
 
@@ -313,7 +313,7 @@ def _look_after_children_more_often(consumer: Any) -> None:
 @signals.task_failure.connect(weak=False)
 def return_dead_childs_jobs(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
     """In the main process: a child died, or was ended by the hard limit, with the jobs of this message."""
-    if _renewer is None or sender.name != dispatch.TASK or _is_terminating():
+    if _renewer is None or sender.name not in (dispatch.TASK, dispatch.EARLIER_TASK) or _is_terminating():
         return  # a cold stop kills its children itself, and gives back at its end what they held
     if isinstance(exception, (WorkerLostError, TimeLimitExceeded)):
         _renewer.dead.put((UUID(task_id), isinstance(exception, TimeLimitExceeded)))

@@ -16,7 +16,7 @@ from typing import Any
 from celery import bootsteps
 
 from jobsite.celery import app
-from programs.dispatch import TASK
+from jobsite.programs.dispatch import EARLIER_TASK, TASK
 
 
 class HintsAreNotKept(bootsteps.StartStopStep):
@@ -33,7 +33,7 @@ class HintsAreNotKept(bootsteps.StartStopStep):
         hints: set[str] = set()
 
         def append(message: Any, delivery_tag: str) -> None:
-            if message.headers.get("task") == TASK:
+            if message.headers.get("task") in (TASK, EARLIER_TASK):
                 hints.add(delivery_tag)
             else:
                 keep(message, delivery_tag)

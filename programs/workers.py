@@ -16,8 +16,8 @@ import psycopg
 from jobsite.database import Connection, Cursor, Plans, connect
 from jobsite.errors import NotFound
 from jobsite.logs import get_logger
-from programs.transitions import reap
-from programs.transitions.reap import Reaped
+from jobsite.programs.transitions import reap
+from jobsite.programs.transitions.reap import Reaped
 
 log = get_logger(__name__)
 

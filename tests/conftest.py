@@ -13,13 +13,13 @@ from django.contrib.auth.models import User
 from django.db.models.signals import post_migrate
 
 from jobsite import embedded
+from jobsite.notifications.models import Group, Rule
+from jobsite.programs import principals, system_programs
+from jobsite.programs.definitions import from_mapping
+from jobsite.programs.models import Program
+from jobsite.programs.principals import Principal
+from jobsite.programs.registration import load
 from jobsite.tenants.models import Membership, Role, Tenant
-from notifications.models import Group, Rule
-from programs import principals, system_programs
-from programs.definitions import from_mapping
-from programs.models import Program
-from programs.principals import Principal
-from programs.registration import load
 from tests import engine
 
 

@@ -14,10 +14,10 @@ from typing import Any
 from django.db import connection, transaction
 
 from jobsite.logs import get_logger
-from programs import workers
-from programs.actions import PermanentError, TransientError
-from programs.context import Context
-from programs.transitions import cancel
+from jobsite.programs import workers
+from jobsite.programs.actions import PermanentError, TransientError
+from jobsite.programs.context import Context
+from jobsite.programs.transitions import cancel
 
 
 def succeed(context: Context, **_: Any) -> dict[str, int]:

@@ -6,8 +6,8 @@ from typing import Any
 from jobsite.cli import all_jobs, asking, printing
 from jobsite.cli.base import principal_of
 from jobsite.errors import Invalid
-from programs import steering
-from programs.principals import Principal
+from jobsite.programs import steering
+from jobsite.programs.principals import Principal
 
 
 def cancel(options: dict[str, Any]) -> None:

@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jobsite.cli import asking, printing
 from jobsite.errors import Conflict, Invalid
-from programs import bulk, queries, times
-from programs.models import BulkAct
-from programs.principals import Principal
-from programs.queries import JobFilter
+from jobsite.programs import bulk, queries, times
+from jobsite.programs.models import BulkAct
+from jobsite.programs.principals import Principal
+from jobsite.programs.queries import JobFilter
 
 PART = 20
 BUSY_SECONDS = 0.05

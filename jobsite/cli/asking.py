@@ -9,8 +9,8 @@ from typing import Any
 from jobsite.cli import printing, waiting
 from jobsite.cli.base import add_json
 from jobsite.errors import Invalid
-from programs import parameters, presentation, steering
-from programs.principals import Principal
+from jobsite.programs import parameters, presentation, steering
+from jobsite.programs.principals import Principal
 
 
 def add_parameters(parser: ArgumentParser) -> None:

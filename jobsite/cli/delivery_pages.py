@@ -8,11 +8,11 @@ from rich.text import Text
 from jobsite.cli import notification_pages as pages
 from jobsite.cli import printing
 from jobsite.errors import Invalid, NotFound
-from notifications.models import Delivery
-from notifications.models.delivery import Status
-from programs import notifying, presentation, steering
-from programs.models import Job, Program, Schedule
-from programs.principals import Principal
+from jobsite.notifications.models import Delivery
+from jobsite.notifications.models.delivery import Status
+from jobsite.programs import notifying, presentation, steering
+from jobsite.programs.models import Job, Program, Schedule
+from jobsite.programs.principals import Principal
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 SHORT = 60

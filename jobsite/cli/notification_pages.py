@@ -12,13 +12,13 @@ from rich.text import Text
 from jobsite.cli import printing
 from jobsite.cli.base import principal_of
 from jobsite.errors import Invalid
-from notifications import defaults, wordings
-from notifications.events import LANGUAGES
-from notifications.models import Group, Rule, Template
-from notifications.rendering import PARTS, Wording
-from programs import durations, notifying
-from programs.models import Program
-from programs.principals import Principal
+from jobsite.notifications import defaults, wordings
+from jobsite.notifications.events import LANGUAGES
+from jobsite.notifications.models import Group, Rule, Template
+from jobsite.notifications.rendering import PARTS, Wording
+from jobsite.programs import durations, notifying
+from jobsite.programs.models import Program
+from jobsite.programs.principals import Principal
 
 _MARK = re.compile(r"^--- (subject|text|html)[ \t]*\n", re.MULTILINE)
 

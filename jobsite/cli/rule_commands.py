@@ -9,10 +9,10 @@ from typing import Any
 from jobsite.cli import delivery_pages, printing
 from jobsite.cli import notification_pages as pages
 from jobsite.errors import Conflict, Invalid
-from notifications.events import RULE_EVENTS
-from notifications.models import Rule
-from notifications.rules import Wanted
-from programs import durations, notifying
+from jobsite.notifications.events import RULE_EVENTS
+from jobsite.notifications.models import Rule
+from jobsite.notifications.rules import Wanted
+from jobsite.programs import durations, notifying
 
 OPTIONS = {
     "to_submitter": "--submitter",

@@ -12,8 +12,8 @@ from rich.text import Text
 from jobsite.cli import printing
 from jobsite.cli.base import principal_of
 from jobsite.errors import Invalid
-from programs import cron, presentation, recurrence, schedules, times
-from programs.schedules import MAX_PREVIEW, Coming
+from jobsite.programs import cron, presentation, recurrence, schedules, times
+from jobsite.programs.schedules import MAX_PREVIEW, Coming
 
 
 def list_schedules(options: dict[str, Any]) -> None:

@@ -7,9 +7,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from jobsite.cli import printing
-from programs import presentation, steering
-from programs.lifecycle import Status
-from programs.principals import Principal
+from jobsite.programs import presentation, steering
+from jobsite.programs.lifecycle import Status
+from jobsite.programs.principals import Principal
 
 POLL_SECONDS = 0.1
 EXIT_STATUS = {Status.COMPLETED: 0, Status.FAILED: 1, Status.CANCELED: 4}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 
-from notifications.channels.base import Outgoing
+from jobsite.notifications.channels.base import Outgoing
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 

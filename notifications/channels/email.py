@@ -16,8 +16,8 @@ from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.validators import validate_email
 
 from jobsite.errors import Invalid
-from notifications.channels import one_line
-from notifications.channels.base import DeliveryFailed, Outgoing
+from jobsite.notifications.channels import one_line
+from jobsite.notifications.channels.base import DeliveryFailed, Outgoing
 
 MAX_ADDRESS = 254  # RFC 5321 4.5.3.1.3: a path has 256 octets, two of them its brackets
 # Django takes a quoted local part, which may hide a second address or control characters, and a host's bare address.

@@ -1,7 +1,7 @@
 """The inbox: the delivery's own row is the message, so that nothing has to go anywhere."""
 
 from jobsite.errors import Invalid
-from notifications.channels.base import DeliveryFailed, Outgoing
+from jobsite.notifications.channels.base import DeliveryFailed, Outgoing
 
 
 def send(message: Outgoing) -> str:

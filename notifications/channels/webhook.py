@@ -10,8 +10,8 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from jobsite import outgoing
 from jobsite.errors import Invalid
-from notifications.channels import one_line
-from notifications.channels.base import DeliveryFailed, Outgoing
+from jobsite.notifications.channels import one_line
+from jobsite.notifications.channels.base import DeliveryFailed, Outgoing
 
 SECONDS = 15.0  # for all of it, from the name's resolution to the answer's last byte
 MAX_BYTES = 4 * 1024  # of an answer, of which one line is kept

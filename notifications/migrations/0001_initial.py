@@ -5,7 +5,7 @@ import django.contrib.postgres.functions
 import django.core.validators
 import django.db.models.deletion
 import django.db.models.functions.datetime
-import notifications.events
+import jobsite.notifications.events
 from django.conf import settings
 from django.db import migrations, models
 
@@ -517,18 +517,18 @@ class Migration(migrations.Migration):
                     (
                         "event__in",
                         [
-                            notifications.events.Event["SUBMITTED"],
-                            notifications.events.Event["STARTED"],
-                            notifications.events.Event["RETRYING"],
-                            notifications.events.Event["COMPLETED"],
-                            notifications.events.Event["FAILED"],
-                            notifications.events.Event["CANCELED"],
-                            notifications.events.Event["LATE"],
-                            notifications.events.Event["STUCK"],
-                            notifications.events.Event["RECOVERED"],
-                            notifications.events.Event["PROGRAM_TERMINATED"],
-                            notifications.events.Event["SCHEDULE_MISSED"],
-                            notifications.events.Event["SCHEDULE_RECOVERED"],
+                            jobsite.notifications.events.Event["SUBMITTED"],
+                            jobsite.notifications.events.Event["STARTED"],
+                            jobsite.notifications.events.Event["RETRYING"],
+                            jobsite.notifications.events.Event["COMPLETED"],
+                            jobsite.notifications.events.Event["FAILED"],
+                            jobsite.notifications.events.Event["CANCELED"],
+                            jobsite.notifications.events.Event["LATE"],
+                            jobsite.notifications.events.Event["STUCK"],
+                            jobsite.notifications.events.Event["RECOVERED"],
+                            jobsite.notifications.events.Event["PROGRAM_TERMINATED"],
+                            jobsite.notifications.events.Event["SCHEDULE_MISSED"],
+                            jobsite.notifications.events.Event["SCHEDULE_RECOVERED"],
                         ],
                     )
                 ),
@@ -610,18 +610,18 @@ class Migration(migrations.Migration):
                     (
                         "event__in",
                         [
-                            notifications.events.Event["SUBMITTED"],
-                            notifications.events.Event["STARTED"],
-                            notifications.events.Event["RETRYING"],
-                            notifications.events.Event["COMPLETED"],
-                            notifications.events.Event["FAILED"],
-                            notifications.events.Event["CANCELED"],
-                            notifications.events.Event["LATE"],
-                            notifications.events.Event["STUCK"],
-                            notifications.events.Event["RECOVERED"],
-                            notifications.events.Event["PROGRAM_TERMINATED"],
-                            notifications.events.Event["SCHEDULE_MISSED"],
-                            notifications.events.Event["SCHEDULE_RECOVERED"],
+                            jobsite.notifications.events.Event["SUBMITTED"],
+                            jobsite.notifications.events.Event["STARTED"],
+                            jobsite.notifications.events.Event["RETRYING"],
+                            jobsite.notifications.events.Event["COMPLETED"],
+                            jobsite.notifications.events.Event["FAILED"],
+                            jobsite.notifications.events.Event["CANCELED"],
+                            jobsite.notifications.events.Event["LATE"],
+                            jobsite.notifications.events.Event["STUCK"],
+                            jobsite.notifications.events.Event["RECOVERED"],
+                            jobsite.notifications.events.Event["PROGRAM_TERMINATED"],
+                            jobsite.notifications.events.Event["SCHEDULE_MISSED"],
+                            jobsite.notifications.events.Event["SCHEDULE_RECOVERED"],
                         ],
                     )
                 ),

@@ -9,10 +9,10 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from jobsite.notifications.channels import CHANNELS
+from jobsite.notifications.events import Event
+from jobsite.notifications.models.group import Rule
 from jobsite.tenants.models import Tenant
-from notifications.channels import CHANNELS
-from notifications.events import Event
-from notifications.models.group import Rule
 
 
 class Status(models.TextChoices):

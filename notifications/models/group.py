@@ -9,10 +9,10 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from jobsite.notifications.channels import CHANNELS
+from jobsite.notifications.events import COUNTED_IN_A_ROW, RECOVERS, RULE_EVENTS
+from jobsite.notifications.models.template import Template
 from jobsite.tenants.models import CODE, Role, Tenant
-from notifications.channels import CHANNELS
-from notifications.events import COUNTED_IN_A_ROW, RECOVERS, RULE_EVENTS
-from notifications.models.template import Template
 
 MAX_THROTTLE_MINUTES = 7 * 24 * 60
 MAX_IN_A_ROW = 100

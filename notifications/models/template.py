@@ -6,8 +6,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from jobsite.notifications.events import LANGUAGES, Event
 from jobsite.tenants.models import CODE, Tenant
-from notifications.events import LANGUAGES, Event
 
 EVENTS = [(str(event), str(event)) for event in Event]
 

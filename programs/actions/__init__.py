@@ -1,11 +1,11 @@
 """The kinds of action, and the errors that actions raise."""
 
-from programs.actions.base import PermanentError, Runner, Step, TransientError, UnknownAction
-from programs.actions.command import run_command
-from programs.actions.container import run_container
-from programs.actions.http import run_heartbeat, run_http
-from programs.actions.python import run_python
-from programs.actions.webhook import run_webhook
+from jobsite.programs.actions.base import PermanentError, Runner, Step, TransientError, UnknownAction
+from jobsite.programs.actions.command import run_command
+from jobsite.programs.actions.container import run_container
+from jobsite.programs.actions.http import run_heartbeat, run_http
+from jobsite.programs.actions.python import run_python
+from jobsite.programs.actions.webhook import run_webhook
 
 RUNNERS: dict[str, Runner] = {
     "python": run_python,

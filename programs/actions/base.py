@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from programs.stops import JobCanceled, JobTimeout, LockLost
+from jobsite.programs.stops import JobCanceled, JobTimeout, LockLost
 
 if TYPE_CHECKING:
-    from programs.context import Context
+    from jobsite.programs.context import Context
 
 
 class TransientError(Exception):

@@ -18,12 +18,12 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from jobsite.processes import dying_with_parent
-from programs.actions.base import PermanentError, Step, stop_wanted
-from programs.actions.output import Output
-from programs.actions.templates import render
+from jobsite.programs.actions.base import PermanentError, Step, stop_wanted
+from jobsite.programs.actions.output import Output
+from jobsite.programs.actions.templates import render
 
 if TYPE_CHECKING:
-    from programs.context import Context
+    from jobsite.programs.context import Context
 
 GRACE_SECONDS = 2.0
 POLL_SECONDS = 0.2

@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobsite.logs import get_logger
-from programs import workers
-from programs.actions.base import PermanentError, Step, TransientError, UnknownAction, stop_wanted
-from programs.actions.output import Output
-from programs.actions.templates import render
-from programs.stops import LockLost
+from jobsite.programs import workers
+from jobsite.programs.actions.base import PermanentError, Step, TransientError, UnknownAction, stop_wanted
+from jobsite.programs.actions.output import Output
+from jobsite.programs.actions.templates import render
+from jobsite.programs.stops import LockLost
 
 if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-    from programs.context import Context
+    from jobsite.programs.context import Context
 
 log = get_logger(__name__)
 

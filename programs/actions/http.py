@@ -7,13 +7,13 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from jobsite import outgoing
-from programs import storable
-from programs.actions.base import PermanentError, Step
-from programs.actions.templates import render, render_all
-from programs.stops import JobTimeout
+from jobsite.programs import storable
+from jobsite.programs.actions.base import PermanentError, Step
+from jobsite.programs.actions.templates import render, render_all
+from jobsite.programs.stops import JobTimeout
 
 if TYPE_CHECKING:
-    from programs.context import Context
+    from jobsite.programs.context import Context
 
 SUCCESS = ((200, 299),)
 MAX_BODY = 32 * 1024

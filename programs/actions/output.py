@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from jobsite.logs import get_logger
-from programs import workers
-from programs.job_log import LINE_BYTES
-from programs.masking import MASK, Mask
+from jobsite.programs import workers
+from jobsite.programs.job_log import LINE_BYTES
+from jobsite.programs.masking import MASK, Mask
 
 if TYPE_CHECKING:
-    from programs.context import Context
+    from jobsite.programs.context import Context
 
 log = get_logger(__name__)
 

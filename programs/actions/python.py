@@ -16,11 +16,11 @@ from celery import Task, current_app
 from celery._state import _task_stack
 from celery.exceptions import Ignore, Reject, Retry
 
-from programs.actions.base import PermanentError, Step, TransientError, UnknownAction
-from programs.stops import JobTimeout
+from jobsite.programs.actions.base import PermanentError, Step, TransientError, UnknownAction
+from jobsite.programs.stops import JobTimeout
 
 if TYPE_CHECKING:
-    from programs.context import Context
+    from jobsite.programs.context import Context
 
 
 @cache

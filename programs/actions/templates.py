@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from liquid import BoundTemplate, DictLoader, Environment, StrictUndefined
 from liquid.exceptions import FilterArgumentError, LiquidError
 
-from programs.actions.base import PermanentError
+from jobsite.programs.actions.base import PermanentError
 
 if TYPE_CHECKING:
-    from programs.context import Context
+    from jobsite.programs.context import Context
 
 MAX_SOURCE = 8 * 1024
 KEPT_SOURCE = 1024  # what is parsed takes a hundred times as much

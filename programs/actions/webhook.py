@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from standardwebhooks import Webhook
 
-from programs import masking, secrets, times
-from programs.actions import http
-from programs.actions.base import PermanentError, Step
+from jobsite.programs import masking, secrets, times
+from jobsite.programs.actions import http
+from jobsite.programs.actions.base import PermanentError, Step
 
 if TYPE_CHECKING:
-    from programs.context import Context
+    from jobsite.programs.context import Context
 
 GONE = 410
 

@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from programs.admin import (
+from jobsite.programs.admin import (
     audit,
     bulk,
     job,

@@ -8,9 +8,9 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from jobsite.programs import principals
+from jobsite.programs.principals import Principal
 from jobsite.tenants.models import SCOPES, SYSTEM, Membership, Tenant
-from programs import principals
-from programs.principals import Principal
 
 READ, WRITE, ADMIN = "jobs:read", "jobs:write", "jobs:admin"
 PLATFORM = "platform"

@@ -12,13 +12,13 @@ from django import forms
 from django.utils import timezone
 
 from jobsite.errors import Conflict, Refusal
-from programs import steering
-from programs.admin import display
-from programs.admin.access import ADMIN, WRITE
-from programs.admin.asking import ReasonForm
-from programs.lifecycle import TERMINAL, Status, Trigger
-from programs.models import Job
-from programs.principals import Principal
+from jobsite.programs import steering
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import ADMIN, WRITE
+from jobsite.programs.admin.asking import ReasonForm
+from jobsite.programs.lifecycle import TERMINAL, Status, Trigger
+from jobsite.programs.models import Job
+from jobsite.programs.principals import Principal
 
 NAMED_REFUSALS = 20
 """So many refusals are told one by one; the rest is a number."""

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from django import forms
 
 from jobsite.errors import Invalid
-from programs import asking
-from programs.admin import display
+from jobsite.programs import asking
+from jobsite.programs.admin import display
 
 
 class ReasonForm(forms.Form):

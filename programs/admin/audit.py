@@ -9,10 +9,10 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from programs.admin import display
-from programs.admin.base import BoundedPaginator, TenantFilter, TenantScopedAdmin, choice_filter
-from programs.admin.keyset import KeysetChangeList
-from programs.models import AuditEntry
+from jobsite.programs.admin import display
+from jobsite.programs.admin.base import BoundedPaginator, TenantFilter, TenantScopedAdmin, choice_filter
+from jobsite.programs.admin.keyset import KeysetChangeList
+from jobsite.programs.models import AuditEntry
 
 TARGETS = (
     *("job", "jobs", "program", "schedule", "queue", "tenant", "membership", "worker manager"),

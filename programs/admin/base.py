@@ -19,11 +19,11 @@ from django.utils.functional import cached_property
 from django.utils.text import capfirst
 
 from jobsite.errors import Refusal
+from jobsite.programs import audit
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import NOBODY, PLATFORM, READ, access_of, principal_of
+from jobsite.programs.models import AuditEntry
 from jobsite.tenants.models import SYSTEM, Tenant
-from programs import audit
-from programs.admin import display
-from programs.admin.access import NOBODY, PLATFORM, READ, access_of, principal_of
-from programs.models import AuditEntry
 
 M = TypeVar("M", bound=Model)
 

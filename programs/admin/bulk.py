@@ -15,15 +15,15 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from jobsite.errors import Refusal
+from jobsite.programs import bulk
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import WRITE, access_of, principal_of
+from jobsite.programs.admin.acts import ACTS, ActForm
+from jobsite.programs.admin.base import TenantScopedAdmin
+from jobsite.programs.admin.job_list import JobChangeList
+from jobsite.programs.admin.keyset import MAX_KEY, KeysetChangeList
+from jobsite.programs.models import BulkAct, Job
 from jobsite.tenants.models import SYSTEM, Tenant
-from programs import bulk
-from programs.admin import display
-from programs.admin.access import WRITE, access_of, principal_of
-from programs.admin.acts import ACTS, ActForm
-from programs.admin.base import TenantScopedAdmin
-from programs.admin.job_list import JobChangeList
-from programs.admin.keyset import MAX_KEY, KeysetChangeList
-from programs.models import BulkAct, Job
 
 if TYPE_CHECKING:
     Base = TenantScopedAdmin[Job]

@@ -10,10 +10,10 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from jobsite.programs import masking, times
+from jobsite.programs.durations import format_duration
+from jobsite.programs.models import Job
 from jobsite.tenants.models import Pausable
-from programs import masking, times
-from programs.durations import format_duration
-from programs.models import Job
 
 NOTHING = "–"
 

@@ -14,19 +14,13 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 
-from jobsite.tenants.models import Tenant
-from programs import explain, queries, steering
-from programs.admin import display, job_page
-from programs.admin.access import ADMIN, WRITE, access_of, principal_of
-from programs.admin.acts import ACTS, Act, ActForm, Report, perform
-from programs.admin.base import (
-    BoundedPaginator,
-    TenantFilter,
-    TenantScopedAdmin,
-    choice_filter,
-)
-from programs.admin.bulk import ActsOnAll
-from programs.admin.job_list import (
+from jobsite.programs import explain, queries, steering
+from jobsite.programs.admin import display, job_page
+from jobsite.programs.admin.access import ADMIN, WRITE, access_of, principal_of
+from jobsite.programs.admin.acts import ACTS, Act, ActForm, Report, perform
+from jobsite.programs.admin.base import BoundedPaginator, TenantFilter, TenantScopedAdmin, choice_filter
+from jobsite.programs.admin.bulk import ActsOnAll
+from jobsite.programs.admin.job_list import (
     JobChangeList,
     ProgramFilter,
     Rows,
@@ -35,10 +29,11 @@ from programs.admin.job_list import (
     programs_of_code,
     queue_names,
 )
-from programs.admin.keyset import MAX_KEY, KeysetChangeList
-from programs.lifecycle import Outcome, Status, Trigger
-from programs.models import AuditEntry, Job
-from programs.principals import Principal
+from jobsite.programs.admin.keyset import MAX_KEY, KeysetChangeList
+from jobsite.programs.lifecycle import Outcome, Status, Trigger
+from jobsite.programs.models import AuditEntry, Job
+from jobsite.programs.principals import Principal
+from jobsite.tenants.models import Tenant
 
 AUDIT_ENTRIES = 50
 NAMED = 50

@@ -8,12 +8,12 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 
+from jobsite.programs.admin.access import access_of
+from jobsite.programs.admin.base import CHOICES_LIMIT, ChoiceFilter, CodeFilter
+from jobsite.programs.admin.keyset import KeysetChangeList
+from jobsite.programs.lifecycle import OPEN, Blocked, Status
+from jobsite.programs.models import Job, Program, Queue
 from jobsite.tenants.models import Tenant
-from programs.admin.access import access_of
-from programs.admin.base import CHOICES_LIMIT, ChoiceFilter, CodeFilter
-from programs.admin.keyset import KeysetChangeList
-from programs.lifecycle import OPEN, Blocked, Status
-from programs.models import Job, Program, Queue
 
 WINDOW = 100_000
 """A filter that no index orders looks through so many of a tenant's newest jobs, and no further."""

@@ -9,15 +9,15 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from notifications.models import Delivery
-from programs import notifying, presentation, queries
-from programs.admin import display
-from programs.admin.keyset import MAX_KEY
-from programs.explain import Reason
-from programs.lifecycle import Outcome
-from programs.models import Job, JobAttempt, JobLogEntry, JobStep, Schedule
-from programs.principals import Principal
-from programs.steps import shown
+from jobsite.notifications.models import Delivery
+from jobsite.programs import notifying, presentation, queries
+from jobsite.programs.admin import display
+from jobsite.programs.admin.keyset import MAX_KEY
+from jobsite.programs.explain import Reason
+from jobsite.programs.lifecycle import Outcome
+from jobsite.programs.models import Job, JobAttempt, JobLogEntry, JobStep, Schedule
+from jobsite.programs.principals import Principal
+from jobsite.programs.steps import shown
 
 LOG_LINES = 200
 STEPS = 200

@@ -14,15 +14,15 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from jobsite.programs import pausing
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import ADMIN, access_of
+from jobsite.programs.admin.asking import ReasonForm
+from jobsite.programs.admin.base import TenantFilter, choice_filter
+from jobsite.programs.admin.job_list import queue_names
+from jobsite.programs.admin.pauses import PausableAdmin, PauseAct
+from jobsite.programs.models import Lane, Queue
 from jobsite.tenants.models import Tenant
-from programs import pausing
-from programs.admin import display
-from programs.admin.access import ADMIN, access_of
-from programs.admin.asking import ReasonForm
-from programs.admin.base import TenantFilter, choice_filter
-from programs.admin.job_list import queue_names
-from programs.admin.pauses import PausableAdmin, PauseAct
-from programs.models import Lane, Queue
 
 PAUSE = PauseAct(
     "pause",

@@ -14,11 +14,11 @@ from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 
 from jobsite.errors import Refusal
-from programs.admin import display
-from programs.admin.access import ADMIN, principal_of
-from programs.admin.asking import ReasonForm
-from programs.admin.base import TenantScopedAdmin
-from programs.principals import Principal
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import ADMIN, principal_of
+from jobsite.programs.admin.asking import ReasonForm
+from jobsite.programs.admin.base import TenantScopedAdmin
+from jobsite.programs.principals import Principal
 
 M = TypeVar("M", bound=Model)
 

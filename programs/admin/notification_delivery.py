@@ -11,19 +11,19 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from jobsite.notifications.channels import CHANNELS
+from jobsite.notifications.models import Delivery
+from jobsite.notifications.models.delivery import Status
+from jobsite.programs import notifying
+from jobsite.programs.admin import display, notification_inbox
+from jobsite.programs.admin.access import WRITE, access_of
+from jobsite.programs.admin.base import BoundedPaginator, ChoiceFilter, TenantFilter, choice_filter
+from jobsite.programs.admin.job_list import job_number
+from jobsite.programs.admin.keyset import MAX_KEY, KeysetChangeList
+from jobsite.programs.admin.notification_acts import ActedAdmin, RowAct
+from jobsite.programs.models import Job, Program, Schedule
+from jobsite.programs.principals import Principal
 from jobsite.tenants.models import Tenant
-from notifications.channels import CHANNELS
-from notifications.models import Delivery
-from notifications.models.delivery import Status
-from programs import notifying
-from programs.admin import display, notification_inbox
-from programs.admin.access import WRITE, access_of
-from programs.admin.base import BoundedPaginator, ChoiceFilter, TenantFilter, choice_filter
-from programs.admin.job_list import job_number
-from programs.admin.keyset import MAX_KEY, KeysetChangeList
-from programs.admin.notification_acts import ActedAdmin, RowAct
-from programs.models import Job, Program, Schedule
-from programs.principals import Principal
 
 WINDOW = 100_000
 """A filter, which no index orders, looks through so many of a tenant's newest deliveries, and no further."""

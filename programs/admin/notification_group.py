@@ -12,14 +12,14 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from notifications.models import Group, Rule
-from programs import notifying
-from programs.admin import display, notification_rule
-from programs.admin.access import ADMIN, access_of, principal_of
-from programs.admin.base import TenantFilter
-from programs.admin.notification_acts import ActedAdmin, RowAct
-from programs.models import Program
-from programs.principals import Principal
+from jobsite.notifications.models import Group, Rule
+from jobsite.programs import notifying
+from jobsite.programs.admin import display, notification_rule
+from jobsite.programs.admin.access import ADMIN, access_of, principal_of
+from jobsite.programs.admin.base import TenantFilter
+from jobsite.programs.admin.notification_acts import ActedAdmin, RowAct
+from jobsite.programs.models import Program
+from jobsite.programs.principals import Principal
 
 NAMED = 5
 """So many of the programs that name a group are told; of more there is a number."""

@@ -10,14 +10,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
+from jobsite.notifications.models import Delivery
+from jobsite.notifications.models.delivery import Status
+from jobsite.programs import notifying
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import access_of, principal_of, user_of
+from jobsite.programs.admin.base import CHOICES_LIMIT, TenantScopedAdmin
+from jobsite.programs.admin.keyset import BEFORE, MAX_KEY
 from jobsite.tenants.models import Tenant
-from notifications.models import Delivery
-from notifications.models.delivery import Status
-from programs import notifying
-from programs.admin import display
-from programs.admin.access import access_of, principal_of, user_of
-from programs.admin.base import CHOICES_LIMIT, TenantScopedAdmin
-from programs.admin.keyset import BEFORE, MAX_KEY
 
 PAGE = "jobsite_notifications_inbox"
 SHOWN = 50

@@ -11,16 +11,16 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from notifications.channels import CHANNELS
-from notifications.events import RULE_EVENTS
-from notifications.models import Group, Rule
-from programs import notifying
-from programs.admin import display
-from programs.admin.access import ADMIN, access_of, principal_of
-from programs.admin.base import CodeFilter, TenantFilter, choice_filter
-from programs.admin.notification_acts import ActedAdmin, RowAct
-from programs.admin.notification_rule_form import FIELDS, HOW, TO, WHEN, RuleForm
-from programs.principals import Principal
+from jobsite.notifications.channels import CHANNELS
+from jobsite.notifications.events import RULE_EVENTS
+from jobsite.notifications.models import Group, Rule
+from jobsite.programs import notifying
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import ADMIN, access_of, principal_of
+from jobsite.programs.admin.base import CodeFilter, TenantFilter, choice_filter
+from jobsite.programs.admin.notification_acts import ActedAdmin, RowAct
+from jobsite.programs.admin.notification_rule_form import FIELDS, HOW, TO, WHEN, RuleForm
+from jobsite.programs.principals import Principal
 
 NAMED_RECIPIENTS = 4
 NAMED_DELIVERIES = 10

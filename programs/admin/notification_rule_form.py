@@ -8,17 +8,17 @@ from django import forms
 from django.db.models import Q
 
 from jobsite.errors import Invalid, Refusal
+from jobsite.notifications import rules
+from jobsite.notifications.channels import CHANNELS
+from jobsite.notifications.events import RULE_EVENTS
+from jobsite.notifications.models import Group, Rule, Template
+from jobsite.notifications.models.group import MAX_IN_A_ROW, MAX_THROTTLE_MINUTES
+from jobsite.notifications.rules import Wanted
+from jobsite.programs import notifying
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import ADMIN, Access
+from jobsite.programs.principals import Principal
 from jobsite.tenants.models import Role
-from notifications import rules
-from notifications.channels import CHANNELS
-from notifications.events import RULE_EVENTS
-from notifications.models import Group, Rule, Template
-from notifications.models.group import MAX_IN_A_ROW, MAX_THROTTLE_MINUTES
-from notifications.rules import Wanted
-from programs import notifying
-from programs.admin import display
-from programs.admin.access import ADMIN, Access
-from programs.principals import Principal
 
 WHEN = ("event", "in_a_row", "on_recovery", "throttle_minutes")
 TO = ("to_submitter", "to_roles", "to_users", "to_addresses")

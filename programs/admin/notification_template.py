@@ -16,20 +16,20 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from jobsite.errors import Invalid, NotFound, Refusal
-from notifications import rendering, wordings
-from notifications.events import LANGUAGES
-from notifications.liquid_rules import FILTERS, NAMES
-from notifications.models import Template
-from notifications.models.template import EVENTS
-from notifications.rendering import PARTS, Rendered, Wording
-from programs import notifying
-from programs.admin import display
-from programs.admin.access import ADMIN, principal_of
-from programs.admin.base import TenantFilter, choice_filter
-from programs.admin.job_list import job_number
-from programs.admin.keyset import MAX_KEY
-from programs.admin.notification_acts import ActedAdmin, RowAct
-from programs.principals import Principal
+from jobsite.notifications import rendering, wordings
+from jobsite.notifications.events import LANGUAGES
+from jobsite.notifications.liquid_rules import FILTERS, NAMES
+from jobsite.notifications.models import Template
+from jobsite.notifications.models.template import EVENTS
+from jobsite.notifications.rendering import PARTS, Rendered, Wording
+from jobsite.programs import notifying
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import ADMIN, principal_of
+from jobsite.programs.admin.base import TenantFilter, choice_filter
+from jobsite.programs.admin.job_list import job_number
+from jobsite.programs.admin.keyset import MAX_KEY
+from jobsite.programs.admin.notification_acts import ActedAdmin, RowAct
+from jobsite.programs.principals import Principal
 
 MIN_ROWS, MAX_ROWS = 6, 20
 LANGUAGE_NAMES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish"}

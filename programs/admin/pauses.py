@@ -12,11 +12,11 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from jobsite.errors import Refusal
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import ADMIN, principal_of
+from jobsite.programs.admin.asking import ReasonForm
+from jobsite.programs.admin.base import TenantScopedAdmin
 from jobsite.tenants.models import Pausable, Tenant
-from programs.admin import display
-from programs.admin.access import ADMIN, principal_of
-from programs.admin.asking import ReasonForm
-from programs.admin.base import TenantScopedAdmin
 
 P = TypeVar("P", bound=Pausable)
 

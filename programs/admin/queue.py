@@ -12,14 +12,14 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from jobsite import brokers
-from programs import pausing
-from programs.admin import display
-from programs.admin.access import PLATFORM
-from programs.admin.base import PlatformAdmin
-from programs.admin.lane import LaneAdmin, buttons
-from programs.admin.pauses import PausableAdmin, PauseAct
-from programs.admin.worker import LIVING
-from programs.models import Lane, Queue, Worker
+from jobsite.programs import pausing
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import PLATFORM
+from jobsite.programs.admin.base import PlatformAdmin
+from jobsite.programs.admin.lane import LaneAdmin, buttons
+from jobsite.programs.admin.pauses import PausableAdmin, PauseAct
+from jobsite.programs.admin.worker import LIVING
+from jobsite.programs.models import Lane, Queue, Worker
 
 LANES = 100
 

@@ -19,14 +19,14 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from jobsite.errors import Refusal
-from programs import backfills, pausing, recurrence, schedules
-from programs.admin import display
-from programs.admin.access import ADMIN, WRITE, access_of, principal_of
-from programs.admin.base import TenantFilter
-from programs.admin.pauses import PausableAdmin, PauseAct
-from programs.admin.schedule_form import WHAT, WHEN, BackfillForm, ScheduleForm
-from programs.models import Firing, Job, Program, Schedule
-from programs.models.schedule import CRON_FIELDS
+from jobsite.programs import backfills, pausing, recurrence, schedules
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import ADMIN, WRITE, access_of, principal_of
+from jobsite.programs.admin.base import TenantFilter
+from jobsite.programs.admin.pauses import PausableAdmin, PauseAct
+from jobsite.programs.admin.schedule_form import WHAT, WHEN, BackfillForm, ScheduleForm
+from jobsite.programs.models import Firing, Job, Program, Schedule
+from jobsite.programs.models.schedule import CRON_FIELDS
 
 COMING, HISTORY, DOTS = 10, 25, 12
 CRON_HELP = (

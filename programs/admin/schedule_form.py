@@ -8,13 +8,13 @@ from django import forms
 from django.forms.fields import InvalidJSONInput
 
 from jobsite.errors import Invalid, Refusal
-from programs import masking, schedule_checks
-from programs.admin import display
-from programs.admin.asking import ReasonForm
-from programs.masking import MASK
-from programs.models.schedule import CRON_FIELDS
-from programs.principals import Principal
-from programs.schedule_checks import Wanted
+from jobsite.programs import masking, schedule_checks
+from jobsite.programs.admin import display
+from jobsite.programs.admin.asking import ReasonForm
+from jobsite.programs.masking import MASK
+from jobsite.programs.models.schedule import CRON_FIELDS
+from jobsite.programs.principals import Principal
+from jobsite.programs.schedule_checks import Wanted
 
 WHEN = (*CRON_FIELDS, "interval_minutes", "time_zone", "jitter_minutes", "starts_at", "ends_at")
 WHAT = ("parameters", "priority", "overlap", "missed", "missed_cap", "description")

@@ -13,13 +13,13 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from jobsite.programs import pausing
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import ADMIN, PLATFORM, access_of
+from jobsite.programs.admin.base import TenantFilter, TenantScopedAdmin, choice_filter
+from jobsite.programs.admin.pauses import PausableAdmin, PauseAct
 from jobsite.tenants import setup
 from jobsite.tenants.models import SYSTEM, ApiKey, Membership, Role, Tenant
-from programs import pausing
-from programs.admin import display
-from programs.admin.access import ADMIN, PLATFORM, access_of
-from programs.admin.base import TenantFilter, TenantScopedAdmin, choice_filter
-from programs.admin.pauses import PausableAdmin, PauseAct
 
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 MAX_RETENTION_DAYS = 36_500

@@ -8,10 +8,10 @@ from django.db.models import Case, Count, Model, Q, QuerySet, Value, When
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from programs.admin import display
-from programs.admin.access import PLATFORM
-from programs.admin.base import PlatformAdmin, choice_filter
-from programs.models import Worker, WorkerManager
+from jobsite.programs.admin import display
+from jobsite.programs.admin.access import PLATFORM
+from jobsite.programs.admin.base import PlatformAdmin, choice_filter
+from jobsite.programs.models import Worker, WorkerManager
 
 LIVING = (Worker.Status.ACTIVE, Worker.Status.STOPPING)
 

@@ -19,8 +19,8 @@ from django.db.utils import Error
 
 from jobsite import brokers
 from jobsite.database import Cursor, snapshot
-from programs.invariants import deliveries, firings, relations, rows, runs
-from programs.invariants.looks import Look, Rule
+from jobsite.programs.invariants import deliveries, firings, relations, rows, runs
+from jobsite.programs.invariants.looks import Look, Rule
 
 NAMED_JOBS = 20
 TOLD_ROWS = 3

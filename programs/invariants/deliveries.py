@@ -1,6 +1,6 @@
 """I11: what is told has come about. Whether nobody is forgotten only a test knows that kept a list: rules change."""
 
-from programs.invariants.looks import Look, Rule
+from jobsite.programs.invariants.looks import Look, Rule
 
 DELIVERIES = Look(
     """

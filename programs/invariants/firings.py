@@ -1,6 +1,6 @@
 """I9: schedules and their nominal times. Whether none is missing by the policy, only a test knows that kept a list."""
 
-from programs.invariants.looks import LATEST, Look, Rule
+from jobsite.programs.invariants.looks import LATEST, Look, Rule
 
 SCHEDULES = Look(
     """

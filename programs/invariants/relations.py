@@ -1,6 +1,6 @@
 """What must hold between rows: families (I8), one tenant along references (I10), once means once (I14), rest (I1)."""
 
-from programs.invariants.looks import ENDED, GOING, LATEST, Look, Rule
+from jobsite.programs.invariants.looks import ENDED, GOING, LATEST, Look, Rule
 
 OPEN_CHILDREN = Look(
     f"""

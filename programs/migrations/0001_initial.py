@@ -4,7 +4,7 @@ import django.contrib.postgres.fields
 import django.core.validators
 import django.db.models.deletion
 import django.db.models.functions.datetime
-import programs.lifecycle
+import jobsite.programs.lifecycle
 from django.db import migrations, models
 
 
@@ -190,8 +190,8 @@ class Migration(migrations.Migration):
                 (
                     "overlap_policy",
                     models.CharField(
-                        db_default=programs.lifecycle.Overlap["ALLOW"],
-                        default=programs.lifecycle.Overlap["ALLOW"],
+                        db_default=jobsite.programs.lifecycle.Overlap["ALLOW"],
+                        default=jobsite.programs.lifecycle.Overlap["ALLOW"],
                         max_length=6,
                     ),
                 ),
@@ -274,15 +274,30 @@ class Migration(migrations.Migration):
                     "status",
                     models.CharField(
                         choices=[
-                            (programs.lifecycle.Status["PENDING"], programs.lifecycle.Status["PENDING"]),
-                            (programs.lifecycle.Status["QUEUED"], programs.lifecycle.Status["QUEUED"]),
-                            (programs.lifecycle.Status["RUNNING"], programs.lifecycle.Status["RUNNING"]),
-                            (programs.lifecycle.Status["WAITING"], programs.lifecycle.Status["WAITING"]),
-                            (programs.lifecycle.Status["COMPLETED"], programs.lifecycle.Status["COMPLETED"]),
-                            (programs.lifecycle.Status["FAILED"], programs.lifecycle.Status["FAILED"]),
-                            (programs.lifecycle.Status["CANCELED"], programs.lifecycle.Status["CANCELED"]),
+                            (
+                                jobsite.programs.lifecycle.Status["PENDING"],
+                                jobsite.programs.lifecycle.Status["PENDING"],
+                            ),
+                            (jobsite.programs.lifecycle.Status["QUEUED"], jobsite.programs.lifecycle.Status["QUEUED"]),
+                            (
+                                jobsite.programs.lifecycle.Status["RUNNING"],
+                                jobsite.programs.lifecycle.Status["RUNNING"],
+                            ),
+                            (
+                                jobsite.programs.lifecycle.Status["WAITING"],
+                                jobsite.programs.lifecycle.Status["WAITING"],
+                            ),
+                            (
+                                jobsite.programs.lifecycle.Status["COMPLETED"],
+                                jobsite.programs.lifecycle.Status["COMPLETED"],
+                            ),
+                            (jobsite.programs.lifecycle.Status["FAILED"], jobsite.programs.lifecycle.Status["FAILED"]),
+                            (
+                                jobsite.programs.lifecycle.Status["CANCELED"],
+                                jobsite.programs.lifecycle.Status["CANCELED"],
+                            ),
                         ],
-                        db_default=programs.lifecycle.Status["PENDING"],
+                        db_default=jobsite.programs.lifecycle.Status["PENDING"],
                         max_length=9,
                     ),
                 ),
@@ -290,11 +305,17 @@ class Migration(migrations.Migration):
                     "outcome",
                     models.CharField(
                         choices=[
-                            (programs.lifecycle.Outcome["NORMAL"], programs.lifecycle.Outcome["NORMAL"]),
-                            (programs.lifecycle.Outcome["WARNING"], programs.lifecycle.Outcome["WARNING"]),
-                            (programs.lifecycle.Outcome["ERROR"], programs.lifecycle.Outcome["ERROR"]),
+                            (
+                                jobsite.programs.lifecycle.Outcome["NORMAL"],
+                                jobsite.programs.lifecycle.Outcome["NORMAL"],
+                            ),
+                            (
+                                jobsite.programs.lifecycle.Outcome["WARNING"],
+                                jobsite.programs.lifecycle.Outcome["WARNING"],
+                            ),
+                            (jobsite.programs.lifecycle.Outcome["ERROR"], jobsite.programs.lifecycle.Outcome["ERROR"]),
                         ],
-                        db_default=programs.lifecycle.Outcome["NORMAL"],
+                        db_default=jobsite.programs.lifecycle.Outcome["NORMAL"],
                         max_length=7,
                     ),
                 ),
@@ -302,11 +323,17 @@ class Migration(migrations.Migration):
                     "trigger",
                     models.CharField(
                         choices=[
-                            (programs.lifecycle.Trigger["AUTOMATIC"], programs.lifecycle.Trigger["AUTOMATIC"]),
-                            (programs.lifecycle.Trigger["MANUAL"], programs.lifecycle.Trigger["MANUAL"]),
-                            (programs.lifecycle.Trigger["CHILD"], programs.lifecycle.Trigger["CHILD"]),
+                            (
+                                jobsite.programs.lifecycle.Trigger["AUTOMATIC"],
+                                jobsite.programs.lifecycle.Trigger["AUTOMATIC"],
+                            ),
+                            (
+                                jobsite.programs.lifecycle.Trigger["MANUAL"],
+                                jobsite.programs.lifecycle.Trigger["MANUAL"],
+                            ),
+                            (jobsite.programs.lifecycle.Trigger["CHILD"], jobsite.programs.lifecycle.Trigger["CHILD"]),
                         ],
-                        db_default=programs.lifecycle.Trigger["MANUAL"],
+                        db_default=jobsite.programs.lifecycle.Trigger["MANUAL"],
                         max_length=9,
                     ),
                 ),
@@ -542,15 +569,15 @@ class Migration(migrations.Migration):
                             (
                                 "result__in",
                                 [
-                                    programs.lifecycle.AttemptResult["SUCCESS"],
-                                    programs.lifecycle.AttemptResult["PARKED"],
-                                    programs.lifecycle.AttemptResult["TRANSIENT"],
-                                    programs.lifecycle.AttemptResult["PERMANENT"],
-                                    programs.lifecycle.AttemptResult["TIMEOUT"],
-                                    programs.lifecycle.AttemptResult["LOST"],
-                                    programs.lifecycle.AttemptResult["CANCELED"],
-                                    programs.lifecycle.AttemptResult["RETURNED"],
-                                    programs.lifecycle.AttemptResult["CLEARED"],
+                                    jobsite.programs.lifecycle.AttemptResult["SUCCESS"],
+                                    jobsite.programs.lifecycle.AttemptResult["PARKED"],
+                                    jobsite.programs.lifecycle.AttemptResult["TRANSIENT"],
+                                    jobsite.programs.lifecycle.AttemptResult["PERMANENT"],
+                                    jobsite.programs.lifecycle.AttemptResult["TIMEOUT"],
+                                    jobsite.programs.lifecycle.AttemptResult["LOST"],
+                                    jobsite.programs.lifecycle.AttemptResult["CANCELED"],
+                                    jobsite.programs.lifecycle.AttemptResult["RETURNED"],
+                                    jobsite.programs.lifecycle.AttemptResult["CLEARED"],
                                 ],
                             )
                         ),
@@ -617,9 +644,9 @@ class Migration(migrations.Migration):
                     (
                         "overlap_policy__in",
                         [
-                            programs.lifecycle.Overlap["ALLOW"],
-                            programs.lifecycle.Overlap["REJECT"],
-                            programs.lifecycle.Overlap["QUEUE"],
+                            jobsite.programs.lifecycle.Overlap["ALLOW"],
+                            jobsite.programs.lifecycle.Overlap["REJECT"],
+                            jobsite.programs.lifecycle.Overlap["QUEUE"],
                         ],
                     )
                 ),
@@ -713,10 +740,10 @@ class Migration(migrations.Migration):
                     (
                         "status__in",
                         [
-                            programs.lifecycle.Status["PENDING"],
-                            programs.lifecycle.Status["QUEUED"],
-                            programs.lifecycle.Status["RUNNING"],
-                            programs.lifecycle.Status["WAITING"],
+                            jobsite.programs.lifecycle.Status["PENDING"],
+                            jobsite.programs.lifecycle.Status["QUEUED"],
+                            jobsite.programs.lifecycle.Status["RUNNING"],
+                            jobsite.programs.lifecycle.Status["WAITING"],
                         ],
                     )
                 ),
@@ -766,10 +793,10 @@ class Migration(migrations.Migration):
                     (
                         "status__in",
                         [
-                            programs.lifecycle.Status["PENDING"],
-                            programs.lifecycle.Status["QUEUED"],
-                            programs.lifecycle.Status["RUNNING"],
-                            programs.lifecycle.Status["WAITING"],
+                            jobsite.programs.lifecycle.Status["PENDING"],
+                            jobsite.programs.lifecycle.Status["QUEUED"],
+                            jobsite.programs.lifecycle.Status["RUNNING"],
+                            jobsite.programs.lifecycle.Status["WAITING"],
                         ],
                     ),
                 ),
@@ -800,10 +827,10 @@ class Migration(migrations.Migration):
                     (
                         "status__in",
                         [
-                            programs.lifecycle.Status["PENDING"],
-                            programs.lifecycle.Status["QUEUED"],
-                            programs.lifecycle.Status["RUNNING"],
-                            programs.lifecycle.Status["WAITING"],
+                            jobsite.programs.lifecycle.Status["PENDING"],
+                            jobsite.programs.lifecycle.Status["QUEUED"],
+                            jobsite.programs.lifecycle.Status["RUNNING"],
+                            jobsite.programs.lifecycle.Status["WAITING"],
                         ],
                     ),
                 ),
@@ -818,13 +845,13 @@ class Migration(migrations.Migration):
                     (
                         "status__in",
                         [
-                            programs.lifecycle.Status["PENDING"],
-                            programs.lifecycle.Status["QUEUED"],
-                            programs.lifecycle.Status["RUNNING"],
-                            programs.lifecycle.Status["WAITING"],
-                            programs.lifecycle.Status["COMPLETED"],
-                            programs.lifecycle.Status["FAILED"],
-                            programs.lifecycle.Status["CANCELED"],
+                            jobsite.programs.lifecycle.Status["PENDING"],
+                            jobsite.programs.lifecycle.Status["QUEUED"],
+                            jobsite.programs.lifecycle.Status["RUNNING"],
+                            jobsite.programs.lifecycle.Status["WAITING"],
+                            jobsite.programs.lifecycle.Status["COMPLETED"],
+                            jobsite.programs.lifecycle.Status["FAILED"],
+                            jobsite.programs.lifecycle.Status["CANCELED"],
                         ],
                     )
                 ),
@@ -838,9 +865,9 @@ class Migration(migrations.Migration):
                     (
                         "trigger__in",
                         [
-                            programs.lifecycle.Trigger["AUTOMATIC"],
-                            programs.lifecycle.Trigger["MANUAL"],
-                            programs.lifecycle.Trigger["CHILD"],
+                            jobsite.programs.lifecycle.Trigger["AUTOMATIC"],
+                            jobsite.programs.lifecycle.Trigger["MANUAL"],
+                            jobsite.programs.lifecycle.Trigger["CHILD"],
                         ],
                     )
                 ),
@@ -883,9 +910,9 @@ class Migration(migrations.Migration):
                         (
                             "status__in",
                             [
-                                programs.lifecycle.Status["CANCELED"],
-                                programs.lifecycle.Status["COMPLETED"],
-                                programs.lifecycle.Status["FAILED"],
+                                jobsite.programs.lifecycle.Status["CANCELED"],
+                                jobsite.programs.lifecycle.Status["COMPLETED"],
+                                jobsite.programs.lifecycle.Status["FAILED"],
                             ],
                         ),
                         ("finished_at__isnull", False),
@@ -895,9 +922,9 @@ class Migration(migrations.Migration):
                             (
                                 "status__in",
                                 [
-                                    programs.lifecycle.Status["CANCELED"],
-                                    programs.lifecycle.Status["COMPLETED"],
-                                    programs.lifecycle.Status["FAILED"],
+                                    jobsite.programs.lifecycle.Status["CANCELED"],
+                                    jobsite.programs.lifecycle.Status["COMPLETED"],
+                                    jobsite.programs.lifecycle.Status["FAILED"],
                                 ],
                             ),
                             _negated=True,
@@ -917,11 +944,11 @@ class Migration(migrations.Migration):
                         (
                             "failure_kind__in",
                             [
-                                programs.lifecycle.FailureKind["PERMANENT"],
-                                programs.lifecycle.FailureKind["TRANSIENT"],
-                                programs.lifecycle.FailureKind["TIMEOUT"],
-                                programs.lifecycle.FailureKind["WORKER_LOST"],
-                                programs.lifecycle.FailureKind["REFUSED"],
+                                jobsite.programs.lifecycle.FailureKind["PERMANENT"],
+                                jobsite.programs.lifecycle.FailureKind["TRANSIENT"],
+                                jobsite.programs.lifecycle.FailureKind["TIMEOUT"],
+                                jobsite.programs.lifecycle.FailureKind["WORKER_LOST"],
+                                jobsite.programs.lifecycle.FailureKind["REFUSED"],
                             ],
                         ),
                         ("failure_kind__isnull", False),
@@ -950,10 +977,10 @@ class Migration(migrations.Migration):
                         (
                             "blocked__in",
                             [
-                                programs.lifecycle.Blocked["SCHEDULED"],
-                                programs.lifecycle.Blocked["HELD"],
-                                programs.lifecycle.Blocked["PAUSED"],
-                                programs.lifecycle.Blocked["OVERLAP"],
+                                jobsite.programs.lifecycle.Blocked["SCHEDULED"],
+                                jobsite.programs.lifecycle.Blocked["HELD"],
+                                jobsite.programs.lifecycle.Blocked["PAUSED"],
+                                jobsite.programs.lifecycle.Blocked["OVERLAP"],
                             ],
                         ),
                         ("status", "PENDING"),

@@ -4,7 +4,7 @@ from importlib import import_module
 
 from django.db import migrations, models
 
-_one_guard = import_module("programs.migrations.0003_one_guard")
+_one_guard = import_module("jobsite.programs.migrations.0003_one_guard")
 
 SHAPE = _one_guard.SHAPE | {
     # A parent that waits has perhaps warned already.

@@ -1,17 +1,17 @@
 """The data: every table of programs and jobs."""
 
-from programs.models.attempt import JobAttempt
-from programs.models.audit import AuditEntry
-from programs.models.bulk import BulkAct
-from programs.models.job import CapturedContext, Job
-from programs.models.log import JobLogEntry
-from programs.models.program import Action, Program
-from programs.models.queue import Lane, Queue
-from programs.models.schedule import Firing, Schedule
-from programs.models.step import JobStep
-from programs.models.sweep import Sweep
-from programs.models.usage import TenantUsage
-from programs.models.worker import Worker, WorkerManager
+from jobsite.programs.models.attempt import JobAttempt
+from jobsite.programs.models.audit import AuditEntry
+from jobsite.programs.models.bulk import BulkAct
+from jobsite.programs.models.job import CapturedContext, Job
+from jobsite.programs.models.log import JobLogEntry
+from jobsite.programs.models.program import Action, Program
+from jobsite.programs.models.queue import Lane, Queue
+from jobsite.programs.models.schedule import Firing, Schedule
+from jobsite.programs.models.step import JobStep
+from jobsite.programs.models.sweep import Sweep
+from jobsite.programs.models.usage import TenantUsage
+from jobsite.programs.models.worker import Worker, WorkerManager
 
 __all__ = [
     "Action",

@@ -10,10 +10,10 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from jobsite.programs.lifecycle import OPEN, TERMINAL, Outcome, Phase, Status, Trigger
+from jobsite.programs.models.program import Program
+from jobsite.programs.models.queue import Queue
 from jobsite.tenants.models import Tenant
-from programs.lifecycle import OPEN, TERMINAL, Outcome, Phase, Status, Trigger
-from programs.models.program import Program
-from programs.models.queue import Queue
 
 _terminal = Q(status__in=sorted(TERMINAL))
 _open = sorted(OPEN)

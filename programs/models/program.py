@@ -6,11 +6,11 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 
+from jobsite.notifications.models import Group
+from jobsite.programs.lifecycle import Overlap
+from jobsite.programs.models.queue import Queue
+from jobsite.programs.retries import RetryPolicy
 from jobsite.tenants.models import CODE, Pausable, Tenant
-from notifications.models import Group
-from programs.lifecycle import Overlap
-from programs.models.queue import Queue
-from programs.retries import RetryPolicy
 
 
 class Program(Pausable):

@@ -7,10 +7,10 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from jobsite.programs.cron import LONGEST, Cron
+from jobsite.programs.models.program import Program
+from jobsite.programs.recurrence import Missed
 from jobsite.tenants.models import CODE, Pausable, Tenant
-from programs.cron import LONGEST, Cron
-from programs.models.program import Program
-from programs.recurrence import Missed
 
 CRON_FIELDS = ("minute", "hour", "day_of_month", "month", "day_of_week")
 MAX_INTERVAL_MINUTES = 10_080

@@ -5,9 +5,9 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
+from jobsite.programs.lifecycle import StepStatus
+from jobsite.programs.models.job import Job
 from jobsite.tenants.models import Tenant
-from programs.lifecycle import StepStatus
-from programs.models.job import Job
 
 
 class JobStep(models.Model):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jobsite.database import Cursor, execute
 from jobsite.failpoints import failpoint
-from programs.transitions.overlap import HAS_ITS_TURN
+from jobsite.programs.transitions.overlap import HAS_ITS_TURN
 
 ADVISORY_CLASS = 0x6A6F62  # "job": our advisory locks' first key
 BRISK_SECONDS = 0.02

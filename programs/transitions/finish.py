@@ -9,9 +9,9 @@ from uuid import UUID
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from programs.transitions.failures import counted
-from programs.transitions.told import told
+from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.transitions.failures import counted
+from jobsite.programs.transitions.told import told
 
 
 class StaleJob(Exception):

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from programs.transitions.overlap import TURN
+from jobsite.programs.transitions.overlap import TURN
 
 HOLD = """
 UPDATE jobsite_job SET status = 'PENDING', queued_at = NULL, blocked = 'HELD', hold_at = clock_timestamp(),

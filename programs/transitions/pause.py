@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
+from jobsite.programs.lifecycle import IS_OPEN
+from jobsite.programs.transitions.overlap import TURN
+from jobsite.programs.transitions.told import told
 from jobsite.tenants.models import SYSTEM
-from programs.lifecycle import IS_OPEN
-from programs.transitions.overlap import TURN
-from programs.transitions.told import told
 
 BATCH = 2_000
 

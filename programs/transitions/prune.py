@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from programs.lifecycle import TERMINAL, listed
+from jobsite.programs.lifecycle import TERMINAL, listed
 
 BATCH = 500
 

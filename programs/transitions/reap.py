@@ -6,10 +6,10 @@ from uuid import UUID
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from programs.lifecycle import Status
-from programs.transitions.budget import EARLIER_LOSSES, EARLIER_RUNS
-from programs.transitions.failures import counted
-from programs.transitions.told import told
+from jobsite.programs.lifecycle import Status
+from jobsite.programs.transitions.budget import EARLIER_LOSSES, EARLIER_RUNS
+from jobsite.programs.transitions.failures import counted
+from jobsite.programs.transitions.told import told
 
 
 @dataclass(frozen=True)

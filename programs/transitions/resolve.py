@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from programs.lifecycle import IS_OPEN, Status
-from programs.transitions.failures import counted
-from programs.transitions.told import told
+from jobsite.programs.lifecycle import IS_OPEN, Status
+from jobsite.programs.transitions.failures import counted
+from jobsite.programs.transitions.told import told
 
 MOST = 500
 """So many parents are resolved at once."""

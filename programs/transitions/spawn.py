@@ -6,8 +6,8 @@ from uuid import UUID
 
 from jobsite.database import Cursor, execute, waits_at_most
 from jobsite.failpoints import failpoint
-from programs.transitions import told
-from programs.transitions.submit import NewJob
+from jobsite.programs.transitions import told
+from jobsite.programs.transitions.submit import NewJob
 
 OWN_KEY = "auto:"
 """How the key of a child begins that was given none."""

@@ -2,7 +2,7 @@
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from programs.transitions.finish import Held
+from jobsite.programs.transitions.finish import Held
 
 # From now on a loss of this run counts: reap takes a RUNNING row without started_at for one of a group.
 START = "UPDATE jobsite_job SET started_at = %s WHERE number = %s AND lock_token = %s AND started_at IS NULL"

@@ -9,10 +9,10 @@ from django.db.utils import OperationalError
 
 from jobsite.database import Cursor, execute, pipelined
 from jobsite.failpoints import failpoint
-from programs.lifecycle import Overlap, Trigger
-from programs.principals import Captured
-from programs.transitions import told
-from programs.transitions.dispatch import IS_AWAKE, LOOK, look_values
+from jobsite.programs.lifecycle import Overlap, Trigger
+from jobsite.programs.principals import Captured
+from jobsite.programs.transitions import told
+from jobsite.programs.transitions.dispatch import IS_AWAKE, LOOK, look_values
 
 
 @dataclass(frozen=True)

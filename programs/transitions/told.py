@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jobsite.database import Cursor
-from notifications import outbox
+from jobsite.notifications import outbox
 
 # Of a program without rules, of a job whose submitter did not ask to be told, nobody is; nor does it cost more than a
 # look at the program. That is asked before the statement where it runs often: TELLS.

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from jobsite.programs import execution, workers
+from jobsite.programs.models import Job
 from jobsite.tenants.models import Tenant
-from programs import execution, workers
-from programs.models import Job
 
 
 def test_a_job_that_travels_alone_costs_three_or_four_round_trips_to_the_database(

@@ -9,8 +9,8 @@ import threading
 import time
 from typing import Any
 
-from programs.actions import PermanentError
-from programs.context import Context
+from jobsite.programs.actions import PermanentError
+from jobsite.programs.context import Context
 from tests.chaos.service import Client
 
 _clients = threading.local()

@@ -15,12 +15,12 @@ import psycopg
 from django.conf import settings
 
 from jobsite.database import connect
+from jobsite.programs import principals
+from jobsite.programs.definitions import from_mapping
+from jobsite.programs.models import Program
+from jobsite.programs.registration import load
+from jobsite.programs.transitions.submit import NewJob, insert
 from jobsite.tenants.models import Tenant
-from programs import principals
-from programs.definitions import from_mapping
-from programs.models import Program
-from programs.registration import load
-from programs.transitions.submit import NewJob, insert
 from tests.chaos.fleet import Fleet
 from tests.chaos.installation import Database, Installation
 from tests.chaos.ledger import History, Ledger

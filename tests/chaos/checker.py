@@ -4,7 +4,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from jobsite.database import connect
-from programs.invariants import check
+from jobsite.programs.invariants import check
 from tests.chaos.ledger import History
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from types import FrameType
 
 from django.core.management import call_command
 
-from programs.models import Schedule
+from jobsite.programs.models import Schedule
 from tests.chaos import checker
 from tests.chaos.chaos import ENDED, Broken, Chaos, Report
 from tests.chaos.faults import messages_waiting

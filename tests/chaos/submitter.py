@@ -90,7 +90,7 @@ class Submitter:
                 return
 
     def _ask(self, key: str, kind: Kind, *, in_transaction: bool, withdraw: bool) -> int:
-        from programs.submission import submit
+        from jobsite.programs.submission import submit
 
         def ask() -> int:
             job = submit(tenant=self._tenant, program=kind.program, parameters=kind.parameters, idempotency_key=key)

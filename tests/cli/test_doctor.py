@@ -9,11 +9,11 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from jobsite.programs import diagnosis, schedules, submission
+from jobsite.programs.models import Program, Schedule
+from jobsite.programs.principals import Principal
+from jobsite.programs.schedule_checks import Wanted
 from jobsite.tenants.models import Tenant
-from programs import diagnosis, schedules, submission
-from programs.models import Program, Schedule
-from programs.principals import Principal
-from programs.schedule_checks import Wanted
 from tests.cli.conftest import Answer
 
 Run = Callable[..., Answer]

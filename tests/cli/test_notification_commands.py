@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
+from jobsite.notifications import delivery, setup
+from jobsite.notifications.models import Delivery, Rule, Template
+from jobsite.programs.models import Program
 from jobsite.tenants.models import Membership, Role, Tenant
-from notifications import delivery, setup
-from notifications.models import Delivery, Rule, Template
-from programs.models import Program
 from tests.cli.conftest import Answer
 
 Run = Callable[..., Answer]

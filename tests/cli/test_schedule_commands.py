@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
+from jobsite.programs.models import Program
 from jobsite.tenants.models import Tenant
-from programs.models import Program
 from tests import sample_tasks
 from tests.cli.conftest import Answer
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from programs import submission
-from programs.masking import MASK
-from programs.models import Job
-from programs.principals import Principal
+from jobsite.programs import submission
+from jobsite.programs.masking import MASK
+from jobsite.programs.models import Job
+from jobsite.programs.principals import Principal
 from tests.cli.conftest import Answer
 
 Run = Callable[..., Answer]

@@ -8,11 +8,11 @@ from typing import Any
 from django.db import connection
 
 from jobsite import brokers
-from programs.dispatch import TASK
-from programs.lifecycle import TERMINAL
-from programs.models import Job, JobAttempt, JobLogEntry, Program
-from programs.principals import Principal
-from programs.transitions.submit import NewJob, insert
+from jobsite.programs.dispatch import TASK
+from jobsite.programs.lifecycle import TERMINAL
+from jobsite.programs.models import Job, JobAttempt, JobLogEntry, Program
+from jobsite.programs.principals import Principal
+from jobsite.programs.transitions.submit import NewJob, insert
 from tests.flows.processes import until
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from programs.models import Worker
+from jobsite.programs.models import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOT_SECONDS = 40.0

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from programs import steering
+from jobsite.programs import steering
 from tests.flows.jobs import attempts, effects, finished, history, process_of, running
 from tests.flows.processes import is_alive, running_with, until
 

@@ -50,6 +50,6 @@ def test_inspect_answers_while_a_job_runs(celery, define, submit, start_worker, 
 
     assert ended.returncode == 0, ended.stderr
     assert "seen@flows" in ended.stdout
-    assert "programs.run_jobs" in ended.stdout
+    assert "jobsite.run_jobs" in ended.stdout
     assert str(job.external_id) in ended.stdout
     assert finished(job).status == "COMPLETED"

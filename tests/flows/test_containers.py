@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from programs.models import JobLogEntry
+from jobsite.programs.models import JobLogEntry
 from tests import engine
 from tests.flows.jobs import finished, history, running
 from tests.flows.processes import is_alive, until

@@ -3,8 +3,8 @@
 import os
 import signal
 
-from programs import steering
-from programs.models import Job
+from jobsite.programs import steering
+from jobsite.programs.models import Job
 from tests.flows.jobs import finished, history, running
 from tests.flows.processes import is_alive, until
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from jobsite.programs import steering
+from jobsite.programs.models import Job, Program, Queue
 from jobsite.tenants.models import Tenant
-from programs import steering
-from programs.models import Job, Program, Queue
 from tests.flows.jobs import (
     all_finished,
     attempts,

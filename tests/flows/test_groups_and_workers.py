@@ -13,12 +13,12 @@ from django.conf import settings
 from django.db import connection
 
 from jobsite import brokers
-from programs.dispatch import dispatch
-from programs.models import Job, Program
-from programs.transitions.claim import claim
-from programs.transitions.dispatch import wake
-from programs.transitions.reap import reap_owners
-from programs.workers import manager_id
+from jobsite.programs.dispatch import dispatch
+from jobsite.programs.models import Job, Program
+from jobsite.programs.transitions.claim import claim
+from jobsite.programs.transitions.dispatch import wake
+from jobsite.programs.transitions.reap import reap_owners
+from jobsite.programs.workers import manager_id
 from tests.flows.conftest import flush_broker
 from tests.flows.jobs import all_finished, attempts, finished, history, pending_each, running, send_group
 from tests.flows.processes import until

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from programs import queries
+from jobsite.programs import queries
 from tests.flows.jobs import finished, history
 from tests.flows.processes import is_alive, until
 

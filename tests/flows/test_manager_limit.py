@@ -1,6 +1,6 @@
 """A worker manager's limit holds over all its workers, at every moment."""
 
-from programs.models import Job
+from jobsite.programs.models import Job
 from tests.flows.jobs import effects, history
 from tests.flows.processes import until
 

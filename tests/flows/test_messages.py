@@ -7,8 +7,8 @@ from django.conf import settings
 from django.db import transaction
 
 from jobsite import brokers
-from programs.dispatch import TASK
-from programs.models import Job, JobAttempt, Queue
+from jobsite.programs.dispatch import TASK
+from jobsite.programs.models import Job, JobAttempt, Queue
 from tests.flows.conftest import flush_broker
 from tests.flows.jobs import all_finished, effects, finished, history, process_of, queued_without_message
 from tests.flows.processes import until

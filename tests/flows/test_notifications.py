@@ -6,10 +6,10 @@ from collections import Counter
 import pytest
 from django.test import override_settings
 
-from notifications import hints
-from notifications.models import Delivery
-from programs.lifecycle import OPEN
-from programs.models import Job
+from jobsite.notifications import hints
+from jobsite.notifications.models import Delivery
+from jobsite.programs.lifecycle import OPEN
+from jobsite.programs.models import Job
 from tests.flows.jobs import all_finished, finished, queued_without_message
 from tests.flows.processes import until
 from tests.notifications.smtp_sink import Sink, sinking

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from jobsite.errors import Conflict
-from programs import steering
-from programs.models import Job
+from jobsite.programs import steering
+from jobsite.programs.models import Job
 from tests.flows.jobs import all_finished, finished, history
 
 WORKER = {"concurrency": 4}

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from programs import steering
-from programs.models import Job
+from jobsite.programs import steering
+from jobsite.programs.models import Job
 from tests.flows.jobs import all_finished, effects, finished, history, process_of
 
 WORKER = {"concurrency": 1}

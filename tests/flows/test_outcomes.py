@@ -2,9 +2,9 @@
 
 import pytest
 
+from jobsite.programs import steering
+from jobsite.programs.models import Job
 from jobsite.tenants.models import Membership
-from programs import steering
-from programs.models import Job
 from tests.flows.jobs import attempts, effects, finished, history
 
 pytestmark = pytest.mark.usefixtures("worker")

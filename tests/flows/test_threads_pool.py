@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from programs import steering
+from jobsite.programs import steering
 from tests.flows.jobs import all_finished, effects, finished, history, process_of, running
 
 WORKER = {"pool": "threads", "concurrency": 4}

@@ -34,7 +34,7 @@ def run(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
 
 IS_WRAPPED = """
 import django; django.setup()
-from programs.transitions.claim import claim
+from jobsite.programs.transitions.claim import claim
 from jobsite import brokers
 print(hasattr(claim, "__wrapped__"), hasattr(brokers._publish_to, "__wrapped__"))
 """

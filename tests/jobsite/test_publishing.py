@@ -101,11 +101,11 @@ def test_a_redis_is_a_redis_however_it_is_reached(urls, url):
 
 
 def test_a_message_goes_into_the_list_of_its_queue(client):
-    brokers.publish([Message("programs.run_jobs", "content", ([7],), 12.0)])
+    brokers.publish([Message("jobsite.run_jobs", "content", ([7],), 12.0)])
 
     [message] = waiting(client, "content")
     assert message["body"][:2] == [[[7]], {}]
-    assert (message["headers"]["task"], message["headers"]["timelimit"]) == ("programs.run_jobs", [12.0, None])
+    assert (message["headers"]["task"], message["headers"]["timelimit"]) == ("jobsite.run_jobs", [12.0, None])
     assert UUID(message["headers"]["id"])
     assert message["headers"]["ignore_result"] is True
     assert waiting(client, "default") == []

@@ -11,11 +11,11 @@ from uuid import UUID
 
 import psycopg
 
-from programs import invariants, sweeps, workers
-from programs.dispatch import grouped
-from programs.invariants.looks import Look
-from programs.lifecycle import AttemptResult, FailureKind, Outcome, Overlap, Status, Trigger
-from programs.transitions import (
+from jobsite.programs import invariants, sweeps, workers
+from jobsite.programs.dispatch import grouped
+from jobsite.programs.invariants.looks import Look
+from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Overlap, Status, Trigger
+from jobsite.programs.transitions import (
     cancel,
     claim,
     dispatch,
@@ -31,9 +31,9 @@ from programs.transitions import (
     start,
     submit,
 )
-from programs.transitions.dispatch import Dispatched
-from programs.transitions.finish import Held
-from programs.transitions.submit import NewJob
+from jobsite.programs.transitions.dispatch import Dispatched
+from jobsite.programs.transitions.finish import Held
+from jobsite.programs.transitions.submit import NewJob
 from tests.model import reference
 from tests.model.reference import Model
 from tests.model.refusals import REFUSALS

@@ -10,7 +10,7 @@ from typing import Any
 
 from jobsite.database import Cursor
 
-T = "programs.transitions."
+T = "jobsite.programs.transitions."
 TESTS = "tests/programs/transitions/test_{}.py"
 
 

@@ -104,7 +104,7 @@ def test_a_guard_that_is_taken_away_is_missed(name, record_property):
 
 
 def test_a_mutation_whose_fragment_is_gone_fails():
-    mutation = Mutation("gone", "programs.transitions.finish:FINISH", (("never written", ""),))
+    mutation = Mutation("gone", "jobsite.programs.transitions.finish:FINISH", (("never written", ""),))
 
     with pytest.raises(LookupError, match="never written"), applied(mutation):
         pass

@@ -5,9 +5,9 @@ from typing import Any
 from uuid import UUID
 
 from jobsite.database import Cursor
-from programs import queues, workers
-from programs.principals import Captured
-from programs.transitions import submit
+from jobsite.programs import queues, workers
+from jobsite.programs.principals import Captured
+from jobsite.programs.transitions import submit
 from tests.model import reference
 from tests.model.rows import MAX_FAILURES, Program
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from notifications.models import Delivery
+from jobsite.notifications.models import Delivery
 
 
 def told(**filters: Any) -> list[tuple[str, str]]:

@@ -14,8 +14,8 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from jobsite.errors import Invalid
-from notifications.channels import CHANNELS, one_line
-from notifications.channels.base import DeliveryFailed, Outgoing
+from jobsite.notifications.channels import CHANNELS, one_line
+from jobsite.notifications.channels.base import DeliveryFailed, Outgoing
 from tests.notifications.smtp_sink import greeting, sinking
 from tests.receiver import receiving
 
@@ -569,7 +569,7 @@ def test_no_more_of_an_answer_is_read_than_a_little(receiver):
 
 @pytest.mark.parametrize("way", ["drip", "drip_headers"])
 def test_a_slow_receiver_is_left_in_time_and_tried_again(receiver, monkeypatch, way):
-    monkeypatch.setattr("notifications.channels.webhook.SECONDS", 0.4)
+    monkeypatch.setattr("jobsite.notifications.channels.webhook.SECONDS", 0.4)
     receiver.answer = lambda request: getattr(request, way)()
     began = time.monotonic()
 
@@ -665,7 +665,7 @@ def test_the_inbox_has_no_address():
 
 
 def test_a_channel_is_imported_when_it_is_used():
-    heavy = "{'notifications.channels.email', 'notifications.channels.webhook', 'httpx2', 'django'}"
+    heavy = "{'jobsite.notifications.channels.email', 'jobsite.notifications.channels.webhook', 'httpx2', 'django'}"
     code = f"import sys, notifications.channels as c; print(list(c.CHANNELS), {heavy} & set(sys.modules))"
 
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 
-from notifications.defaults import LANGUAGES, choose, sample, wording
-from notifications.events import Event
-from notifications.rendering import Rendered, problems, render
+from jobsite.notifications.defaults import LANGUAGES, choose, sample, wording
+from jobsite.notifications.events import Event
+from jobsite.notifications.rendering import Rendered, problems, render
 
 CASES = list(product(Event, LANGUAGES))
 

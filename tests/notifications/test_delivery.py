@@ -16,14 +16,14 @@ from django.utils import timezone
 from standardwebhooks import Webhook
 
 from jobsite import vault
+from jobsite.notifications import delivery, hints, rules, setup
+from jobsite.notifications.models import Delivery, Template, Translation
+from jobsite.programs import principals, queues, submission, system_programs
+from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.models import Job, Program
+from jobsite.programs.preparation import Options
+from jobsite.programs.transitions.finish import Ending, finish
 from jobsite.tenants.models import Membership
-from notifications import delivery, hints, rules, setup
-from notifications.models import Delivery, Template, Translation
-from programs import principals, queues, submission, system_programs
-from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from programs.models import Job, Program
-from programs.preparation import Options
-from programs.transitions.finish import Ending, finish
 from tests.notifications.deliveries import told
 from tests.notifications.smtp_sink import Sink
 from tests.programs.conftest import DEAD_BROKER, FAILURE, SUCCESS, Broker, Jobs, held

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from notifications import rendering
-from notifications.rendering import Problem, RenderingFailed, Wording, problems, render
+from jobsite.notifications import rendering
+from jobsite.notifications.rendering import Problem, RenderingFailed, Wording, problems, render
 
 FACTS: dict[str, object] = {
     "event": {"name": "FAILED", "suppressed": 0, "in_a_row": 1},

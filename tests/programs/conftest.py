@@ -22,19 +22,19 @@ from django.db import IntegrityError, connection, transaction
 from jobsite import embedded
 from jobsite.database import Connection, Cursor, connect, prepared_cursor
 from jobsite.errors import Refusal
+from jobsite.programs import execution, preparation, principals, program_cache, resolution, sweeps, workers
+from jobsite.programs.actions import Step
+from jobsite.programs.context import Context
+from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.models import Job, JobAttempt, Program, Queue
+from jobsite.programs.principals import Principal, RunningAs
+from jobsite.programs.transitions import cancel, finish
+from jobsite.programs.transitions.claim import Claimed, claim
+from jobsite.programs.transitions.finish import Ending, Held
+from jobsite.programs.transitions.submit import NewJob, insert
+from jobsite.programs.watcher import watcher
+from jobsite.programs.workers import Registered
 from jobsite.tenants.models import Membership, Role
-from programs import execution, preparation, principals, program_cache, resolution, sweeps, workers
-from programs.actions import Step
-from programs.context import Context
-from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from programs.models import Job, JobAttempt, Program, Queue
-from programs.principals import Principal, RunningAs
-from programs.transitions import cancel, finish
-from programs.transitions.claim import Claimed, claim
-from programs.transitions.finish import Ending, Held
-from programs.transitions.submit import NewJob, insert
-from programs.watcher import watcher
-from programs.workers import Registered
 
 SUCCESS = Ending(Status.COMPLETED, AttemptResult.SUCCESS, result={"scored": 3})
 FAILURE = Ending(

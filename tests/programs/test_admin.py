@@ -14,13 +14,13 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from jobsite.programs import pausing, principals, steering
+from jobsite.programs.admin import base, job_list, job_page
+from jobsite.programs.admin.acts import Report
+from jobsite.programs.definitions import from_mapping
+from jobsite.programs.models import AuditEntry, Job, JobAttempt, JobStep, Program, Queue, Worker, WorkerManager
+from jobsite.programs.registration import load
 from jobsite.tenants.models import SYSTEM, Membership, Role, Tenant
-from programs import pausing, principals, steering
-from programs.admin import base, job_list, job_page
-from programs.admin.acts import Report
-from programs.definitions import from_mapping
-from programs.models import AuditEntry, Job, JobAttempt, JobStep, Program, Queue, Worker, WorkerManager
-from programs.registration import load
 from tests.programs.conftest import Jobs, new_worker, principal_of
 
 OPERATORS = ["hold_jobs", "release_jobs", "cancel_jobs", "retry_jobs", "acknowledge_jobs"]

@@ -13,10 +13,10 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from jobsite.programs import bulk, principals, queries, steering, sweeps
+from jobsite.programs.models import AuditEntry, BulkAct, Job
+from jobsite.programs.queries import JobFilter
 from jobsite.tenants.models import Membership, Role
-from programs import bulk, principals, queries, steering, sweeps
-from programs.models import AuditEntry, BulkAct, Job
-from programs.queries import JobFilter
 from tests.programs.conftest import FAILURE, refused
 
 pytestmark = pytest.mark.django_db
@@ -383,7 +383,7 @@ import django
 django.setup()
 from django.db import connections
 connections["default"].settings_dict["NAME"] = {name!r}
-from programs import bulk
+from jobsite.programs import bulk
 bulk.work_off({key}, limit=1_000, seconds=60)
 """
 

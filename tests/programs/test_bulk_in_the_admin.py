@@ -6,9 +6,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test.utils import CaptureQueriesContext
 
+from jobsite.programs import bulk, principals, steering, sweeps
+from jobsite.programs.models import AuditEntry, BulkAct, Job
 from jobsite.tenants.models import Tenant
-from programs import bulk, principals, steering, sweeps
-from programs.models import AuditEntry, BulkAct, Job
 from tests.programs.conftest import FAILURE, Jobs
 from tests.programs.test_admin import JOBS, connection, logged_in, messages_of
 

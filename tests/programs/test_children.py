@@ -13,19 +13,12 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 
 from jobsite.database import prepared_cursor
 from jobsite.errors import Conflict, Invalid, NotFound, TooMany
+from jobsite.programs import children, coroutines, explain, storable, submission, sweeps
+from jobsite.programs.models import Program
+from jobsite.programs.stops import LockLost
+from jobsite.programs.transitions import finish
+from jobsite.programs.transitions import spawn as transition
 from jobsite.tenants.models import Membership
-from programs import (
-    children,
-    coroutines,
-    explain,
-    storable,
-    submission,
-    sweeps,
-)
-from programs.models import Program
-from programs.stops import LockLost
-from programs.transitions import finish
-from programs.transitions import spawn as transition
 from tests.programs.conftest import FAILURE, SUCCESS, end, family, held, python, refused
 
 pytestmark = pytest.mark.django_db(transaction=True)

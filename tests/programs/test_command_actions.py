@@ -9,10 +9,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from programs.definitions import DefinitionError
-from programs.job_log import JobLog
-from programs.models import JobLogEntry
-from programs.submission import submit_as
+from jobsite.programs.definitions import DefinitionError
+from jobsite.programs.job_log import JobLog
+from jobsite.programs.models import JobLogEntry
+from jobsite.programs.submission import submit_as
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

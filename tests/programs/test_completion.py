@@ -8,18 +8,18 @@ import psycopg
 import pytest
 from django.db import connection
 
-from programs import completion, workers
-from programs.actions import PermanentError, TransientError, UnknownAction
-from programs.completion import finish_for_sure, raised, succeeded
-from programs.group import Ended, Group, boot_time
-from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from programs.models import JobAttempt, JobLogEntry
-from programs.principals import PermissionRefused
-from programs.program_cache import RunnableProgram
-from programs.retries import RetryPolicy
-from programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
-from programs.transitions.finish import Ending
-from programs.transitions.reap import reap_expired
+from jobsite.programs import completion, workers
+from jobsite.programs.actions import PermanentError, TransientError, UnknownAction
+from jobsite.programs.completion import finish_for_sure, raised, succeeded
+from jobsite.programs.group import Ended, Group, boot_time
+from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.models import JobAttempt, JobLogEntry
+from jobsite.programs.principals import PermissionRefused
+from jobsite.programs.program_cache import RunnableProgram
+from jobsite.programs.retries import RetryPolicy
+from jobsite.programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
+from jobsite.programs.transitions.finish import Ending
+from jobsite.programs.transitions.reap import reap_expired
 from tests.programs.conftest import FAILURE, SUCCESS, a_claimed, a_context, claim_all, held
 
 

@@ -10,12 +10,12 @@ import requests
 from docker.models.containers import Container
 
 from jobsite.errors import Forbidden
-from programs import registration
-from programs.actions import container
-from programs.definitions import DefinitionError, from_mapping
-from programs.models import JobLogEntry
-from programs.submission import submit_as
-from programs.transitions import cancel
+from jobsite.programs import registration
+from jobsite.programs.actions import container
+from jobsite.programs.definitions import DefinitionError, from_mapping
+from jobsite.programs.models import JobLogEntry
+from jobsite.programs.submission import submit_as
+from jobsite.programs.transitions import cancel
 from tests import engine
 from tests.flows.processes import until
 

@@ -7,10 +7,10 @@ from contextlib import suppress
 import pytest
 from django.contrib.auth.models import User
 
-from programs.actions import Step
-from programs.context import Context
-from programs.principals import PermissionRefused, RunningAs
-from programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
+from jobsite.programs.actions import Step
+from jobsite.programs.context import Context
+from jobsite.programs.principals import PermissionRefused, RunningAs
+from jobsite.programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
 from tests.programs.conftest import a_claimed, a_context
 
 

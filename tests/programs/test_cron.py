@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from programs import cron
-from programs.cron import CronError, parse, parse_line, spread
+from jobsite.programs import cron
+from jobsite.programs.cron import CronError, parse, parse_line, spread
 
 MINUTE = timedelta(minutes=1)
 

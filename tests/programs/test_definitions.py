@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from programs.definitions import (
+from jobsite.programs.definitions import (
     KINDS,
     ActionDefinition,
     DefinitionError,
@@ -15,8 +15,8 @@ from programs.definitions import (
     from_mapping,
     parse,
 )
-from programs.lifecycle import Overlap
-from programs.retries import RetryPolicy
+from jobsite.programs.lifecycle import Overlap
+from jobsite.programs.retries import RetryPolicy
 
 QUEUES = ("default", "analytics")
 TARGET = "jobsite.samples:recalculate_scores"

@@ -6,8 +6,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from programs import completion, execution, workers
-from programs.models import JobLogEntry
+from jobsite.programs import completion, execution, workers
+from jobsite.programs.models import JobLogEntry
 from tests.programs.conftest import new_worker
 
 MESSAGE = UUID(int=7)

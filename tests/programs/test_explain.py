@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobsite.errors import NotFound
+from jobsite.programs import explain, pausing, steering
+from jobsite.programs.lifecycle import AttemptResult, Status
+from jobsite.programs.models import Job, Program, WorkerManager
+from jobsite.programs.transitions import finish, give_back
+from jobsite.programs.transitions.finish import Ending
 from jobsite.tenants.models import Tenant
-from programs import explain, pausing, steering
-from programs.lifecycle import AttemptResult, Status
-from programs.models import Job, Program, WorkerManager
-from programs.transitions import finish, give_back
-from programs.transitions.finish import Ending
 from tests.programs.conftest import held, new_worker
 
 pytestmark = pytest.mark.django_db

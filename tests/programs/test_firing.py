@@ -10,14 +10,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from jobsite.database import prepared_cursor
+from jobsite.programs import firing, pausing, preparation, principals, schedules, sweeps
+from jobsite.programs.lifecycle import Overlap, Trigger
+from jobsite.programs.models import AuditEntry, Firing, Job, Program, Schedule
+from jobsite.programs.principals import Principal
+from jobsite.programs.recurrence import jitter_of, recurrence_of
+from jobsite.programs.schedule_checks import Wanted
+from jobsite.programs.transitions.submit import insert
 from jobsite.tenants.models import Membership, Role, Tenant
-from programs import firing, pausing, preparation, principals, schedules, sweeps
-from programs.lifecycle import Overlap, Trigger
-from programs.models import AuditEntry, Firing, Job, Program, Schedule
-from programs.principals import Principal
-from programs.recurrence import jitter_of, recurrence_of
-from programs.schedule_checks import Wanted
-from programs.transitions.submit import insert
 from tests.programs.conftest import Broker, Jobs, refused_by
 
 MINUTELY = {"minute": "*"}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from programs.dispatch import grouped
-from programs.transitions.dispatch import Dispatched
+from jobsite.programs.dispatch import grouped
+from jobsite.programs.transitions.dispatch import Dispatched
 
 
 def moved(groups, children):

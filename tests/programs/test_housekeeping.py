@@ -15,9 +15,8 @@ from django.utils import timezone
 
 from jobsite.env import ConfigurationError, load
 from jobsite.errors import Invalid
-from jobsite.tenants.models import SYSTEM, Tenant
-from notifications.models import Group, Rule, Template
-from programs import (
+from jobsite.notifications.models import Group, Rule, Template
+from jobsite.programs import (
     definitions,
     housekeeping,
     pausing,
@@ -27,9 +26,10 @@ from programs import (
     submission,
     system_programs,
 )
-from programs.models import Firing, Job, JobAttempt, JobLogEntry, Program, Schedule
-from programs.principals import Principal
-from programs.transitions.prune import prune
+from jobsite.programs.models import Firing, Job, JobAttempt, JobLogEntry, Program, Schedule
+from jobsite.programs.principals import Principal
+from jobsite.programs.transitions.prune import prune
+from jobsite.tenants.models import SYSTEM, Tenant
 from tests.programs.conftest import FAILURE, Jobs
 
 OLD = "finished_at = clock_timestamp() - interval '91 days', created_at = clock_timestamp() - interval '91 days'"

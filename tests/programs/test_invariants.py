@@ -10,13 +10,13 @@ from psycopg.pq import TransactionStatus
 
 from jobsite import brokers
 from jobsite.database import snapshot
-from programs import invariants
-from programs.invariants import NotChecked
-from programs.invariants.looks import Look, Rule
-from programs.lifecycle import AttemptResult, Status
-from programs.models import Job, JobAttempt
-from programs.transitions import cancel, finish, give_back, reap
-from programs.transitions.finish import Ending
+from jobsite.programs import invariants
+from jobsite.programs.invariants import NotChecked
+from jobsite.programs.invariants.looks import Look, Rule
+from jobsite.programs.lifecycle import AttemptResult, Status
+from jobsite.programs.models import Job, JobAttempt
+from jobsite.programs.transitions import cancel, finish, give_back, reap
+from jobsite.programs.transitions.finish import Ending
 from tests.programs.conftest import FAILURE, SUCCESS, held, new_worker
 from tests.programs.damages import AGO, CHILD, DAMAGES, Damage, earlier_attempt
 

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 from django.db import connection
 
-from programs import job_log
-from programs.job_log import LINE_BYTES, ActionLogHandler, JobLog, capture_logging, close_all
-from programs.models import JobLogEntry
+from jobsite.programs import job_log
+from jobsite.programs.job_log import LINE_BYTES, ActionLogHandler, JobLog, capture_logging, close_all
+from jobsite.programs.models import JobLogEntry
 
 pytestmark = pytest.mark.django_db
 
@@ -253,7 +253,7 @@ def test_a_wrong_logging_call_in_an_action_does_not_fail_it(speaking):
     assert len(waiting(speaking)) == 1
 
 
-@pytest.mark.parametrize("name", ["programs.actions.container", "jobsite.brokers"])
+@pytest.mark.parametrize("name", ["jobsite.programs.actions.container", "jobsite.brokers"])
 def test_what_jobsite_says_itself_is_not_the_jobs(speaking, name):
     ActionLogHandler().handle(logging.LogRecord(name, logging.WARNING, __file__, 1, "of job 7", (), None))
 

@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from programs import lookout, schedules
-from programs.models import AuditEntry, Program, Schedule
-from programs.principals import Principal
-from programs.schedule_checks import Wanted
+from jobsite.programs import lookout, schedules
+from jobsite.programs.models import AuditEntry, Program, Schedule
+from jobsite.programs.principals import Principal
+from jobsite.programs.schedule_checks import Wanted
 from tests.programs.conftest import until
 
 WATCHES = """

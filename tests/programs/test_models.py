@@ -11,17 +11,17 @@ from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import connection
 
+from jobsite.programs import audit, bulk, principals
+from jobsite.programs.lifecycle import MOVES, TERMINAL, Status
+from jobsite.programs.models import Action, AuditEntry, Job, JobAttempt, JobLogEntry, JobStep, Lane, Program, Worker
+from jobsite.programs.retries import RetryPolicy
+from jobsite.programs.transitions import cancel
 from jobsite.tenants.models import ApiKey, Membership, Tenant
-from programs import audit, bulk, principals
-from programs.lifecycle import MOVES, TERMINAL, Status
-from programs.models import Action, AuditEntry, Job, JobAttempt, JobLogEntry, JobStep, Lane, Program, Worker
-from programs.retries import RetryPolicy
-from programs.transitions import cancel
 from tests.programs.conftest import FAILURE, SUCCESS, new_worker, queue_row, refused_by
 
 pytestmark = pytest.mark.django_db
 
-guards = importlib.import_module("programs.migrations.0002_guards")
+guards = importlib.import_module("jobsite.programs.migrations.0002_guards")
 
 LOCK = (
     "lock_token = gen_random_uuid(), lock_owner = gen_random_uuid(),"

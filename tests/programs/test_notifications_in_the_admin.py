@@ -9,16 +9,16 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from jobsite import vault
+from jobsite.notifications import defaults, setup
+from jobsite.notifications.events import LANGUAGES, Event
+from jobsite.notifications.models import Delivery, Group, Rule, Template, Translation
+from jobsite.notifications.rendering import Wording
+from jobsite.notifications.rules import Wanted
+from jobsite.programs import notifying
+from jobsite.programs.admin import job_page, notification_delivery, notification_inbox
+from jobsite.programs.models import AuditEntry, Program
+from jobsite.programs.principals import Principal
 from jobsite.tenants.models import Membership, Role, Tenant
-from notifications import defaults, setup
-from notifications.events import LANGUAGES, Event
-from notifications.models import Delivery, Group, Rule, Template, Translation
-from notifications.rendering import Wording
-from notifications.rules import Wanted
-from programs import notifying
-from programs.admin import job_page, notification_delivery, notification_inbox
-from programs.models import AuditEntry, Program
-from programs.principals import Principal
 from tests.programs.conftest import FAILURE, Jobs
 from tests.programs.test_admin import logged_in, messages_of, queries_of
 

@@ -4,15 +4,15 @@ import pytest
 
 from jobsite import vault
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from jobsite.notifications import delivery, wordings
+from jobsite.notifications.events import LANGUAGES, Event
+from jobsite.notifications.models import Delivery, Group, Rule, Template
+from jobsite.notifications.rendering import Wording
+from jobsite.notifications.rules import Wanted
+from jobsite.programs import notifying, principals, rotation, telling
+from jobsite.programs.models import AuditEntry
 from jobsite.tenants.models import Membership, Role
 from jobsite.tenants.setup import create as create_tenant
-from notifications import delivery, wordings
-from notifications.events import LANGUAGES, Event
-from notifications.models import Delivery, Group, Rule, Template
-from notifications.rendering import Wording
-from notifications.rules import Wanted
-from programs import notifying, principals, rotation, telling
-from programs.models import AuditEntry
 from tests.programs.conftest import FAILURE, refused
 
 pytestmark = pytest.mark.django_db

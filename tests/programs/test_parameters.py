@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from programs.parameters import (
+from jobsite.programs.parameters import (
     MAX_ERRORS,
     ParametersError,
     canonical,
@@ -23,7 +23,7 @@ from programs.parameters import (
     from_text,
     validate,
 )
-from programs.schema_checks import quick_check
+from jobsite.programs.schema_checks import quick_check
 
 SCORES = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

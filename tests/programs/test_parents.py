@@ -5,17 +5,10 @@ import json
 import pytest
 from django.db import OperationalError
 
-from programs import (
-    presentation,
-    principals,
-    queries,
-    resolution,
-    steering,
-    sweeps,
-)
-from programs.lifecycle import AttemptResult, Outcome, Status
-from programs.models import Job, Program
-from programs.transitions import cancel, finish
+from jobsite.programs import presentation, principals, queries, resolution, steering, sweeps
+from jobsite.programs.lifecycle import AttemptResult, Outcome, Status
+from jobsite.programs.models import Job, Program
+from jobsite.programs.transitions import cancel, finish
 from tests.programs.conftest import FAILURE, SUCCESS, end, family, follow, held, python, statuses
 
 pytestmark = pytest.mark.django_db(transaction=True)

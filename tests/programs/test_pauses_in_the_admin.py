@@ -8,10 +8,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from jobsite.programs import pausing, principals
+from jobsite.programs.models import AuditEntry, Lane, Program, Queue
+from jobsite.programs.transitions.dispatch import wake
 from jobsite.tenants.models import SYSTEM, Membership, Role, Tenant
-from programs import pausing, principals
-from programs.models import AuditEntry, Lane, Program, Queue
-from programs.transitions.dispatch import wake
 from tests.programs.conftest import Jobs, queue_row
 from tests.programs.test_admin import PROGRAMS, logged_in, messages_of, queries_of
 

@@ -8,11 +8,11 @@ from django.db import connection
 
 from jobsite.database import connect
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from jobsite.programs import pausing, sweeps
+from jobsite.programs.models import AuditEntry, Job, Lane, Program, Queue
+from jobsite.programs.transitions import pause as pause_transition
+from jobsite.programs.transitions.dispatch import wake
 from jobsite.tenants.models import SYSTEM
-from programs import pausing, sweeps
-from programs.models import AuditEntry, Job, Lane, Program, Queue
-from programs.transitions import pause as pause_transition
-from programs.transitions.dispatch import wake
 from tests.programs.conftest import claim_all, refused, until
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import pytest
 
 from jobsite.errors import Forbidden, Invalid
-from programs import registration
-from programs.actions import UnknownAction, python
-from programs.definitions import from_mapping
-from programs.models import JobLogEntry
-from programs.submission import submit_as
+from jobsite.programs import registration
+from jobsite.programs.actions import UnknownAction, python
+from jobsite.programs.definitions import from_mapping
+from jobsite.programs.models import JobLogEntry
+from jobsite.programs.submission import submit_as
 from tests import sample_tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -7,11 +7,11 @@ import pytest
 from django.db import connection, transaction
 
 from jobsite.errors import Invalid, TooMany
+from jobsite.programs import sweeps, workers
+from jobsite.programs.models import Job, TenantUsage
+from jobsite.programs.submission import submit, submit_many
+from jobsite.programs.transitions.cancel import cancel
 from jobsite.tenants.models import Tenant
-from programs import sweeps, workers
-from programs.models import Job, TenantUsage
-from programs.submission import submit, submit_many
-from programs.transitions.cancel import cancel
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -6,11 +6,11 @@ import pytest
 from django.contrib.auth.models import User
 
 from jobsite.errors import Forbidden, Invalid
+from jobsite.programs import principals
+from jobsite.programs.definitions import from_mapping, parse
+from jobsite.programs.models import Action, AuditEntry, Program
+from jobsite.programs.registration import Loaded, load
 from jobsite.tenants.models import Membership, Role
-from programs import principals
-from programs.definitions import from_mapping, parse
-from programs.models import Action, AuditEntry, Program
-from programs.registration import Loaded, load
 from tests.programs.conftest import refused
 
 pytestmark = pytest.mark.django_db

@@ -9,10 +9,10 @@ import pytest
 from standardwebhooks import Webhook
 
 from jobsite.errors import Forbidden, Invalid
-from programs import program_cache, registration, rotation, secrets
-from programs.definitions import DefinitionError, from_mapping
-from programs.models import Action, AuditEntry, Job, JobAttempt, JobLogEntry, Program
-from programs.submission import submit_as
+from jobsite.programs import program_cache, registration, rotation, secrets
+from jobsite.programs.definitions import DefinitionError, from_mapping
+from jobsite.programs.models import Action, AuditEntry, Job, JobAttempt, JobLogEntry, Program
+from jobsite.programs.submission import submit_as
 from tests.receiver import receiving
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -14,8 +14,8 @@ from django.db import utils as django_errors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from programs.actions import PermanentError, TransientError
-from programs.retries import GiveUp, RetryAfter, RetryPolicy, decide, delay, is_transient, names_of
+from jobsite.programs.actions import PermanentError, TransientError
+from jobsite.programs.retries import GiveUp, RetryAfter, RetryPolicy, decide, delay, is_transient, names_of
 
 POLICY = RetryPolicy()
 
@@ -224,7 +224,13 @@ def test_an_answer_by_http_is_judged_by_its_status(status, expected):
         (["shop.Busy"], [], named("billing.Busy")(), False),
         (["LookupError"], [], KeyError(), True),  # a base class stands for all that extend it
         ([], ["ConnectionError"], ConnectionResetError(), False),
-        ([], ["programs.actions.base.TransientError"], TransientError(), False),
+        (
+            [],
+            ["programs.actions.base.TransientError"],
+            TransientError(),
+            False,
+        ),  # as programs of an earlier version say
+        ([], ["jobsite.TransientError"], TransientError(), False),
         (["PermanentError"], [], PermanentError(), True),
         (["OSError"], ["TimeoutError"], TimeoutError(), False),
         (["ValueError"], ["ValueError"], ValueError(), False),

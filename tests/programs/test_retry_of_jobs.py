@@ -8,13 +8,13 @@ import pytest
 from django.db import connection
 
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from jobsite.programs import principals, steering
+from jobsite.programs.definitions import from_mapping
+from jobsite.programs.models import AuditEntry, Job, Program
+from jobsite.programs.registration import load
+from jobsite.programs.submission import retry_as, submit_as
+from jobsite.programs.transitions import finish
 from jobsite.tenants.models import Membership, Role
-from programs import principals, steering
-from programs.definitions import from_mapping
-from programs.models import AuditEntry, Job, Program
-from programs.registration import load
-from programs.submission import retry_as, submit_as
-from programs.transitions import finish
 from tests.programs.conftest import FAILURE, STUDENT_SCHEMA, SUCCESS, held, refused
 
 pytestmark = pytest.mark.django_db

@@ -6,12 +6,12 @@ import threading
 import pytest
 from django.db import connection
 
-from programs import principals, rotation, secrets
-from programs.definitions import from_mapping
-from programs.lifecycle import TERMINAL
-from programs.models import AuditEntry, Job
-from programs.registration import load
-from programs.submission import submit, submit_as
+from jobsite.programs import principals, rotation, secrets
+from jobsite.programs.definitions import from_mapping
+from jobsite.programs.lifecycle import TERMINAL
+from jobsite.programs.models import AuditEntry, Job
+from jobsite.programs.registration import load
+from jobsite.programs.submission import submit, submit_as
 from tests.programs.conftest import Jobs
 
 OLD, NEW = "the old key of this test, long enough", "the new key of this test, long enough"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from jobsite.programs.models import Firing, Program, Schedule
+from jobsite.programs.recurrence import Missed
 from jobsite.tenants.models import Tenant
-from programs.models import Firing, Program, Schedule
-from programs.recurrence import Missed
 from tests.programs.conftest import refused_by
 
 NOW = timezone.now()

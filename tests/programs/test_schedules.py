@@ -9,13 +9,13 @@ import pytest
 from django.utils import timezone
 
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from jobsite.programs import backfills, firing, pausing, principals, rotation, schedules, secrets
+from jobsite.programs.lifecycle import Trigger
+from jobsite.programs.models import AuditEntry, Firing, Job, Program, Schedule
+from jobsite.programs.principals import Principal
+from jobsite.programs.recurrence import jitter_of, words
+from jobsite.programs.schedule_checks import Wanted
 from jobsite.tenants.models import Tenant
-from programs import backfills, firing, pausing, principals, rotation, schedules, secrets
-from programs.lifecycle import Trigger
-from programs.models import AuditEntry, Firing, Job, Program, Schedule
-from programs.principals import Principal
-from programs.recurrence import jitter_of, words
-from programs.schedule_checks import Wanted
 from tests.programs.conftest import refused
 
 COHORT = {

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from programs import definitions, parameters
-from programs.definitions import DefinitionError
-from programs.masking import MASK
-from programs.parameters import MAX_SECRETS, ParametersError, check_schema, compiled
-from programs.schema_checks import TooMuchWorkError, begin_work
-from programs.schema_rules import schemas_in
-from programs.schema_secrets import Secrets
+from jobsite.programs import definitions, parameters
+from jobsite.programs.definitions import DefinitionError
+from jobsite.programs.masking import MASK
+from jobsite.programs.parameters import MAX_SECRETS, ParametersError, check_schema, compiled
+from jobsite.programs.schema_checks import TooMuchWorkError, begin_work
+from jobsite.programs.schema_rules import schemas_in
+from jobsite.programs.schema_secrets import Secrets
 
 SECRET: dict[str, Any] = {"type": "string", "writeOnly": True}
 CLEAR = "hunter2-and-more"

@@ -11,13 +11,13 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from jobsite.programs import presentation, principals, secrets, steering
+from jobsite.programs.definitions import DefinitionError
+from jobsite.programs.masking import MASK
+from jobsite.programs.models import Job, JobAttempt, JobLogEntry
+from jobsite.programs.secrets import SecretLost
+from jobsite.programs.submission import Options, submit, submit_as, submit_many
 from jobsite.tenants.models import Membership, Role
-from programs import presentation, principals, secrets, steering
-from programs.definitions import DefinitionError
-from programs.masking import MASK
-from programs.models import Job, JobAttempt, JobLogEntry
-from programs.secrets import SecretLost
-from programs.submission import Options, submit, submit_as, submit_many
 from tests.programs.conftest import a_claimed, a_context
 
 PASSWORD = 'zürich"7\\ qzx-vw'

@@ -9,10 +9,10 @@ from django.contrib.auth.models import User
 
 from jobsite import brokers
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
+from jobsite.programs import principals, steering
+from jobsite.programs.models import AuditEntry, Worker
+from jobsite.programs.transitions.reap import reap_expired
 from jobsite.tenants.models import Membership, Role
-from programs import principals, steering
-from programs.models import AuditEntry, Worker
-from programs.transitions.reap import reap_expired
 from tests.programs.conftest import FAILURE, refused
 
 pytestmark = pytest.mark.django_db

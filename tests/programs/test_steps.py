@@ -6,9 +6,9 @@ import time
 import psycopg
 import pytest
 
-from programs import presentation, queries, steps, workers
-from programs.models import Job, JobAttempt, JobStep, Program
-from programs.submission import submit_as
+from jobsite.programs import presentation, queries, steps, workers
+from jobsite.programs.models import Job, JobAttempt, JobStep, Program
+from jobsite.programs.submission import submit_as
 
 pytestmark = pytest.mark.django_db(transaction=True)
 THREE = [

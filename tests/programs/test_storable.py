@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from programs import storable
-from programs.storable import MAX_BYTES, MAX_DEPTH, NotStorable
+from jobsite.programs import storable
+from jobsite.programs.storable import MAX_BYTES, MAX_DEPTH, NotStorable
 
 LONE = "\ud83d"
 MOMENT = datetime(2026, 11, 22, tzinfo=UTC)

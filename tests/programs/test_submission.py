@@ -7,12 +7,12 @@ from django.db import connection, transaction
 
 from jobsite import brokers
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound, Refusal
+from jobsite.programs import preparation, principals
+from jobsite.programs.lifecycle import Trigger
+from jobsite.programs.models import Job, Program
+from jobsite.programs.preparation import Options
+from jobsite.programs.submission import submit, submit_as, submit_many
 from jobsite.tenants.models import Membership, Role, Tenant
-from programs import preparation, principals
-from programs.lifecycle import Trigger
-from programs.models import Job, Program
-from programs.preparation import Options
-from programs.submission import submit, submit_as, submit_many
 from tests.programs.conftest import refused
 
 pytestmark = pytest.mark.django_db
@@ -420,7 +420,7 @@ def test_after_the_commit_one_message_goes_out_that_carries_the_number_alone(giv
 
     [message] = broker.messages()
     assert message["body"][:2] == [[[job.number]], {}]
-    assert message["headers"]["task"] == "programs.run_jobs"
+    assert message["headers"]["task"] == "jobsite.run_jobs"
     assert "business" not in str(message)
     assert Job.objects.get(number=job.number).status == "QUEUED"
 

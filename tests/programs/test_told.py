@@ -7,17 +7,17 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.utils import timezone
 
+from jobsite.notifications.models import Delivery, Rule
+from jobsite.programs import firing, schedules, submission
+from jobsite.programs.lifecycle import AttemptResult, Outcome, Status, Trigger
+from jobsite.programs.models import Program, Schedule
+from jobsite.programs.preparation import Options
+from jobsite.programs.schedule_checks import Wanted
+from jobsite.programs.transitions import told as telling
+from jobsite.programs.transitions.cancel import cancel
+from jobsite.programs.transitions.finish import Ending, finish, finish_all
+from jobsite.programs.transitions.reap import expire_stuck, reap_expired
 from jobsite.tenants.models import Membership, Role
-from notifications.models import Delivery, Rule
-from programs import firing, schedules, submission
-from programs.lifecycle import AttemptResult, Outcome, Status, Trigger
-from programs.models import Program, Schedule
-from programs.preparation import Options
-from programs.schedule_checks import Wanted
-from programs.transitions import told as telling
-from programs.transitions.cancel import cancel
-from programs.transitions.finish import Ending, finish, finish_all
-from programs.transitions.reap import expire_stuck, reap_expired
 from tests.notifications.deliveries import told
 from tests.programs.conftest import FAILURE, SUCCESS, WAITING, claim_all, held
 

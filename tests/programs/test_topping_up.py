@@ -5,9 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from programs import dispatch, execution, workers
-from programs.models import Job, Program
-from programs.transitions.dispatch import wake
+from jobsite.programs import dispatch, execution, workers
+from jobsite.programs.models import Job, Program
+from jobsite.programs.transitions.dispatch import wake
 from tests.programs.conftest import new_worker
 
 MESSAGE = UUID(int=7)

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from jobsite.errors import NotFound
-from programs import workers
-from programs.models import Worker, WorkerManager
-from programs.workers import Process, Registered
+from jobsite.programs import workers
+from jobsite.programs.models import Worker, WorkerManager
+from jobsite.programs.workers import Process, Registered
 from tests.programs.conftest import new_worker
 
 pytestmark = pytest.mark.django_db

@@ -1,7 +1,7 @@
 """The job of the benchmark as an action of jobsite's."""
 
 from jobsite.bench import ledger
-from programs.context import Context
+from jobsite.programs.context import Context
 
 
 def mark(context: Context, number: int, seconds: float = 0.0) -> None:

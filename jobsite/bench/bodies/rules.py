@@ -22,10 +22,10 @@ def fill(rules: int) -> dict[str, int]:
     """The programs, by what their group has: no rules, as many as wanted of another event, one that tells."""
     from django.db import connection
 
+    from jobsite.notifications.rules import Wanted
+    from jobsite.programs import definitions, notifying, principals, registration
+    from jobsite.programs.models import Program
     from jobsite.tenants import setup
-    from notifications.rules import Wanted
-    from programs import definitions, notifying, principals, registration
-    from programs.models import Program
 
     tenant = setup.create("bench", name="Bench")
     hand = principals.local(tenant, login="bench")
@@ -50,11 +50,11 @@ def fill(rules: int) -> dict[str, int]:
 
 def finishes(programs: dict[str, int], count: int) -> dict[str, float]:
     """What the statement takes that ends a job of each, in milliseconds: the median of so many, by turns."""
+    from jobsite.programs import principals, workers
+    from jobsite.programs.lifecycle import AttemptResult, Status
+    from jobsite.programs.transitions import submit
+    from jobsite.programs.transitions.finish import Ending, Held, finish_all
     from jobsite.tenants.models import Tenant
-    from programs import principals, workers
-    from programs.lifecycle import AttemptResult, Status
-    from programs.transitions import submit
-    from programs.transitions.finish import Ending, Held, finish_all
 
     tenant = Tenant.objects.get(code="bench")
     ending = Ending(Status.COMPLETED, AttemptResult.SUCCESS)

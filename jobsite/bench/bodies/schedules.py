@@ -29,9 +29,9 @@ FROM jobsite_schedule, generate_series(1, %(count)s - 1) n,
 
 def fill_jobsite(count: int, *, begin: datetime | None = None, apart: float = 0.0) -> None:
     """So many schedules of a program that does nothing: all due each minute, or from `begin` so many seconds apart."""
+    from jobsite.programs import definitions, principals, registration, schedules
+    from jobsite.programs.schedule_checks import Wanted
     from jobsite.tenants import setup
-    from programs import definitions, principals, registration, schedules
-    from programs.schedule_checks import Wanted
 
     tenant = setup.create("bench", name="Bench")
     action = {"kind": "python", "target": "jobsite.samples:noop"}
@@ -57,7 +57,7 @@ def fill_beat(count: int) -> None:
 
 def idle_milliseconds() -> float:
     """What a look costs that finds nothing due, in the middle of many."""
-    from programs import firing, workers
+    from jobsite.programs import firing, workers
 
     with workers.open_connection() as opened, opened.cursor() as cursor:
         found = []

@@ -55,8 +55,8 @@ class JobsiteClient(Client):
         from django.db.models import Max
 
         from jobsite import logs
-        from programs import submission
-        from programs.models import Job, Worker
+        from jobsite.programs import submission
+        from jobsite.programs.models import Job, Worker
 
         logs.quiet()
         call_command("migrate", verbosity=0, interactive=False)
@@ -79,7 +79,7 @@ class JobsiteClient(Client):
 
     def chatter(self, count: int) -> int:
         """See Client."""
-        from programs.models import Job, JobLogEntry
+        from jobsite.programs.models import Job, JobLogEntry
 
         job = self._submit(tenant=self._tenant, program=CHATTY, parameters={"number": count})
         until(lambda: Job.objects.get(pk=job.pk).is_terminal, f"job {job.number} has ended", seconds=LOG_SECONDS)
@@ -114,7 +114,7 @@ class JobsiteClient(Client):
 
     def is_warm(self) -> bool:
         """Whether the programs that are short are known to be."""
-        from programs.models import Program
+        from jobsite.programs.models import Program
 
         known = Program.objects.filter(
             tenant=self._tenant, measured_runs__gte=KNOWN_RUNS, mean_seconds__lte=SHORT_SECONDS
@@ -132,8 +132,8 @@ def _tenant() -> Any:
 def _load_programs(tenant: Any) -> None:
     from django.conf import settings
 
-    from programs import principals, registration
-    from programs.definitions import from_mapping
+    from jobsite.programs import principals, registration
+    from jobsite.programs.definitions import from_mapping
 
     schema = {
         "type": "object",

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import time
 
-from programs.models import Program
+from jobsite.programs.models import Program
 from tests.chaos.chaos import Broken, Chaos
 from tests.chaos.registry import scenario
 from tests.chaos.submitter import Kind

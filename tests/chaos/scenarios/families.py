@@ -5,7 +5,7 @@ import time
 from django.db import connection
 
 from jobsite.errors import Conflict
-from programs import principals, steering
+from jobsite.programs import principals, steering
 from tests.chaos import faults
 from tests.chaos.chaos import Chaos
 from tests.chaos.installation import RENEW_SECONDS, SWEEP_SECONDS

@@ -2,7 +2,7 @@
 
 import time
 
-from programs.models import Program
+from jobsite.programs.models import Program
 from tests.chaos import faults
 from tests.chaos.chaos import ENDED, Chaos
 from tests.chaos.registry import scenario

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from django.db import connection
 
-from programs.transitions.cancel import cancel
+from jobsite.programs.transitions.cancel import cancel
 from tests.chaos.chaos import Chaos
 from tests.chaos.registry import scenario
 from tests.flows.processes import is_alive

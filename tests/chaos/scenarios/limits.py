@@ -4,11 +4,11 @@ import time
 from dataclasses import dataclass
 from uuid import uuid4
 
+from jobsite.programs import workers
+from jobsite.programs.models import Queue, WorkerManager
+from jobsite.programs.transitions import dispatch as transition
+from jobsite.programs.transitions.claim import claim
 from jobsite.tenants.models import Tenant
-from programs import workers
-from programs.models import Queue, WorkerManager
-from programs.transitions import dispatch as transition
-from programs.transitions.claim import claim
 from tests.chaos import faults
 from tests.chaos.chaos import Chaos
 from tests.chaos.installation import LOCK_SECONDS

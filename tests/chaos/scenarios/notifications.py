@@ -5,8 +5,8 @@ import signal
 import threading
 from collections import Counter
 
-from notifications.rules import Wanted
-from programs import notifying, principals
+from jobsite.notifications.rules import Wanted
+from jobsite.programs import notifying, principals
 from tests.chaos.chaos import Chaos
 from tests.chaos.registry import scenario
 from tests.notifications.smtp_sink import TAKEN, sinking

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from django.db import connection
 
 from jobsite.errors import Conflict
-from programs.models import Program
-from programs.submission import submit
+from jobsite.programs.models import Program
+from jobsite.programs.submission import submit
 from tests.chaos.chaos import ENDED, Chaos
 from tests.chaos.registry import scenario
 

@@ -13,13 +13,13 @@ import psycopg
 
 from jobsite import brokers
 from jobsite.database import Connection, Cursor, connect
-from programs import workers
-from programs.dispatch import TASK
-from programs.lifecycle import AttemptResult, Status
-from programs.models import Program
-from programs.transitions.claim import Claimed, claim
-from programs.transitions.finish import Ending, Held, StaleJob, finish
-from programs.transitions.reap import reap_expired
+from jobsite.programs import workers
+from jobsite.programs.dispatch import TASK
+from jobsite.programs.lifecycle import AttemptResult, Status
+from jobsite.programs.models import Program
+from jobsite.programs.transitions.claim import Claimed, claim
+from jobsite.programs.transitions.finish import Ending, Held, StaleJob, finish
+from jobsite.programs.transitions.reap import reap_expired
 from tests.chaos.chaos import Chaos
 from tests.chaos.registry import scenario
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from django.db import connection
 
-from programs import principals, schedules
-from programs.models import Program
-from programs.schedule_checks import Wanted
+from jobsite.programs import principals, schedules
+from jobsite.programs.models import Program
+from jobsite.programs.schedule_checks import Wanted
 from tests.chaos.chaos import Chaos
 from tests.chaos.registry import scenario
 from tests.flows.processes import OwnProcess

@@ -2,8 +2,8 @@
 
 import pytest
 
-from programs.transitions.cancel import cancel, cancel_children, forsaken
-from programs.transitions.finish import StaleJob, finish
+from jobsite.programs.transitions.cancel import cancel, cancel_children, forsaken
+from jobsite.programs.transitions.finish import StaleJob, finish
 from tests.programs.conftest import SUCCESS, claim_all, held
 
 pytestmark = pytest.mark.django_db

@@ -5,13 +5,13 @@ from uuid import uuid4
 
 import pytest
 
+from jobsite.programs.models import Lane, Program, Queue, WorkerManager
+from jobsite.programs.transitions import hold
+from jobsite.programs.transitions.cancel import cancel
+from jobsite.programs.transitions.claim import claim, lock_limits
+from jobsite.programs.transitions.finish import finish
+from jobsite.programs.transitions.reap import reap_expired
 from jobsite.tenants.models import Tenant
-from programs.models import Lane, Program, Queue, WorkerManager
-from programs.transitions import hold
-from programs.transitions.cancel import cancel
-from programs.transitions.claim import claim, lock_limits
-from programs.transitions.finish import finish
-from programs.transitions.reap import reap_expired
 from tests.programs.conftest import LOCK_SECONDS, SUCCESS, claim_all, held, new_worker
 
 pytestmark = pytest.mark.django_db

@@ -6,11 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobsite.tenants.models import Tenant
-from programs.models import Job, Lane, Program, Queue, Worker, WorkerManager
-from programs.transitions import dispatch as transition
-from programs.transitions.cancel import cancel
-from programs.transitions.dispatch import (
+from jobsite.programs.models import Job, Lane, Program, Queue, Worker, WorkerManager
+from jobsite.programs.transitions import dispatch as transition
+from jobsite.programs.transitions.cancel import cancel
+from jobsite.programs.transitions.dispatch import (
     ADVISORY_CLASS,
     BRISK_SECONDS,
     Dispatched,
@@ -20,8 +19,9 @@ from programs.transitions.dispatch import (
     requeue,
     wake,
 )
-from programs.transitions.finish import finish
-from programs.transitions.submit import insert, insert_and_offer
+from jobsite.programs.transitions.finish import finish
+from jobsite.programs.transitions.submit import insert, insert_and_offer
+from jobsite.tenants.models import Tenant
 from tests.programs.conftest import LOCK_SECONDS, SUCCESS, claim_all, held, new_worker, queue_row, until
 
 pytestmark = pytest.mark.django_db

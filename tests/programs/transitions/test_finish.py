@@ -5,13 +5,13 @@ from uuid import uuid4
 
 import pytest
 
-from programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from programs.models import AuditEntry, Job, JobAttempt, Program
-from programs.transitions.cancel import cancel
-from programs.transitions.dispatch import dispatch, wake
-from programs.transitions.finish import Ending, Held, StaleJob, finish, finish_all, stored_attempts
-from programs.transitions.reap import reap_expired
-from programs.transitions.renew import renew
+from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.models import AuditEntry, Job, JobAttempt, Program
+from jobsite.programs.transitions.cancel import cancel
+from jobsite.programs.transitions.dispatch import dispatch, wake
+from jobsite.programs.transitions.finish import Ending, Held, StaleJob, finish, finish_all, stored_attempts
+from jobsite.programs.transitions.reap import reap_expired
+from jobsite.programs.transitions.renew import renew
 from tests.programs.conftest import FAILURE, LOCK_SECONDS, SUCCESS, WAITING, claim_all, held
 
 pytestmark = pytest.mark.django_db

@@ -2,11 +2,11 @@
 
 import pytest
 
-from programs.models import JobAttempt
-from programs.transitions.cancel import cancel
-from programs.transitions.dispatch import dispatch, wake
-from programs.transitions.finish import StaleJob, finish
-from programs.transitions.give_back import action_unknown, give_back_all, snoozed
+from jobsite.programs.models import JobAttempt
+from jobsite.programs.transitions.cancel import cancel
+from jobsite.programs.transitions.dispatch import dispatch, wake
+from jobsite.programs.transitions.finish import StaleJob, finish
+from jobsite.programs.transitions.give_back import action_unknown, give_back_all, snoozed
 from tests.programs.conftest import LOCK_SECONDS, SUCCESS, claim_all, held, new_worker
 
 pytestmark = pytest.mark.django_db

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from programs.models import Job, Program
-from programs.transitions import hold
+from jobsite.programs.models import Job, Program
+from jobsite.programs.transitions import hold
 from tests.programs.conftest import claim_all
 
 pytestmark = pytest.mark.django_db

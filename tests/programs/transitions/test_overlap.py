@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from programs.lifecycle import AttemptResult, Overlap, Status
-from programs.transitions import hold
-from programs.transitions.dispatch import dispatch, wake
-from programs.transitions.finish import Ending, finish
-from programs.transitions.overlap import let_in
+from jobsite.programs.lifecycle import AttemptResult, Overlap, Status
+from jobsite.programs.transitions import hold
+from jobsite.programs.transitions.dispatch import dispatch, wake
+from jobsite.programs.transitions.finish import Ending, finish
+from jobsite.programs.transitions.overlap import let_in
 from tests.programs.conftest import LOCK_SECONDS, SUCCESS, held, new_worker
 
 pytestmark = pytest.mark.django_db

@@ -2,8 +2,8 @@
 
 import pytest
 
-from programs.models import Program
-from programs.transitions import pause
+from jobsite.programs.models import Program
+from jobsite.programs.transitions import pause
 
 pytestmark = pytest.mark.django_db
 

@@ -5,12 +5,12 @@ from uuid import uuid4
 
 import pytest
 
-from programs.models import JobAttempt, Program, Worker
-from programs.transitions import reap
-from programs.transitions.cancel import cancel
-from programs.transitions.finish import finish
-from programs.transitions.renew import renew
-from programs.transitions.start import start
+from jobsite.programs.models import JobAttempt, Program, Worker
+from jobsite.programs.transitions import reap
+from jobsite.programs.transitions.cancel import cancel
+from jobsite.programs.transitions.finish import finish
+from jobsite.programs.transitions.renew import renew
+from jobsite.programs.transitions.start import start
 from tests.programs.conftest import LOCK_SECONDS, SUCCESS, claim_all, held, new_worker
 
 pytestmark = pytest.mark.django_db

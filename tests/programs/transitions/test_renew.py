@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from programs.transitions.finish import finish
-from programs.transitions.reap import reap_expired
-from programs.transitions.renew import abandoned, renew, renew_passed_over
+from jobsite.programs.transitions.finish import finish
+from jobsite.programs.transitions.reap import reap_expired
+from jobsite.programs.transitions.renew import abandoned, renew, renew_passed_over
 from tests.programs.conftest import LOCK_SECONDS, SUCCESS, held, new_worker
 
 pytestmark = pytest.mark.django_db

@@ -2,9 +2,9 @@
 
 import pytest
 
-from programs.models import Job
-from programs.transitions import finish, resolve
-from programs.transitions.finish import Ending
+from jobsite.programs.models import Job
+from jobsite.programs.transitions import finish, resolve
+from jobsite.programs.transitions.finish import Ending
 from tests.programs.conftest import SUCCESS, WAITING, held
 
 SETTLED = Ending(status=WAITING.status, attempt_result=SUCCESS.attempt_result)

@@ -7,18 +7,18 @@ from uuid import uuid4
 
 import pytest
 
-from programs.invariants import check
-from programs.lifecycle import TERMINAL, AttemptResult, Status
-from programs.models import Job, JobAttempt, Program
-from programs.transitions.cancel import cancel
-from programs.transitions.dispatch import dispatch, requeue, wake
-from programs.transitions.finish import Ending, finish_all
-from programs.transitions.give_back import give_back, give_back_all
-from programs.transitions.hold import unblock
-from programs.transitions.reap import expire_stuck, reap_expired
-from programs.transitions.renew import renew
-from programs.transitions.start import start
-from programs.transitions.submit import insert
+from jobsite.programs.invariants import check
+from jobsite.programs.lifecycle import TERMINAL, AttemptResult, Status
+from jobsite.programs.models import Job, JobAttempt, Program
+from jobsite.programs.transitions.cancel import cancel
+from jobsite.programs.transitions.dispatch import dispatch, requeue, wake
+from jobsite.programs.transitions.finish import Ending, finish_all
+from jobsite.programs.transitions.give_back import give_back, give_back_all
+from jobsite.programs.transitions.hold import unblock
+from jobsite.programs.transitions.reap import expire_stuck, reap_expired
+from jobsite.programs.transitions.renew import renew
+from jobsite.programs.transitions.start import start
+from jobsite.programs.transitions.submit import insert
 from tests.programs.conftest import FAILURE, LOCK_SECONDS, SUCCESS, claim_all, held, new_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)

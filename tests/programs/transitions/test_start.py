@@ -5,9 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from programs.transitions.finish import Held, finish
-from programs.transitions.reap import reap_expired
-from programs.transitions.start import start
+from jobsite.programs.transitions.finish import Held, finish
+from jobsite.programs.transitions.reap import reap_expired
+from jobsite.programs.transitions.start import start
 from tests.programs.conftest import SUCCESS, claim_all, held
 
 pytestmark = pytest.mark.django_db

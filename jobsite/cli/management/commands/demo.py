@@ -21,14 +21,14 @@ from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.base import principal_of
 from jobsite.cli.demo_receiver import Receiver, receiving
 from jobsite.cli.supervisor import Service, Supervisor
+from jobsite.programs import definitions, presentation, registration, schedules, submission
+from jobsite.programs.lifecycle import OPEN, TERMINAL
+from jobsite.programs.models import Firing, Job, Schedule
+from jobsite.programs.preparation import Options
+from jobsite.programs.principals import Principal
+from jobsite.programs.schedule_checks import Wanted
 from jobsite.tenants import setup
 from jobsite.tenants.models import Tenant
-from programs import definitions, presentation, registration, schedules, submission
-from programs.lifecycle import OPEN, TERMINAL
-from programs.models import Firing, Job, Schedule
-from programs.preparation import Options
-from programs.principals import Principal
-from programs.schedule_checks import Wanted
 
 TENANT = "acme"
 SCHEDULE = "demo.every-minute"

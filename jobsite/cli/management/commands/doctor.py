@@ -14,8 +14,8 @@ from jobsite.cli import printing
 from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.base import add_json
 from jobsite.errors import Invalid, Refusal
-from programs import diagnosis, invariants
-from programs.invariants import NotChecked, Report, Violation
+from jobsite.programs import diagnosis, invariants
+from jobsite.programs.invariants import NotChecked, Report, Violation
 
 
 class Command(BaseCommand):

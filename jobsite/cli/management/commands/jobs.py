@@ -12,10 +12,10 @@ from rich.tree import Tree
 
 from jobsite.cli import acting, all_jobs, asking, delivery_pages, printing
 from jobsite.cli.base import GroupCommand, principal_of
-from programs import explain, presentation, queries, steering
-from programs.models import Job
-from programs.queries import JobFilter
-from programs.steps import shown
+from jobsite.programs import explain, presentation, queries, steering
+from jobsite.programs.models import Job
+from jobsite.programs.queries import JobFilter
+from jobsite.programs.steps import shown
 
 COLUMNS = {
     "number": "#",

@@ -5,7 +5,7 @@ from typing import Any
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import NotFound
-from programs import presentation, steering
+from jobsite.programs import presentation, steering
 
 COLUMNS = {
     "job": "job",

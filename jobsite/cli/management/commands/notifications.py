@@ -10,8 +10,8 @@ from jobsite.cli import rule_commands as rules
 from jobsite.cli.base import GroupCommand
 from jobsite.cli.notification_pages import asker, say
 from jobsite.errors import Invalid
-from notifications.events import LANGUAGES
-from programs import notifying
+from jobsite.notifications.events import LANGUAGES
+from jobsite.programs import notifying
 
 
 class Command(GroupCommand):

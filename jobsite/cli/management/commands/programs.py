@@ -12,9 +12,9 @@ from rich.text import Text
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import Invalid
-from programs import definitions, masking, pausing, preparation, registration
-from programs.durations import format_duration
-from programs.models import Action, Program
+from jobsite.programs import definitions, masking, pausing, preparation, registration
+from jobsite.programs.durations import format_duration
+from jobsite.programs.models import Action, Program
 
 COLUMNS = {
     "code": "program",

@@ -6,8 +6,8 @@ from django.conf import settings
 
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
-from programs import pausing, presentation
-from programs.principals import Principal
+from jobsite.programs import pausing, presentation
+from jobsite.programs.principals import Principal
 
 COLUMNS = {
     "queue": "queue",

@@ -13,20 +13,11 @@ from jobsite.cli import asking, printing
 from jobsite.cli import schedule_pages as pages
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import Conflict, Invalid
-from programs import (
-    backfills,
-    durations,
-    pausing,
-    periodic_tasks,
-    preparation,
-    presentation,
-    schedules,
-    times,
-)
-from programs.models import Schedule
-from programs.models.schedule import CRON_FIELDS
-from programs.principals import Principal
-from programs.schedule_checks import Wanted
+from jobsite.programs import backfills, durations, pausing, periodic_tasks, preparation, presentation, schedules, times
+from jobsite.programs.models import Schedule
+from jobsite.programs.models.schedule import CRON_FIELDS
+from jobsite.programs.principals import Principal
+from jobsite.programs.schedule_checks import Wanted
 
 OPTIONS = {
     "time_zone": "--timezone",

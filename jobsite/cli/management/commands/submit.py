@@ -7,8 +7,8 @@ from jobsite.cli import asking
 from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.base import add_tenant, principal_of
 from jobsite.errors import Invalid
-from programs import preparation, submission
-from programs.preparation import Options
+from jobsite.programs import preparation, submission
+from jobsite.programs.preparation import Options
 
 
 class Command(BaseCommand):

@@ -6,9 +6,9 @@ from django.db import connection, transaction
 
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
+from jobsite.programs import audit, pausing
 from jobsite.tenants import setup
 from jobsite.tenants.models import SYSTEM, Tenant
-from programs import audit, pausing
 
 COLUMNS = {
     "code": "tenant",

@@ -10,8 +10,8 @@ from jobsite import brokers
 from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.celery_program import exec_celery
 from jobsite.errors import Invalid
-from programs import workers
-from programs.models.worker import DEFAULT_MANAGER
+from jobsite.programs import workers
+from jobsite.programs.models.worker import DEFAULT_MANAGER
 
 
 class Command(BaseCommand):
