@@ -787,8 +787,8 @@ STATEMENTS = (
     m("prune leaves logs behind", "prune:PRUNE", "WHERE l.job_number = old.number", "WHERE false", tests=HOUSEKEEPING),
 )
 
-_RULES = importlib.import_module("programs.migrations.0003_one_guard").CHANGES
-_RULES |= importlib.import_module("programs.migrations.0012_children").SHAPE
+_RULES = importlib.import_module("jobsite.programs.migrations.0003_one_guard").CHANGES
+_RULES |= importlib.import_module("jobsite.programs.migrations.0012_children").SHAPE
 _GUARDS = {
     **{name: (f"({rule})", "(true)") for name, rule in _RULES.items()},
     "job_open_is_never_deleted": ("IF OLD.status NOT IN", "IF false AND OLD.status NOT IN"),
