@@ -11,6 +11,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
 
 application = get_asgi_application()
 
-from jobsite.programs import lookout  # noqa: E402 - models can be imported only now
+from jobsite.programs.worker import lookout  # noqa: E402 - models can be imported only now
 
 lookout.start()

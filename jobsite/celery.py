@@ -15,9 +15,9 @@ app = Celery(
     "jobsite",
     include=[
         "jobsite.notifications.tasks",
-        "jobsite.programs.tasks",
-        "jobsite.programs.worker_boot",
-        "jobsite.programs.worker_consumer",
+        "jobsite.programs.worker.tasks",
+        "jobsite.programs.worker.boot",
+        "jobsite.programs.worker.consumer",
     ],
 )
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -25,6 +25,7 @@ ALLOWED_HOSTS = list(ENVIRONMENT.allowed_hosts) or ["localhost", "127.0.0.1", "[
 CSRF_TRUSTED_ORIGINS = list(ENVIRONMENT.csrf_trusted_origins)
 
 INSTALLED_APPS = [
+    "jobsite",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -54,7 +55,6 @@ ASGI_APPLICATION = "jobsite.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -179,7 +179,8 @@ JOBSITE_TENANT = ENVIRONMENT.tenant
 JOBSITE_MAX_DATABASE_BYTES = ENVIRONMENT.max_database_bytes
 SYSTEM_JOBS_ALERT_EMAIL = ENVIRONMENT.alert_email
 JOBSITE_TENANT_SETUP: list[str] = ["jobsite.notifications.setup.begin"]  # dotted functions that get each new tenant
-JOBSITE_NOTIFICATION_FACTS = "jobsite.programs.telling.facts"  # what deliveries tell of
+JOBSITE_NOTIFICATION_FACTS = "jobsite.programs.inspection.facts.facts"  # what deliveries tell of
+JOBSITE_NOTIFICATION_SUBJECT = "jobsite.programs.inspection.facts.subject"  # and where that is looked at
 
 # ---- Celery (the reasons: programs/README.md, "Settings of Celery") -------------------------------------
 
@@ -209,5 +210,5 @@ CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 25.0
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_BEAT_SCHEDULER = "jobsite.programs.beat:Scheduler"
+CELERY_BEAT_SCHEDULER = "jobsite.programs.worker.beat:Scheduler"
 CELERY_TIMEZONE = TIME_ZONE

@@ -5,7 +5,6 @@ delivery's lock has run out, under the same identity, so that a receiver can tel
 """
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,11 +15,10 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
-from django.utils.module_loading import import_string
 
 from jobsite import vault
 from jobsite.logs import get_logger
-from jobsite.notifications import defaults, rendering, wordings
+from jobsite.notifications import defaults, rendering, subjects, wordings
 from jobsite.notifications.channels import CHANNELS
 from jobsite.notifications.channels.base import DeliveryFailed, Outgoing
 from jobsite.notifications.events import ALERT_ADDRESS, RECOVERS, Event
@@ -245,8 +243,7 @@ def facts_of(delivery: Delivery, language: str) -> dict[str, Any] | None:
     """What a template is filled in with, secrets masked; None when there is nothing left to tell of."""
     if _is_test(delivery):
         return defaults.sample(Event(delivery.event), language) | {"tenant": _tenant(delivery)}
-    tell = import_string(settings.JOBSITE_NOTIFICATION_FACTS)
-    told: Mapping[str, Any] | None = tell(
+    told = subjects.facts(
         tenant=delivery.tenant,
         job_number=delivery.job_number,
         program_id=delivery.program_id,

@@ -13,7 +13,7 @@ class ProgramsConfig(AppConfig):
 
     def ready(self) -> None:
         """Let every migration end with the rows that jobsite counts on."""
-        from jobsite.programs import queues, system_programs
+        from jobsite.programs.upkeep import installation, system_programs
 
-        post_migrate.connect(queues.register_after_migrate, sender=self)
+        post_migrate.connect(installation.register_after_migrate, sender=self)
         post_migrate.connect(system_programs.register_after_migrate, sender=self)

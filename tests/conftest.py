@@ -14,12 +14,13 @@ from django.db.models.signals import post_migrate
 
 from jobsite import embedded
 from jobsite.notifications.models import Group, Rule
-from jobsite.programs import principals, system_programs
 from jobsite.programs.definitions import from_mapping
+from jobsite.programs.definitions.registration import load
 from jobsite.programs.models import Program
-from jobsite.programs.principals import Principal
-from jobsite.programs.registration import load
+from jobsite.programs.upkeep import system_programs
+from jobsite.tenants import principals
 from jobsite.tenants.models import Membership, Role, Tenant
+from jobsite.tenants.principals import Principal
 from tests import engine
 
 

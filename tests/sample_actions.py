@@ -15,8 +15,7 @@ from django.db import connection, transaction
 
 from jobsite.logs import get_logger
 from jobsite.programs import workers
-from jobsite.programs.actions import PermanentError, TransientError
-from jobsite.programs.context import Context
+from jobsite.programs.context import Context, PermanentError, TransientError
 from jobsite.programs.transitions import cancel
 
 

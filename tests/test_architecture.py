@@ -1,13 +1,15 @@
-"""The structure of the code, held by reading it: direction of imports, one writer of status, pure modules."""
+"""The structure of the code, held by reading it: floors, doors, one writer of status, pure modules, sizes."""
 
 import ast
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# Of `jobsite` itself the folders programs, notifications and templates are links, which rglob does not follow.
 FILES = sorted(
     path
     for package in ("jobsite", "notifications", "programs")
@@ -15,48 +17,58 @@ FILES = sorted(
     if "migrations" not in path.parts
 )
 
-# What nobody imports: Django, Celery and uvicorn find these by name.
-ENTRY_POINTS = ("jobsite.cli", "jobsite.programs.admin", "jobsite.programs.tasks", "jobsite.programs.beat", "jobsite.programs.worker_boot",
-                "jobsite.programs.worker_consumer", "jobsite.bench", "jobsite.urls", "jobsite.asgi",
-                "jobsite.samples")  # fmt: skip
-# The one module that may open such a door after all.
-DOORS = {"jobsite.bench": "jobsite.cli.management.commands.bench"}
-PURE = ("lifecycle", "retries", "parameters", "schema_rules", "schema_checks", "schema_errors", "definitions",
-        "schema_secrets", "definition_values", "durations", "times", "storable", "masking", "stops",
-        "cron", "recurrence", "coroutines")  # fmt: skip
-# Each module of programs imports only what stands in a line below its own, or beside it in the same line's package.
-LAYERS = (
-    ("worker_boot", "worker_consumer", "beat", "tasks", "apps", "periodic_tasks", "notifying"),
-    ("execution",),
-    ("watcher",),
-    ("system_programs", "lookout"),
-    ("completion", "registration"),
-    ("program_cache", "queues", "group"),
-    ("sweeps", "measures", "actions", "housekeeping"),
-    ("steering", "pausing", "explain", "bulk", "context", "backfills", "schedules", "telling"),
-    ("children", "firing"),
-    ("readiness",),
-    ("turns", "schedule_checks"),
-    ("submission", "rotation"),
-    ("preparation", "presentation", "queries", "diagnosis", "invariants"),
-    ("quotas",),
-    ("steps",),
-    ("resolution",),
-    ("workers", "dispatch", "audit", "asking"),
-    ("job_log", "secrets"),
-    ("transitions",),
-    ("principals",),
-    ("models",),
-    PURE,
+# From the bottom up. A room imports only what stands on a lower floor; rooms of one floor do not know each other.
+FLOORS = (
+    "jobsite.errors jobsite.env jobsite.processes jobsite.logs jobsite.vault jobsite.outgoing jobsite.database",
+    "jobsite.failpoints jobsite.celery jobsite.embedded",
+    "jobsite.boot jobsite.brokers",
+    "jobsite.values",
+    "jobsite.tenants",
+    "jobsite.admin",
+    "jobsite.notifications",
+    "jobsite.programs.rules",
+    "jobsite.programs.parameters jobsite.programs.models jobsite.programs.sql",
+    "jobsite.programs.transitions jobsite.programs.invariants",
+    "jobsite.programs.workers jobsite.programs.dispatch",
+    "jobsite.programs.queues jobsite.programs.families jobsite.programs.submission",
+    "jobsite.programs.context jobsite.programs.schedules",
+    "jobsite.programs.actions jobsite.programs.inspection",
+    "jobsite.programs.definitions",
+    "jobsite.programs.execution jobsite.programs.operations",
+    "jobsite.programs.upkeep",
+    "jobsite.programs.worker jobsite.programs.admin",
+    "jobsite.samples jobsite.bench",
+    "jobsite.cli",
 )
-LEVEL = {name: len(LAYERS) - number for number, layer in enumerate(LAYERS) for name in layer}
-# Where the code imports upwards, and why.
-UPWARDS = {
-    ("actions", "context"): "the runners name the context for the type checker",
-    ("context", "actions"): "what an action is, and how it fails",
-    ("children", "actions"): "how an action fails",
-    ("queues", "sweeps"): "the rows of the sweeps are made with those of the queues",
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
+# Django, Celery and uvicorn find these by name; nobody imports them.
+ROOF = (
+    "jobsite",
+    "jobsite.programs",
+    "jobsite.settings",
+    "jobsite.urls",
+    "jobsite.asgi",
+    "jobsite.apps",
+    "jobsite.programs.apps",
+)
+# Doors translate: of programs they import these alone.
+DOORS = ("jobsite.programs.admin", "jobsite.cli")
+BEHIND_DOORS = {
+    f"jobsite.programs.{room}"
+    for room in ("operations", "inspection", "submission", "schedules", "definitions", "models", "rules", "parameters")
 }
+BEHIND_DOORS_TOO = {
+    ("jobsite.cli.management.commands.doctor", "jobsite.programs.invariants"): "it looks whether the promises hold",
+    ("jobsite.cli.management.commands.sweep", "jobsite.programs.upkeep"): "it runs the sweeps",
+    ("jobsite.cli.management.commands.worker", "jobsite.programs.workers"): "it finds the manager before Celery starts",
+}
+PURE = ("jobsite.values", "jobsite.programs.rules", "jobsite.programs.parameters", "jobsite.programs.definitions")
+IMPURE = {
+    "jobsite.programs.parameters.secrets": "it encrypts with the installation's keys",
+    "jobsite.programs.definitions.registration": "it enters programs into the database",
+}
+LONGEST_FILE, LONGEST_FUNCTION = 300, 50
+LONG: dict[str, str] = {}
 
 
 def _name(path: Path) -> str:
@@ -64,74 +76,104 @@ def _name(path: Path) -> str:
     return name if path.is_relative_to(ROOT / "jobsite") else f"jobsite.{name}"
 
 
-def _imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, also `from package import module`."""
+MODULES = {_name(path): path for path in FILES}
+
+
+def _imports(path: Path) -> Iterator[tuple[str, str | None]]:
+    """Each thing of ours that a file imports: its module, and the name in it, None for the module itself."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, None) for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                if inner in MODULES:
+                    yield inner, None
+                elif node.module in MODULES:
+                    yield node.module, alias.name
 
 
-def _is_below(module: str, package: str) -> bool:
-    return module == package or module.startswith(package + ".")
+def _room(module: str) -> str | None:
+    """The room that a module is, or stands in; None on the roof."""
+    parts = module.split(".")
+    ways = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((way for way in ways if way in FLOOR), None)
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_nobody_imports_an_entry_point(path: Path) -> None:
-    importer = _name(path)
+def _all_of(module: str) -> list[str]:
+    """What `__all__` of a package names."""
+    for node in ast.parse(MODULES[module].read_text()).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(one) for one in node.targets] == ["__all__"]:
+            return list(ast.literal_eval(node.value))
+    return []
 
-    found = {
-        (imported, entry)
-        for imported in _imports(path)
-        for entry in ENTRY_POINTS
-        if _is_below(imported, entry) and not _is_below(importer, entry) and DOORS.get(entry) != importer
+
+def test_every_module_stands_on_a_floor() -> None:
+    assert not [module for module in MODULES if _room(module) is None and module not in ROOF]
+    assert not [room for room in FLOOR if room not in MODULES]
+
+
+@pytest.mark.parametrize("module", [one for one in MODULES if one not in ROOF])
+def test_imports_go_down(module: str) -> None:
+    own = _room(module)
+    assert own is not None
+
+    for imported, _ in _imports(MODULES[module]):
+        room = _room(imported)
+        assert room is not None, f"{module} imports {imported}, which Django or Celery finds by name"
+        assert room == own or FLOOR[room] < FLOOR[own], f"{module} imports {imported}, which is not below it"
+
+
+def test_there_is_no_circle() -> None:
+    graph = {module: {imported for imported, _ in _imports(path)} - {module} for module, path in MODULES.items()}
+
+    while leaves := [module for module, imported in graph.items() if not imported & graph.keys()]:
+        for leaf in leaves:
+            del graph[leaf]
+
+    assert not graph, f"these import each other, or what does: {sorted(graph)}"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_package_is_entered_by_its_door(module: str) -> None:
+    """From outside one imports what `__all__` of a package names: names, or modules and what is in them."""
+    inside = _room(module)
+    for imported, name in _imports(MODULES[module]):
+        room = _room(imported)
+        if room is None or room == inside or MODULES[room].name != "__init__.py":
+            continue
+        wanted = name if imported == room else imported.removeprefix(f"{room}.").split(".")[0]
+        if wanted is not None:
+            assert wanted in _all_of(room), f"{module} imports {imported} ({name}), which {room} does not offer"
+
+
+@pytest.mark.parametrize("module", [one for one in MODULES if _room(one) in DOORS])
+def test_doors_hold_no_rules(module: str) -> None:
+    for imported, _ in _imports(MODULES[module]):
+        room = _room(imported)
+        if room is None or not room.startswith("jobsite.programs.") or room == _room(module):
+            continue
+        assert room in BEHIND_DOORS or (module, room) in BEHIND_DOORS_TOO, f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize(
+    "module", [one for one in MODULES if _room(one) in PURE and one not in IMPURE and one not in PURE]
+)
+def test_pure_modules_do_no_io_and_read_no_clock(module: str) -> None:
+    text = MODULES[module].read_text()
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(ast.parse(text))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
     }
 
-    assert not found
-
-
-@pytest.mark.parametrize("path", [path for path in FILES if path.parts[-2] != "admin"], ids=_name)
-def test_the_ground_floor_does_not_know_programs(path: Path) -> None:
-    importer = _name(path)
-    is_roof = any(_is_below(importer, entry) for entry in ENTRY_POINTS)
-    if importer.startswith(("jobsite.programs", "jobsite.notifications")) or is_roof:
-        return
-
-    assert not [imported for imported in _imports(path) if _is_below(imported, "jobsite.programs")]
-
-
-@pytest.mark.parametrize("path", [path for path in FILES if _is_below(_name(path), "jobsite.programs")], ids=_name)
-def test_imports_inside_programs_point_down(path: Path) -> None:
-    importer = _name(path).split(".")[2] if _name(path).count(".") > 1 else "apps"
-    if importer == "admin":
-        return
-
-    for imported in _imports(path):
-        module = imported.split(".")[2] if imported.startswith("jobsite.programs.") else None
-        if module is None or module not in LEVEL or module == importer or (importer, module) in UPWARDS:
-            continue
-        assert LEVEL[module] <= LEVEL[importer], f"{importer} imports {module}, which stands above it"
-
-
-def test_every_module_has_its_layer() -> None:
-    modules = {path.stem for path in (ROOT / "programs").glob("*.py")} - {"__init__"}
-    packages = {path.parent.name for path in (ROOT / "programs").glob("*/__init__.py")} - {"migrations", "admin"}
-
-    assert modules | packages == set(LEVEL)
-
-
-@pytest.mark.parametrize("name", PURE)
-def test_pure_modules_do_no_io_and_read_no_clock(name: str) -> None:
-    path = ROOT / "programs" / f"{name}.py"
-    text = path.read_text()
-
-    forbidden = [
-        module for module in _imports(path) if module.split(".")[0] in ("django", "psycopg", "redis", "celery")
-    ]
-
-    assert not forbidden
+    assert not imported & {"django", "psycopg", "redis", "celery"}
     assert not re.search(r"\.now\(|\.utcnow\(|time\.time\(|time\.monotonic\(|\bopen\(", text)
 
 
@@ -146,31 +188,49 @@ FILLERS = ("jobsite.bench.growth", "jobsite.bench.bodies.rules")
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in FILES if "transitions" not in path.parts and _name(path) not in FILLERS], ids=_name
+    "module", [one for one in MODULES if _room(one) != "jobsite.programs.transitions" and one not in FILLERS]
 )
-def test_only_transitions_write_a_jobs_status(path: Path) -> None:
-    text = path.read_text()
+def test_only_transitions_write_a_jobs_status(module: str) -> None:
+    text = MODULES[module].read_text()
 
     assert not STATUS_WRITE.search(text)
     assert not re.search(r"Job\.objects[^\n]*\.(update|create|bulk_create|bulk_update|update_or_create|delete)\(", text)
 
 
+TRANSITIONS = [one for one in MODULES if _room(one) == "jobsite.programs.transitions"]
+
+
 def test_the_search_for_writers_finds_those_there_are() -> None:
-    writers = {
-        path.stem for path in (ROOT / "programs" / "transitions").glob("*.py") if STATUS_WRITE.search(path.read_text())
-    }
+    writers = {one.rpartition(".")[2] for one in TRANSITIONS if STATUS_WRITE.search(MODULES[one].read_text())}
 
     assert writers >= {"submit", "dispatch", "claim", "finish", "give_back", "reap", "cancel", "hold"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "programs" / "transitions").glob("*.py")), ids=_name)
-def test_transitions_know_no_clock_but_the_databases(path: Path) -> None:
-    assert not re.search(r"timezone\.now|datetime\.now|time\.(time|monotonic)\(", path.read_text())
+@pytest.mark.parametrize("module", TRANSITIONS)
+def test_transitions_know_no_clock_but_the_databases(module: str) -> None:
+    assert not re.search(r"timezone\.now|datetime\.now|time\.(time|monotonic)\(", MODULES[module].read_text())
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_everything_public_says_what_it_promises(path: Path) -> None:
-    tree = ast.parse(path.read_text())
+def test_nothing_is_too_long_to_read() -> None:
+    """No file over 300 lines, no function over 50; what has to be longer is listed with its reason."""
+    found = defaultdict(list)
+    for module, path in MODULES.items():
+        text = path.read_text()
+        if text.count("\n") > LONGEST_FILE:
+            found[module].append(f"{module} has {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno:
+                length = node.end_lineno - node.lineno + 1
+                if length > LONGEST_FUNCTION:
+                    found[f"{module}:{node.name}"].append(f"{module}:{node.name} has {length} lines")
+
+    assert not [said for place, said in found.items() if place not in LONG]
+    assert not LONG.keys() - found.keys(), "these are not long any more"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_everything_public_says_what_it_promises(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text())
     if not tree.body:
         return  # an empty __init__.py
     silent = [

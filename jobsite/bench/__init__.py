@@ -4,3 +4,5 @@ Nothing imports this but the command `jobsite bench`. The command's own process 
 the database of the installation: every contender is spoken to by a process of its own (agent.py), whose
 environment leads to servers that were made for the run (ground.py).
 """
+
+__all__ = ["aims", "contenders", "ground", "measure", "report", "run", "scheduling", "telling"]

@@ -3,18 +3,18 @@
 import sys
 from typing import Any
 
-from jobsite.cli import all_jobs, asking, printing
+from jobsite.cli import all_jobs, job_options, printing
 from jobsite.cli.base import principal_of
 from jobsite.errors import Invalid
-from jobsite.programs import steering
-from jobsite.programs.principals import Principal
+from jobsite.programs import operations
+from jobsite.tenants.principals import Principal
 
 
 def cancel(options: dict[str, Any]) -> None:
     """Cancel one job, or all that match."""
     principal = principal_of(options)
     if not _all("cancel", principal, options):
-        status = steering.cancel(principal, options["number"], reason=options["reason"])
+        status = operations.jobs.cancel(principal, options["number"], reason=options["reason"])
         _say(f"#{options['number']} " + ("is canceled" if status == "CANCELED" else "is asked to stop"))
 
 
@@ -22,7 +22,7 @@ def hold(options: dict[str, Any]) -> None:
     """Hold one job, or all that match."""
     principal = principal_of(options)
     if not _all("hold", principal, options, until=options["until"]):
-        steering.hold(principal, options["number"], reason=options["reason"], until=options["until"])
+        operations.jobs.hold(principal, options["number"], reason=options["reason"], until=options["until"])
         _say(f"#{options['number']} is held")
 
 
@@ -30,7 +30,7 @@ def release(options: dict[str, Any]) -> None:
     """Release one job, or all that match."""
     principal = principal_of(options)
     if not _all("release", principal, options):
-        steering.release(principal, options["number"], reason=options["reason"])
+        operations.jobs.release(principal, options["number"], reason=options["reason"])
         _say(f"#{options['number']} is released")
 
 
@@ -44,13 +44,13 @@ def retry(options: dict[str, Any]) -> None:
             raise Invalid(f"{given} goes with one job, not with --all")
     if _all("retry", principal, options):
         return
-    retried = steering.find_job(principal, options["number"])
-    whole, typed = asking.typed_parameters(retried.program.parameters_schema, options)
+    retried = operations.jobs.find_job(principal, options["number"])
+    whole, typed = job_options.typed_parameters(retried.program.parameters_schema, options)
     edited = None
     if whole is not None or typed:
         edited = (retried.parameters if whole is None else whole) | typed
-    job = steering.retry(principal, retried.number, parameters=edited, reason=options["reason"])
-    if status := asking.answer(principal, job.number, options):
+    job = operations.jobs.retry(principal, retried.number, parameters=edited, reason=options["reason"])
+    if status := job_options.answer(principal, job.number, options):
         sys.exit(status)
 
 
@@ -60,7 +60,7 @@ def acknowledge(options: dict[str, Any]) -> None:
     if _all("acknowledge", principal, options):
         return
     numbers = list(dict.fromkeys(options["numbers"]))
-    done = set(steering.acknowledge(principal, numbers, reason=options["reason"]))
+    done = set(operations.jobs.acknowledge(principal, numbers, reason=options["reason"]))
     for number in numbers:
         _say(f"#{number} is acknowledged" if number in done else f"#{number} needs no review; left alone")
 
@@ -77,7 +77,7 @@ def _all(name: str, principal: Principal, options: dict[str, Any], *, until: str
 
 def expire(options: dict[str, Any]) -> None:
     """Expire what is stuck."""
-    expired = steering.expire_stuck(
+    expired = operations.jobs.expire_stuck(
         principal_of(options), options["numbers"] or None, policy=options["policy"], reason=options["reason"]
     )
     for one in expired:

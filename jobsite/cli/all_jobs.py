@@ -11,12 +11,14 @@ from typing import Any
 from django.utils import timezone
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jobsite.cli import asking, printing
+from jobsite.cli import job_options, printing
 from jobsite.errors import Conflict, Invalid
-from jobsite.programs import bulk, queries, times
+from jobsite.programs.inspection import queries
+from jobsite.programs.inspection.queries import JobFilter
 from jobsite.programs.models import BulkAct
-from jobsite.programs.principals import Principal
-from jobsite.programs.queries import JobFilter
+from jobsite.programs.operations import bulk
+from jobsite.tenants.principals import Principal
+from jobsite.values import times
 
 PART = 20
 BUSY_SECONDS = 0.05
@@ -92,7 +94,7 @@ def act(name: str, principal: Principal, options: dict[str, Any], *, until: str 
     ]
     columns = {"program": "program", "jobs": "jobs", "numbers": "numbers"}
     printing.print_table(shown, columns, empty="", right=["jobs"])
-    if not options["yes"] and not asking.is_confirmed(f"{name.capitalize()} {_jobs(len(found.numbers))}?"):
+    if not options["yes"] and not job_options.is_confirmed(f"{name.capitalize()} {_jobs(len(found.numbers))}?"):
         out.print("Nothing was changed.")
         return 0
     row = bulk.begin(principal, found, reason=options["reason"], until=until, filter=_in_words(options))

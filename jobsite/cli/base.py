@@ -12,9 +12,9 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 
 from jobsite.errors import Forbidden, NotFound
-from jobsite.programs import principals, storable
-from jobsite.programs.principals import Principal
-from jobsite.tenants import scope
+from jobsite.tenants import principals, scope
+from jobsite.tenants.principals import Principal
+from jobsite.values import storable
 
 
 class OneLineParser(CommandParser):

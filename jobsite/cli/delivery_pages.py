@@ -8,11 +8,13 @@ from rich.text import Text
 from jobsite.cli import notification_pages as pages
 from jobsite.cli import printing
 from jobsite.errors import Invalid, NotFound
+from jobsite.notifications import operations
 from jobsite.notifications.models import Delivery
 from jobsite.notifications.models.delivery import Status
-from jobsite.programs import notifying, presentation, steering
+from jobsite.programs.inspection import presentation
 from jobsite.programs.models import Job, Program, Schedule
-from jobsite.programs.principals import Principal
+from jobsite.programs.operations import jobs as job_operations
+from jobsite.tenants.principals import Principal
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 SHORT = 60
@@ -58,7 +60,7 @@ def delivery_items(rows: Iterable[Delivery]) -> list[dict[str, Any]]:
 
 def told_of(principal: Principal, job: Job) -> str:
     """Who was told of a job, or is to be, in a few words; empty where nobody is."""
-    rows = list(notifying.deliveries_of(principal, job=job.number)[: TOLD + 1])
+    rows = list(operations.deliveries_of(principal, job=job.number)[: TOLD + 1])
     words = [
         f"{row.recipient} of {row.event} by {row.channel}" + ("" if row.status == Status.SENT else f" ({row.status})")
         for row in reversed(rows[:TOLD])
@@ -79,8 +81,8 @@ def list_deliveries(options: dict[str, Any]) -> None:
     """Print the newest deliveries, of the tenant or of one job."""
     principal, limit = pages.asker(options), check_limit(options["limit"])
     if options["job"] is not None:
-        steering.find_job(principal, options["job"])
-    rows = notifying.deliveries_of(principal, job=options["job"])
+        job_operations.find_job(principal, options["job"])
+    rows = operations.deliveries_of(principal, job=options["job"])
     status = options["status"]
     if status is not None and status not in list(Status):
         raise Invalid(f"--status: expected one of {', '.join(Status)}, got {status!r:.80}")
@@ -130,7 +132,7 @@ def _status(item: Mapping[str, Any]) -> Text:
 
 def show_delivery(options: dict[str, Any]) -> None:
     """Print one delivery, with the message as it was sent."""
-    [item] = delivery_items([notifying.find_delivery(pages.asker(options), options["number"])])
+    [item] = delivery_items([operations.find_delivery(pages.asker(options), options["number"])])
     if options["json"]:
         printing.print_json(item)
         return
@@ -163,7 +165,7 @@ def show_delivery(options: dict[str, Any]) -> None:
 def list_inbox(options: dict[str, Any]) -> None:
     """Print the newest messages of a user's inbox, and how many he has not read."""
     principal, limit = pages.asker(options), check_limit(options["limit"])
-    items, unread = delivery_items(notifying.inbox_of(principal)[:limit]), notifying.unread(principal)
+    items, unread = delivery_items(operations.inbox_of(principal)[:limit]), operations.unread(principal)
     if options["json"]:
         printing.print_json({"unread": unread, "items": items})
         return
@@ -180,7 +182,7 @@ def list_inbox(options: dict[str, Any]) -> None:
     columns = {"number": "#", "new": "", "at": "happened", "subject": "subject"}
     printing.print_table(rows, columns, empty=empty, right=["number"])
     if items:
-        more = " or more" if unread == notifying.MAX_READ else ""
+        more = " or more" if unread == operations.MAX_READ else ""
         hint = f"; read one with: jobsite notifications inbox read N --as {principal.name}" if unread else ""
         printing.console().print(Text(f"\n{unread:,}{more} unread{hint}", style="dim"), soft_wrap=True)
 
@@ -198,12 +200,12 @@ def read_inbox(options: dict[str, Any]) -> None:
     """Print messages and mark them read, or mark all."""
     principal, numbers = pages.asker(options), list(dict.fromkeys(options["numbers"]))
     if not numbers:
-        count = notifying.mark_read(principal)
+        count = operations.mark_read(principal)
         pages.say(f"{count:,} {'message is' if count == 1 else 'messages are'} marked read")
         return
-    inbox = notifying.inbox_of(principal)
+    inbox = operations.inbox_of(principal)
     found = {row.pk: row for row in inbox.filter(pk__in=numbers).select_related("rule__group", "user")}
     if missing := [number for number in numbers if number not in found]:
         raise NotFound(f"no message {missing[0]} in the inbox of {principal.name}")
     print_messages(found[number] for number in numbers)
-    notifying.mark_read(principal, numbers)
+    operations.mark_read(principal, numbers)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from jobsite import brokers
 from jobsite.cli.supervisor import Service, jobsite
-from jobsite.programs import presentation
+from jobsite.programs.inspection import presentation
 
 MINIMUM_CHILDREN = 2
 ALIVE_SECONDS = 30.0

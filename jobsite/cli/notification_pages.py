@@ -12,13 +12,13 @@ from rich.text import Text
 from jobsite.cli import printing
 from jobsite.cli.base import principal_of
 from jobsite.errors import Invalid
-from jobsite.notifications import defaults, wordings
+from jobsite.notifications import defaults, operations, wordings
 from jobsite.notifications.events import LANGUAGES
 from jobsite.notifications.models import Group, Rule, Template
 from jobsite.notifications.rendering import PARTS, Wording
-from jobsite.programs import durations, notifying
 from jobsite.programs.models import Program
-from jobsite.programs.principals import Principal
+from jobsite.tenants.principals import Principal
+from jobsite.values import durations
 
 _MARK = re.compile(r"^--- (subject|text|html)[ \t]*\n", re.MULTILINE)
 
@@ -64,12 +64,12 @@ def _groups(rows: Iterable[Any]) -> list[dict[str, Any]]:
 
 def rule_item(row: Rule) -> dict[str, Any]:
     """A rule as JSON: its number, and what was asked for."""
-    return {"number": row.pk, **notifying.told(row)}
+    return {"number": row.pk, **operations.told(row)}
 
 
 def list_rules(options: dict[str, Any]) -> None:
     """Print the rules of the tenant, or of one group."""
-    items = [rule_item(row) for row in notifying.rules_of(asker(options), group=options["group"])]
+    items = [rule_item(row) for row in operations.rules_of(asker(options), group=options["group"])]
     if options["json"]:
         printing.print_json(items)
         return
@@ -108,7 +108,7 @@ def _state(item: Mapping[str, Any]) -> Text:
 
 def show_rule(options: dict[str, Any]) -> None:
     """Print one rule."""
-    item = rule_item(notifying.find_rule(asker(options), options["number"]))
+    item = rule_item(operations.find_rule(asker(options), options["number"]))
     if options["json"]:
         printing.print_json(item)
         return
@@ -132,7 +132,7 @@ def print_facts(heading: Text, facts: Mapping[str, Any]) -> None:
 
 def list_templates(options: dict[str, Any]) -> None:
     """Print the templates, and in which languages the tenant has changed their words."""
-    items = [template_item(row) for row in notifying.templates_of(asker(options))]
+    items = [template_item(row) for row in operations.templates_of(asker(options))]
     if options["json"]:
         printing.print_json(items)
         return
@@ -164,7 +164,7 @@ def language_of(options: dict[str, Any], principal: Principal) -> str:
 def show_template(options: dict[str, Any]) -> None:
     """Print the words in use as `set --file` reads them."""
     principal = asker(options)
-    row, language = notifying.find_template(principal, options["code"]), language_of(options, principal)
+    row, language = operations.find_template(principal, options["code"]), language_of(options, principal)
     words, item = wordings.in_use(row, language), template_item(row)
     if options["json"]:
         printing.print_json(item | {"language": language} | {part: getattr(words, part) for part in PARTS})
@@ -196,7 +196,7 @@ def preview_template(options: dict[str, Any]) -> None:
     principal = asker(options)
     words = None if options["file"] is None else read_words(options["file"])
     language = language_of(options, principal)
-    found = notifying.preview(principal, options["code"], language, words=words, job=options["job"])
+    found = operations.preview(principal, options["code"], language, words=words, job=options["job"])
     if options["json"]:
         printing.print_json({"language": language} | {part: getattr(found, part) for part in PARTS})
     elif options["html"]:

@@ -9,10 +9,11 @@ from typing import Any
 from jobsite.cli import delivery_pages, printing
 from jobsite.cli import notification_pages as pages
 from jobsite.errors import Conflict, Invalid
+from jobsite.notifications import operations
 from jobsite.notifications.events import RULE_EVENTS
 from jobsite.notifications.models import Rule
 from jobsite.notifications.rules import Wanted
-from jobsite.programs import durations, notifying
+from jobsite.values import durations
 
 OPTIONS = {
     "to_submitter": "--submitter",
@@ -80,7 +81,7 @@ def _option(name: str) -> str:
 def create_rule(options: dict[str, Any]) -> None:
     """Make one, and show the secret of a webhook."""
     with named():
-        row, secret = notifying.create_rule(pages.asker(options), options["group"], Wanted(**_given(options)))
+        row, secret = operations.create_rule(pages.asker(options), options["group"], Wanted(**_given(options)))
     _answer(row, "is created", secret, options)
 
 
@@ -90,7 +91,7 @@ def change_rule(options: dict[str, Any]) -> None:
     if not given:
         raise Invalid("nothing to change is given; see jobsite notifications rules change --help")
     with named():
-        row, secret = notifying.change_rule(pages.asker(options), options["number"], given)
+        row, secret = operations.change_rule(pages.asker(options), options["number"], given)
     _answer(row, "is changed", secret, options)
 
 
@@ -125,7 +126,7 @@ def _answer(row: Rule, said: str, secret: str, options: dict[str, Any]) -> None:
 
 def delete_rule(options: dict[str, Any]) -> None:
     """Delete one."""
-    notifying.delete_rule(pages.asker(options), options["number"], reason=options["reason"])
+    operations.delete_rule(pages.asker(options), options["number"], reason=options["reason"])
     pages.say(f"rule {options['number']} is deleted")
 
 
@@ -133,9 +134,9 @@ def test_rule(options: dict[str, Any]) -> None:
     """Send what it would send, and say to whom."""
     principal, number = pages.asker(options), options["number"]
     try:
-        rows = notifying.test_rule(principal, number)
+        rows = operations.test_rule(principal, number)
     except Conflict as error:
-        why = _why_nobody(notifying.find_rule(principal, number), options)
+        why = _why_nobody(operations.find_rule(principal, number), options)
         raise Conflict(f"{error}{why}", code=error.code) from error
     items = delivery_pages.delivery_items(rows)
     if options["json"]:
@@ -155,7 +156,7 @@ def _why_nobody(row: Rule, options: dict[str, Any]) -> str:
 def rotate_secret(options: dict[str, Any]) -> None:
     """Give it a new secret, and show that once."""
     number = options["number"]
-    secret = notifying.rotate_secret(pages.asker(options), number)
+    secret = operations.rotate_secret(pages.asker(options), number)
     if options["json"]:
         printing.print_json({"number": number, "secret": secret})
         return

@@ -12,8 +12,11 @@ from rich.text import Text
 from jobsite.cli import printing
 from jobsite.cli.base import principal_of
 from jobsite.errors import Invalid
-from jobsite.programs import cron, presentation, recurrence, schedules, times
+from jobsite.programs import schedules
+from jobsite.programs.inspection import presentation
+from jobsite.programs.rules import cron, recurrence
 from jobsite.programs.schedules import MAX_PREVIEW, Coming
+from jobsite.values import times
 
 
 def list_schedules(options: dict[str, Any]) -> None:

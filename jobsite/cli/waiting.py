@@ -7,9 +7,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from jobsite.cli import printing
-from jobsite.programs import presentation, steering
-from jobsite.programs.lifecycle import Status
-from jobsite.programs.principals import Principal
+from jobsite.programs import operations
+from jobsite.programs.inspection import presentation
+from jobsite.programs.rules.lifecycle import Status
+from jobsite.tenants.principals import Principal
 
 POLL_SECONDS = 0.1
 EXIT_STATUS = {Status.COMPLETED: 0, Status.FAILED: 1, Status.CANCELED: 4}
@@ -31,7 +32,7 @@ def wait(principal: Principal, number: int, *, timeout: float | None, as_json: b
     with Progress(*columns, console=out, transient=True, disable=as_json or not out.is_terminal) as bar:
         task = bar.add_task(f"#{number}", total=None, done="", message="")
         while True:
-            job = presentation.jobs([steering.find_job(principal, number)])[0]
+            job = presentation.jobs([operations.jobs.find_job(principal, number)])[0]
             _advance(bar, task, job)
             if job["phase"] == "COMPLETED" or (deadline is not None and time.monotonic() > deadline):
                 break

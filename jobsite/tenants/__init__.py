@@ -1,0 +1,3 @@
+"""Who owns what and who acts: tenants, members, principals, and the audit of what operators did."""
+
+__all__ = ["audit", "models", "principals", "reasons", "scope", "setup"]

@@ -125,3 +125,30 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.prefix}… ({self.name})"
+
+
+class AuditEntry(models.Model):
+    """Who did what, when and why, through any door; the database refuses to change or delete an entry."""
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="+")
+    at = models.DateTimeField(db_default=Now())
+    actor = models.CharField(max_length=150)
+    door = models.CharField(max_length=10)
+    action = models.CharField(max_length=50)
+    target_type = models.CharField(max_length=30)
+    target = models.CharField(max_length=200)
+    reason = models.TextField(db_default="")
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+
+    class Meta:
+        db_table = "jobsite_auditentry"
+        verbose_name_plural = "audit entries"
+        ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "target_type", "target", "id"], name="audit_of_target"),
+            models.Index(fields=["tenant", "id"], name="audit_of_tenant"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.actor}: {self.action} {self.target_type} {self.target}"

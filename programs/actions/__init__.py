@@ -1,6 +1,6 @@
-"""The kinds of action, and the errors that actions raise."""
+"""A runner for each kind of action."""
 
-from jobsite.programs.actions.base import PermanentError, Runner, Step, TransientError, UnknownAction
+from jobsite.programs.actions.base import Runner
 from jobsite.programs.actions.command import run_command
 from jobsite.programs.actions.container import run_container
 from jobsite.programs.actions.http import run_heartbeat, run_http
@@ -16,4 +16,4 @@ RUNNERS: dict[str, Runner] = {
     "webhook": run_webhook,
 }
 
-__all__ = ["RUNNERS", "PermanentError", "Runner", "Step", "TransientError", "UnknownAction"]
+__all__ = ["RUNNERS", "Runner", "container", "python", "templates"]

@@ -18,9 +18,10 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from jobsite.processes import dying_with_parent
-from jobsite.programs.actions.base import PermanentError, Step, stop_wanted
+from jobsite.programs.actions.base import stop_wanted
 from jobsite.programs.actions.output import Output
 from jobsite.programs.actions.templates import render
+from jobsite.programs.context import PermanentError, Step
 
 if TYPE_CHECKING:
     from jobsite.programs.context import Context

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 from jobsite.logs import get_logger
 from jobsite.programs import workers
-from jobsite.programs.actions.base import PermanentError, Step, TransientError, UnknownAction, stop_wanted
+from jobsite.programs.actions.base import stop_wanted
 from jobsite.programs.actions.output import Output
 from jobsite.programs.actions.templates import render
-from jobsite.programs.stops import LockLost
+from jobsite.programs.context import PermanentError, Step, TransientError, UnknownAction
+from jobsite.programs.rules.stops import LockLost
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -7,10 +7,10 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from jobsite import outgoing
-from jobsite.programs import storable
-from jobsite.programs.actions.base import PermanentError, Step
 from jobsite.programs.actions.templates import render, render_all
-from jobsite.programs.stops import JobTimeout
+from jobsite.programs.context import PermanentError, Step
+from jobsite.programs.rules.stops import JobTimeout
+from jobsite.values import storable
 
 if TYPE_CHECKING:
     from jobsite.programs.context import Context

@@ -8,8 +8,8 @@ import psycopg
 
 from jobsite.logs import get_logger
 from jobsite.programs import workers
-from jobsite.programs.job_log import LINE_BYTES
-from jobsite.programs.masking import MASK, Mask
+from jobsite.programs.context.job_log import LINE_BYTES
+from jobsite.values.masking import MASK, Mask
 
 if TYPE_CHECKING:
     from jobsite.programs.context import Context

@@ -16,17 +16,21 @@ from celery import Task, current_app
 from celery._state import _task_stack
 from celery.exceptions import Ignore, Reject, Retry
 
-from jobsite.programs.actions.base import PermanentError, Step, TransientError, UnknownAction
-from jobsite.programs.stops import JobTimeout
+from jobsite.programs.context import PermanentError, Step, TransientError, UnknownAction
+from jobsite.programs.rules.stops import JobTimeout
 
 if TYPE_CHECKING:
     from jobsite.programs.context import Context
+
+MOVED = {"programs.housekeeping": "jobsite.programs.upkeep.housekeeping"}
+"""Modules of ours that stored targets name as they were called before."""
 
 
 @cache
 def find_function(target: str) -> Callable[..., Any]:
     """The function that `module:function` names, or the Celery task of a name; UnknownAction where it is not here."""
     module_name, colon, name = target.partition(":")
+    module_name = MOVED.get(module_name, module_name)
     if not colon:
         return _find_task(target)  # type: ignore[no-any-return]
     try:

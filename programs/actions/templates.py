@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from liquid import BoundTemplate, DictLoader, Environment, StrictUndefined
 from liquid.exceptions import FilterArgumentError, LiquidError
 
-from jobsite.programs.actions.base import PermanentError
+from jobsite.programs.context import PermanentError
 
 if TYPE_CHECKING:
     from jobsite.programs.context import Context

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from standardwebhooks import Webhook
 
-from jobsite.programs import masking, secrets, times
 from jobsite.programs.actions import http
-from jobsite.programs.actions.base import PermanentError, Step
+from jobsite.programs.context import PermanentError, Step
+from jobsite.programs.parameters import secrets
+from jobsite.values import masking, times
 
 if TYPE_CHECKING:
     from jobsite.programs.context import Context

@@ -11,14 +11,14 @@ from uuid import UUID
 from django import forms
 from django.utils import timezone
 
+from jobsite.admin import display
+from jobsite.admin.access import ADMIN, WRITE
+from jobsite.admin.reason_form import ReasonForm
 from jobsite.errors import Conflict, Refusal
-from jobsite.programs import steering
-from jobsite.programs.admin import display
-from jobsite.programs.admin.access import ADMIN, WRITE
-from jobsite.programs.admin.asking import ReasonForm
-from jobsite.programs.lifecycle import TERMINAL, Status, Trigger
+from jobsite.programs import operations
 from jobsite.programs.models import Job
-from jobsite.programs.principals import Principal
+from jobsite.programs.rules.lifecycle import TERMINAL, Status, Trigger
+from jobsite.tenants.principals import Principal
 
 NAMED_REFUSALS = 20
 """So many refusals are told one by one; the rest is a number."""
@@ -39,44 +39,44 @@ Run = Callable[[Principal, int, Order], str]
 
 
 def _hold(principal: Principal, number: int, order: Order) -> str:
-    steering.hold(principal, number, reason=order.reason, until=order.until)
+    operations.jobs.hold(principal, number, reason=order.reason, until=order.until)
     return "held {jobs}"
 
 
 def _release(principal: Principal, number: int, order: Order) -> str:
-    steering.release(principal, number, reason=order.reason)
+    operations.jobs.release(principal, number, reason=order.reason)
     return "released {jobs}"
 
 
 def _cancel(principal: Principal, number: int, order: Order) -> str:
-    status = steering.cancel(principal, number, reason=order.reason)
+    status = operations.jobs.cancel(principal, number, reason=order.reason)
     return "canceled {jobs}" if status is Status.CANCELED else "asked {jobs} to stop"
 
 
 def _retry(principal: Principal, number: int, order: Order) -> str:
-    steering.retry(principal, number, parameters=order.parameters, reason=order.reason)
+    operations.jobs.retry(principal, number, parameters=order.parameters, reason=order.reason)
     return "retried {jobs}"
 
 
 def _acknowledge(principal: Principal, number: int, order: Order) -> str:
-    if not steering.acknowledge(principal, [number], reason=order.reason):
+    if not operations.jobs.acknowledge(principal, [number], reason=order.reason):
         raise Conflict("needs no review, left alone", code="no_review")
     return "acknowledged {jobs}"
 
 
 def _expire(principal: Principal, number: int, order: Order) -> str:
-    reaped = steering.expire_stuck(principal, [number], policy=order.policy, reason=order.reason)
+    reaped = operations.jobs.expire_stuck(principal, [number], policy=order.policy, reason=order.reason)
     if not reaped:
         raise Conflict("not past its time limit, left alone", code="not_stuck")
     return "expired {jobs}" if reaped[0].status in TERMINAL else "expired {jobs}, to be run again"
 
 
 def _clear(principal: Principal, number: int, order: Order) -> str:
-    now = steering.locks(principal, [number])
+    now = operations.jobs.locks(principal, [number])
     token = order.tokens.get(number)
     if not now or token is None:
         raise Conflict("holds no lock any more", code="no_lock")
-    if not steering.clear_locks(principal, [replace(now[0], token=token)], reason=order.reason):
+    if not operations.jobs.clear_locks(principal, [replace(now[0], token=token)], reason=order.reason):
         raise Conflict("its lock is not stale, or was taken anew since it was shown; left alone", code="not_stale")
     return "cleared the lock of {jobs}"
 

@@ -14,26 +14,28 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 
-from jobsite.programs import explain, queries, steering
-from jobsite.programs.admin import display, job_page
-from jobsite.programs.admin.access import ADMIN, WRITE, access_of, principal_of
+from jobsite.admin import display
+from jobsite.admin.access import ADMIN, WRITE, access_of, principal_of
+from jobsite.admin.base import BoundedPaginator, TenantScopedAdmin
+from jobsite.admin.filters import TenantFilter, choice_filter
+from jobsite.admin.keyset import MAX_KEY, KeysetChangeList, number_in
+from jobsite.programs import operations
+from jobsite.programs.admin import job_display, job_page
 from jobsite.programs.admin.acts import ACTS, Act, ActForm, Report, perform
-from jobsite.programs.admin.base import BoundedPaginator, TenantFilter, TenantScopedAdmin, choice_filter
-from jobsite.programs.admin.bulk import ActsOnAll
+from jobsite.programs.admin.acts_on_all import ActsOnAll
 from jobsite.programs.admin.job_list import (
     JobChangeList,
     ProgramFilter,
     Rows,
     StatusFilter,
-    job_number,
     programs_of_code,
     queue_names,
 )
-from jobsite.programs.admin.keyset import MAX_KEY, KeysetChangeList
-from jobsite.programs.lifecycle import Outcome, Status, Trigger
-from jobsite.programs.models import AuditEntry, Job
-from jobsite.programs.principals import Principal
-from jobsite.tenants.models import Tenant
+from jobsite.programs.inspection import explain, queries
+from jobsite.programs.models import Job
+from jobsite.programs.rules.lifecycle import Outcome, Status, Trigger
+from jobsite.tenants.models import AuditEntry, Tenant
+from jobsite.tenants.principals import Principal
 
 AUDIT_ENTRIES = 50
 NAMED = 50
@@ -95,7 +97,7 @@ class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
         term = search_term.strip()
         if not term:
             return queryset, False
-        number = job_number(term)
+        number = number_in(term)
         if number is not None:
             return (queryset.filter(number=number) if number <= MAX_KEY else queryset.none()), False
         keys = programs_of_code(request, term)
@@ -118,12 +120,12 @@ class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
     @admin.display(description="status")
     def status_shown(self, job: Job) -> SafeString:
         """A badge, with why it waits."""
-        return display.status(job)
+        return job_display.status(job)
 
     @admin.display(description="outcome")
     def outcome_shown(self, job: Job) -> str:
         """Of jobs that ended."""
-        return display.outcome(job)
+        return job_display.outcome(job)
 
     @admin.display(description="queue")
     def queue_shown(self, job: Job) -> str:
@@ -138,7 +140,7 @@ class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
     @admin.display(description="progress")
     def progress_shown(self, job: Job) -> str:
         """A bar."""
-        return display.progress(job)
+        return job_display.progress(job)
 
     @admin.display(description="by")
     def submitted_by(self, job: Job) -> str:
@@ -153,7 +155,7 @@ class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
     @admin.display(description="took")
     def duration(self, job: Job) -> str:
         """Of the last run."""
-        return display.duration(display.run_seconds(job))
+        return display.duration(job_display.run_seconds(job))
 
     # ---- What can be done -------------------------------------------------------------------------------------
 
@@ -244,7 +246,7 @@ class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
             report = perform(act, jobs, form.order(tokens), lambda job: principal(job.tenant))
             if single is None or not form.refuse_parameters(report.errors):
                 return self._tell(request, report, _back(request, numbers))
-        locks: dict[int, steering.Lock] = {}
+        locks: dict[int, operations.jobs.Lock] = {}
         if act.name == "clear":
             locks = _locks_of(jobs, principal)
             tokens = {number: lock.token for number, lock in locks.items()} | tokens
@@ -306,9 +308,9 @@ class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
             "title": f"Job {job}",
             "opts": self.opts,
             "job": job,
-            "badge": display.status(job),
-            "outcome": display.outcome(job),
-            "progress": display.progress(job),
+            "badge": job_display.status(job),
+            "outcome": job_display.outcome(job),
+            "progress": job_display.progress(job),
             "message": (job.progress or {}).get("message", ""),
             "facts": job_page.facts(job, shows_tenant=access.sees_several),
             "notes": job_page.notes(job, explain.why(principal(job.tenant), job.number) if is_waiting else []),
@@ -358,7 +360,7 @@ class JobAdmin(ActsOnAll, TenantScopedAdmin[Job]):
                 "may_clear": lock.is_stale and access.may(ADMIN, tenant.pk),
             }
             for tenant in shown[:LOCK_TENANTS]
-            for lock in steering.locks(principal(tenant))
+            for lock in operations.jobs.locks(principal(tenant))
         ]
         context = {
             **self.admin_site.each_context(request),
@@ -402,17 +404,19 @@ def _chosen(request: HttpRequest) -> tuple[list[int], dict[int, UUID]]:
     return numbers, tokens
 
 
-def _locks_of(jobs: Iterable[Job], principal: Callable[[Tenant], Principal]) -> dict[int, steering.Lock]:
+def _locks_of(jobs: Iterable[Job], principal: Callable[[Tenant], Principal]) -> dict[int, operations.jobs.Lock]:
     by_tenant: dict[Tenant, list[int]] = {}
     for job in jobs:
         if job.status == Status.RUNNING:
             by_tenant.setdefault(job.tenant, []).append(job.number)
     return {
-        lock.job: lock for tenant, numbers in by_tenant.items() for lock in steering.locks(principal(tenant), numbers)
+        lock.job: lock
+        for tenant, numbers in by_tenant.items()
+        for lock in operations.jobs.locks(principal(tenant), numbers)
     }
 
 
-def _named(job: Job, act: Act, lock: steering.Lock | None) -> dict[str, Any]:
+def _named(job: Job, act: Act, lock: operations.jobs.Lock | None) -> dict[str, Any]:
     if act.name == "clear":
         note = "holds no lock" if lock is None else f"held by {lock.worker or 'an unknown worker'}"
         fits = lock is not None and lock.is_stale
@@ -420,7 +424,7 @@ def _named(job: Job, act: Act, lock: steering.Lock | None) -> dict[str, Any]:
     else:
         fits = act.applies(job)
         note = "" if fits else "will probably be refused"
-    return {"job": job, "badge": display.status(job), "note": note, "fits": fits}
+    return {"job": job, "badge": job_display.status(job), "note": note, "fits": fits}
 
 
 def _back(request: HttpRequest, numbers: Sequence[int]) -> str:

@@ -8,11 +8,11 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 
-from jobsite.programs.admin.access import access_of
-from jobsite.programs.admin.base import CHOICES_LIMIT, ChoiceFilter, CodeFilter
-from jobsite.programs.admin.keyset import KeysetChangeList
-from jobsite.programs.lifecycle import OPEN, Blocked, Status
+from jobsite.admin.access import access_of
+from jobsite.admin.filters import CHOICES_LIMIT, ChoiceFilter, CodeFilter
+from jobsite.admin.keyset import KeysetChangeList, number_in
 from jobsite.programs.models import Job, Program, Queue
+from jobsite.programs.rules.lifecycle import OPEN, Blocked, Status
 from jobsite.tenants.models import Tenant
 
 WINDOW = 100_000
@@ -21,12 +21,6 @@ INDEXED_BY_TENANT = {"OPEN", "PENDING", "QUEUED", "WAITING", "FAILED", "REVIEW",
 """Choices of the status filter that the partial indexes on a tenant's open and failed jobs serve."""
 
 Rows = QuerySet[Job]
-
-
-def job_number(text: str) -> int | None:
-    """The number that a search means, written `17` or `#17`; None where it means something else."""
-    digits = text.strip().removeprefix("#")
-    return int(digits) if digits.isascii() and digits.isdigit() else None
 
 
 def programs_of_code(request: HttpRequest, text: str) -> list[int]:
@@ -117,7 +111,7 @@ class JobChangeList(KeysetChangeList):
         chosen = self.chosen()
         if chosen.keys() == {"program"} and not self.query:
             keys = [int(chosen["program"])]
-        elif self.query and not chosen and job_number(self.query) is None:
+        elif self.query and not chosen and number_in(self.query) is None:
             keys = programs_of_code(request, self.query)
         else:
             return None
@@ -128,7 +122,7 @@ class JobChangeList(KeysetChangeList):
         """The queries that together are the list, each along an index or in a window."""
         chosen = self.chosen()
         narrowing = chosen.keys() - {"tenant"}
-        if job_number(self.query) is not None:
+        if number_in(self.query) is not None:
             return [rows]
         if "program" in chosen:
             return [self._window(rows, Job.objects.filter(program=int(chosen["program"])))]

@@ -9,15 +9,16 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from jobsite.admin import display
+from jobsite.admin.keyset import MAX_KEY
+from jobsite.notifications import operations
 from jobsite.notifications.models import Delivery
-from jobsite.programs import notifying, presentation, queries
-from jobsite.programs.admin import display
-from jobsite.programs.admin.keyset import MAX_KEY
-from jobsite.programs.explain import Reason
-from jobsite.programs.lifecycle import Outcome
+from jobsite.programs.admin import job_display
+from jobsite.programs.inspection import presentation, queries
+from jobsite.programs.inspection.explain import Reason
 from jobsite.programs.models import Job, JobAttempt, JobLogEntry, JobStep, Schedule
-from jobsite.programs.principals import Principal
-from jobsite.programs.steps import shown
+from jobsite.programs.rules.lifecycle import Outcome, step_name
+from jobsite.tenants.principals import Principal
 
 LOG_LINES = 200
 STEPS = 200
@@ -44,7 +45,7 @@ def facts(job: Job, *, shows_tenant: bool) -> list[tuple[str, Any]]:
         ("Trigger", job.trigger),
         ("Priority", job.priority),
         ("Attempts", counted),
-        ("Duration", display.duration(display.run_seconds(job, began=began))),
+        ("Duration", display.duration(job_display.run_seconds(job, began=began))),
         ("Created", display.moment(job.created_at)),
         ("Scheduled for", display.moment(job.scheduled_at) if job.scheduled_at > job.created_at else None),
         ("Due", display.moment(job.due_at) if job.due_at != job.scheduled_at and not job.is_terminal else None),
@@ -126,7 +127,7 @@ def _step(row: JobStep, told: dict[str, Any]) -> dict[str, Any]:
     took = (row.ended_at - row.started_at).total_seconds() if row.ended_at else None
     result = "" if row.result is None else json.dumps(row.result, ensure_ascii=False)
     return {
-        "shown": shown(row.action, row.name),
+        "shown": step_name(row.action, row.name),
         "badge": display.badge(told["status"]),
         "tries": row.tries,
         "began": display.moment(row.started_at),
@@ -155,13 +156,13 @@ def _child(row: Job) -> dict[str, Any]:
         "key": presentation.child_key(row) or "–",
         "badge": display.badge(row.status),
         "warning": display.badge(row.outcome) if row.outcome == Outcome.WARNING else "",
-        "duration": display.duration(display.run_seconds(row)),
+        "duration": display.duration(job_display.run_seconds(row)),
     }
 
 
 def deliveries(principal: Principal, job: Job) -> dict[str, Any] | None:
     """Who was told of a job, the newest first, and whether there are more; None where nobody was."""
-    rows = notifying.deliveries_of(principal, job=job.number).select_related(None).select_related("user")
+    rows = operations.deliveries_of(principal, job=job.number).select_related(None).select_related("user")
     found = list(rows.defer("text", "details")[: DELIVERIES + 1])
     if not found:
         return None

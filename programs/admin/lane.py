@@ -14,14 +14,14 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from jobsite.programs import pausing
-from jobsite.programs.admin import display
-from jobsite.programs.admin.access import ADMIN, access_of
-from jobsite.programs.admin.asking import ReasonForm
-from jobsite.programs.admin.base import TenantFilter, choice_filter
+from jobsite.admin import display
+from jobsite.admin.access import ADMIN, access_of
+from jobsite.admin.filters import TenantFilter, choice_filter
+from jobsite.admin.pauses import PausableAdmin, PauseAct
+from jobsite.admin.reason_form import ReasonForm
 from jobsite.programs.admin.job_list import queue_names
-from jobsite.programs.admin.pauses import PausableAdmin, PauseAct
 from jobsite.programs.models import Lane, Queue
+from jobsite.programs.operations import pausing
 from jobsite.tenants.models import Tenant
 
 PAUSE = PauseAct(

@@ -14,14 +14,14 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from jobsite.programs import pausing
-from jobsite.programs.admin import display
-from jobsite.programs.admin.access import ADMIN
-from jobsite.programs.admin.base import TenantFilter, choice_filter
-from jobsite.programs.admin.pauses import PausableAdmin, PauseAct
-from jobsite.programs.durations import format_duration
-from jobsite.programs.masking import MASK
+from jobsite.admin import display
+from jobsite.admin.access import ADMIN
+from jobsite.admin.filters import TenantFilter, choice_filter
+from jobsite.admin.pauses import PausableAdmin, PauseAct
 from jobsite.programs.models import Action, Program
+from jobsite.programs.operations import pausing
+from jobsite.values.durations import format_duration
+from jobsite.values.masking import MASK
 
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 MAX_NAME = 200

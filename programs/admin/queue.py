@@ -12,14 +12,14 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from jobsite import brokers
-from jobsite.programs import pausing
-from jobsite.programs.admin import display
-from jobsite.programs.admin.access import PLATFORM
-from jobsite.programs.admin.base import PlatformAdmin
+from jobsite.admin import display
+from jobsite.admin.access import PLATFORM
+from jobsite.admin.base import PlatformAdmin
+from jobsite.admin.pauses import PausableAdmin, PauseAct
 from jobsite.programs.admin.lane import LaneAdmin, buttons
-from jobsite.programs.admin.pauses import PausableAdmin, PauseAct
 from jobsite.programs.admin.worker import LIVING
 from jobsite.programs.models import Lane, Queue, Worker
+from jobsite.programs.operations import pausing
 
 LANES = 100
 

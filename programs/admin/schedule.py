@@ -18,15 +18,18 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from jobsite.admin import display
+from jobsite.admin.access import ADMIN, WRITE, access_of, principal_of
+from jobsite.admin.filters import TenantFilter
+from jobsite.admin.pauses import PausableAdmin, PauseAct
 from jobsite.errors import Refusal
-from jobsite.programs import backfills, pausing, recurrence, schedules
-from jobsite.programs.admin import display
-from jobsite.programs.admin.access import ADMIN, WRITE, access_of, principal_of
-from jobsite.programs.admin.base import TenantFilter
-from jobsite.programs.admin.pauses import PausableAdmin, PauseAct
+from jobsite.programs import schedules
+from jobsite.programs.admin import job_display
 from jobsite.programs.admin.schedule_form import WHAT, WHEN, BackfillForm, ScheduleForm
-from jobsite.programs.models import Firing, Job, Program, Schedule
-from jobsite.programs.models.schedule import CRON_FIELDS
+from jobsite.programs.models import CRON_FIELDS, Firing, Job, Program, Schedule
+from jobsite.programs.operations import pausing
+from jobsite.programs.rules import recurrence
+from jobsite.programs.schedules import backfills
 
 COMING, HISTORY, DOTS = 10, 25, 12
 CRON_HELP = (
@@ -249,7 +252,7 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
             note = f"and all others before {one.through:%Y-%m-%d %H:%M}"
         elif one.result == Firing.Result.FIRED:
             note = "backfill" if one.is_backfill else "late" if one.was_missed else ""
-        took = None if job is None or not job.is_terminal else display.run_seconds(job)
+        took = None if job is None or not job.is_terminal else job_display.run_seconds(job)
         return display.moment(one.nominal_at), display.badge(one.result), number, display.duration(took), note
 
     # ---- Backfill -----------------------------------------------------------------------------------------------

@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 from django import forms
 from django.forms.fields import InvalidJSONInput
 
+from jobsite.admin import display
+from jobsite.admin.reason_form import ReasonForm
 from jobsite.errors import Invalid, Refusal
-from jobsite.programs import masking, schedule_checks
-from jobsite.programs.admin import display
-from jobsite.programs.admin.asking import ReasonForm
-from jobsite.programs.masking import MASK
-from jobsite.programs.models.schedule import CRON_FIELDS
-from jobsite.programs.principals import Principal
-from jobsite.programs.schedule_checks import Wanted
+from jobsite.programs.models import CRON_FIELDS
+from jobsite.programs.schedules import Wanted, check
+from jobsite.tenants.principals import Principal
+from jobsite.values import masking
+from jobsite.values.masking import MASK
 
 WHEN = (*CRON_FIELDS, "interval_minutes", "time_zone", "jitter_minutes", "starts_at", "ends_at")
 WHAT = ("parameters", "priority", "overlap", "missed", "missed_cap", "description")
@@ -90,9 +90,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         if self.errors or tenant is None:
             return cleaned
         try:
-            schedule_checks.check(
-                self.principal_in(tenant), self.wanted(), kept=self.instance if self.instance.pk else None
-            )
+            check(self.principal_in(tenant), self.wanted(), kept=self.instance if self.instance.pk else None)
         except Invalid as error:
             self._tell(error)
         except Refusal as error:

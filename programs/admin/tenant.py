@@ -13,11 +13,12 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from jobsite.programs import pausing
-from jobsite.programs.admin import display
-from jobsite.programs.admin.access import ADMIN, PLATFORM, access_of
-from jobsite.programs.admin.base import TenantFilter, TenantScopedAdmin, choice_filter
-from jobsite.programs.admin.pauses import PausableAdmin, PauseAct
+from jobsite.admin import display
+from jobsite.admin.access import ADMIN, PLATFORM, access_of
+from jobsite.admin.base import TenantScopedAdmin
+from jobsite.admin.filters import TenantFilter, choice_filter
+from jobsite.admin.pauses import PausableAdmin, PauseAct
+from jobsite.programs.operations import pausing
 from jobsite.tenants import setup
 from jobsite.tenants.models import SYSTEM, ApiKey, Membership, Role, Tenant
 

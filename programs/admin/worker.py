@@ -8,9 +8,10 @@ from django.db.models import Case, Count, Model, Q, QuerySet, Value, When
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from jobsite.programs.admin import display
-from jobsite.programs.admin.access import PLATFORM
-from jobsite.programs.admin.base import PlatformAdmin, choice_filter
+from jobsite.admin import display
+from jobsite.admin.access import PLATFORM
+from jobsite.admin.base import PlatformAdmin
+from jobsite.admin.filters import choice_filter
 from jobsite.programs.models import Worker, WorkerManager
 
 LIVING = (Worker.Status.ACTIVE, Worker.Status.STOPPING)

@@ -22,6 +22,8 @@ from jobsite.database import Cursor, snapshot
 from jobsite.programs.invariants import deliveries, firings, relations, rows, runs
 from jobsite.programs.invariants.looks import Look, Rule
 
+__all__ = ["NotChecked", "Report", "Rule", "Violation", "check", "examine"]
+
 NAMED_JOBS = 20
 TOLD_ROWS = 3
 LONGEST_VALUE = 200

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jobsite.programs.lifecycle import OPEN, TERMINAL, listed
+from jobsite.programs.rules.lifecycle import OPEN, TERMINAL, listed
 
 
 @dataclass(frozen=True)

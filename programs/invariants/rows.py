@@ -1,7 +1,7 @@
 """What must hold of each job's own row: its status and its fields agree (I3), what it names is there (I10)."""
 
 from jobsite.programs.invariants.looks import ENDED, LATEST, Look, Rule
-from jobsite.programs.lifecycle import Blocked, FailureKind, Status, Trigger, listed
+from jobsite.programs.rules.lifecycle import Blocked, FailureKind, Status, Trigger, listed
 
 JOBS = Look(
     """

@@ -1,7 +1,7 @@
 """What must hold of the runs of a job: attempts, counters and fences (I2, I4, I5, I6), locks (I3, I4), limits (I12)."""
 
 from jobsite.programs.invariants.looks import LATEST, Look, Rule
-from jobsite.programs.lifecycle import AttemptResult, listed
+from jobsite.programs.rules.lifecycle import AttemptResult, listed
 
 TAKEN = listed((AttemptResult.LOST, AttemptResult.TIMEOUT, AttemptResult.CLEARED))
 

@@ -4,7 +4,7 @@ import django.contrib.postgres.fields
 import django.core.validators
 import django.db.models.deletion
 import django.db.models.functions.datetime
-import jobsite.programs.lifecycle
+import jobsite.programs.rules.lifecycle
 from django.db import migrations, models
 
 
@@ -190,8 +190,8 @@ class Migration(migrations.Migration):
                 (
                     "overlap_policy",
                     models.CharField(
-                        db_default=jobsite.programs.lifecycle.Overlap["ALLOW"],
-                        default=jobsite.programs.lifecycle.Overlap["ALLOW"],
+                        db_default=jobsite.programs.rules.lifecycle.Overlap["ALLOW"],
+                        default=jobsite.programs.rules.lifecycle.Overlap["ALLOW"],
                         max_length=6,
                     ),
                 ),
@@ -275,29 +275,35 @@ class Migration(migrations.Migration):
                     models.CharField(
                         choices=[
                             (
-                                jobsite.programs.lifecycle.Status["PENDING"],
-                                jobsite.programs.lifecycle.Status["PENDING"],
-                            ),
-                            (jobsite.programs.lifecycle.Status["QUEUED"], jobsite.programs.lifecycle.Status["QUEUED"]),
-                            (
-                                jobsite.programs.lifecycle.Status["RUNNING"],
-                                jobsite.programs.lifecycle.Status["RUNNING"],
+                                jobsite.programs.rules.lifecycle.Status["PENDING"],
+                                jobsite.programs.rules.lifecycle.Status["PENDING"],
                             ),
                             (
-                                jobsite.programs.lifecycle.Status["WAITING"],
-                                jobsite.programs.lifecycle.Status["WAITING"],
+                                jobsite.programs.rules.lifecycle.Status["QUEUED"],
+                                jobsite.programs.rules.lifecycle.Status["QUEUED"],
                             ),
                             (
-                                jobsite.programs.lifecycle.Status["COMPLETED"],
-                                jobsite.programs.lifecycle.Status["COMPLETED"],
+                                jobsite.programs.rules.lifecycle.Status["RUNNING"],
+                                jobsite.programs.rules.lifecycle.Status["RUNNING"],
                             ),
-                            (jobsite.programs.lifecycle.Status["FAILED"], jobsite.programs.lifecycle.Status["FAILED"]),
                             (
-                                jobsite.programs.lifecycle.Status["CANCELED"],
-                                jobsite.programs.lifecycle.Status["CANCELED"],
+                                jobsite.programs.rules.lifecycle.Status["WAITING"],
+                                jobsite.programs.rules.lifecycle.Status["WAITING"],
+                            ),
+                            (
+                                jobsite.programs.rules.lifecycle.Status["COMPLETED"],
+                                jobsite.programs.rules.lifecycle.Status["COMPLETED"],
+                            ),
+                            (
+                                jobsite.programs.rules.lifecycle.Status["FAILED"],
+                                jobsite.programs.rules.lifecycle.Status["FAILED"],
+                            ),
+                            (
+                                jobsite.programs.rules.lifecycle.Status["CANCELED"],
+                                jobsite.programs.rules.lifecycle.Status["CANCELED"],
                             ),
                         ],
-                        db_default=jobsite.programs.lifecycle.Status["PENDING"],
+                        db_default=jobsite.programs.rules.lifecycle.Status["PENDING"],
                         max_length=9,
                     ),
                 ),
@@ -306,16 +312,19 @@ class Migration(migrations.Migration):
                     models.CharField(
                         choices=[
                             (
-                                jobsite.programs.lifecycle.Outcome["NORMAL"],
-                                jobsite.programs.lifecycle.Outcome["NORMAL"],
+                                jobsite.programs.rules.lifecycle.Outcome["NORMAL"],
+                                jobsite.programs.rules.lifecycle.Outcome["NORMAL"],
                             ),
                             (
-                                jobsite.programs.lifecycle.Outcome["WARNING"],
-                                jobsite.programs.lifecycle.Outcome["WARNING"],
+                                jobsite.programs.rules.lifecycle.Outcome["WARNING"],
+                                jobsite.programs.rules.lifecycle.Outcome["WARNING"],
                             ),
-                            (jobsite.programs.lifecycle.Outcome["ERROR"], jobsite.programs.lifecycle.Outcome["ERROR"]),
+                            (
+                                jobsite.programs.rules.lifecycle.Outcome["ERROR"],
+                                jobsite.programs.rules.lifecycle.Outcome["ERROR"],
+                            ),
                         ],
-                        db_default=jobsite.programs.lifecycle.Outcome["NORMAL"],
+                        db_default=jobsite.programs.rules.lifecycle.Outcome["NORMAL"],
                         max_length=7,
                     ),
                 ),
@@ -324,16 +333,19 @@ class Migration(migrations.Migration):
                     models.CharField(
                         choices=[
                             (
-                                jobsite.programs.lifecycle.Trigger["AUTOMATIC"],
-                                jobsite.programs.lifecycle.Trigger["AUTOMATIC"],
+                                jobsite.programs.rules.lifecycle.Trigger["AUTOMATIC"],
+                                jobsite.programs.rules.lifecycle.Trigger["AUTOMATIC"],
                             ),
                             (
-                                jobsite.programs.lifecycle.Trigger["MANUAL"],
-                                jobsite.programs.lifecycle.Trigger["MANUAL"],
+                                jobsite.programs.rules.lifecycle.Trigger["MANUAL"],
+                                jobsite.programs.rules.lifecycle.Trigger["MANUAL"],
                             ),
-                            (jobsite.programs.lifecycle.Trigger["CHILD"], jobsite.programs.lifecycle.Trigger["CHILD"]),
+                            (
+                                jobsite.programs.rules.lifecycle.Trigger["CHILD"],
+                                jobsite.programs.rules.lifecycle.Trigger["CHILD"],
+                            ),
                         ],
-                        db_default=jobsite.programs.lifecycle.Trigger["MANUAL"],
+                        db_default=jobsite.programs.rules.lifecycle.Trigger["MANUAL"],
                         max_length=9,
                     ),
                 ),
@@ -569,15 +581,15 @@ class Migration(migrations.Migration):
                             (
                                 "result__in",
                                 [
-                                    jobsite.programs.lifecycle.AttemptResult["SUCCESS"],
-                                    jobsite.programs.lifecycle.AttemptResult["PARKED"],
-                                    jobsite.programs.lifecycle.AttemptResult["TRANSIENT"],
-                                    jobsite.programs.lifecycle.AttemptResult["PERMANENT"],
-                                    jobsite.programs.lifecycle.AttemptResult["TIMEOUT"],
-                                    jobsite.programs.lifecycle.AttemptResult["LOST"],
-                                    jobsite.programs.lifecycle.AttemptResult["CANCELED"],
-                                    jobsite.programs.lifecycle.AttemptResult["RETURNED"],
-                                    jobsite.programs.lifecycle.AttemptResult["CLEARED"],
+                                    jobsite.programs.rules.lifecycle.AttemptResult["SUCCESS"],
+                                    jobsite.programs.rules.lifecycle.AttemptResult["PARKED"],
+                                    jobsite.programs.rules.lifecycle.AttemptResult["TRANSIENT"],
+                                    jobsite.programs.rules.lifecycle.AttemptResult["PERMANENT"],
+                                    jobsite.programs.rules.lifecycle.AttemptResult["TIMEOUT"],
+                                    jobsite.programs.rules.lifecycle.AttemptResult["LOST"],
+                                    jobsite.programs.rules.lifecycle.AttemptResult["CANCELED"],
+                                    jobsite.programs.rules.lifecycle.AttemptResult["RETURNED"],
+                                    jobsite.programs.rules.lifecycle.AttemptResult["CLEARED"],
                                 ],
                             )
                         ),
@@ -644,9 +656,9 @@ class Migration(migrations.Migration):
                     (
                         "overlap_policy__in",
                         [
-                            jobsite.programs.lifecycle.Overlap["ALLOW"],
-                            jobsite.programs.lifecycle.Overlap["REJECT"],
-                            jobsite.programs.lifecycle.Overlap["QUEUE"],
+                            jobsite.programs.rules.lifecycle.Overlap["ALLOW"],
+                            jobsite.programs.rules.lifecycle.Overlap["REJECT"],
+                            jobsite.programs.rules.lifecycle.Overlap["QUEUE"],
                         ],
                     )
                 ),
@@ -740,10 +752,10 @@ class Migration(migrations.Migration):
                     (
                         "status__in",
                         [
-                            jobsite.programs.lifecycle.Status["PENDING"],
-                            jobsite.programs.lifecycle.Status["QUEUED"],
-                            jobsite.programs.lifecycle.Status["RUNNING"],
-                            jobsite.programs.lifecycle.Status["WAITING"],
+                            jobsite.programs.rules.lifecycle.Status["PENDING"],
+                            jobsite.programs.rules.lifecycle.Status["QUEUED"],
+                            jobsite.programs.rules.lifecycle.Status["RUNNING"],
+                            jobsite.programs.rules.lifecycle.Status["WAITING"],
                         ],
                     )
                 ),
@@ -793,10 +805,10 @@ class Migration(migrations.Migration):
                     (
                         "status__in",
                         [
-                            jobsite.programs.lifecycle.Status["PENDING"],
-                            jobsite.programs.lifecycle.Status["QUEUED"],
-                            jobsite.programs.lifecycle.Status["RUNNING"],
-                            jobsite.programs.lifecycle.Status["WAITING"],
+                            jobsite.programs.rules.lifecycle.Status["PENDING"],
+                            jobsite.programs.rules.lifecycle.Status["QUEUED"],
+                            jobsite.programs.rules.lifecycle.Status["RUNNING"],
+                            jobsite.programs.rules.lifecycle.Status["WAITING"],
                         ],
                     ),
                 ),
@@ -827,10 +839,10 @@ class Migration(migrations.Migration):
                     (
                         "status__in",
                         [
-                            jobsite.programs.lifecycle.Status["PENDING"],
-                            jobsite.programs.lifecycle.Status["QUEUED"],
-                            jobsite.programs.lifecycle.Status["RUNNING"],
-                            jobsite.programs.lifecycle.Status["WAITING"],
+                            jobsite.programs.rules.lifecycle.Status["PENDING"],
+                            jobsite.programs.rules.lifecycle.Status["QUEUED"],
+                            jobsite.programs.rules.lifecycle.Status["RUNNING"],
+                            jobsite.programs.rules.lifecycle.Status["WAITING"],
                         ],
                     ),
                 ),
@@ -845,13 +857,13 @@ class Migration(migrations.Migration):
                     (
                         "status__in",
                         [
-                            jobsite.programs.lifecycle.Status["PENDING"],
-                            jobsite.programs.lifecycle.Status["QUEUED"],
-                            jobsite.programs.lifecycle.Status["RUNNING"],
-                            jobsite.programs.lifecycle.Status["WAITING"],
-                            jobsite.programs.lifecycle.Status["COMPLETED"],
-                            jobsite.programs.lifecycle.Status["FAILED"],
-                            jobsite.programs.lifecycle.Status["CANCELED"],
+                            jobsite.programs.rules.lifecycle.Status["PENDING"],
+                            jobsite.programs.rules.lifecycle.Status["QUEUED"],
+                            jobsite.programs.rules.lifecycle.Status["RUNNING"],
+                            jobsite.programs.rules.lifecycle.Status["WAITING"],
+                            jobsite.programs.rules.lifecycle.Status["COMPLETED"],
+                            jobsite.programs.rules.lifecycle.Status["FAILED"],
+                            jobsite.programs.rules.lifecycle.Status["CANCELED"],
                         ],
                     )
                 ),
@@ -865,9 +877,9 @@ class Migration(migrations.Migration):
                     (
                         "trigger__in",
                         [
-                            jobsite.programs.lifecycle.Trigger["AUTOMATIC"],
-                            jobsite.programs.lifecycle.Trigger["MANUAL"],
-                            jobsite.programs.lifecycle.Trigger["CHILD"],
+                            jobsite.programs.rules.lifecycle.Trigger["AUTOMATIC"],
+                            jobsite.programs.rules.lifecycle.Trigger["MANUAL"],
+                            jobsite.programs.rules.lifecycle.Trigger["CHILD"],
                         ],
                     )
                 ),
@@ -910,9 +922,9 @@ class Migration(migrations.Migration):
                         (
                             "status__in",
                             [
-                                jobsite.programs.lifecycle.Status["CANCELED"],
-                                jobsite.programs.lifecycle.Status["COMPLETED"],
-                                jobsite.programs.lifecycle.Status["FAILED"],
+                                jobsite.programs.rules.lifecycle.Status["CANCELED"],
+                                jobsite.programs.rules.lifecycle.Status["COMPLETED"],
+                                jobsite.programs.rules.lifecycle.Status["FAILED"],
                             ],
                         ),
                         ("finished_at__isnull", False),
@@ -922,9 +934,9 @@ class Migration(migrations.Migration):
                             (
                                 "status__in",
                                 [
-                                    jobsite.programs.lifecycle.Status["CANCELED"],
-                                    jobsite.programs.lifecycle.Status["COMPLETED"],
-                                    jobsite.programs.lifecycle.Status["FAILED"],
+                                    jobsite.programs.rules.lifecycle.Status["CANCELED"],
+                                    jobsite.programs.rules.lifecycle.Status["COMPLETED"],
+                                    jobsite.programs.rules.lifecycle.Status["FAILED"],
                                 ],
                             ),
                             _negated=True,
@@ -944,11 +956,11 @@ class Migration(migrations.Migration):
                         (
                             "failure_kind__in",
                             [
-                                jobsite.programs.lifecycle.FailureKind["PERMANENT"],
-                                jobsite.programs.lifecycle.FailureKind["TRANSIENT"],
-                                jobsite.programs.lifecycle.FailureKind["TIMEOUT"],
-                                jobsite.programs.lifecycle.FailureKind["WORKER_LOST"],
-                                jobsite.programs.lifecycle.FailureKind["REFUSED"],
+                                jobsite.programs.rules.lifecycle.FailureKind["PERMANENT"],
+                                jobsite.programs.rules.lifecycle.FailureKind["TRANSIENT"],
+                                jobsite.programs.rules.lifecycle.FailureKind["TIMEOUT"],
+                                jobsite.programs.rules.lifecycle.FailureKind["WORKER_LOST"],
+                                jobsite.programs.rules.lifecycle.FailureKind["REFUSED"],
                             ],
                         ),
                         ("failure_kind__isnull", False),
@@ -977,10 +989,10 @@ class Migration(migrations.Migration):
                         (
                             "blocked__in",
                             [
-                                jobsite.programs.lifecycle.Blocked["SCHEDULED"],
-                                jobsite.programs.lifecycle.Blocked["HELD"],
-                                jobsite.programs.lifecycle.Blocked["PAUSED"],
-                                jobsite.programs.lifecycle.Blocked["OVERLAP"],
+                                jobsite.programs.rules.lifecycle.Blocked["SCHEDULED"],
+                                jobsite.programs.rules.lifecycle.Blocked["HELD"],
+                                jobsite.programs.rules.lifecycle.Blocked["PAUSED"],
+                                jobsite.programs.rules.lifecycle.Blocked["OVERLAP"],
                             ],
                         ),
                         ("status", "PENDING"),

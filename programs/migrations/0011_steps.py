@@ -3,7 +3,7 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-from jobsite.programs.lifecycle import StepStatus
+from jobsite.programs.rules.lifecycle import StepStatus
 
 SAME_TENANT = """
 ALTER TABLE jobsite_jobstep ADD CONSTRAINT step_job_of_same_tenant

@@ -1,21 +1,31 @@
 """The data: every table of programs and jobs."""
 
 from jobsite.programs.models.attempt import JobAttempt
-from jobsite.programs.models.audit import AuditEntry
-from jobsite.programs.models.bulk import BulkAct
+from jobsite.programs.models.bulk_act import BulkAct
 from jobsite.programs.models.job import CapturedContext, Job
 from jobsite.programs.models.log import JobLogEntry
 from jobsite.programs.models.program import Action, Program
 from jobsite.programs.models.queue import Lane, Queue
-from jobsite.programs.models.schedule import Firing, Schedule
+from jobsite.programs.models.schedule import (
+    CRON_FIELDS,
+    MAX_CAP,
+    MAX_INTERVAL_MINUTES,
+    MAX_JITTER_MINUTES,
+    Firing,
+    Schedule,
+)
 from jobsite.programs.models.step import JobStep
 from jobsite.programs.models.sweep import Sweep
 from jobsite.programs.models.usage import TenantUsage
-from jobsite.programs.models.worker import Worker, WorkerManager
+from jobsite.programs.models.worker import DEFAULT_MANAGER, Worker, WorkerManager
 
 __all__ = [
+    "CRON_FIELDS",
+    "DEFAULT_MANAGER",
+    "MAX_CAP",
+    "MAX_INTERVAL_MINUTES",
+    "MAX_JITTER_MINUTES",
     "Action",
-    "AuditEntry",
     "BulkAct",
     "CapturedContext",
     "Firing",

@@ -10,9 +10,9 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from jobsite.programs.lifecycle import OPEN, TERMINAL, Outcome, Phase, Status, Trigger
 from jobsite.programs.models.program import Program
 from jobsite.programs.models.queue import Queue
+from jobsite.programs.rules.lifecycle import OPEN, TERMINAL, Outcome, Phase, Status, Trigger
 from jobsite.tenants.models import Tenant
 
 _terminal = Q(status__in=sorted(TERMINAL))

@@ -7,9 +7,9 @@ from django.db import models
 from django.db.models.functions import Now
 
 from jobsite.notifications.models import Group
-from jobsite.programs.lifecycle import Overlap
 from jobsite.programs.models.queue import Queue
-from jobsite.programs.retries import RetryPolicy
+from jobsite.programs.rules.lifecycle import Overlap
+from jobsite.programs.rules.retries import RetryPolicy
 from jobsite.tenants.models import CODE, Pausable, Tenant
 
 

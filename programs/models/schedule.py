@@ -7,9 +7,9 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from jobsite.programs.cron import LONGEST, Cron
 from jobsite.programs.models.program import Program
-from jobsite.programs.recurrence import Missed
+from jobsite.programs.rules.cron import LONGEST, Cron
+from jobsite.programs.rules.recurrence import Missed
 from jobsite.tenants.models import CODE, Pausable, Tenant
 
 CRON_FIELDS = ("minute", "hour", "day_of_month", "month", "day_of_week")

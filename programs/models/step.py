@@ -5,8 +5,8 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
-from jobsite.programs.lifecycle import StepStatus
 from jobsite.programs.models.job import Job
+from jobsite.programs.rules.lifecycle import StepStatus
 from jobsite.tenants.models import Tenant
 
 

@@ -3,3 +3,22 @@
 Each function takes a cursor first, psycopg's or Django's, uses the database's clock only, and leaves the
 transaction to its caller.
 """
+
+__all__ = [
+    "acknowledge",
+    "cancel",
+    "claim",
+    "dispatch",
+    "finish",
+    "give_back",
+    "hold",
+    "overlap",
+    "pause",
+    "prune",
+    "reap",
+    "renew",
+    "resolve",
+    "spawn",
+    "start",
+    "submit",
+]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from jobsite.programs.lifecycle import IS_OPEN, Status
-from jobsite.programs.transitions.told import MOVED, told
+from jobsite.programs.rules.lifecycle import IS_OPEN, Status
+from jobsite.programs.sql.deliveries import MOVED, told
 
 # One statement, so that a claim in between decides which half applies.
 _CANCELED = """

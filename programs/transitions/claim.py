@@ -8,8 +8,8 @@ from uuid import UUID
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from jobsite.programs.transitions.failures import COUNTS
-from jobsite.programs.transitions.told import MOVED, TELLS, TELLS_START, told
+from jobsite.programs.sql.deliveries import MOVED, TELLS, TELLS_START, told
+from jobsite.programs.sql.failures import COUNTS
 
 
 @dataclass(frozen=True)

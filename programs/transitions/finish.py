@@ -9,9 +9,9 @@ from uuid import UUID
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from jobsite.programs.transitions.failures import counted
-from jobsite.programs.transitions.told import told
+from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.sql.deliveries import told
+from jobsite.programs.sql.failures import counted
 
 
 class StaleJob(Exception):

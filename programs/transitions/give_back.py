@@ -5,9 +5,9 @@ from uuid import UUID
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.sql.deliveries import told
 from jobsite.programs.transitions.finish import Ending, Held, finish_all
-from jobsite.programs.transitions.told import told
 
 MAX_RETURNS = 10
 UNKNOWN_ACTION_DELAY = 30.0

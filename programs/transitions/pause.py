@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from jobsite.programs.lifecycle import IS_OPEN
+from jobsite.programs.rules.lifecycle import IS_OPEN
+from jobsite.programs.sql.deliveries import told
 from jobsite.programs.transitions.overlap import TURN
-from jobsite.programs.transitions.told import told
 from jobsite.tenants.models import SYSTEM
 
 BATCH = 2_000

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from jobsite.programs.lifecycle import TERMINAL, listed
+from jobsite.programs.rules.lifecycle import TERMINAL, listed
 
 BATCH = 500
 

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from jobsite.programs.lifecycle import Status
-from jobsite.programs.transitions.budget import EARLIER_LOSSES, EARLIER_RUNS
-from jobsite.programs.transitions.failures import counted
-from jobsite.programs.transitions.told import told
+from jobsite.programs.rules.lifecycle import Status
+from jobsite.programs.sql.budget import EARLIER_LOSSES, EARLIER_RUNS
+from jobsite.programs.sql.deliveries import told
+from jobsite.programs.sql.failures import counted
 
 
 @dataclass(frozen=True)

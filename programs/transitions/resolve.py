@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from jobsite.programs.lifecycle import IS_OPEN, Status
-from jobsite.programs.transitions.failures import counted
-from jobsite.programs.transitions.told import told
+from jobsite.programs.rules.lifecycle import IS_OPEN, Status
+from jobsite.programs.sql.deliveries import told
+from jobsite.programs.sql.failures import counted
 
 MOST = 500
 """So many parents are resolved at once."""

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from jobsite.database import Cursor, execute, waits_at_most
 from jobsite.failpoints import failpoint
-from jobsite.programs.transitions import told
+from jobsite.programs.sql import deliveries
 from jobsite.programs.transitions.submit import NewJob
 
 OWN_KEY = "auto:"
@@ -93,7 +93,7 @@ def spawn(cursor: Cursor, child: NewJob, *, parent: int, token: UUID, key: str) 
     if row is None:
         return None
     if child.tells:
-        told.submitted(cursor, [row[0]])
+        deliveries.submitted(cursor, [row[0]])
     return Spawned(*row)
 
 

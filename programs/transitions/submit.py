@@ -9,10 +9,10 @@ from django.db.utils import OperationalError
 
 from jobsite.database import Cursor, execute, pipelined
 from jobsite.failpoints import failpoint
-from jobsite.programs.lifecycle import Overlap, Trigger
-from jobsite.programs.principals import Captured
-from jobsite.programs.transitions import told
+from jobsite.programs.rules.lifecycle import Overlap, Trigger
+from jobsite.programs.sql import deliveries
 from jobsite.programs.transitions.dispatch import IS_AWAKE, LOOK, look_values
+from jobsite.tenants.principals import Captured
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def insert_all(cursor: Cursor, chunks: Iterable[Sequence[NewJob]]) -> list[list[
 def _complete(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:
     placed = _placed_anyhow(cursor, jobs)
     if telling := [one.number for one in placed if jobs[one.position].tells]:
-        told.submitted(cursor, telling)
+        deliveries.submitted(cursor, telling)
     return placed
 
 

@@ -9,8 +9,7 @@ import threading
 import time
 from typing import Any
 
-from jobsite.programs.actions import PermanentError
-from jobsite.programs.context import Context
+from jobsite.programs.context import Context, PermanentError
 from tests.chaos.service import Client
 
 _clients = threading.local()

@@ -15,11 +15,11 @@ import psycopg
 from django.conf import settings
 
 from jobsite.database import connect
-from jobsite.programs import principals
 from jobsite.programs.definitions import from_mapping
+from jobsite.programs.definitions.registration import load
 from jobsite.programs.models import Program
-from jobsite.programs.registration import load
 from jobsite.programs.transitions.submit import NewJob, insert
+from jobsite.tenants import principals
 from jobsite.tenants.models import Tenant
 from tests.chaos.fleet import Fleet
 from tests.chaos.installation import Database, Installation

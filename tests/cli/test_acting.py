@@ -15,8 +15,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
-from jobsite.programs.models import AuditEntry, BulkAct, Job
-from jobsite.tenants.models import Membership, Role, Tenant
+from jobsite.programs.models import BulkAct, Job
+from jobsite.tenants.models import AuditEntry, Membership, Role, Tenant
 from tests.cli.conftest import Answer
 from tests.programs.conftest import FAILURE, STUDENT_SCHEMA, Jobs
 

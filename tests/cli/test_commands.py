@@ -11,8 +11,8 @@ from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
-from jobsite.programs.models import AuditEntry, Job, JobStep
-from jobsite.tenants.models import Tenant
+from jobsite.programs.models import Job, JobStep
+from jobsite.tenants.models import AuditEntry, Tenant
 from tests.cli.conftest import Answer
 
 Run = Callable[..., Answer]

@@ -9,11 +9,12 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from jobsite.programs import diagnosis, schedules, submission
+from jobsite.programs import schedules, submission
+from jobsite.programs.inspection import diagnosis
 from jobsite.programs.models import Program, Schedule
-from jobsite.programs.principals import Principal
-from jobsite.programs.schedule_checks import Wanted
+from jobsite.programs.schedules import Wanted
 from jobsite.tenants.models import Tenant
+from jobsite.tenants.principals import Principal
 from tests.cli.conftest import Answer
 
 Run = Callable[..., Answer]

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from jobsite.programs import submission
-from jobsite.programs.masking import MASK
 from jobsite.programs.models import Job
-from jobsite.programs.principals import Principal
+from jobsite.tenants.principals import Principal
+from jobsite.values.masking import MASK
 from tests.cli.conftest import Answer
 
 Run = Callable[..., Answer]

@@ -25,8 +25,9 @@ from django.test import override_settings
 
 from jobsite import brokers
 from jobsite.embedded import Servers
-from jobsite.programs import invariants, submission, sweeps
+from jobsite.programs import invariants, submission
 from jobsite.programs.models import Job, Queue, WorkerManager
+from jobsite.programs.upkeep import sweeps
 from jobsite.tenants.models import Tenant
 from tests.flows.jobs import queued_each
 from tests.flows.processes import ROOT, WorkerProcess

@@ -9,10 +9,10 @@ from django.db import connection
 
 from jobsite import brokers
 from jobsite.programs.dispatch import TASK
-from jobsite.programs.lifecycle import TERMINAL
 from jobsite.programs.models import Job, JobAttempt, JobLogEntry, Program
-from jobsite.programs.principals import Principal
+from jobsite.programs.rules.lifecycle import TERMINAL
 from jobsite.programs.transitions.submit import NewJob, insert
+from jobsite.tenants.principals import Principal
 from tests.flows.processes import until
 
 

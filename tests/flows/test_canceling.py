@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from jobsite.programs import steering
+from jobsite.programs import operations
 from tests.flows.jobs import attempts, effects, finished, history, process_of, running
 from tests.flows.processes import is_alive, running_with, until
 
@@ -16,7 +16,7 @@ def test_a_waiting_job_is_canceled_at_once_and_never_runs(define, submit, operat
     define(target="tests.sample_actions:work", queue="content")
     job = submit("sample", {"folder": str(folder)})
 
-    status = steering.cancel(operator, job.number, reason="not needed")
+    status = operations.jobs.cancel(operator, job.number, reason="not needed")
 
     job.refresh_from_db()
     assert status == job.status == "CANCELED"
@@ -29,7 +29,7 @@ def test_a_running_job_that_looks_up_stops_within_a_second_or_so(define, submit,
     job = running(submit("sample", {"path": str(tmp_path / "never")}))
 
     began = time.monotonic()
-    assert steering.cancel(operator, job.number) == "RUNNING"
+    assert operations.jobs.cancel(operator, job.number) == "RUNNING"
     ended = finished(job)
 
     assert time.monotonic() - began < 3
@@ -42,7 +42,7 @@ def test_a_deaf_job_is_stopped_by_force_and_the_pool_lives_on(define, submit, op
     pid = process_of(job, folder)
 
     began = time.monotonic()
-    steering.cancel(operator, job.number)
+    operations.jobs.cancel(operator, job.number)
     ended = finished(job)
 
     assert time.monotonic() - began < 4
@@ -63,7 +63,7 @@ def test_a_running_command_is_stopped(define, submit, operator):
     until(lambda: running_with(marker), "the command runs")
 
     began = time.monotonic()
-    steering.cancel(operator, running(job).number)
+    operations.jobs.cancel(operator, running(job).number)
     ended = finished(job)
 
     assert time.monotonic() - began < 3

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from jobsite.programs import steering
+from jobsite.programs import operations
 from jobsite.programs.models import Job
 from tests.flows.jobs import finished, history, running
 from tests.flows.processes import is_alive, until
@@ -82,7 +82,7 @@ def test_to_cancel_a_parent_cancels_all_below_it(define, submit, start_worker, f
     first, second = until(lambda: list(family(child))[1:] and list(family(child)), "the grandchildren are there")
     running(first)
 
-    assert steering.cancel(operator, job.number, reason="wrong year") == "CANCELED"
+    assert operations.jobs.cancel(operator, job.number, reason="wrong year") == "CANCELED"
 
     assert (finished(child).status, finished(second).status) == ("CANCELED", "CANCELED")
     stopped = finished(first)

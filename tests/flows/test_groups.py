@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobsite.programs import steering
+from jobsite.programs import operations
 from jobsite.programs.models import Job, Program, Queue
 from jobsite.tenants.models import Tenant
 from tests.flows.jobs import (
@@ -100,7 +100,7 @@ def test_behind_a_job_that_takes_its_time_the_others_go_elsewhere_soon_and_uncou
     assert first.started_at - first.claimed_at < timedelta(seconds=0.2)
     assert running(first).progress == {"processed": 0, "total": 1, "message": "waiting"}
 
-    assert steering.cancel(operator, first.number) == "RUNNING"
+    assert operations.jobs.cancel(operator, first.number) == "RUNNING"
     canceled = finished(first)
 
     assert (canceled.status, canceled.attempts, history(canceled)) == ("CANCELED", 1, ["CANCELED"])
@@ -131,7 +131,7 @@ def test_a_deaf_job_of_a_group_is_stopped_by_force_and_takes_nobody_along(group,
     send_group(jobs)
     others = all_finished([jobs[0], jobs[2]])
 
-    steering.cancel(operator, jobs[1].number)
+    operations.jobs.cancel(operator, jobs[1].number)
     canceled = finished(jobs[1])
 
     assert (canceled.status, canceled.attempts, history(canceled)) == ("CANCELED", 1, ["CANCELED"])
@@ -205,15 +205,15 @@ def test_each_job_of_a_group_ends_in_its_own_way(group, notes, define, operator,
 
 def test_what_was_canceled_or_held_while_its_number_was_on_its_way_does_not_run(group, notes, operator):
     jobs = group(*[notes.act] * 4)
-    steering.cancel(operator, jobs[1].number)
-    steering.hold(operator, jobs[2].number)
+    operations.jobs.cancel(operator, jobs[1].number)
+    operations.jobs.hold(operator, jobs[2].number)
 
     send_group(jobs)
     all_finished([jobs[0], jobs[3]])
 
     assert notes.runs() == [(jobs[0].number, 1), (jobs[3].number, 1)]
     assert [Job.objects.get(number=job.number).status for job in jobs[1:3]] == ["CANCELED", "PENDING"]
-    steering.release(operator, jobs[2].number)
+    operations.jobs.release(operator, jobs[2].number)
     assert (finished(jobs[2]).status, history(jobs[2])) == ("COMPLETED", ["SUCCESS"])
 
 

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from jobsite.programs import queries
+from jobsite.programs.inspection import queries
 from tests.flows.jobs import finished, history
 from tests.flows.processes import is_alive, until
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from jobsite.programs import sweeps
 from jobsite.programs.models import Worker
+from jobsite.programs.upkeep import sweeps
 from tests.flows.jobs import all_finished, attempts, effects, effects_of, finished, history, process_of, running
 from tests.flows.processes import is_alive, until
 

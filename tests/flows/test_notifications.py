@@ -8,8 +8,8 @@ from django.test import override_settings
 
 from jobsite.notifications import hints
 from jobsite.notifications.models import Delivery
-from jobsite.programs.lifecycle import OPEN
 from jobsite.programs.models import Job
+from jobsite.programs.rules.lifecycle import OPEN
 from tests.flows.jobs import all_finished, finished, queued_without_message
 from tests.flows.processes import until
 from tests.notifications.smtp_sink import Sink, sinking

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from jobsite.errors import Conflict
-from jobsite.programs import steering
+from jobsite.programs import operations
 from jobsite.programs.models import Job
 from tests.flows.jobs import all_finished, finished, history
 
@@ -34,7 +34,7 @@ def test_a_canceled_predecessor_is_not_waited_for(define, submit, operator, fold
     define(target="tests.sample_actions:work", overlap="QUEUE", parameters=SCHEMA)
     first = submit("sample", {"folder": str(folder), "seconds": 0.3})
     second, third = (submit("sample", {"folder": str(folder)}) for _ in range(2))
-    steering.cancel(operator, second.number)
+    operations.jobs.cancel(operator, second.number)
 
     assert [job.status for job in all_finished([first, second, third])] == ["COMPLETED", "CANCELED", "COMPLETED"]
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from jobsite.programs import steering
+from jobsite.programs import operations
 from jobsite.programs.models import Job
 from tests.flows.jobs import all_finished, effects, finished, history, process_of
 
@@ -59,7 +59,7 @@ def test_a_held_job_waits_until_it_is_released(define, submit, operator, folder)
     bystander = finished(submit("sample", {"folder": str(folder)}))
     job.refresh_from_db()
     held = (job.status, job.blocked, job.hold_reason)
-    steering.release(operator, job.number)
+    operations.jobs.release(operator, job.number)
     ended = finished(job, seconds=5)
 
     assert held == ("PENDING", "HELD", "inspection")
@@ -75,7 +75,7 @@ def test_a_hold_with_an_end_ends_by_itself(define, submit, operator, folder):
     job = submit("sample", {"folder": str(folder)})
 
     end = timezone.now() + timedelta(seconds=1.5)
-    steering.hold(operator, job.number, until=end)
+    operations.jobs.hold(operator, job.number, until=end)
     began = time.monotonic()
     ended = finished(job)
 

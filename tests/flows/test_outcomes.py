@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobsite.programs import steering
+from jobsite.programs import operations
 from jobsite.programs.models import Job
 from jobsite.tenants.models import Membership
 from tests.flows.jobs import attempts, effects, finished, history
@@ -82,7 +82,7 @@ def test_a_job_of_somebody_who_has_left_the_tenant_is_refused(define, submit, op
     job = submit("sample", {"folder": str(folder)}, user=bob, hold=True)
 
     Membership.objects.filter(user=bob).delete()
-    steering.release(operator, job.number)
+    operations.jobs.release(operator, job.number)
     ended = finished(job)
 
     _refused(ended, "user bob is no longer a member of tenant acme")
@@ -95,7 +95,7 @@ def test_a_job_of_somebody_who_was_deactivated_is_refused(define, submit, operat
 
     bob.is_active = False
     bob.save()
-    steering.release(operator, job.number)
+    operations.jobs.release(operator, job.number)
     ended = finished(job)
 
     _refused(ended, "user bob is deactivated")

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from jobsite.programs import steering
+from jobsite.programs import operations
 from tests.flows.jobs import all_finished, effects, finished, history, process_of, running
 
 WORKER = {"pool": "threads", "concurrency": 4}
@@ -28,7 +28,7 @@ def test_a_job_that_looks_up_is_canceled(define, submit, operator, tmp_path):
     canceled, other = (running(submit("sample", {"path": str(tmp_path / name)})) for name in ("never", "go"))
 
     began = time.monotonic()
-    steering.cancel(operator, canceled.number)
+    operations.jobs.cancel(operator, canceled.number)
     ended = finished(canceled)
     assert time.monotonic() - began < 3
     (tmp_path / "go").touch()

@@ -11,10 +11,10 @@ from uuid import UUID
 
 import psycopg
 
-from jobsite.programs import invariants, sweeps, workers
+from jobsite.programs import invariants, workers
 from jobsite.programs.dispatch import grouped
 from jobsite.programs.invariants.looks import Look
-from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Overlap, Status, Trigger
+from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Overlap, Status, Trigger
 from jobsite.programs.transitions import (
     cancel,
     claim,
@@ -34,6 +34,7 @@ from jobsite.programs.transitions import (
 from jobsite.programs.transitions.dispatch import Dispatched
 from jobsite.programs.transitions.finish import Held
 from jobsite.programs.transitions.submit import NewJob
+from jobsite.programs.upkeep import sweeps
 from tests.model import reference
 from tests.model.reference import Model
 from tests.model.refusals import REFUSALS

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from jobsite.programs.lifecycle import MOVES, OPEN, TERMINAL, Status
+from jobsite.programs.rules.lifecycle import MOVES, OPEN, TERMINAL, Status
 
 _SOURCES = (Status.PENDING, Status.QUEUED, Status.RUNNING)  # nothing enters WAITING yet
 

@@ -5,9 +5,10 @@ from typing import Any
 from uuid import UUID
 
 from jobsite.database import Cursor
-from jobsite.programs import queues, workers
-from jobsite.programs.principals import Captured
+from jobsite.programs import workers
 from jobsite.programs.transitions import submit
+from jobsite.programs.upkeep import installation
+from jobsite.tenants.principals import Captured
 from tests.model import reference
 from tests.model.rows import MAX_FAILURES, Program
 
@@ -61,7 +62,7 @@ class World:
         self.connection = workers.open_connection()
         self.cursor = self.connection.cursor()
         self.cursor.execute("BEGIN")
-        queues.register(self.cursor)
+        installation.register(self.cursor)
         self.tenants = {
             code: self._one(
                 "INSERT INTO jobsite_tenant (code, name, running_quota) VALUES (%s, '', %s) RETURNING id", code, quota

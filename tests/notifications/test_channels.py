@@ -666,7 +666,7 @@ def test_the_inbox_has_no_address():
 
 def test_a_channel_is_imported_when_it_is_used():
     heavy = "{'jobsite.notifications.channels.email', 'jobsite.notifications.channels.webhook', 'httpx2', 'django'}"
-    code = f"import sys, notifications.channels as c; print(list(c.CHANNELS), {heavy} & set(sys.modules))"
+    code = f"import sys, jobsite.notifications.channels as c; print(list(c.CHANNELS), {heavy} & set(sys.modules))"
 
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 

@@ -18,11 +18,13 @@ from standardwebhooks import Webhook
 from jobsite import vault
 from jobsite.notifications import delivery, hints, rules, setup
 from jobsite.notifications.models import Delivery, Template, Translation
-from jobsite.programs import principals, queues, submission, system_programs
-from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs import submission
 from jobsite.programs.models import Job, Program
-from jobsite.programs.preparation import Options
+from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.submission import Options
 from jobsite.programs.transitions.finish import Ending, finish
+from jobsite.programs.upkeep import installation, system_programs
+from jobsite.tenants import principals
 from jobsite.tenants.models import Membership
 from tests.notifications.deliveries import told
 from tests.notifications.smtp_sink import Sink
@@ -443,7 +445,7 @@ def test_the_inbox_holds_what_was_said(rule, happen, bob):
 
 def test_the_operator_is_told_of_system_jobs_where_he_has_an_address(mail: Sink, jobs, settings, db):
     with connection.cursor() as cursor:
-        queues.register(cursor)
+        installation.register(cursor)
     system_programs.register()
     program = Program.objects.get(code="retention")
     for ending in (SUCCESS, FAILURE):

@@ -22,19 +22,22 @@ from django.db import IntegrityError, connection, transaction
 from jobsite import embedded
 from jobsite.database import Connection, Cursor, connect, prepared_cursor
 from jobsite.errors import Refusal
-from jobsite.programs import execution, preparation, principals, program_cache, resolution, sweeps, workers
-from jobsite.programs.actions import Step
-from jobsite.programs.context import Context
-from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs import execution, families, workers
+from jobsite.programs.context import Context, Step
+from jobsite.programs.execution import program_cache
+from jobsite.programs.execution.watcher import watcher
 from jobsite.programs.models import Job, JobAttempt, Program, Queue
-from jobsite.programs.principals import Principal, RunningAs
+from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.submission import preparation
 from jobsite.programs.transitions import cancel, finish
 from jobsite.programs.transitions.claim import Claimed, claim
 from jobsite.programs.transitions.finish import Ending, Held
 from jobsite.programs.transitions.submit import NewJob, insert
-from jobsite.programs.watcher import watcher
+from jobsite.programs.upkeep import sweeps
 from jobsite.programs.workers import Registered
+from jobsite.tenants import principals
 from jobsite.tenants.models import Membership, Role
+from jobsite.tenants.principals import Principal, RunningAs
 
 SUCCESS = Ending(Status.COMPLETED, AttemptResult.SUCCESS, result={"scored": 3})
 FAILURE = Ending(
@@ -507,4 +510,4 @@ def end(jobs: Jobs, number: int, ending: Ending = SUCCESS) -> None:
 
 def follow(*numbers: int) -> None:
     with prepared_cursor() as cursor:
-        resolution.follow(cursor, numbers)
+        families.follow(cursor, numbers)

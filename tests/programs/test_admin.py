@@ -14,13 +14,16 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from jobsite.programs import pausing, principals, steering
-from jobsite.programs.admin import base, job_list, job_page
+from jobsite.admin import base
+from jobsite.programs import operations
+from jobsite.programs.admin import job_list, job_page
 from jobsite.programs.admin.acts import Report
 from jobsite.programs.definitions import from_mapping
-from jobsite.programs.models import AuditEntry, Job, JobAttempt, JobStep, Program, Queue, Worker, WorkerManager
-from jobsite.programs.registration import load
-from jobsite.tenants.models import SYSTEM, Membership, Role, Tenant
+from jobsite.programs.definitions.registration import load
+from jobsite.programs.models import Job, JobAttempt, JobStep, Program, Queue, Worker, WorkerManager
+from jobsite.programs.operations import pausing
+from jobsite.tenants import principals
+from jobsite.tenants.models import SYSTEM, AuditEntry, Membership, Role, Tenant
 from tests.programs.conftest import Jobs, new_worker, principal_of
 
 OPERATORS = ["hold_jobs", "release_jobs", "cancel_jobs", "retry_jobs", "acknowledge_jobs"]
@@ -187,7 +190,7 @@ def test_no_lookup_but_the_filters_reaches_the_database(lookup: str, alice: User
 
 def test_the_audit_is_the_tenants_own(alice: User, charlie: User, jobs: Jobs, operator: Any) -> None:
     number = jobs.pending()
-    steering.hold(operator, number, reason="marks are missing")
+    operations.jobs.hold(operator, number, reason="marks are missing")
     entry = AuditEntry.objects.get(action="hold")
     address = f"/admin/jobsite_programs/auditentry/{entry.pk}/change/"
 
@@ -534,7 +537,7 @@ def shown(client: Client, query: str) -> list[int]:
 def test_filters_and_searches_find_what_they_name(alice: User, superuser: User, jobs: Jobs, operator: Any) -> None:
     failed, done = jobs.in_status("FAILED"), jobs.in_status("COMPLETED")
     held, pending = jobs.many(2)
-    steering.hold(operator, held)
+    operations.jobs.hold(operator, held)
     other = jobs.pending(jobs.define("other.work"))
     program, queue = Program.objects.get(code="other.work").pk, Queue.objects.get(name="default").pk
 

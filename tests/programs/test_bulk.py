@@ -13,10 +13,14 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
-from jobsite.programs import bulk, principals, queries, steering, sweeps
-from jobsite.programs.models import AuditEntry, BulkAct, Job
-from jobsite.programs.queries import JobFilter
-from jobsite.tenants.models import Membership, Role
+from jobsite.programs import operations
+from jobsite.programs.inspection import queries
+from jobsite.programs.inspection.queries import JobFilter
+from jobsite.programs.models import BulkAct, Job
+from jobsite.programs.operations import bulk
+from jobsite.programs.upkeep import sweeps
+from jobsite.tenants import principals
+from jobsite.tenants.models import AuditEntry, Membership, Role
 from tests.programs.conftest import FAILURE, refused
 
 pytestmark = pytest.mark.django_db
@@ -78,7 +82,7 @@ def test_only_jobs_that_the_act_fits_match(jobs, bobs_hand, act, fits):
         "failed": jobs.ended(FAILURE),
         "acknowledged": jobs.ended(FAILURE),
     }
-    steering.acknowledge(bobs_hand, [numbers["acknowledged"]])
+    operations.jobs.acknowledge(bobs_hand, [numbers["acknowledged"]])
 
     assert {name for name, number in numbers.items() if number in match(bobs_hand, act).numbers} == fits
 
@@ -196,7 +200,7 @@ def test_every_act_does_what_it_does_to_one(jobs, bobs_hand, act):
 def test_what_ended_meanwhile_is_refused_and_told_and_the_others_are_done(jobs, bobs_hand):
     numbers = jobs.many(4)
     row = begin(bobs_hand, "cancel")
-    steering.cancel(bobs_hand, numbers[1])
+    operations.jobs.cancel(bobs_hand, numbers[1])
     later = jobs.pending()
 
     assert work(row) == 4
@@ -212,7 +216,7 @@ def test_the_first_refusals_are_kept_and_the_rest_is_counted(jobs, bobs_hand):
     numbers = jobs.many(25)
     row = begin(bobs_hand, "cancel")
     for number in numbers:
-        steering.cancel(bobs_hand, number)
+        operations.jobs.cancel(bobs_hand, number)
 
     work(row)
 

@@ -6,9 +6,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.test.utils import CaptureQueriesContext
 
-from jobsite.programs import bulk, principals, steering, sweeps
-from jobsite.programs.models import AuditEntry, BulkAct, Job
-from jobsite.tenants.models import Tenant
+from jobsite.programs import operations
+from jobsite.programs.models import BulkAct, Job
+from jobsite.programs.operations import bulk
+from jobsite.programs.upkeep import sweeps
+from jobsite.tenants import principals
+from jobsite.tenants.models import AuditEntry, Tenant
 from tests.programs.conftest import FAILURE, Jobs
 from tests.programs.test_admin import JOBS, connection, logged_in, messages_of
 
@@ -91,7 +94,7 @@ def test_the_sweep_does_what_was_begun_here(bob: User, jobs: Jobs, broker: Any) 
 
 
 def test_what_was_refused_is_told_on_the_page(bob: User, begun: BulkAct, jobs: Jobs, operator: Any) -> None:
-    steering.cancel(operator, begun.numbers[1])
+    operations.jobs.cancel(operator, begun.numbers[1])
     bulk.work_off(begun.pk, limit=10, seconds=60)
 
     page = logged_in(bob).get(page_of(begun)).content.decode()

@@ -13,12 +13,16 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 
 from jobsite.database import prepared_cursor
 from jobsite.errors import Conflict, Invalid, NotFound, TooMany
-from jobsite.programs import children, coroutines, explain, storable, submission, sweeps
+from jobsite.programs import submission
+from jobsite.programs.context import children, coroutines
+from jobsite.programs.inspection import explain
 from jobsite.programs.models import Program
-from jobsite.programs.stops import LockLost
+from jobsite.programs.rules.stops import LockLost
 from jobsite.programs.transitions import finish
 from jobsite.programs.transitions import spawn as transition
+from jobsite.programs.upkeep import sweeps
 from jobsite.tenants.models import Membership
+from jobsite.values import storable
 from tests.programs.conftest import FAILURE, SUCCESS, end, family, held, python, refused
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from jobsite.programs.context.job_log import JobLog
 from jobsite.programs.definitions import DefinitionError
-from jobsite.programs.job_log import JobLog
 from jobsite.programs.models import JobLogEntry
 from jobsite.programs.submission import submit_as
 

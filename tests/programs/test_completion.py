@@ -8,18 +8,19 @@ import psycopg
 import pytest
 from django.db import connection
 
-from jobsite.programs import completion, workers
-from jobsite.programs.actions import PermanentError, TransientError, UnknownAction
-from jobsite.programs.completion import finish_for_sure, raised, succeeded
-from jobsite.programs.group import Ended, Group, boot_time
-from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs import workers
+from jobsite.programs.context import PermanentError, TransientError, UnknownAction
+from jobsite.programs.execution import completion
+from jobsite.programs.execution.completion import finish_for_sure, raised, succeeded
+from jobsite.programs.execution.group import Ended, Group, boot_time
+from jobsite.programs.execution.program_cache import RunnableProgram
 from jobsite.programs.models import JobAttempt, JobLogEntry
-from jobsite.programs.principals import PermissionRefused
-from jobsite.programs.program_cache import RunnableProgram
-from jobsite.programs.retries import RetryPolicy
-from jobsite.programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
+from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.rules.retries import RetryPolicy
+from jobsite.programs.rules.stops import JobCanceled, JobTimeout, LockLost, Snooze
 from jobsite.programs.transitions.finish import Ending
 from jobsite.programs.transitions.reap import reap_expired
+from jobsite.tenants.principals import PermissionRefused
 from tests.programs.conftest import FAILURE, SUCCESS, a_claimed, a_context, claim_all, held
 
 

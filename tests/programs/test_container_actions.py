@@ -10,9 +10,8 @@ import requests
 from docker.models.containers import Container
 
 from jobsite.errors import Forbidden
-from jobsite.programs import registration
 from jobsite.programs.actions import container
-from jobsite.programs.definitions import DefinitionError, from_mapping
+from jobsite.programs.definitions import DefinitionError, from_mapping, registration
 from jobsite.programs.models import JobLogEntry
 from jobsite.programs.submission import submit_as
 from jobsite.programs.transitions import cancel

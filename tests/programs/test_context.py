@@ -7,10 +7,9 @@ from contextlib import suppress
 import pytest
 from django.contrib.auth.models import User
 
-from jobsite.programs.actions import Step
-from jobsite.programs.context import Context
-from jobsite.programs.principals import PermissionRefused, RunningAs
-from jobsite.programs.stops import JobCanceled, JobTimeout, LockLost, Snooze
+from jobsite.programs.context import Context, Step
+from jobsite.programs.rules.stops import JobCanceled, JobTimeout, LockLost, Snooze
+from jobsite.tenants.principals import PermissionRefused, RunningAs
 from tests.programs.conftest import a_claimed, a_context
 
 

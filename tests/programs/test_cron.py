@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobsite.programs import cron
-from jobsite.programs.cron import CronError, parse, parse_line, spread
+from jobsite.programs.rules import cron
+from jobsite.programs.rules.cron import CronError, parse, parse_line, spread
 
 MINUTE = timedelta(minutes=1)
 

@@ -15,8 +15,8 @@ from jobsite.programs.definitions import (
     from_mapping,
     parse,
 )
-from jobsite.programs.lifecycle import Overlap
-from jobsite.programs.retries import RetryPolicy
+from jobsite.programs.rules.lifecycle import Overlap
+from jobsite.programs.rules.retries import RetryPolicy
 
 QUEUES = ("default", "analytics")
 TARGET = "jobsite.samples:recalculate_scores"

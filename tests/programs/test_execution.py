@@ -6,7 +6,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from jobsite.programs import completion, execution, workers
+from jobsite.programs import execution, workers
+from jobsite.programs.execution import completion
 from jobsite.programs.models import JobLogEntry
 from tests.programs.conftest import new_worker
 

@@ -5,9 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobsite.errors import NotFound
-from jobsite.programs import explain, pausing, steering
-from jobsite.programs.lifecycle import AttemptResult, Status
+from jobsite.programs import operations
+from jobsite.programs.inspection import explain
 from jobsite.programs.models import Job, Program, WorkerManager
+from jobsite.programs.operations import pausing
+from jobsite.programs.rules.lifecycle import AttemptResult, Status
 from jobsite.programs.transitions import finish, give_back
 from jobsite.programs.transitions.finish import Ending
 from jobsite.tenants.models import Tenant
@@ -45,7 +47,7 @@ served = pytest.mark.usefixtures("_served")
 @served
 def test_a_held_job_says_who_holds_it_why_and_until_when(jobs, alices_hand, ask):
     number = jobs.pending()
-    steering.hold(alices_hand, number, reason="ask Bob first", until=LATER)
+    operations.jobs.hold(alices_hand, number, reason="ask Bob first", until=LATER)
     since = jobs.row(number).hold_at
 
     [(code, message)] = ask(number)
@@ -84,7 +86,7 @@ def test_a_job_that_snoozes_says_until_when(jobs, codes):
 @served
 def test_all_reasons_are_told_at_once(jobs, alices_hand, operator, ask):
     number = jobs.pending(scheduled_at=LATER)
-    steering.hold(alices_hand, number)
+    operations.jobs.hold(alices_hand, number)
     pausing.pause_program(alices_hand, jobs.program.code, reason="audit")
     pausing.pause_queue(alices_hand, "default")
     pausing.pause_queue(operator, "default", whole=True, reason="the broker moves")
@@ -183,7 +185,7 @@ def test_a_running_job_says_where_it_is(jobs, cursor, ask):
 
 def test_a_running_job_that_is_asked_to_stop_says_by_whom(jobs, alices_hand, ask):
     number = jobs.running().number
-    steering.cancel(alices_hand, number, reason="wrong file")
+    operations.jobs.cancel(alices_hand, number, reason="wrong file")
 
     code, message = ask(number)[1]
 

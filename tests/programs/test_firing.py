@@ -10,14 +10,18 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from jobsite.database import prepared_cursor
-from jobsite.programs import firing, pausing, preparation, principals, schedules, sweeps
-from jobsite.programs.lifecycle import Overlap, Trigger
-from jobsite.programs.models import AuditEntry, Firing, Job, Program, Schedule
-from jobsite.programs.principals import Principal
-from jobsite.programs.recurrence import jitter_of, recurrence_of
-from jobsite.programs.schedule_checks import Wanted
+from jobsite.programs import schedules
+from jobsite.programs.models import Firing, Job, Program, Schedule
+from jobsite.programs.operations import pausing
+from jobsite.programs.rules.lifecycle import Overlap, Trigger
+from jobsite.programs.rules.recurrence import jitter_of, recurrence_of
+from jobsite.programs.schedules import Wanted, firing
+from jobsite.programs.submission import preparation
 from jobsite.programs.transitions.submit import insert
-from jobsite.tenants.models import Membership, Role, Tenant
+from jobsite.programs.upkeep import sweeps
+from jobsite.tenants import principals
+from jobsite.tenants.models import AuditEntry, Membership, Role, Tenant
+from jobsite.tenants.principals import Principal
 from tests.programs.conftest import Broker, Jobs, refused_by
 
 MINUTELY = {"minute": "*"}

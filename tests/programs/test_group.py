@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobsite.programs import group as group_module
-from jobsite.programs.group import BUDGET_SECONDS, FLUSH_JOBS, Ended, Group, boot_time
+from jobsite.programs.execution import group as group_module
+from jobsite.programs.execution.group import BUDGET_SECONDS, FLUSH_JOBS, Ended, Group, boot_time
 from tests.programs.conftest import SUCCESS, a_claimed
 
 

@@ -16,20 +16,15 @@ from django.utils import timezone
 from jobsite.env import ConfigurationError, load
 from jobsite.errors import Invalid
 from jobsite.notifications.models import Group, Rule, Template
-from jobsite.programs import (
-    definitions,
-    housekeeping,
-    pausing,
-    principals,
-    registration,
-    schedules,
-    submission,
-    system_programs,
-)
+from jobsite.programs import definitions, schedules, submission
+from jobsite.programs.definitions import registration
 from jobsite.programs.models import Firing, Job, JobAttempt, JobLogEntry, Program, Schedule
-from jobsite.programs.principals import Principal
+from jobsite.programs.operations import pausing
 from jobsite.programs.transitions.prune import prune
+from jobsite.programs.upkeep import housekeeping, system_programs
+from jobsite.tenants import principals
 from jobsite.tenants.models import SYSTEM, Tenant
+from jobsite.tenants.principals import Principal
 from tests.programs.conftest import FAILURE, Jobs
 
 OLD = "finished_at = clock_timestamp() - interval '91 days', created_at = clock_timestamp() - interval '91 days'"

@@ -13,8 +13,8 @@ from jobsite.database import snapshot
 from jobsite.programs import invariants
 from jobsite.programs.invariants import NotChecked
 from jobsite.programs.invariants.looks import Look, Rule
-from jobsite.programs.lifecycle import AttemptResult, Status
 from jobsite.programs.models import Job, JobAttempt
+from jobsite.programs.rules.lifecycle import AttemptResult, Status
 from jobsite.programs.transitions import cancel, finish, give_back, reap
 from jobsite.programs.transitions.finish import Ending
 from tests.programs.conftest import FAILURE, SUCCESS, held, new_worker

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from django.db import connection
 
-from jobsite.programs import job_log
-from jobsite.programs.job_log import LINE_BYTES, ActionLogHandler, JobLog, capture_logging, close_all
+from jobsite.programs.context import job_log
+from jobsite.programs.context.job_log import LINE_BYTES, ActionLogHandler, JobLog, capture_logging, close_all
 from jobsite.programs.models import JobLogEntry
 
 pytestmark = pytest.mark.django_db

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jobsite.programs import lifecycle
-from jobsite.programs.lifecycle import MOVES, OPEN, TERMINAL, TRANSITIONS, Phase, Status
+from jobsite.programs.rules import lifecycle
+from jobsite.programs.rules.lifecycle import MOVES, OPEN, TERMINAL, TRANSITIONS, Phase, Status
 
 # SPEC 4, line by line.
 SPEC = {

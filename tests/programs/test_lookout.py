@@ -9,10 +9,12 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from jobsite.programs import lookout, schedules
-from jobsite.programs.models import AuditEntry, Program, Schedule
-from jobsite.programs.principals import Principal
-from jobsite.programs.schedule_checks import Wanted
+from jobsite.programs import schedules
+from jobsite.programs.models import Program, Schedule
+from jobsite.programs.schedules import Wanted
+from jobsite.programs.worker import lookout
+from jobsite.tenants.models import AuditEntry
+from jobsite.tenants.principals import Principal
 from tests.programs.conftest import until
 
 WATCHES = """

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from jobsite.programs import storable
-from jobsite.programs.masking import MASK, mask_of, masked
+from jobsite.values import storable
+from jobsite.values.masking import MASK, mask_of, masked
 
 AWKWARD = 'pä"ss\\wörd /77?\n\x1b😀'
 

@@ -11,12 +11,13 @@ from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import connection
 
-from jobsite.programs import audit, bulk, principals
-from jobsite.programs.lifecycle import MOVES, TERMINAL, Status
-from jobsite.programs.models import Action, AuditEntry, Job, JobAttempt, JobLogEntry, JobStep, Lane, Program, Worker
-from jobsite.programs.retries import RetryPolicy
+from jobsite.programs.models import Action, Job, JobAttempt, JobLogEntry, JobStep, Lane, Program, Worker
+from jobsite.programs.operations import bulk
+from jobsite.programs.rules.lifecycle import MOVES, TERMINAL, Status
+from jobsite.programs.rules.retries import RetryPolicy
 from jobsite.programs.transitions import cancel
-from jobsite.tenants.models import ApiKey, Membership, Tenant
+from jobsite.tenants import audit, principals
+from jobsite.tenants.models import ApiKey, AuditEntry, Membership, Tenant
 from tests.programs.conftest import FAILURE, SUCCESS, new_worker, queue_row, refused_by
 
 pytestmark = pytest.mark.django_db

@@ -9,16 +9,16 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from jobsite import vault
-from jobsite.notifications import defaults, setup
+from jobsite.notifications import defaults, operations, setup
+from jobsite.notifications.admin import delivery
 from jobsite.notifications.events import LANGUAGES, Event
 from jobsite.notifications.models import Delivery, Group, Rule, Template, Translation
 from jobsite.notifications.rendering import Wording
 from jobsite.notifications.rules import Wanted
-from jobsite.programs import notifying
-from jobsite.programs.admin import job_page, notification_delivery, notification_inbox
-from jobsite.programs.models import AuditEntry, Program
-from jobsite.programs.principals import Principal
-from jobsite.tenants.models import Membership, Role, Tenant
+from jobsite.programs.admin import job_page
+from jobsite.programs.models import Program
+from jobsite.tenants.models import AuditEntry, Membership, Role, Tenant
+from jobsite.tenants.principals import Principal
 from tests.programs.conftest import FAILURE, Jobs
 from tests.programs.test_admin import logged_in, messages_of, queries_of
 
@@ -50,7 +50,7 @@ def _begun(tenant: Tenant) -> None:
 def hook(ops: Group, alices_hand: Principal) -> Rule:
     """A rule of a webhook."""
     wanted = Wanted(event="FAILED", channel="webhook", to_url="https://hooks.example.org/x")
-    return notifying.create_rule(alices_hand, "ops", wanted)[0]
+    return operations.create_rule(alices_hand, "ops", wanted)[0]
 
 
 @pytest.fixture
@@ -183,8 +183,8 @@ def test_a_longer_list_costs_no_more_queries(
     inbox(bob, rule=hook)
     before = len(queries_of(client, address))
     for number in range(5):
-        notifying.create_group(alices_hand, f"more-{number}")
-        notifying.create_template(alices_hand, f"more-{number}", "FAILED")
+        operations.create_group(alices_hand, f"more-{number}")
+        operations.create_template(alices_hand, f"more-{number}", "FAILED")
         rule("FAILED", to_users=[bob], channel="inbox")
         inbox(bob, rule=hook)
 
@@ -258,7 +258,7 @@ def test_empty_pages_say_what_to_do(alice: User, ops: Group) -> None:
 
 
 def test_a_rule_is_made_with_all_its_fields(alice: User, bob: User, ops: Group, alices_hand: Principal) -> None:
-    template = notifying.create_template(alices_hand, "short", "FAILED")
+    template = operations.create_template(alices_hand, "short", "FAILED")
     given = EMPTY | {
         "group": ops.pk,
         "in_a_row": "3",
@@ -274,7 +274,7 @@ def test_a_rule_is_made_with_all_its_fields(alice: User, bob: User, ops: Group, 
     answer = logged_in(alice).post(f"{RULES}add/", given)
 
     assert answer.status_code == 302, answer.context["adminform"].form.errors
-    assert notifying.told(notifying.rules_of(alices_hand, group="ops").get()) == {
+    assert operations.told(operations.rules_of(alices_hand, group="ops").get()) == {
         "group": "ops",
         "event": "FAILED",
         "channel": "email",
@@ -401,7 +401,7 @@ def test_a_rule_is_deleted_with_a_reason(alice: User, hook: Rule) -> None:
 
 
 def test_the_list_tells_what_was_changed(bob: User, failed: Template, alices_hand: Principal) -> None:
-    notifying.save_words(alices_hand, "failed", "de", Wording("Fehler", "Fehler"))
+    operations.save_words(alices_hand, "failed", "de", Wording("Fehler", "Fehler"))
 
     assert shown(logged_in(bob), TEMPLATES).count('class="jobsite-language">') == 1
 
@@ -565,7 +565,7 @@ def test_a_template_is_made_used_and_deleted(alice: User, tenant: Tenant, rule: 
 def test_deliveries_are_listed_by_pages_and_filtered(
     bob: User, deliver: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notification_delivery.DeliveryAdmin, "list_per_page", 2)
+    monkeypatch.setattr(delivery.DeliveryAdmin, "list_per_page", 2)
     rows = [deliver() for _ in range(3)]
     lost = deliver(status="FAILED", channel="webhook", address="https://x.example", job_number=5, reason="gone")
     client = logged_in(bob)
@@ -585,7 +585,7 @@ def test_deliveries_are_listed_by_pages_and_filtered(
 def test_filters_look_no_further_than_their_window(
     bob: User, deliver: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notification_delivery, "WINDOW", 2)
+    monkeypatch.setattr(delivery, "WINDOW", 2)
     deliver(status="FAILED")
     near = deliver(status="FAILED")
     deliver()
@@ -691,7 +691,7 @@ def test_the_inbox_has_ones_own_messages_and_the_header_counts_the_unread(
 
 
 def test_the_count_is_bounded(bob: User, inbox: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notification_inbox, "COUNTED", 2)
+    monkeypatch.setattr(inbox, "COUNTED", 2)
     for _ in range(5):
         inbox(bob)
 
@@ -737,7 +737,7 @@ def test_a_superuser_has_an_inbox_of_his_own(superuser: User, bob: User, inbox: 
 def test_pages_of_the_inbox_follow_each_other(
     bob: User, inbox: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notification_inbox, "SHOWN", 2)
+    monkeypatch.setattr(inbox, "SHOWN", 2)
     rows = [inbox(bob) for _ in range(3)]
     client = logged_in(bob)
 

@@ -4,14 +4,15 @@ import pytest
 
 from jobsite import vault
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
-from jobsite.notifications import delivery, wordings
+from jobsite.notifications import delivery, operations, wordings
 from jobsite.notifications.events import LANGUAGES, Event
 from jobsite.notifications.models import Delivery, Group, Rule, Template
 from jobsite.notifications.rendering import Wording
 from jobsite.notifications.rules import Wanted
-from jobsite.programs import notifying, principals, rotation, telling
-from jobsite.programs.models import AuditEntry
-from jobsite.tenants.models import Membership, Role
+from jobsite.programs.inspection import facts
+from jobsite.programs.operations import rotation
+from jobsite.tenants import principals
+from jobsite.tenants.models import AuditEntry, Membership, Role
 from jobsite.tenants.setup import create as create_tenant
 from tests.programs.conftest import FAILURE, refused
 
@@ -34,22 +35,22 @@ def viras_hand(tenant, vera):
 @pytest.fixture
 def theirs(charlies_hand):
     """What Charlie has in his tenant: a group, a rule, a template."""
-    group = notifying.create_group(charlies_hand, "ops")
-    made, _ = notifying.create_rule(charlies_hand, "ops", TO_OPS)
-    return group, made, notifying.create_template(charlies_hand, "mine", "FAILED")
+    group = operations.create_group(charlies_hand, "ops")
+    made, _ = operations.create_rule(charlies_hand, "ops", TO_OPS)
+    return group, made, operations.create_template(charlies_hand, "mine", "FAILED")
 
 
 # ---- Groups and rules -------------------------------------------------------------------------------------------
 
 
 def test_alice_makes_changes_and_deletes_and_all_of_it_is_audited(alices_hand):
-    notifying.create_group(alices_hand, "ops", name="Operations")
-    rule, secret = notifying.create_rule(alices_hand, "ops", TO_OPS)
-    notifying.change_rule(alices_hand, rule.pk, {"throttle_minutes": 10, "on_recovery": True})
+    operations.create_group(alices_hand, "ops", name="Operations")
+    rule, secret = operations.create_rule(alices_hand, "ops", TO_OPS)
+    operations.change_rule(alices_hand, rule.pk, {"throttle_minutes": 10, "on_recovery": True})
     rule.refresh_from_db()
     assert (secret, rule.throttle_minutes, rule.on_recovery, rule.to_addresses) == ("", 10, True, ["ops@example.org"])
-    notifying.delete_rule(alices_hand, rule.pk)
-    notifying.delete_group(alices_hand, "ops")
+    operations.delete_rule(alices_hand, rule.pk)
+    operations.delete_group(alices_hand, "ops")
 
     key = str(rule.pk)
     assert audited() == [
@@ -58,29 +59,29 @@ def test_alice_makes_changes_and_deletes_and_all_of_it_is_audited(alices_hand):
     ]  # fmt: skip
     changed = AuditEntry.objects.get(action="rule changed")
     assert (changed.before["throttle_minutes"], changed.after["throttle_minutes"]) == (None, 10)
-    assert not notifying.rules_of(alices_hand).exists()
+    assert not operations.rules_of(alices_hand).exists()
 
 
 ACTS = {
-    "create_group": lambda hand, rule: notifying.create_group(hand, "more"),
-    "delete_group": lambda hand, rule: notifying.delete_group(hand, rule.group.code),
-    "create_rule": lambda hand, rule: notifying.create_rule(hand, rule.group.code, TO_OPS),
-    "change_rule": lambda hand, rule: notifying.change_rule(hand, rule.pk, {"throttle_minutes": 1}),
-    "rotate_secret": lambda hand, rule: notifying.rotate_secret(hand, rule.pk),
-    "delete_rule": lambda hand, rule: notifying.delete_rule(hand, rule.pk),
-    "test_rule": lambda hand, rule: notifying.test_rule(hand, rule.pk),
-    "create_template": lambda hand, rule: notifying.create_template(hand, "more", "FAILED"),
-    "delete_template": lambda hand, rule: notifying.delete_template(hand, "mine"),
-    "save_words": lambda hand, rule: notifying.save_words(hand, "mine", "en", WORDS),
-    "restore_words": lambda hand, rule: notifying.restore_words(hand, "mine", "en"),
+    "create_group": lambda hand, rule: operations.create_group(hand, "more"),
+    "delete_group": lambda hand, rule: operations.delete_group(hand, rule.group.code),
+    "create_rule": lambda hand, rule: operations.create_rule(hand, rule.group.code, TO_OPS),
+    "change_rule": lambda hand, rule: operations.change_rule(hand, rule.pk, {"throttle_minutes": 1}),
+    "rotate_secret": lambda hand, rule: operations.rotate_secret(hand, rule.pk),
+    "delete_rule": lambda hand, rule: operations.delete_rule(hand, rule.pk),
+    "test_rule": lambda hand, rule: operations.test_rule(hand, rule.pk),
+    "create_template": lambda hand, rule: operations.create_template(hand, "more", "FAILED"),
+    "delete_template": lambda hand, rule: operations.delete_template(hand, "mine"),
+    "save_words": lambda hand, rule: operations.save_words(hand, "mine", "en", WORDS),
+    "restore_words": lambda hand, rule: operations.restore_words(hand, "mine", "en"),
 }
 
 
 @pytest.mark.parametrize("act", ACTS)
 def test_bob_and_vera_change_nothing(alices_hand, bobs_hand, viras_hand, act):
-    notifying.create_group(alices_hand, "ops")
-    notifying.create_template(alices_hand, "mine", "FAILED")
-    rule, _ = notifying.create_rule(alices_hand, "ops", HOOK)
+    operations.create_group(alices_hand, "ops")
+    operations.create_template(alices_hand, "mine", "FAILED")
+    rule, _ = operations.create_rule(alices_hand, "ops", HOOK)
     before = audited()
 
     for hand in (bobs_hand, viras_hand):
@@ -98,13 +99,13 @@ def test_of_charlies_nothing_is_there_for_alice(alices_hand, theirs, act):
 
 
 def test_codes_are_taken_within_a_tenant_alone(alices_hand, theirs):
-    notifying.create_template(alices_hand, "mine", "FAILED")
-    notifying.create_group(alices_hand, "ops")
+    operations.create_template(alices_hand, "mine", "FAILED")
+    operations.create_group(alices_hand, "ops")
 
     with refused(Conflict, "code_taken"):
-        notifying.create_group(alices_hand, "ops")
+        operations.create_group(alices_hand, "ops")
     with refused(Conflict, "code_taken"):
-        notifying.create_template(alices_hand, "mine", "CANCELED")
+        operations.create_template(alices_hand, "mine", "CANCELED")
 
 
 @pytest.mark.parametrize(
@@ -131,12 +132,12 @@ def test_codes_are_taken_within_a_tenant_alone(alices_hand, theirs):
     ],
 )
 def test_each_wrong_field_is_named_and_nothing_is_written(alices_hand, charlie, changes, field, words):
-    notifying.create_group(alices_hand, "ops")
-    notifying.create_template(alices_hand, "mine", "COMPLETED")
+    operations.create_group(alices_hand, "ops")
+    operations.create_template(alices_hand, "mine", "COMPLETED")
     wanted = Wanted(**{"event": "FAILED", "to_addresses": ("ops@example.org",)} | changes)
 
     with pytest.raises(Invalid) as caught:
-        notifying.create_rule(alices_hand, "ops", wanted)
+        operations.create_rule(alices_hand, "ops", wanted)
 
     assert (caught.value.code, caught.value.details["errors"][0]["pointer"]) == ("invalid_rule", f"/{field}")
     assert words in str(caught.value)
@@ -147,7 +148,7 @@ def test_a_rule_can_be_changed_though_a_user_of_it_has_left(alices_hand, rule, b
     made = rule("FAILED", to_users=[bob, alice])
     Membership.objects.filter(user=bob).delete()
 
-    changed, _ = notifying.change_rule(alices_hand, made.pk, {"is_active": False})
+    changed, _ = operations.change_rule(alices_hand, made.pk, {"is_active": False})
 
     assert (changed.is_active, [user.username for user in changed.to_users.all()]) == (False, ["alice"])
 
@@ -156,7 +157,7 @@ def test_a_group_that_a_program_names_stays(alices_hand, define, ops):
     define("watched", notification_group="ops")
 
     with pytest.raises(Conflict, match="program watched tells this group"):
-        notifying.delete_group(alices_hand, "ops")
+        operations.delete_group(alices_hand, "ops")
     assert Group.objects.get().deleted_at is None
 
 
@@ -166,22 +167,22 @@ def test_a_program_names_only_groups_of_its_tenant(define, theirs):
 
 
 def test_a_secret_is_shown_once_and_stored_sealed_and_the_one_before_signs_on(alices_hand):
-    notifying.create_group(alices_hand, "ops")
-    rule, first = notifying.create_rule(alices_hand, "ops", HOOK)
-    second = notifying.rotate_secret(alices_hand, rule.pk)
-    third = notifying.rotate_secret(alices_hand, rule.pk)
+    operations.create_group(alices_hand, "ops")
+    rule, first = operations.create_rule(alices_hand, "ops", HOOK)
+    second = operations.rotate_secret(alices_hand, rule.pk)
+    third = operations.rotate_secret(alices_hand, rule.pk)
     rule.refresh_from_db()
 
     assert first.startswith("whsec_")
     assert len({first, second, third}) == 3
     assert [vault.opened(one) for one in rule.secret] == [third, second]
-    everything = str(list(AuditEntry.objects.values())) + str(rule.secret) + str(notifying.told(rule))
+    everything = str(list(AuditEntry.objects.values())) + str(rule.secret) + str(operations.told(rule))
     assert not any(one in everything for one in (first, second, third))
 
 
 def test_the_secrets_of_rules_get_the_newest_key(alices_hand, settings):
-    notifying.create_group(alices_hand, "ops")
-    rule, secret = notifying.create_rule(alices_hand, "ops", HOOK)
+    operations.create_group(alices_hand, "ops")
+    rule, secret = operations.create_rule(alices_hand, "ops", HOOK)
     old = settings.JOBSITE_SECRET_KEYS[0]
 
     settings.JOBSITE_SECRET_KEYS = ("the-newest-of-all-keys-0123456789", old)
@@ -211,43 +212,43 @@ def test_every_default_can_be_previewed(db, language):
     hand = principals.system(create_tenant("fresh"))
 
     for event in Event:
-        assert notifying.preview(hand, event.lower(), language).subject
+        assert operations.preview(hand, event.lower(), language).subject
 
 
 def test_words_are_changed_tried_and_restored(alices_hand, tenant, jobs):
     create = Template.objects.create
     create(tenant=tenant, code="failed", event="FAILED", is_default=True)
-    before = notifying.preview(alices_hand, "failed", "de")
+    before = operations.preview(alices_hand, "failed", "de")
     number = jobs.ended(FAILURE)
 
-    assert notifying.preview(alices_hand, "failed", "de", words=WORDS, job=number).text == f"Job {number} failed.\n"
-    notifying.save_words(alices_hand, "failed", "de", WORDS)
-    assert notifying.preview(alices_hand, "failed", "de").text == "Job 4711 failed.\n"
-    assert notifying.restore_words(alices_hand, "failed", "de") is True
-    assert notifying.restore_words(alices_hand, "failed", "de") is False
-    assert notifying.preview(alices_hand, "failed", "de") == before
+    assert operations.preview(alices_hand, "failed", "de", words=WORDS, job=number).text == f"Job {number} failed.\n"
+    operations.save_words(alices_hand, "failed", "de", WORDS)
+    assert operations.preview(alices_hand, "failed", "de").text == "Job 4711 failed.\n"
+    assert operations.restore_words(alices_hand, "failed", "de") is True
+    assert operations.restore_words(alices_hand, "failed", "de") is False
+    assert operations.preview(alices_hand, "failed", "de") == before
     assert [action for _, action, _ in audited()][-2:] == ["template changed", "template restored"]
 
 
 def test_words_are_kept_with_plain_ends_of_lines_and_those_of_the_event_not_at_all(alices_hand, tenant):
-    template = notifying.create_template(alices_hand, "mine", "FAILED")
-    notifying.save_words(alices_hand, "mine", "en", Wording("a", "b\r\nc", ""))
+    template = operations.create_template(alices_hand, "mine", "FAILED")
+    operations.save_words(alices_hand, "mine", "en", Wording("a", "b\r\nc", ""))
     assert template.translations.get().text == "b\nc"
 
-    notifying.save_words(alices_hand, "mine", "en", wordings.of_event(tenant.pk, "FAILED", "en"))
+    operations.save_words(alices_hand, "mine", "en", wordings.of_event(tenant.pk, "FAILED", "en"))
     assert not template.translations.exists()
 
 
 def test_a_broken_template_is_refused_with_its_line_and_the_old_words_stay(alices_hand):
-    notifying.create_template(alices_hand, "mine", "FAILED")
-    notifying.save_words(alices_hand, "mine", "en", WORDS)
+    operations.create_template(alices_hand, "mine", "FAILED")
+    operations.save_words(alices_hand, "mine", "en", WORDS)
 
     with refused(Invalid, "broken_template") as caught:
-        notifying.save_words(alices_hand, "mine", "en", Wording("ok", "one\n{% if %}", ""))
+        operations.save_words(alices_hand, "mine", "en", Wording("ok", "one\n{% if %}", ""))
 
     assert caught.value.details["errors"][0]["pointer"] == "/text"
     assert "line 2" in str(caught.value)
-    assert notifying.preview(alices_hand, "mine", "en").text == "Job 4711 failed.\n"
+    assert operations.preview(alices_hand, "mine", "en").text == "Job 4711 failed.\n"
 
 
 def test_a_preview_shows_nothing_of_charlies_jobs(alices_hand, jobs, other_tenant, define):
@@ -256,22 +257,22 @@ def test_a_preview_shows_nothing_of_charlies_jobs(alices_hand, jobs, other_tenan
     program.tenant = other_tenant
     program.save()
     number = jobs.ended(FAILURE, program=program)
-    notifying.create_template(alices_hand, "mine", "FAILED")
+    operations.create_template(alices_hand, "mine", "FAILED")
 
     with pytest.raises(NotFound, match=f"no job {number}"):
-        notifying.preview(alices_hand, "mine", "en", job=number)
+        operations.preview(alices_hand, "mine", "en", job=number)
 
 
 def test_an_events_own_template_and_one_in_use_stay(alices_hand, tenant):
     Template.objects.create(tenant=tenant, code="failed", event="FAILED", is_default=True)
-    notifying.create_template(alices_hand, "mine", "FAILED")
-    notifying.create_group(alices_hand, "ops")
-    notifying.create_rule(alices_hand, "ops", Wanted("FAILED", template="mine", to_submitter=True))
+    operations.create_template(alices_hand, "mine", "FAILED")
+    operations.create_group(alices_hand, "ops")
+    operations.create_rule(alices_hand, "ops", Wanted("FAILED", template="mine", to_submitter=True))
 
     with refused(Conflict, "default_template"):
-        notifying.delete_template(alices_hand, "failed")
+        operations.delete_template(alices_hand, "failed")
     with refused(Conflict, "template_in_use"):
-        notifying.delete_template(alices_hand, "mine")
+        operations.delete_template(alices_hand, "mine")
 
 
 # ---- Deliveries and the inbox -----------------------------------------------------------------------------------
@@ -289,10 +290,10 @@ def sent(rule, define, ops, jobs, bob):
 
 def test_bob_sends_again_what_has_ended_as_a_new_message(sent, bobs_hand, viras_hand):
     with pytest.raises(Forbidden, match="jobs:write"):
-        notifying.send_again(viras_hand, sent.pk)
-    notifying.send_again(bobs_hand, sent.pk, reason="it was lost")
+        operations.send_again(viras_hand, sent.pk)
+    operations.send_again(bobs_hand, sent.pk, reason="it was lost")
     with refused(Conflict, "still_pending"):
-        notifying.send_again(bobs_hand, sent.pk)
+        operations.send_again(bobs_hand, sent.pk)
 
     before = sent.identity
     assert delivery.deliver(sent.pk) == "SENT"
@@ -302,18 +303,18 @@ def test_bob_sends_again_what_has_ended_as_a_new_message(sent, bobs_hand, viras_
 
 
 def test_charlie_sees_and_sends_nothing_of_acmes(sent, charlies_hand):
-    assert not notifying.deliveries_of(charlies_hand).exists()
+    assert not operations.deliveries_of(charlies_hand).exists()
     with pytest.raises(NotFound):
-        notifying.find_delivery(charlies_hand, sent.pk)
+        operations.find_delivery(charlies_hand, sent.pk)
     with pytest.raises(NotFound):
-        notifying.send_again(charlies_hand, sent.pk)
+        operations.send_again(charlies_hand, sent.pk)
 
 
 def test_an_inbox_is_its_owners_alone(sent, bobs_hand, alices_hand, operator):
-    assert [notifying.unread(hand) for hand in (bobs_hand, alices_hand, operator)] == [1, 0, 0]
-    assert notifying.mark_read(alices_hand, [sent.pk]) == 0
-    assert notifying.mark_read(bobs_hand) == 1
-    assert (notifying.unread(bobs_hand), notifying.inbox_of(bobs_hand).count()) == (0, 1)
+    assert [operations.unread(hand) for hand in (bobs_hand, alices_hand, operator)] == [1, 0, 0]
+    assert operations.mark_read(alices_hand, [sent.pk]) == 0
+    assert operations.mark_read(bobs_hand) == 1
+    assert (operations.unread(bobs_hand), operations.inbox_of(bobs_hand).count()) == (0, 1)
 
 
 def test_a_rule_is_tried_with_a_sample_by_its_recipients_alone(rule, alices_hand, bob, alice):
@@ -321,7 +322,7 @@ def test_a_rule_is_tried_with_a_sample_by_its_recipients_alone(rule, alices_hand
     rule("FAILED", channel="inbox", to_users=[alice])
 
     for _ in range(2):
-        [row] = notifying.test_rule(alices_hand, made.pk)
+        [row] = operations.test_rule(alices_hand, made.pk)
         assert delivery.deliver(row.pk) == "SENT"
         row.refresh_from_db()
         assert (row.user, row.job_number) == (bob, None)
@@ -333,9 +334,9 @@ def test_a_rule_that_reaches_nobody_says_so_when_it_is_tried(rule, alices_hand):
     off = rule("FAILED", is_active=False)
 
     with refused(Conflict, "nobody_to_tell"):
-        notifying.test_rule(alices_hand, empty.pk)
+        operations.test_rule(alices_hand, empty.pk)
     with refused(Conflict, "rule_off"):
-        notifying.test_rule(alices_hand, off.pk)
+        operations.test_rule(alices_hand, off.pk)
 
 
 # ---- Facts ------------------------------------------------------------------------------------------------------
@@ -345,7 +346,7 @@ def test_the_facts_link_to_where_people_know_the_installation(jobs, tenant, sett
     number = jobs.ended(FAILURE)
 
     def url() -> str:
-        told = telling.facts(
+        told = facts.facts(
             tenant=tenant, job_number=number, program_id=None, schedule_id=None, language="en", details={}
         )
         assert told is not None
@@ -361,7 +362,7 @@ def test_facts_of_what_is_gone_or_another_tenants_are_none(jobs, other_tenant):
     number = jobs.ended(FAILURE)
 
     for tenant, job in ((other_tenant, number), (jobs.program.tenant, number + 1)):
-        assert telling.facts(
+        assert facts.facts(
             tenant=tenant, job_number=job, program_id=None, schedule_id=None, language="en", details={}
         ) is None  # fmt: skip
 

@@ -23,7 +23,7 @@ from jobsite.programs.parameters import (
     from_text,
     validate,
 )
-from jobsite.programs.schema_checks import quick_check
+from jobsite.programs.parameters.schema_checks import quick_check
 
 SCORES = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -5,10 +5,13 @@ import json
 import pytest
 from django.db import OperationalError
 
-from jobsite.programs import presentation, principals, queries, resolution, steering, sweeps
-from jobsite.programs.lifecycle import AttemptResult, Outcome, Status
+from jobsite.programs import families, operations
+from jobsite.programs.inspection import presentation, queries
 from jobsite.programs.models import Job, Program
+from jobsite.programs.rules.lifecycle import AttemptResult, Outcome, Status
 from jobsite.programs.transitions import cancel, finish
+from jobsite.programs.upkeep import sweeps
+from jobsite.tenants import principals
 from tests.programs.conftest import FAILURE, SUCCESS, end, family, follow, held, python, statuses
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -70,7 +73,7 @@ def test_what_a_failed_child_does_to_its_parent_says_the_program(jobs, spawning,
 def test_a_canceled_child_counts_as_one_that_failed(jobs, spawning, run_job, operator):
     number = run_job(spawning({})).number
 
-    steering.cancel(operator, family(number)[0].number)
+    operations.jobs.cancel(operator, family(number)[0].number)
 
     assert (jobs.status(number), jobs.row(number).outcome) == ("COMPLETED", "WARNING")
 
@@ -105,7 +108,7 @@ def test_two_last_children_that_end_at_once_end_their_parent_once(jobs, spawning
         def ends(job):
             def step(cursor):
                 finish.finish(cursor, held(job), SUCCESS)
-                resolution.follow(cursor, [job.number])
+                families.follow(cursor, [job.number])
 
             return step
 
@@ -304,7 +307,7 @@ def test_to_cancel_a_waiting_parent_cancels_its_children(jobs, spawning, run_job
     done, open_ = (one.number for one in family(number))
     end(jobs, done)
 
-    assert steering.cancel(bobs_hand, number, reason="wrong") == "CANCELED"
+    assert operations.jobs.cancel(bobs_hand, number, reason="wrong") == "CANCELED"
 
     assert statuses(number) == ["COMPLETED", "CANCELED"]
     child = jobs.row(open_)
@@ -317,7 +320,7 @@ def test_a_running_child_of_a_canceled_parent_is_asked_to_stop(jobs, spawning, r
     jobs.queue(child)
     jobs.claim(child)
 
-    steering.cancel(bobs_hand, number)
+    operations.jobs.cancel(bobs_hand, number)
 
     assert (jobs.status(child), jobs.row(child).cancel_requested_by) == ("RUNNING", "system")
 
@@ -360,7 +363,7 @@ def test_the_sweep_finds_what_nobody_saw_to(jobs, spawning, run_job, define):
 
 
 def test_a_family_is_followed_in_bounded_parts(jobs, spawning, run_job, monkeypatch):
-    monkeypatch.setattr(resolution, "MOST", 2)
+    monkeypatch.setattr(families, "MOST", 2)
     monkeypatch.setattr(cancel, "CANCEL_CHILDREN", cancel.CANCEL_CHILDREN.replace("LIMIT 500", "LIMIT 1"))
     number = run_job(spawning(*({"value": n} for n in range(5)))).number
     cancel.cancel(jobs.cursor, number=number, tenant_id=jobs.row(number).tenant_id, by="bob", reason="")

@@ -8,10 +8,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from jobsite.programs import pausing, principals
-from jobsite.programs.models import AuditEntry, Lane, Program, Queue
+from jobsite.programs.models import Lane, Program, Queue
+from jobsite.programs.operations import pausing
 from jobsite.programs.transitions.dispatch import wake
-from jobsite.tenants.models import SYSTEM, Membership, Role, Tenant
+from jobsite.tenants import principals
+from jobsite.tenants.models import SYSTEM, AuditEntry, Membership, Role, Tenant
 from tests.programs.conftest import Jobs, queue_row
 from tests.programs.test_admin import PROGRAMS, logged_in, messages_of, queries_of
 

@@ -8,11 +8,12 @@ from django.db import connection
 
 from jobsite.database import connect
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
-from jobsite.programs import pausing, sweeps
-from jobsite.programs.models import AuditEntry, Job, Lane, Program, Queue
+from jobsite.programs.models import Job, Lane, Program, Queue
+from jobsite.programs.operations import pausing
 from jobsite.programs.transitions import pause as pause_transition
 from jobsite.programs.transitions.dispatch import wake
-from jobsite.tenants.models import SYSTEM
+from jobsite.programs.upkeep import sweeps
+from jobsite.tenants.models import SYSTEM, AuditEntry
 from tests.programs.conftest import claim_all, refused, until
 
 pytestmark = pytest.mark.django_db(transaction=True)

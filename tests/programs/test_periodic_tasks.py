@@ -8,10 +8,10 @@ from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask
 
 from jobsite.errors import Forbidden
-from jobsite.programs import periodic_tasks
 from jobsite.programs.models import Program, Schedule
-from jobsite.programs.periodic_tasks import Imported
-from jobsite.programs.principals import Principal
+from jobsite.programs.operations import periodic_tasks
+from jobsite.programs.operations.periodic_tasks import Imported
+from jobsite.tenants.principals import Principal
 from tests import sample_tasks
 from tests.programs.conftest import refused
 

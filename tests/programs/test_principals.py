@@ -6,9 +6,9 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 
 from jobsite.errors import Forbidden, NotFound
-from jobsite.programs import principals
-from jobsite.programs.principals import Kind, PermissionRefused, running_as
+from jobsite.tenants import principals
 from jobsite.tenants.models import Membership, Role
+from jobsite.tenants.principals import Kind, PermissionRefused, running_as
 
 pytestmark = pytest.mark.django_db
 

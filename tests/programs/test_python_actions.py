@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import pytest
 
 from jobsite.errors import Forbidden, Invalid
-from jobsite.programs import registration
-from jobsite.programs.actions import UnknownAction, python
-from jobsite.programs.definitions import from_mapping
+from jobsite.programs.actions import python
+from jobsite.programs.context import UnknownAction
+from jobsite.programs.definitions import from_mapping, registration
 from jobsite.programs.models import JobLogEntry
 from jobsite.programs.submission import submit_as
 from tests import sample_tasks

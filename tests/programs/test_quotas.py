@@ -7,10 +7,11 @@ import pytest
 from django.db import connection, transaction
 
 from jobsite.errors import Invalid, TooMany
-from jobsite.programs import sweeps, workers
+from jobsite.programs import workers
 from jobsite.programs.models import Job, TenantUsage
 from jobsite.programs.submission import submit, submit_many
 from jobsite.programs.transitions.cancel import cancel
+from jobsite.programs.upkeep import sweeps
 from jobsite.tenants.models import Tenant
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobsite.programs.cron import parse_line
-from jobsite.programs.recurrence import NAMED_MISSED, Fate, Missed, Pause, Recurrence, decide
+from jobsite.programs.rules.cron import parse_line
+from jobsite.programs.rules.recurrence import NAMED_MISSED, Fate, Missed, Pause, Recurrence, decide
 
 UTC_ZONE = ZoneInfo("UTC")
 

@@ -6,11 +6,11 @@ import pytest
 from django.contrib.auth.models import User
 
 from jobsite.errors import Forbidden, Invalid
-from jobsite.programs import principals
 from jobsite.programs.definitions import from_mapping, parse
-from jobsite.programs.models import Action, AuditEntry, Program
-from jobsite.programs.registration import Loaded, load
-from jobsite.tenants.models import Membership, Role
+from jobsite.programs.definitions.registration import Loaded, load
+from jobsite.programs.models import Action, Program
+from jobsite.tenants import principals
+from jobsite.tenants.models import AuditEntry, Membership, Role
 from tests.programs.conftest import refused
 
 pytestmark = pytest.mark.django_db

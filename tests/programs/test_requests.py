@@ -9,10 +9,13 @@ import pytest
 from standardwebhooks import Webhook
 
 from jobsite.errors import Forbidden, Invalid
-from jobsite.programs import program_cache, registration, rotation, secrets
-from jobsite.programs.definitions import DefinitionError, from_mapping
-from jobsite.programs.models import Action, AuditEntry, Job, JobAttempt, JobLogEntry, Program
+from jobsite.programs.definitions import DefinitionError, from_mapping, registration
+from jobsite.programs.execution import program_cache
+from jobsite.programs.models import Action, Job, JobAttempt, JobLogEntry, Program
+from jobsite.programs.operations import rotation
+from jobsite.programs.parameters import secrets
 from jobsite.programs.submission import submit_as
+from jobsite.tenants.models import AuditEntry
 from tests.receiver import receiving
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -14,8 +14,8 @@ from django.db import utils as django_errors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsite.programs.actions import PermanentError, TransientError
-from jobsite.programs.retries import GiveUp, RetryAfter, RetryPolicy, decide, delay, is_transient, names_of
+from jobsite.programs.context import PermanentError, TransientError
+from jobsite.programs.rules.retries import GiveUp, RetryAfter, RetryPolicy, decide, delay, is_transient, names_of
 
 POLICY = RetryPolicy()
 

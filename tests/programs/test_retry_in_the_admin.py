@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from jobsite.programs.models import AuditEntry, Job
+from jobsite.programs.models import Job
+from jobsite.tenants.models import AuditEntry
 from tests.programs.conftest import FAILURE, Jobs
 from tests.programs.test_admin import JOBS, act_url, logged_in, messages_of, page_of
 

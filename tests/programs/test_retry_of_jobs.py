@@ -8,13 +8,14 @@ import pytest
 from django.db import connection
 
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
-from jobsite.programs import principals, steering
+from jobsite.programs import operations
 from jobsite.programs.definitions import from_mapping
-from jobsite.programs.models import AuditEntry, Job, Program
-from jobsite.programs.registration import load
+from jobsite.programs.definitions.registration import load
+from jobsite.programs.models import Job, Program
 from jobsite.programs.submission import retry_as, submit_as
 from jobsite.programs.transitions import finish
-from jobsite.tenants.models import Membership, Role
+from jobsite.tenants import principals
+from jobsite.tenants.models import AuditEntry, Membership, Role
 from tests.programs.conftest import FAILURE, STUDENT_SCHEMA, SUCCESS, held, refused
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +40,7 @@ def test_a_retry_is_a_new_job_and_the_old_one_stays_as_it_is(jobs, bobs_hand, sc
     number = jobs.in_status(status, program=scores, parameters='{"student": 7}', priority=4)
     before = Job.objects.filter(number=number).values().get()
 
-    retry = jobs.row(steering.retry(bobs_hand, number, reason="marks are there now").number)
+    retry = jobs.row(operations.jobs.retry(bobs_hand, number, reason="marks are there now").number)
 
     assert (retry.status, retry.retry_of_id, retry.program_id) == ("PENDING", number, scores.pk)
     assert (retry.parameters, retry.priority, retry.trigger) == ({"student": 7}, 4, "MANUAL")
@@ -53,7 +54,7 @@ def test_a_retry_runs_as_whoever_retries(jobs, alice, tenant, bobs_hand, scores)
     alices = principals.of_user(alice, tenant).captured
     number = jobs.ended(FAILURE, program=scores, parameters='{"student": 7}', context=alices)
 
-    retry = steering.retry(bobs_hand, number)
+    retry = operations.jobs.retry(bobs_hand, number)
 
     assert jobs.row(number).context.content["submitted_by"] == "alice"
     content = jobs.row(retry.number).context.content
@@ -65,9 +66,9 @@ def test_neither_key_nor_hold_nor_moment_is_copied(jobs, bobs_hand, scores):
         program=scores, parameters='{"student": 7}', idempotency_key="once", fingerprint="f", hold_by="alice",
         scheduled_at=datetime(2020, 1, 1, tzinfo=UTC),
     )  # fmt: skip
-    steering.cancel(bobs_hand, number)
+    operations.jobs.cancel(bobs_hand, number)
 
-    retry = jobs.row(steering.retry(bobs_hand, number).number)
+    retry = jobs.row(operations.jobs.retry(bobs_hand, number).number)
 
     assert (retry.idempotency_key, retry.fingerprint, retry.hold_at, retry.blocked) == (None, "", None, None)
     assert retry.scheduled_at.year > 2020
@@ -81,23 +82,23 @@ def test_whoever_asked_for_the_first_a_retry_is_a_job_of_its_own(jobs, bobs_hand
             failed, "parent_id = %s, child_key = 'a', parent_fence = 1", [jobs.in_status("WAITING", program=scores)]
         )
 
-    retry = jobs.row(steering.retry(bobs_hand, failed).number)
+    retry = jobs.row(operations.jobs.retry(bobs_hand, failed).number)
 
     assert (retry.trigger, retry.parent_id, retry.child_key) == ("MANUAL", None, None)
 
 
 def test_a_retry_of_a_retry_names_the_job_before_it(jobs, bobs_hand, failed):
-    first = steering.retry(bobs_hand, failed)
-    steering.cancel(bobs_hand, first.number)
+    first = operations.jobs.retry(bobs_hand, failed)
+    operations.jobs.cancel(bobs_hand, first.number)
 
-    assert jobs.row(steering.retry(bobs_hand, first.number).number).retry_of_id == first.number
+    assert jobs.row(operations.jobs.retry(bobs_hand, first.number).number).retry_of_id == first.number
 
 
 # ---- parameters ------------------------------------------------------------------------------------------
 
 
 def test_edited_parameters_replace_the_old_ones(jobs, bobs_hand, failed):
-    retry = steering.retry(bobs_hand, failed, parameters={"student": 8, "term": "summer"})
+    retry = operations.jobs.retry(bobs_hand, failed, parameters={"student": 8, "term": "summer"})
 
     assert jobs.row(retry.number).parameters == {"student": 8, "term": "summer"}
     assert AuditEntry.objects.get(action="retry").after == {"retry": retry.number, "is_edited": True}
@@ -105,7 +106,7 @@ def test_edited_parameters_replace_the_old_ones(jobs, bobs_hand, failed):
 
 def test_edited_parameters_are_checked_and_the_place_is_named(bobs_hand, failed):
     with refused(Invalid, "invalid_parameters") as refusal:
-        steering.retry(bobs_hand, failed, parameters={"student": "eight"})
+        operations.jobs.retry(bobs_hand, failed, parameters={"student": "eight"})
 
     assert [one["pointer"] for one in refusal.value.details["errors"]] == ["/student"]
     assert not Job.objects.filter(retry_of=failed).exists()
@@ -116,16 +117,16 @@ def test_old_parameters_must_fit_the_schema_of_now(define, bobs_hand, failed):
     define("scores", parameters=STUDENT_SCHEMA | {"properties": {"student": {"type": "string"}}})
 
     with refused(Invalid, "invalid_parameters") as refusal:
-        steering.retry(bobs_hand, failed)
+        operations.jobs.retry(bobs_hand, failed)
 
     assert [one["pointer"] for one in refusal.value.details["errors"]] == ["/student"]
-    assert steering.retry(bobs_hand, failed, parameters={"student": "7"}).retry_of_id == failed
+    assert operations.jobs.retry(bobs_hand, failed, parameters={"student": "7"}).retry_of_id == failed
 
 
 def test_a_default_that_the_schema_got_since_is_applied(define, jobs, bobs_hand, failed):
     define("scores", parameters=STUDENT_SCHEMA | {"properties": {"student": {}, "term": {"default": "winter"}}})
 
-    assert jobs.row(steering.retry(bobs_hand, failed).number).parameters == {"student": 7, "term": "winter"}
+    assert jobs.row(operations.jobs.retry(bobs_hand, failed).number).parameters == {"student": 7, "term": "winter"}
 
 
 # ---- refusals --------------------------------------------------------------------------------------------
@@ -136,23 +137,23 @@ def test_what_has_not_ended_is_not_retried(jobs, bobs_hand, status):
     number = jobs.in_status(status)
 
     with refused(Conflict, "invalid_transition") as refusal:
-        steering.retry(bobs_hand, number)
+        operations.jobs.retry(bobs_hand, number)
 
     assert str(refusal.value) == f'Cannot retry a job with status "{status}"'
     assert not Job.objects.filter(retry_of=number).exists()
 
 
 def test_a_job_has_one_open_retry(jobs, bobs_hand, failed):
-    first = steering.retry(bobs_hand, failed)
+    first = operations.jobs.retry(bobs_hand, failed)
 
     with refused(Conflict, "retry_open") as refusal:
-        steering.retry(bobs_hand, failed)
+        operations.jobs.retry(bobs_hand, failed)
 
     assert refusal.value.details == {"existing_job": first.number}
     assert str(refusal.value) == f"job {failed} is being retried by job {first.number} already, which is PENDING"
 
-    steering.cancel(bobs_hand, first.number)
-    assert steering.retry(bobs_hand, failed).number > first.number
+    operations.jobs.cancel(bobs_hand, first.number)
+    assert operations.jobs.retry(bobs_hand, failed).number > first.number
 
 
 @pytest.fixture
@@ -169,17 +170,17 @@ def test_the_overlap_policy_holds_for_a_retry_too(operator, bobs_hand, exclusive
     holder = submit_as(operator, "exclusive", {}).number
 
     with refused(Conflict, "duplicate_job") as refusal:
-        steering.retry(bobs_hand, exclusive)
+        operations.jobs.retry(bobs_hand, exclusive)
 
     assert refusal.value.details == {"existing_job": holder}
     assert str(refusal.value) == f"duplicate of job {holder}, which is PENDING"
 
 
 def test_an_open_retry_is_named_as_such_where_it_holds_the_overlap_key_too(bobs_hand, exclusive):
-    first = steering.retry(bobs_hand, exclusive)
+    first = operations.jobs.retry(bobs_hand, exclusive)
 
     with refused(Conflict, "retry_open") as refusal:
-        steering.retry(bobs_hand, exclusive)
+        operations.jobs.retry(bobs_hand, exclusive)
 
     assert refusal.value.details == {"existing_job": first.number}
 
@@ -188,13 +189,13 @@ def test_jobs_of_a_deleted_program_are_not_retried(jobs, bobs_hand, scores, fail
     Program.objects.filter(pk=scores.pk).update(deleted_at=datetime.now(UTC))
 
     with refused(Conflict, "program_deleted") as refusal:
-        steering.retry(bobs_hand, failed)
+        operations.jobs.retry(bobs_hand, failed)
 
     assert str(refusal.value).startswith(f"program scores of job {failed} is deleted;")
 
 
 def test_another_program_of_the_same_code_does_not_take_the_place_of_a_deleted_one(operator, bobs_hand, scores, failed):
-    seen_before = steering.find_job(bobs_hand, failed)
+    seen_before = operations.jobs.find_job(bobs_hand, failed)
     Program.objects.filter(pk=scores.pk).update(deleted_at=datetime.now(UTC))
     action = {"kind": "python", "target": "tests.sample_actions:succeed"}
     load(operator, [from_mapping({"code": "scores", "action": [action]}, where="test", queues=("default",))])
@@ -207,7 +208,7 @@ def test_a_terminated_programs_jobs_are_retried_by_hand(jobs, bobs_hand, scores,
     Program.objects.filter(pk=scores.pk).update(status="TERMINATED", version=scores.version + 1)
     jobs.set(failed, "trigger = 'AUTOMATIC'")
 
-    assert jobs.row(steering.retry(bobs_hand, failed).number).trigger == "MANUAL"
+    assert jobs.row(operations.jobs.retry(bobs_hand, failed).number).trigger == "MANUAL"
 
 
 @pytest.mark.parametrize(("role", "may"), [(Role.VIEWER, False), (Role.OPERATOR, True), (Role.ADMIN, True)])
@@ -216,10 +217,10 @@ def test_a_retry_takes_jobs_write(tenant, bob, failed, role, may):
     hand = principals.of_user(bob, tenant)
 
     if may:
-        assert steering.retry(hand, failed).retry_of_id == failed
+        assert operations.jobs.retry(hand, failed).retry_of_id == failed
         return
     with refused(Forbidden, "missing_scope"):
-        steering.retry(hand, failed)
+        operations.jobs.retry(hand, failed)
     assert not Job.objects.filter(retry_of=failed).exists()
 
 
@@ -228,7 +229,7 @@ def test_to_a_stranger_there_is_nothing_to_retry(other_tenant, charlie, failed):
 
     for number in (failed, 10**9):
         with refused(NotFound, "not_found") as refusal:
-            steering.retry(hand, number)
+            operations.jobs.retry(hand, number)
         assert str(refusal.value) == f"no job {number}"
 
     assert not Job.objects.filter(retry_of=failed).exists()
@@ -245,7 +246,7 @@ def test_of_two_retries_at_the_same_moment_one_is_made_and_the_other_told_its_nu
         try:
             connection.ensure_connection()
             barrier.wait(10)
-            return steering.retry(bobs_hand, failed).number
+            return operations.jobs.retry(bobs_hand, failed).number
         except Conflict as refusal:
             return refusal
         finally:
@@ -262,7 +263,7 @@ def test_of_two_retries_at_the_same_moment_one_is_made_and_the_other_told_its_nu
 
 @pytest.mark.django_db(transaction=True)
 def test_a_retry_is_sent_on_its_way_and_can_end(jobs, worker, bobs_hand, broker, failed):
-    retry = steering.retry(bobs_hand, failed)
+    retry = operations.jobs.retry(bobs_hand, failed)
 
     assert broker.numbers() == [retry.number]
     claimed = jobs.claim(retry.number)

@@ -6,12 +6,15 @@ import threading
 import pytest
 from django.db import connection
 
-from jobsite.programs import principals, rotation, secrets
 from jobsite.programs.definitions import from_mapping
-from jobsite.programs.lifecycle import TERMINAL
-from jobsite.programs.models import AuditEntry, Job
-from jobsite.programs.registration import load
+from jobsite.programs.definitions.registration import load
+from jobsite.programs.models import Job
+from jobsite.programs.operations import rotation
+from jobsite.programs.parameters import secrets
+from jobsite.programs.rules.lifecycle import TERMINAL
 from jobsite.programs.submission import submit, submit_as
+from jobsite.tenants import principals
+from jobsite.tenants.models import AuditEntry
 from tests.programs.conftest import Jobs
 
 OLD, NEW = "the old key of this test, long enough", "the new key of this test, long enough"

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from jobsite.programs.models import Firing, Program, Schedule
-from jobsite.programs.recurrence import Missed
+from jobsite.programs.rules.recurrence import Missed
 from jobsite.tenants.models import Tenant
 from tests.programs.conftest import refused_by
 

@@ -9,13 +9,16 @@ import pytest
 from django.utils import timezone
 
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
-from jobsite.programs import backfills, firing, pausing, principals, rotation, schedules, secrets
-from jobsite.programs.lifecycle import Trigger
-from jobsite.programs.models import AuditEntry, Firing, Job, Program, Schedule
-from jobsite.programs.principals import Principal
-from jobsite.programs.recurrence import jitter_of, words
-from jobsite.programs.schedule_checks import Wanted
-from jobsite.tenants.models import Tenant
+from jobsite.programs import schedules
+from jobsite.programs.models import Firing, Job, Program, Schedule
+from jobsite.programs.operations import pausing, rotation
+from jobsite.programs.parameters import secrets
+from jobsite.programs.rules.lifecycle import Trigger
+from jobsite.programs.rules.recurrence import jitter_of, words
+from jobsite.programs.schedules import Wanted, backfills, firing
+from jobsite.tenants import principals
+from jobsite.tenants.models import AuditEntry, Tenant
+from jobsite.tenants.principals import Principal
 from tests.programs.conftest import refused
 
 COHORT = {

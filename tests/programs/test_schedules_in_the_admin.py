@@ -7,11 +7,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from jobsite.programs import backfills, schedules
-from jobsite.programs.models import AuditEntry, Firing, Job, Program, Schedule
-from jobsite.programs.principals import Principal
-from jobsite.programs.schedule_checks import Wanted
-from jobsite.tenants.models import Tenant
+from jobsite.programs import schedules
+from jobsite.programs.models import Firing, Job, Program, Schedule
+from jobsite.programs.schedules import Wanted, backfills
+from jobsite.tenants.models import AuditEntry, Tenant
+from jobsite.tenants.principals import Principal
 from tests.programs.test_admin import logged_in, messages_of, queries_of
 
 SCHEDULES = "/admin/jobsite_programs/schedule/"

@@ -6,11 +6,11 @@ import pytest
 
 from jobsite.programs import definitions, parameters
 from jobsite.programs.definitions import DefinitionError
-from jobsite.programs.masking import MASK
 from jobsite.programs.parameters import MAX_SECRETS, ParametersError, check_schema, compiled
-from jobsite.programs.schema_checks import TooMuchWorkError, begin_work
-from jobsite.programs.schema_rules import schemas_in
-from jobsite.programs.schema_secrets import Secrets
+from jobsite.programs.parameters.schema_checks import TooMuchWorkError, begin_work
+from jobsite.programs.parameters.schema_rules import schemas_in
+from jobsite.programs.parameters.schema_secrets import Secrets
+from jobsite.values.masking import MASK
 
 SECRET: dict[str, Any] = {"type": "string", "writeOnly": True}
 CLEAR = "hunter2-and-more"

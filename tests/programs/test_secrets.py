@@ -11,13 +11,16 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
-from jobsite.programs import presentation, principals, secrets, steering
+from jobsite.programs import operations
 from jobsite.programs.definitions import DefinitionError
-from jobsite.programs.masking import MASK
+from jobsite.programs.inspection import presentation
 from jobsite.programs.models import Job, JobAttempt, JobLogEntry
-from jobsite.programs.secrets import SecretLost
+from jobsite.programs.parameters import secrets
+from jobsite.programs.parameters.secrets import SecretLost
 from jobsite.programs.submission import Options, submit, submit_as, submit_many
+from jobsite.tenants import principals
 from jobsite.tenants.models import Membership, Role
+from jobsite.values.masking import MASK
 from tests.programs.conftest import a_claimed, a_context
 
 PASSWORD = 'zürich"7\\ qzx-vw'
@@ -313,7 +316,7 @@ def failed(operator, login, jobs, run_job):
 
 
 def test_a_retry_of_a_job_as_it_was_carries_its_secrets(bobs_hand, failed, jobs):
-    retry = jobs.row(steering.retry(bobs_hand, failed.number).number)
+    retry = jobs.row(operations.jobs.retry(bobs_hand, failed.number).number)
 
     assert retry.has_secrets
     assert secrets.opened(retry.parameters)[0] == {"how": "fail", **GIVEN}
@@ -327,7 +330,7 @@ def test_an_edited_retry_carries_no_secret(bobs_hand, failed, jobs, stands):
     edited = {"how": "return", "password": "new-one", "accounts": [{"user": "root", "token": left}]}
 
     with pytest.raises(Invalid) as refusal:
-        steering.retry(bobs_hand, failed.number, parameters=edited)
+        operations.jobs.retry(bobs_hand, failed.number, parameters=edited)
 
     assert refusal.value.details["errors"] == [
         {
@@ -337,7 +340,7 @@ def test_an_edited_retry_carries_no_secret(bobs_hand, failed, jobs, stands):
     ]
     assert not Job.objects.filter(retry_of=failed.number).exists()
     edited["accounts"][0]["token"] = "tok-new"
-    retry = jobs.row(steering.retry(bobs_hand, failed.number, parameters=edited).number)
+    retry = jobs.row(operations.jobs.retry(bobs_hand, failed.number, parameters=edited).number)
     assert secrets.opened(retry.parameters)[0] == edited
 
 
@@ -351,7 +354,7 @@ def test_a_retry_tells_no_secret_that_the_schema_calls_one_no_more(bobs_hand, fa
     define("login", target="tests.sample_actions:betray", parameters={**SCHEMA, "properties": open_now})
 
     with pytest.raises(Invalid) as refusal:
-        steering.retry(bobs_hand, failed.number)
+        operations.jobs.retry(bobs_hand, failed.number)
 
     why = f"is a secret of job {failed.number}, but no longer one by the schema; give all parameters anew"
     assert sorted(refusal.value.details["errors"], key=lambda one: one["pointer"]) == [
@@ -367,7 +370,7 @@ def test_a_retry_keeps_what_the_schema_has_called_a_secret_since(bobs_hand, oper
     job = run_job(submit_as(operator, "login", {"how": "fail", "pin": 90210}).number)
     define("login", target="tests.sample_actions:betray", parameters=SCHEMA)
 
-    retry = jobs.row(steering.retry(bobs_hand, job.number).number)
+    retry = jobs.row(operations.jobs.retry(bobs_hand, job.number).number)
 
     assert retry.parameters["pin"].keys() == {"$secret"}
 
@@ -376,7 +379,7 @@ def test_a_retry_whose_key_is_lost_is_refused(bobs_hand, failed, settings):
     settings.JOBSITE_SECRET_KEYS = ("quite another key than before",)
 
     with pytest.raises(Conflict, match=f"job {failed.number}: parameter /key cannot be decrypted") as refusal:
-        steering.retry(bobs_hand, failed.number)
+        operations.jobs.retry(bobs_hand, failed.number)
 
     assert refusal.value.code == "secrets_lost"
     assert not Job.objects.filter(retry_of=failed.number).exists()
@@ -390,7 +393,7 @@ def test_members_see_dots_and_strangers_nothing(tenant, alice, bob, charlie, log
     Membership.objects.filter(user=bob).update(role=role)
     number = submit(tenant=tenant, program="login", parameters={"how": "x", **GIVEN}, user=alice).number
 
-    shown: dict[str, Any] = presentation.job(steering.find_job(principals.of_user(bob, tenant), number))
+    shown: dict[str, Any] = presentation.job(operations.jobs.find_job(principals.of_user(bob, tenant), number))
 
     assert shown["parameters"] == {
         "how": "x",
@@ -403,7 +406,7 @@ def test_members_see_dots_and_strangers_nothing(tenant, alice, bob, charlie, log
         submit(tenant=tenant, program="login", parameters=GIVEN, user=charlie)
     stranger = principals.of_user(charlie, Membership.objects.get(user=charlie).tenant)
     with pytest.raises(NotFound):
-        steering.find_job(stranger, number)
+        operations.jobs.find_job(stranger, number)
 
 
 def test_a_viewer_submits_no_secret_and_is_not_told_whether_it_would_fit(tenant, bob, login):

@@ -9,10 +9,11 @@ from django.contrib.auth.models import User
 
 from jobsite import brokers
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound
-from jobsite.programs import principals, steering
-from jobsite.programs.models import AuditEntry, Worker
+from jobsite.programs import operations
+from jobsite.programs.models import Worker
 from jobsite.programs.transitions.reap import reap_expired
-from jobsite.tenants.models import Membership, Role
+from jobsite.tenants import principals
+from jobsite.tenants.models import AuditEntry, Membership, Role
 from tests.programs.conftest import FAILURE, refused
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +40,7 @@ def make_stuck(jobs, number):
 
 
 def shown(principal, *numbers):
-    return steering.locks(principal, list(numbers) or None)
+    return operations.jobs.locks(principal, list(numbers) or None)
 
 
 # ---- who -------------------------------------------------------------------------------------------------
@@ -48,14 +49,14 @@ READ = {"VIEWER", "OPERATOR", "ADMIN"}
 WRITE = {"OPERATOR", "ADMIN"}
 ADMIN = {"ADMIN"}
 ACTIONS = {
-    "find_job": (READ, lambda principal, jobs: steering.find_job(principal, jobs.pending())),
-    "locks": (READ, lambda principal, jobs: steering.locks(principal)),
-    "cancel": (WRITE, lambda principal, jobs: steering.cancel(principal, jobs.pending())),
-    "hold": (WRITE, lambda principal, jobs: steering.hold(principal, jobs.pending())),
-    "release": (WRITE, lambda principal, jobs: steering.release(principal, jobs.pending(hold_by="x"))),
-    "acknowledge": (WRITE, lambda principal, jobs: steering.acknowledge(principal, [jobs.ended(FAILURE)])),
-    "expire_stuck": (ADMIN, lambda principal, jobs: steering.expire_stuck(principal)),
-    "clear_locks": (ADMIN, lambda principal, jobs: steering.clear_locks(principal, [])),
+    "find_job": (READ, lambda principal, jobs: operations.jobs.find_job(principal, jobs.pending())),
+    "locks": (READ, lambda principal, jobs: operations.jobs.locks(principal)),
+    "cancel": (WRITE, lambda principal, jobs: operations.jobs.cancel(principal, jobs.pending())),
+    "hold": (WRITE, lambda principal, jobs: operations.jobs.hold(principal, jobs.pending())),
+    "release": (WRITE, lambda principal, jobs: operations.jobs.release(principal, jobs.pending(hold_by="x"))),
+    "acknowledge": (WRITE, lambda principal, jobs: operations.jobs.acknowledge(principal, [jobs.ended(FAILURE)])),
+    "expire_stuck": (ADMIN, lambda principal, jobs: operations.jobs.expire_stuck(principal)),
+    "clear_locks": (ADMIN, lambda principal, jobs: operations.jobs.clear_locks(principal, [])),
 }
 
 
@@ -75,12 +76,12 @@ def test_each_act_takes_its_role(jobs, as_role, role, action):
 @pytest.mark.parametrize(
     "act",
     [
-        steering.find_job,
-        steering.cancel,
-        steering.hold,
-        steering.release,
-        lambda charlie, number: steering.acknowledge(charlie, [number]),
-        lambda charlie, number: steering.clear_locks(charlie, [lock_on(number)], force=True, reason="x"),
+        operations.jobs.find_job,
+        operations.jobs.cancel,
+        operations.jobs.hold,
+        operations.jobs.release,
+        lambda charlie, number: operations.jobs.acknowledge(charlie, [number]),
+        lambda charlie, number: operations.jobs.clear_locks(charlie, [lock_on(number)], force=True, reason="x"),
     ],
     ids=["find", "cancel", "hold", "release", "acknowledge", "clear"],
 )
@@ -99,17 +100,17 @@ def test_to_a_stranger_a_job_does_not_exist(jobs, charlies_hand, act, status):
 
 def lock_on(number):
     now = datetime.now(UTC)
-    return steering.Lock(number, "w", uuid4(), now, now, 0.0, True)
+    return operations.jobs.Lock(number, "w", uuid4(), now, now, 0.0, True)
 
 
 def test_a_stranger_sees_and_ends_nothing_of_others(jobs, charlies_hand):
     claimed = jobs.running()
     make_stuck(jobs, claimed.number)
 
-    assert steering.locks(charlies_hand) == []
-    assert steering.locks(charlies_hand, [claimed.number]) == []
-    assert steering.expire_stuck(charlies_hand) == []
-    assert steering.expire_stuck(charlies_hand, [claimed.number]) == []
+    assert operations.jobs.locks(charlies_hand) == []
+    assert operations.jobs.locks(charlies_hand, [claimed.number]) == []
+    assert operations.jobs.expire_stuck(charlies_hand) == []
+    assert operations.jobs.expire_stuck(charlies_hand, [claimed.number]) == []
 
     assert jobs.status(claimed.number) == "RUNNING"
 
@@ -117,9 +118,9 @@ def test_a_stranger_sees_and_ends_nothing_of_others(jobs, charlies_hand):
 @pytest.mark.parametrize("number", [0, -1, 10**30])
 def test_a_number_that_no_job_can_have_is_not_there(bobs_hand, number):
     with refused(NotFound, "not_found"):
-        steering.find_job(bobs_hand, number)
+        operations.jobs.find_job(bobs_hand, number)
     with refused(NotFound, "not_found"):
-        steering.cancel(bobs_hand, number)
+        operations.jobs.cancel(bobs_hand, number)
 
 
 # ---- cancel ----------------------------------------------------------------------------------------------
@@ -132,7 +133,7 @@ def test_a_number_that_no_job_can_have_is_not_there(bobs_hand, number):
 def test_a_cancel_says_what_the_job_is_then(jobs, bobs_hand, status, after):
     number = jobs.in_status(status)
 
-    assert steering.cancel(bobs_hand, number, reason="no longer needed") == after
+    assert operations.jobs.cancel(bobs_hand, number, reason="no longer needed") == after
 
     assert_entry("cancel", number, "bob", "api", "no longer needed", {"status": status}, {"status": after})
     assert jobs.row(number).cancel_requested_by == "bob"
@@ -150,7 +151,7 @@ def test_an_ended_job_cannot_be_canceled(jobs, bobs_hand, status):
     number = jobs.in_status(status)
 
     with refused(Conflict, "invalid_transition") as refusal:
-        steering.cancel(bobs_hand, number)
+        operations.jobs.cancel(bobs_hand, number)
 
     assert str(refusal.value) == f'Cannot cancel a job with status "{status}"'
     assert not entries().exists()
@@ -163,7 +164,7 @@ def test_an_ended_job_cannot_be_canceled(jobs, bobs_hand, status):
 def test_a_hold_is_written_down(jobs, bobs_hand, status):
     number, until = jobs.in_status(status), datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
 
-    steering.hold(bobs_hand, number, reason="wait for Alice", until=until.isoformat())
+    operations.jobs.hold(bobs_hand, number, reason="wait for Alice", until=until.isoformat())
 
     job = jobs.row(number)
     assert (job.blocked, job.hold_by, job.hold_until) == ("HELD", "bob", until)
@@ -176,7 +177,7 @@ def test_a_hold_is_written_down(jobs, bobs_hand, status):
 @pytest.mark.parametrize("status", ["RUNNING", "WAITING", "COMPLETED", "FAILED", "CANCELED"])
 def test_what_runs_or_ended_cannot_be_held(jobs, bobs_hand, status):
     with refused(Conflict, "invalid_transition") as refusal:
-        steering.hold(bobs_hand, jobs.in_status(status))
+        operations.jobs.hold(bobs_hand, jobs.in_status(status))
 
     assert str(refusal.value) == f'Cannot hold a job with status "{status}"'
     assert not entries().exists()
@@ -186,7 +187,7 @@ def test_a_job_of_a_schedule_cannot_be_held(jobs, bobs_hand):
     number = jobs.pending(trigger="AUTOMATIC")
 
     with refused(Conflict, "invalid_transition") as refusal:
-        steering.hold(bobs_hand, number)
+        operations.jobs.hold(bobs_hand, number)
 
     assert str(refusal.value) == f"job {number} belongs to a schedule; pause the schedule instead"
 
@@ -195,7 +196,7 @@ def test_a_held_job_cannot_be_held_again(jobs, bobs_hand):
     number = jobs.pending(hold_by="alice")
 
     with refused(Conflict, "invalid_transition") as refusal:
-        steering.hold(bobs_hand, number)
+        operations.jobs.hold(bobs_hand, number)
 
     assert str(refusal.value) == f"job {number} is held already"
 
@@ -214,7 +215,7 @@ def test_a_hold_ends_at_a_moment_to_come(jobs, bobs_hand, until, words):
     number = jobs.pending()
 
     with refused(Invalid, "invalid_time") as refusal:
-        steering.hold(bobs_hand, number, until=until)
+        operations.jobs.hold(bobs_hand, number, until=until)
 
     assert words in str(refusal.value)
     assert jobs.row(number).blocked is None
@@ -223,7 +224,7 @@ def test_a_hold_ends_at_a_moment_to_come(jobs, bobs_hand, until, words):
 def test_a_release_is_written_down(jobs, bobs_hand):
     number = jobs.pending(hold_by="alice", hold_reason="wait for Bob")
 
-    steering.release(bobs_hand, number, reason="here I am")
+    operations.jobs.release(bobs_hand, number, reason="here I am")
 
     assert jobs.row(number).blocked is None
     assert_entry("release", number, "bob", "api", "here I am", {"hold_reason": "wait for Bob"}, None)
@@ -234,7 +235,7 @@ def test_what_is_not_held_cannot_be_released(jobs, bobs_hand, status):
     number = jobs.in_status(status)
 
     with refused(Conflict, "invalid_transition") as refusal:
-        steering.release(bobs_hand, number)
+        operations.jobs.release(bobs_hand, number)
 
     assert str(refusal.value) == f"job {number} is not held"
 
@@ -243,7 +244,7 @@ def test_what_is_not_held_cannot_be_released(jobs, bobs_hand, status):
 def test_a_released_job_is_sent_on_its_way(jobs, bobs_hand, broker):
     number = jobs.pending(hold_by="alice")
 
-    steering.release(bobs_hand, number)
+    operations.jobs.release(bobs_hand, number)
 
     assert (jobs.status(number), broker.numbers()) == ("QUEUED", [number])
 
@@ -254,11 +255,11 @@ def test_what_breaks_after_the_commit_does_not_undo_the_act(jobs, bobs_hand, ali
     monkeypatch.setattr(brokers, "publish", lambda messages: 1 / 0)
     if act == "release":
         number = jobs.pending(hold_by="alice")
-        steering.release(bobs_hand, number)
+        operations.jobs.release(bobs_hand, number)
     else:
         number = jobs.running().number
         make_stuck(jobs, number)
-        steering.expire_stuck(alices_hand, policy="RETRY")
+        operations.jobs.expire_stuck(alices_hand, policy="RETRY")
 
     assert jobs.row(number).blocked is None
     assert entries().count() == 1
@@ -272,7 +273,7 @@ def test_stuck_jobs_are_ended_and_healthy_ones_are_not_touched(jobs, alices_hand
     stuck, healthy = jobs.running(), jobs.running()
     make_stuck(jobs, stuck.number)
 
-    [reaped] = steering.expire_stuck(alices_hand, policy=policy, reason="too long")
+    [reaped] = operations.jobs.expire_stuck(alices_hand, policy=policy, reason="too long")
 
     assert (reaped.number, jobs.status(stuck.number)) == (stuck.number, status)
     assert jobs.row(healthy.number).lock_token == healthy.token
@@ -283,7 +284,7 @@ def test_stuck_jobs_are_ended_and_healthy_ones_are_not_touched(jobs, alices_hand
 def test_even_by_its_number_a_healthy_job_is_not_expired(jobs, alices_hand):
     claimed = jobs.running()
 
-    assert steering.expire_stuck(alices_hand, [claimed.number]) == []
+    assert operations.jobs.expire_stuck(alices_hand, [claimed.number]) == []
 
     assert jobs.status(claimed.number) == "RUNNING"
     assert not entries().exists()
@@ -291,7 +292,7 @@ def test_even_by_its_number_a_healthy_job_is_not_expired(jobs, alices_hand):
 
 def test_there_is_no_other_policy(alices_hand):
     with refused(Invalid, "invalid"):
-        steering.expire_stuck(alices_hand, policy="SHRUG")
+        operations.jobs.expire_stuck(alices_hand, policy="SHRUG")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -299,7 +300,7 @@ def test_a_job_that_is_put_back_is_sent_on_its_way(jobs, alices_hand, broker):
     claimed = jobs.running()
     make_stuck(jobs, claimed.number)
 
-    steering.expire_stuck(alices_hand, policy="RETRY")
+    operations.jobs.expire_stuck(alices_hand, policy="RETRY")
 
     assert (jobs.status(claimed.number), broker.numbers()) == ("QUEUED", [claimed.number])
 
@@ -310,7 +311,7 @@ def test_a_job_that_is_put_back_is_sent_on_its_way(jobs, alices_hand, broker):
 def test_a_lock_is_shown_with_holder_age_and_token(jobs, bobs_hand, worker):
     claimed = jobs.running(worker=worker)
 
-    [lock] = steering.locks(bobs_hand)
+    [lock] = operations.jobs.locks(bobs_hand)
 
     assert (lock.job, lock.worker, lock.token) == (claimed.number, worker.name, claimed.token)
     assert (lock.acquired_at, lock.is_stale) == (claimed.claimed_at, False)
@@ -321,9 +322,9 @@ def test_a_lock_is_shown_with_holder_age_and_token(jobs, bobs_hand, worker):
 def test_the_oldest_lock_is_shown_first(jobs, bobs_hand):
     numbers = [jobs.running().number for _ in range(3)]
 
-    assert [lock.job for lock in steering.locks(bobs_hand)] == numbers
-    assert [lock.job for lock in steering.locks(bobs_hand, numbers[1:2])] == numbers[1:2]
-    assert steering.locks(bobs_hand, []) == []
+    assert [lock.job for lock in operations.jobs.locks(bobs_hand)] == numbers
+    assert [lock.job for lock in operations.jobs.locks(bobs_hand, numbers[1:2])] == numbers[1:2]
+    assert operations.jobs.locks(bobs_hand, []) == []
 
 
 @pytest.mark.parametrize(
@@ -342,8 +343,8 @@ def test_a_lock_is_stale_when_its_holder_is_gone(jobs, alices_hand, worker, stat
     if expired:
         jobs.expire_lock(claimed.number)
 
-    [lock] = steering.locks(alices_hand)
-    cleared = steering.clear_locks(alices_hand, [lock])
+    [lock] = operations.jobs.locks(alices_hand)
+    cleared = operations.jobs.clear_locks(alices_hand, [lock])
 
     assert lock.is_stale == stale
     assert [one.number for one in cleared] == ([claimed.number] if stale else [])
@@ -354,7 +355,7 @@ def test_clearing_takes_the_stale_ones_and_writes_each_down(jobs, alices_hand):
     for one in stale:
         jobs.expire_lock(one.number)
 
-    cleared = steering.clear_locks(alices_hand, shown(alices_hand), reason="machine is gone")
+    cleared = operations.jobs.clear_locks(alices_hand, shown(alices_hand), reason="machine is gone")
 
     numbers = [one.number for one in stale]
     assert [one.number for one in cleared] == numbers
@@ -367,7 +368,7 @@ def test_clearing_takes_the_stale_ones_and_writes_each_down(jobs, alices_hand):
 def test_a_live_lock_is_cleared_by_force_with_a_reason(jobs, alices_hand):
     claimed = jobs.running()
 
-    [cleared] = steering.clear_locks(alices_hand, shown(alices_hand), force=True, reason="hangs")
+    [cleared] = operations.jobs.clear_locks(alices_hand, shown(alices_hand), force=True, reason="hangs")
 
     assert (cleared.number, cleared.status) == (claimed.number, "PENDING")
     before, after = {"status": "RUNNING"}, {"status": "PENDING"}
@@ -378,7 +379,7 @@ def test_without_a_reason_there_is_no_force(jobs, alices_hand):
     claimed = jobs.running()
 
     with refused(Invalid, "reason_required"):
-        steering.clear_locks(alices_hand, shown(alices_hand), force=True)
+        operations.jobs.clear_locks(alices_hand, shown(alices_hand), force=True)
 
     assert jobs.status(claimed.number) == "RUNNING"
 
@@ -391,7 +392,7 @@ def test_a_lock_that_was_taken_anew_since_it_was_shown_is_left_alone(jobs, alice
     jobs.queue(first.number)
     second = jobs.claim(first.number)
 
-    assert steering.clear_locks(alices_hand, [lock], force=True, reason="hangs") == []
+    assert operations.jobs.clear_locks(alices_hand, [lock], force=True, reason="hangs") == []
 
     assert jobs.row(first.number).lock_token == second.token
     assert not entries().exists()
@@ -403,7 +404,7 @@ def test_a_foreign_lock_among_ours_stops_all(jobs, alices_hand):
     foreign = replace(ours, job=claimed.number + 1)
 
     with refused(NotFound, "not_found"):
-        steering.clear_locks(alices_hand, [ours, foreign], force=True, reason="x")
+        operations.jobs.clear_locks(alices_hand, [ours, foreign], force=True, reason="x")
 
     assert jobs.status(claimed.number) == "RUNNING"
 
@@ -412,9 +413,11 @@ def test_a_foreign_lock_among_ours_stops_all(jobs, alices_hand):
 
 
 @pytest.mark.parametrize("reason", ["r" * 1_001, "nul\x00", "\ud800"], ids=["long", "nul", "surrogate"])
-@pytest.mark.parametrize("act", [steering.cancel, steering.hold, steering.release], ids=lambda act: act.__name__)
+@pytest.mark.parametrize(
+    "act", [operations.jobs.cancel, operations.jobs.hold, operations.jobs.release], ids=lambda act: act.__name__
+)
 def test_a_reason_is_up_to_a_thousand_storable_characters(jobs, bobs_hand, act, reason):
-    number = jobs.pending(hold_by="alice") if act is steering.release else jobs.pending()
+    number = jobs.pending(hold_by="alice") if act is operations.jobs.release else jobs.pending()
 
     with refused(Invalid, "invalid_reason"):
         act(bobs_hand, number, reason=reason)
@@ -428,7 +431,10 @@ def test_a_reason_is_up_to_a_thousand_storable_characters(jobs, bobs_hand, act, 
 def test_failed_jobs_need_a_look_until_somebody_acknowledges_them(jobs, bobs_hand):
     first, second = jobs.ended(FAILURE), jobs.ended(FAILURE)
 
-    assert steering.acknowledge(bobs_hand, [second, first, second], reason="the source was down") == [first, second]
+    assert operations.jobs.acknowledge(bobs_hand, [second, first, second], reason="the source was down") == [
+        first,
+        second,
+    ]
 
     assert [one.target for one in entries().order_by("id")] == [str(first), str(second)]
     for entry in entries():
@@ -448,9 +454,9 @@ def test_failed_jobs_need_a_look_until_somebody_acknowledges_them(jobs, bobs_han
 
 def test_what_needs_no_review_is_left_alone(jobs, bobs_hand, alices_hand):
     completed, running, failed = jobs.in_status("COMPLETED"), jobs.running().number, jobs.ended(FAILURE)
-    steering.acknowledge(alices_hand, [failed])
+    operations.jobs.acknowledge(alices_hand, [failed])
 
-    assert steering.acknowledge(bobs_hand, [completed, running, failed]) == []
+    assert operations.jobs.acknowledge(bobs_hand, [completed, running, failed]) == []
 
     assert jobs.row(failed).reviewed_by == "alice"
     assert not entries().filter(actor="bob").exists()
@@ -461,7 +467,7 @@ def test_where_one_job_is_not_there_none_is_acknowledged(jobs, bobs_hand, missin
     number = jobs.ended(FAILURE)
 
     with refused(NotFound, "not_found") as refusal:
-        steering.acknowledge(bobs_hand, [number, missing])
+        operations.jobs.acknowledge(bobs_hand, [number, missing])
 
     assert str(refusal.value) == f"no job {missing}"
     assert jobs.row(number).needs_review
@@ -470,6 +476,6 @@ def test_where_one_job_is_not_there_none_is_acknowledged(jobs, bobs_hand, missin
 def test_a_retry_leaves_the_review_of_the_old_job_to_people(jobs, bobs_hand):
     number = jobs.ended(FAILURE)
 
-    steering.retry(bobs_hand, number)
+    operations.jobs.retry(bobs_hand, number)
 
     assert jobs.row(number).needs_review

@@ -6,7 +6,9 @@ import time
 import psycopg
 import pytest
 
-from jobsite.programs import presentation, queries, steps, workers
+from jobsite.programs import workers
+from jobsite.programs.context import steps
+from jobsite.programs.inspection import presentation, queries
 from jobsite.programs.models import Job, JobAttempt, JobStep, Program
 from jobsite.programs.submission import submit_as
 

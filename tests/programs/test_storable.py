@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobsite.programs import storable
-from jobsite.programs.storable import MAX_BYTES, MAX_DEPTH, NotStorable
+from jobsite.values import storable
+from jobsite.values.storable import MAX_BYTES, MAX_DEPTH, NotStorable
 
 LONE = "\ud83d"
 MOMENT = datetime(2026, 11, 22, tzinfo=UTC)

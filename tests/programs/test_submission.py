@@ -7,11 +7,10 @@ from django.db import connection, transaction
 
 from jobsite import brokers
 from jobsite.errors import Conflict, Forbidden, Invalid, NotFound, Refusal
-from jobsite.programs import preparation, principals
-from jobsite.programs.lifecycle import Trigger
 from jobsite.programs.models import Job, Program
-from jobsite.programs.preparation import Options
-from jobsite.programs.submission import submit, submit_as, submit_many
+from jobsite.programs.rules.lifecycle import Trigger
+from jobsite.programs.submission import Options, preparation, submit, submit_as, submit_many
+from jobsite.tenants import principals
 from jobsite.tenants.models import Membership, Role, Tenant
 from tests.programs.conftest import refused
 

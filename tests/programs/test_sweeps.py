@@ -7,13 +7,14 @@ import psycopg
 import pytest
 from django.db import connection
 
-from jobsite.programs import sweeps, workers
+from jobsite.programs import workers
 from jobsite.programs.models import Job, Lane, Program, Queue, Sweep, Worker
 from jobsite.programs.transitions import dispatch as transition
 from jobsite.programs.transitions import hold
 from jobsite.programs.transitions.cancel import cancel
 from jobsite.programs.transitions.finish import finish
 from jobsite.programs.transitions.give_back import give_back_all, snoozed
+from jobsite.programs.upkeep import sweeps
 from tests.programs.conftest import held, new_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -8,8 +8,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from jobsite.programs.models import AuditEntry
-from jobsite.tenants.models import ApiKey, Membership, Role, Tenant
+from jobsite.tenants.models import ApiKey, AuditEntry, Membership, Role, Tenant
 
 MEMBERS = "/admin/jobsite_tenants/membership/"
 TENANTS = "/admin/jobsite_tenants/tenant/"

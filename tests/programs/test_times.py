@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsite.programs.times import TimeError, format_time, parse_scheduled_at, parse_since, parse_time
+from jobsite.values.times import TimeError, format_time, parse_scheduled_at, parse_since, parse_time
 
 NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)
 BERLIN_WINTER = timezone(timedelta(hours=1))

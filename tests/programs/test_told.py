@@ -8,12 +8,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from jobsite.notifications.models import Delivery, Rule
-from jobsite.programs import firing, schedules, submission
-from jobsite.programs.lifecycle import AttemptResult, Outcome, Status, Trigger
+from jobsite.programs import schedules, submission
 from jobsite.programs.models import Program, Schedule
-from jobsite.programs.preparation import Options
-from jobsite.programs.schedule_checks import Wanted
-from jobsite.programs.transitions import told as telling
+from jobsite.programs.rules.lifecycle import AttemptResult, Outcome, Status, Trigger
+from jobsite.programs.schedules import Wanted, firing
+from jobsite.programs.sql import deliveries as telling
+from jobsite.programs.submission import Options
 from jobsite.programs.transitions.cancel import cancel
 from jobsite.programs.transitions.finish import Ending, finish, finish_all
 from jobsite.programs.transitions.reap import expire_stuck, reap_expired

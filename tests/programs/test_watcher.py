@@ -5,15 +5,16 @@ import signal
 
 import pytest
 
-from jobsite.programs import completion, dispatch, workers
-from jobsite.programs.group import BUDGET_SECONDS, Ended, Group, boot_time
-from jobsite.programs.lifecycle import AttemptResult, Status
+from jobsite.programs import dispatch, workers
+from jobsite.programs.execution import completion
+from jobsite.programs.execution.group import BUDGET_SECONDS, Ended, Group, boot_time
+from jobsite.programs.execution.watcher import Watcher
 from jobsite.programs.models import JobAttempt
+from jobsite.programs.rules.lifecycle import AttemptResult, Status
 from jobsite.programs.transitions.cancel import cancel
 from jobsite.programs.transitions.dispatch import wake
 from jobsite.programs.transitions.finish import Ending
 from jobsite.programs.transitions.reap import reap_owners
-from jobsite.programs.watcher import Watcher
 from tests.programs.conftest import SUCCESS, a_context, claim_all, until
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -5,7 +5,7 @@ import os
 from celery import Celery
 
 from jobsite.bench import ledger
-from jobsite.bench.contenders.celery import RESULTS_VARIABLE, REUSE_VARIABLE
+from jobsite.bench.variables import RESULTS_VARIABLE, REUSE_VARIABLE
 
 app = Celery("bench", broker=os.environ["JOBSITE_BROKER_URL"])
 app.conf.task_default_queue = "bench"

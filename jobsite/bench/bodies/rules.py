@@ -22,17 +22,19 @@ def fill(rules: int) -> dict[str, int]:
     """The programs, by what their group has: no rules, as many as wanted of another event, one that tells."""
     from django.db import connection
 
+    from jobsite.notifications import operations
     from jobsite.notifications.rules import Wanted
-    from jobsite.programs import definitions, notifying, principals, registration
+    from jobsite.programs import definitions
+    from jobsite.programs.definitions import registration
     from jobsite.programs.models import Program
-    from jobsite.tenants import setup
+    from jobsite.tenants import principals, setup
 
     tenant = setup.create("bench", name="Bench")
     hand = principals.local(tenant, login="bench")
     action = {"kind": "python", "target": "jobsite.samples:noop"}
     for group, event in (("silent", "CANCELED"), ("telling", "COMPLETED")):
-        notifying.create_group(hand, group)
-        notifying.create_rule(hand, group, Wanted(event, to_addresses=(ADDRESS,)))
+        operations.create_group(hand, group)
+        operations.create_rule(hand, group, Wanted(event, to_addresses=(ADDRESS,)))
         if group == "silent":
             with connection.cursor() as cursor:
                 cursor.execute("SELECT string_agg(column_name, ', ') FROM information_schema.columns"
@@ -50,10 +52,11 @@ def fill(rules: int) -> dict[str, int]:
 
 def finishes(programs: dict[str, int], count: int) -> dict[str, float]:
     """What the statement takes that ends a job of each, in milliseconds: the median of so many, by turns."""
-    from jobsite.programs import principals, workers
-    from jobsite.programs.lifecycle import AttemptResult, Status
+    from jobsite.programs import workers
+    from jobsite.programs.rules.lifecycle import AttemptResult, Status
     from jobsite.programs.transitions import submit
     from jobsite.programs.transitions.finish import Ending, Held, finish_all
+    from jobsite.tenants import principals
     from jobsite.tenants.models import Tenant
 
     tenant = Tenant.objects.get(code="bench")

@@ -29,9 +29,10 @@ FROM jobsite_schedule, generate_series(1, %(count)s - 1) n,
 
 def fill_jobsite(count: int, *, begin: datetime | None = None, apart: float = 0.0) -> None:
     """So many schedules of a program that does nothing: all due each minute, or from `begin` so many seconds apart."""
-    from jobsite.programs import definitions, principals, registration, schedules
-    from jobsite.programs.schedule_checks import Wanted
-    from jobsite.tenants import setup
+    from jobsite.programs import definitions, schedules
+    from jobsite.programs.definitions import registration
+    from jobsite.programs.schedules import Wanted
+    from jobsite.tenants import principals, setup
 
     tenant = setup.create("bench", name="Bench")
     action = {"kind": "python", "target": "jobsite.samples:noop"}
@@ -57,7 +58,8 @@ def fill_beat(count: int) -> None:
 
 def idle_milliseconds() -> float:
     """What a look costs that finds nothing due, in the middle of many."""
-    from jobsite.programs import firing, workers
+    from jobsite.programs import workers
+    from jobsite.programs.schedules import firing
 
     with workers.open_connection() as opened, opened.cursor() as cursor:
         found = []

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from jobsite.bench.contenders.base import SHORT, SLEEP_SECONDS, SLEEPING, Client, Contender
 from jobsite.bench.processes import Launch
+from jobsite.bench.variables import RESULTS_VARIABLE, REUSE_VARIABLE
 
 APP = "jobsite.bench.bodies.celery_app"
-RESULTS_VARIABLE, REUSE_VARIABLE = "JOBSITE_BENCH_RESULTS", "JOBSITE_BENCH_REUSE"
 DJANGO = {"DJANGO_SETTINGS_MODULE": "jobsite.bench.bodies.django_settings"}
 
 

@@ -132,8 +132,8 @@ def _tenant() -> Any:
 def _load_programs(tenant: Any) -> None:
     from django.conf import settings
 
-    from jobsite.programs import principals, registration
-    from jobsite.programs.definitions import from_mapping
+    from jobsite.programs.definitions import from_mapping, registration
+    from jobsite.tenants import principals
 
     schema = {
         "type": "object",

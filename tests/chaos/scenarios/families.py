@@ -5,7 +5,8 @@ import time
 from django.db import connection
 
 from jobsite.errors import Conflict
-from jobsite.programs import principals, steering
+from jobsite.programs import operations
+from jobsite.tenants import principals
 from tests.chaos import faults
 from tests.chaos.chaos import Chaos
 from tests.chaos.installation import RENEW_SECONDS, SWEEP_SECONDS
@@ -130,7 +131,7 @@ def cancel_storm(chaos: Chaos) -> None:
         status = chaos.random.choice(["PENDING", "QUEUED", "RUNNING", "RUNNING", "WAITING"])
         for (number,) in chaos.database.rows(ANY_OF, status):
             try:
-                steering.cancel(hand, int(number))
+                operations.jobs.cancel(hand, int(number))
             except Conflict:
                 chaos.report.faults["cancel came too late"] += 1  # it has ended since
             else:

@@ -5,8 +5,9 @@ import signal
 import threading
 from collections import Counter
 
+from jobsite.notifications import operations
 from jobsite.notifications.rules import Wanted
-from jobsite.programs import notifying, principals
+from jobsite.tenants import principals
 from tests.chaos.chaos import Chaos
 from tests.chaos.registry import scenario
 from tests.notifications.smtp_sink import TAKEN, sinking
@@ -83,9 +84,9 @@ def told_though_half_fails(chaos: Chaos) -> None:
     with sinking() as sink, receiving(hook) as receiver:
         sink.mood = mail
         hand = principals.local(chaos.tenant(), login="chaos")
-        notifying.create_group(hand, "ops")
-        notifying.create_rule(hand, "ops", Wanted("FAILED", to_addresses=ADDRESSES))
-        notifying.create_rule(hand, "ops", Wanted("COMPLETED", channel="webhook", to_url=receiver.url("/hook")))
+        operations.create_group(hand, "ops")
+        operations.create_rule(hand, "ops", Wanted("FAILED", to_addresses=ADDRESSES))
+        operations.create_rule(hand, "ops", Wanted("COMPLETED", channel="webhook", to_url=receiver.url("/hook")))
         works = chaos.program("works", notification_group="ops")
         fails = chaos.program("fails", target="fail", notification_group="ops")
         environment = {

@@ -15,8 +15,8 @@ from jobsite import brokers
 from jobsite.database import Connection, Cursor, connect
 from jobsite.programs import workers
 from jobsite.programs.dispatch import TASK
-from jobsite.programs.lifecycle import AttemptResult, Status
 from jobsite.programs.models import Program
+from jobsite.programs.rules.lifecycle import AttemptResult, Status
 from jobsite.programs.transitions.claim import Claimed, claim
 from jobsite.programs.transitions.finish import Ending, Held, StaleJob, finish
 from jobsite.programs.transitions.reap import reap_expired

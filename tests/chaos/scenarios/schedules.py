@@ -10,9 +10,10 @@ from pathlib import Path
 
 from django.db import connection
 
-from jobsite.programs import principals, schedules
+from jobsite.programs import schedules
 from jobsite.programs.models import Program
-from jobsite.programs.schedule_checks import Wanted
+from jobsite.programs.schedules import Wanted
+from jobsite.tenants import principals
 from tests.chaos.chaos import Chaos
 from tests.chaos.registry import scenario
 from tests.flows.processes import OwnProcess

@@ -5,13 +5,14 @@ from uuid import uuid4
 
 import pytest
 
-from jobsite.programs.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from jobsite.programs.models import AuditEntry, Job, JobAttempt, Program
+from jobsite.programs.models import Job, JobAttempt, Program
+from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
 from jobsite.programs.transitions.cancel import cancel
 from jobsite.programs.transitions.dispatch import dispatch, wake
 from jobsite.programs.transitions.finish import Ending, Held, StaleJob, finish, finish_all, stored_attempts
 from jobsite.programs.transitions.reap import reap_expired
 from jobsite.programs.transitions.renew import renew
+from jobsite.tenants.models import AuditEntry
 from tests.programs.conftest import FAILURE, LOCK_SECONDS, SUCCESS, WAITING, claim_all, held
 
 pytestmark = pytest.mark.django_db

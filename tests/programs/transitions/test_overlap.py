@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobsite.programs.lifecycle import AttemptResult, Overlap, Status
+from jobsite.programs.rules.lifecycle import AttemptResult, Overlap, Status
 from jobsite.programs.transitions import hold
 from jobsite.programs.transitions.dispatch import dispatch, wake
 from jobsite.programs.transitions.finish import Ending, finish

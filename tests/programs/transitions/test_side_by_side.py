@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from jobsite.programs.invariants import check
-from jobsite.programs.lifecycle import TERMINAL, AttemptResult, Status
 from jobsite.programs.models import Job, JobAttempt, Program
+from jobsite.programs.rules.lifecycle import TERMINAL, AttemptResult, Status
 from jobsite.programs.transitions.cancel import cancel
 from jobsite.programs.transitions.dispatch import dispatch, requeue, wake
 from jobsite.programs.transitions.finish import Ending, finish_all

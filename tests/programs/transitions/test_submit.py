@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import transaction
 
-from jobsite.programs import principals
-from jobsite.programs.lifecycle import Overlap
 from jobsite.programs.models import CapturedContext, Job, Program
+from jobsite.programs.rules.lifecycle import Overlap
 from jobsite.programs.transitions.dispatch import wake
 from jobsite.programs.transitions.submit import insert, insert_and_offer
+from jobsite.tenants import principals
 from tests.programs.conftest import LOCK_SECONDS, claim_all, new_worker
 
 pytestmark = pytest.mark.django_db

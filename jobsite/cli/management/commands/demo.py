@@ -21,14 +21,16 @@ from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.base import principal_of
 from jobsite.cli.demo_receiver import Receiver, receiving
 from jobsite.cli.supervisor import Service, Supervisor
-from jobsite.programs import definitions, presentation, registration, schedules, submission
-from jobsite.programs.lifecycle import OPEN, TERMINAL
+from jobsite.programs import definitions, schedules, submission
+from jobsite.programs.definitions import registration
+from jobsite.programs.inspection import presentation
 from jobsite.programs.models import Firing, Job, Schedule
-from jobsite.programs.preparation import Options
-from jobsite.programs.principals import Principal
-from jobsite.programs.schedule_checks import Wanted
+from jobsite.programs.rules.lifecycle import OPEN, TERMINAL
+from jobsite.programs.schedules import Wanted
+from jobsite.programs.submission import Options
 from jobsite.tenants import setup
 from jobsite.tenants.models import Tenant
+from jobsite.tenants.principals import Principal
 
 TENANT = "acme"
 SCHEDULE = "demo.every-minute"

@@ -14,7 +14,8 @@ from jobsite.cli import printing
 from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.base import add_json
 from jobsite.errors import Invalid, Refusal
-from jobsite.programs import diagnosis, invariants
+from jobsite.programs import invariants
+from jobsite.programs.inspection import diagnosis
 from jobsite.programs.invariants import NotChecked, Report, Violation
 
 

@@ -10,12 +10,13 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
-from jobsite.cli import acting, all_jobs, asking, delivery_pages, printing
+from jobsite.cli import acting, all_jobs, delivery_pages, job_options, printing
 from jobsite.cli.base import GroupCommand, principal_of
-from jobsite.programs import explain, presentation, queries, steering
+from jobsite.programs import operations
+from jobsite.programs.inspection import explain, presentation, queries
+from jobsite.programs.inspection.queries import JobFilter
 from jobsite.programs.models import Job
-from jobsite.programs.queries import JobFilter
-from jobsite.programs.steps import shown
+from jobsite.programs.rules.lifecycle import step_name
 
 COLUMNS = {
     "number": "#",
@@ -62,8 +63,8 @@ class Command(GroupCommand):
         retry = self._one_or_all(
             "retry", acting.retry, "Submit ended jobs again; a single one also with edited parameters."
         )
-        asking.add_parameters(retry)
-        asking.add_asker_and_wait(retry)
+        job_options.add_parameters(retry)
+        job_options.add_asker_and_wait(retry)
         acknowledge = self.sub("acknowledge", acting.acknowledge, "Say that you have seen why jobs failed.")
         acknowledge.add_argument("numbers", nargs="*", type=int, metavar="N", help="the jobs' numbers")
         all_jobs.add_all(acknowledge)
@@ -110,13 +111,13 @@ def list_jobs(options: dict[str, Any]) -> None:
 
 def _columns(item: dict[str, Any]) -> dict[str, Any]:
     progress = item["progress"]
-    shown = None
+    step_name = None
     if progress and progress["total"]:
-        shown = f"{100 * progress['processed'] // progress['total']} %"
+        step_name = f"{100 * progress['processed'] // progress['total']} %"
     elif progress:
-        shown = str(progress["processed"])
+        step_name = str(progress["processed"])
     return {
-        "progress": shown,
+        "progress": step_name,
         "took": printing.span(printing.duration(item)),
         "created": printing.ago(item["created_at"]),
         "outcome": item["outcome"] if item["phase"] == "COMPLETED" else None,
@@ -126,7 +127,7 @@ def _columns(item: dict[str, Any]) -> dict[str, Any]:
 def show_job(options: dict[str, Any]) -> None:
     """Print all about one job."""
     principal = principal_of(options)
-    job = steering.find_job(principal, options["number"])
+    job = operations.jobs.find_job(principal, options["number"])
     item = presentation.jobs([job])[0]
     attempts = [presentation.attempt(one) for one in queries.attempts(job)]
     steps = [presentation.step(one, job) for one in queries.steps(job)]
@@ -161,7 +162,7 @@ def _print_steps(steps: list[dict[str, Any]]) -> None:
     rows = [
         one
         | {
-            "step": shown(one["action"], one["name"] or ""),
+            "step": step_name(one["action"], one["name"] or ""),
             "took": _took(one),
             "said": one["error"]["message"] if one["error"] else _short(one["result"]),
         }
@@ -178,15 +179,15 @@ def _with_branches(tree: Tree, children: list[dict[str, Any]], left: list[int]) 
 
     `left` holds how many branches the whole tree may still get.
     """
-    shown = children
+    step_name = children
     if len(children) > CHILDREN:
-        shown = sorted(children, key=lambda one: (one["status"] == "COMPLETED", one["number"]))[:CHILDREN]
-    shown = shown[: max(0, left[0])]
-    left[0] -= len(shown)
-    for one in shown:
+        step_name = sorted(children, key=lambda one: (one["status"] == "COMPLETED", one["number"]))[:CHILDREN]
+    step_name = step_name[: max(0, left[0])]
+    left[0] -= len(step_name)
+    for one in step_name:
         _with_branches(tree.add(_branch(one)), one["children"], left)
-    if len(shown) < len(children):
-        tree.add(Text(f"and {len(children) - len(shown):,} more: --json", style="dim"))
+    if len(step_name) < len(children):
+        tree.add(Text(f"and {len(children) - len(step_name):,} more: --json", style="dim"))
     return tree
 
 
@@ -260,7 +261,7 @@ def _took(attempt: dict[str, Any]) -> str | None:
 def show_logs(options: dict[str, Any]) -> None:
     """Print a job's log, with --follow until the job has ended."""
     principal, number = principal_of(options), options["number"]
-    job = steering.find_job(principal, number)
+    job = operations.jobs.find_job(principal, number)
     if not options["follow"]:
         entries = _entries(job, 0)
         if options["json"]:
@@ -272,7 +273,7 @@ def show_logs(options: dict[str, Any]) -> None:
         return
     after = 0
     while True:
-        is_over = steering.find_job(principal, number).is_terminal
+        is_over = operations.jobs.find_job(principal, number).is_terminal
         for entry in _entries(job, after):
             after = entry["sequence"]
             if options["json"]:

@@ -5,7 +5,8 @@ from typing import Any
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import NotFound
-from jobsite.programs import presentation, steering
+from jobsite.programs import operations
+from jobsite.programs.inspection import presentation
 
 COLUMNS = {
     "job": "job",
@@ -41,7 +42,7 @@ def list_locks(options: dict[str, Any]) -> None:
             "age_seconds": round(lock.age_seconds, 3),
             "stale": lock.is_stale,
         }
-        for lock in steering.locks(principal_of(options))
+        for lock in operations.jobs.locks(principal_of(options))
     ]
     if options["json"]:
         printing.print_json(items)
@@ -57,10 +58,10 @@ def clear_locks(options: dict[str, Any]) -> None:
     """Clear the stale locks, or one live one."""
     principal, force = principal_of(options), options["force"]
     numbers = [force] if force is not None else options["numbers"] or None
-    shown = steering.locks(principal, numbers)
+    shown = operations.jobs.locks(principal, numbers)
     if force is not None and not shown:
         raise NotFound(f"job {force} holds no lock")
-    cleared = steering.clear_locks(principal, shown, force=force is not None, reason=options["reason"])
+    cleared = operations.jobs.clear_locks(principal, shown, force=force is not None, reason=options["reason"])
     out = printing.console()
     for one in cleared:
         out.print(f"lock of #{one.number} is cleared; the job is {one.status} now")

@@ -9,8 +9,7 @@ from django.db import connection, transaction
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import Invalid, NotFound
-from jobsite.programs import audit
-from jobsite.tenants import scope
+from jobsite.tenants import audit, scope
 from jobsite.tenants.models import Membership, Role
 
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")

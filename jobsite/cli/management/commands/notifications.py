@@ -10,8 +10,8 @@ from jobsite.cli import rule_commands as rules
 from jobsite.cli.base import GroupCommand
 from jobsite.cli.notification_pages import asker, say
 from jobsite.errors import Invalid
+from jobsite.notifications import operations
 from jobsite.notifications.events import LANGUAGES
-from jobsite.programs import notifying
 
 
 class Command(GroupCommand):
@@ -153,13 +153,13 @@ def create_group(options: dict[str, Any]) -> None:
     """Make one, and say how it comes to use."""
     code = options["code"]
     with rules.named():
-        notifying.create_group(asker(options), code, name=options["name"])
+        operations.create_group(asker(options), code, name=options["name"])
     say(f"group {code} is created; give it rules with: jobsite notifications rules create {code} --event FAILED …")
 
 
 def delete_group(options: dict[str, Any]) -> None:
     """Delete one with its rules."""
-    notifying.delete_group(asker(options), options["code"], reason=options["reason"])
+    operations.delete_group(asker(options), options["code"], reason=options["reason"])
     say(f"group {options['code']} is deleted, with its rules")
 
 
@@ -170,7 +170,7 @@ def create_template(options: dict[str, Any]) -> None:
     """Make one, and say how it gets its words."""
     code = options["code"]
     with rules.named():
-        notifying.create_template(asker(options), code, options["event"])
+        operations.create_template(asker(options), code, options["event"])
     say(
         f"template {code} is created and says what {options['event']} says; change it with: jobsite notifications "
         f"templates show {code} > {code}.liquid, and set {code} --language L --file {code}.liquid"
@@ -181,7 +181,7 @@ def set_words(options: dict[str, Any]) -> None:
     """Take the words of a file."""
     code, words = options["code"], pages.read_words(options["file"])
     try:
-        notifying.save_words(asker(options), code, options["language"], words)
+        operations.save_words(asker(options), code, options["language"], words)
     except Invalid as error:
         raise Invalid(f"{options['file']}: {error}", code=error.code) from error
     say(
@@ -193,7 +193,7 @@ def set_words(options: dict[str, Any]) -> None:
 def restore_words(options: dict[str, Any]) -> None:
     """Go back to the event's own words."""
     code, language = options["code"], options["language"]
-    is_restored = notifying.restore_words(asker(options), code, language)
+    is_restored = operations.restore_words(asker(options), code, language)
     say(
         f"template {code} has the event's own words in {language} again"
         if is_restored
@@ -203,7 +203,7 @@ def restore_words(options: dict[str, Any]) -> None:
 
 def delete_template(options: dict[str, Any]) -> None:
     """Delete one of the tenant's own."""
-    notifying.delete_template(asker(options), options["code"], reason=options["reason"])
+    operations.delete_template(asker(options), options["code"], reason=options["reason"])
     say(f"template {options['code']} is deleted")
 
 
@@ -212,5 +212,5 @@ def delete_template(options: dict[str, Any]) -> None:
 
 def send_again(options: dict[str, Any]) -> None:
     """Send one once more."""
-    notifying.send_again(asker(options), options["number"], reason=options["reason"])
+    operations.send_again(asker(options), options["number"], reason=options["reason"])
     say(f"delivery {options['number']} is sent again, as a new message")

@@ -12,9 +12,13 @@ from rich.text import Text
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import Invalid
-from jobsite.programs import definitions, masking, pausing, preparation, registration
-from jobsite.programs.durations import format_duration
+from jobsite.programs import definitions
+from jobsite.programs.definitions import registration
 from jobsite.programs.models import Action, Program
+from jobsite.programs.operations import pausing
+from jobsite.programs.submission import preparation
+from jobsite.values import masking
+from jobsite.values.durations import format_duration
 
 COLUMNS = {
     "code": "program",

@@ -6,8 +6,9 @@ from django.conf import settings
 
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
-from jobsite.programs import pausing, presentation
-from jobsite.programs.principals import Principal
+from jobsite.programs.inspection import presentation
+from jobsite.programs.operations import pausing
+from jobsite.tenants.principals import Principal
 
 COLUMNS = {
     "queue": "queue",

@@ -9,15 +9,18 @@ from typing import Any
 
 from rich.text import Text
 
-from jobsite.cli import asking, printing
+from jobsite.cli import job_options, printing
 from jobsite.cli import schedule_pages as pages
 from jobsite.cli.base import GroupCommand, principal_of
 from jobsite.errors import Conflict, Invalid
-from jobsite.programs import backfills, durations, pausing, periodic_tasks, preparation, presentation, schedules, times
-from jobsite.programs.models import Schedule
-from jobsite.programs.models.schedule import CRON_FIELDS
-from jobsite.programs.principals import Principal
-from jobsite.programs.schedule_checks import Wanted
+from jobsite.programs import schedules
+from jobsite.programs.inspection import presentation
+from jobsite.programs.models import CRON_FIELDS, Schedule
+from jobsite.programs.operations import pausing, periodic_tasks
+from jobsite.programs.schedules import Wanted, backfills
+from jobsite.programs.submission import preparation
+from jobsite.tenants.principals import Principal
+from jobsite.values import durations, times
 
 OPTIONS = {
     "time_zone": "--timezone",
@@ -82,7 +85,7 @@ class Command(GroupCommand):
         now = self.sub("run", run_now, "Submit now what the schedule would, as you; its own times stay.")
         now.add_argument("code", metavar="CODE")
         now.add_argument("--reason", default="")
-        asking.add_asker_and_wait(now)
+        job_options.add_asker_and_wait(now)
         again = self.sub("backfill", backfill, "Run the times of a range that have no job.", json=True)
         again.add_argument("code", metavar="CODE")
         again.add_argument("--from", dest="begin", required=True, metavar="TIME")
@@ -101,7 +104,7 @@ def _add_fields(parser: ArgumentParser) -> None:
     )
     when.add_argument("--starts", dest="starts_at", metavar="TIME", help="not before this")
     when.add_argument("--ends", dest="ends_at", metavar="TIME", help="not after this")
-    asking.add_parameters(parser)
+    job_options.add_parameters(parser)
     parser.add_argument("--priority", type=int, metavar="N", help="-100 to 100 (default: the program's)")
     parser.add_argument("--overlap", metavar="ALLOW|SKIP", help="SKIP: not while its last job is open (default: ALLOW)")
     parser.add_argument(
@@ -123,7 +126,7 @@ def create_schedule(options: dict[str, Any]) -> None:
         raise Invalid("give --cron or --every")
     principal = principal_of(options, user=options["user"])
     given = _given(options) | {"program": options["program"]}
-    whole, typed = asking.typed_parameters(
+    whole, typed = job_options.typed_parameters(
         preparation.find_program(principal, options["program"]).parameters_schema, options
     )
     row = _named(
@@ -140,7 +143,7 @@ def change_schedule(options: dict[str, Any]) -> None:
     if options["program"]:
         given["program"] = options["program"]
     program = preparation.find_program(principal, options["program"] or row.program.code)
-    whole, typed = asking.typed_parameters(program.parameters_schema, options)
+    whole, typed = job_options.typed_parameters(program.parameters_schema, options)
     if whole is not None or typed:
         given["parameters"] = (row.parameters if whole is None else whole) | typed
     _answer(_named(lambda: schedules.change(principal, row.code, given)), "is changed", options)
@@ -237,7 +240,7 @@ def run_now(options: dict[str, Any]) -> None:
     """Submit one job of it."""
     principal = principal_of(options, user=options["user"])
     job = backfills.run(principal, options["code"], reason=options["reason"])
-    if status := asking.answer(principal, job.number, options):
+    if status := job_options.answer(principal, job.number, options):
         sys.exit(status)
 
 
@@ -251,7 +254,7 @@ def backfill(options: dict[str, Any]) -> None:
         printing.console().print(f"{len(found.times)} times of {options['code']} to run{already}.", markup=False)
     if not found.times:
         return
-    if not options["yes"] and not asking.is_confirmed(f"Submit {len(found.times)} jobs?"):
+    if not options["yes"] and not job_options.is_confirmed(f"Submit {len(found.times)} jobs?"):
         printing.console().print("Nothing was changed.")
         return
     _run_again(principal, options, begin, end)

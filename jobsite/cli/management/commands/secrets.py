@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, login
 from jobsite.errors import Conflict
-from jobsite.programs import rotation
+from jobsite.programs.operations import rotation
 
 NAMED = 20
 

@@ -3,12 +3,12 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from jobsite.cli import asking
+from jobsite.cli import job_options
 from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.base import add_tenant, principal_of
 from jobsite.errors import Invalid
-from jobsite.programs import preparation, submission
-from jobsite.programs.preparation import Options
+from jobsite.programs import submission
+from jobsite.programs.submission import Options, preparation
 
 
 class Command(BaseCommand):
@@ -19,7 +19,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """The options of INTERFACES."""
         parser.add_argument("program", metavar="PROGRAM", help="the program's code")
-        asking.add_parameters(parser)
+        job_options.add_parameters(parser)
         parser.add_argument("--at", metavar="TIME", help="when to run it, such as 2027-01-31T08:00:00+01:00")
         parser.add_argument(
             "--priority", type=int, metavar="N", help="-100 to 100; one step is worth a minute of waiting"
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument("--hold", action="store_true", help="keep it from running until it is released")
         parser.add_argument("--notify", action="store_true", help="tell the submitter when it ends")
         parser.add_argument("--idempotency-key", metavar="K", help="the same key and request give the same job")
-        asking.add_asker_and_wait(parser)
+        job_options.add_asker_and_wait(parser)
         add_tenant(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -36,7 +36,7 @@ class Command(BaseCommand):
             raise Invalid("--notify tells the submitter when the job ends: give --as USER")
         principal = principal_of(options, user=options["user"])
         program = preparation.find_program(principal, options["program"])
-        whole, typed = asking.typed_parameters(program.parameters_schema, options)
+        whole, typed = job_options.typed_parameters(program.parameters_schema, options)
         job = submission.submit_as(
             principal,
             program.code,
@@ -49,5 +49,5 @@ class Command(BaseCommand):
                 idempotency_key=options["idempotency_key"],
             ),
         )
-        if status := asking.answer(principal, job.number, options):
+        if status := job_options.answer(principal, job.number, options):
             self.finish(status)

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobsite.cli import printing
 from jobsite.cli.base import Command as BaseCommand
-from jobsite.programs import sweeps
+from jobsite.programs.upkeep import sweeps
 
 
 class Command(BaseCommand):

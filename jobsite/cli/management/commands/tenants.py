@@ -6,8 +6,8 @@ from django.db import connection, transaction
 
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand, principal_of
-from jobsite.programs import audit, pausing
-from jobsite.tenants import setup
+from jobsite.programs.operations import pausing
+from jobsite.tenants import audit, setup
 from jobsite.tenants.models import SYSTEM, Tenant
 
 COLUMNS = {

@@ -11,7 +11,7 @@ from jobsite.cli.base import Command as BaseCommand
 from jobsite.cli.celery_program import exec_celery
 from jobsite.errors import Invalid
 from jobsite.programs import workers
-from jobsite.programs.models.worker import DEFAULT_MANAGER
+from jobsite.programs.models import DEFAULT_MANAGER
 
 
 class Command(BaseCommand):

@@ -4,7 +4,7 @@ from typing import Any
 
 from jobsite.cli import printing
 from jobsite.cli.base import GroupCommand
-from jobsite.programs import presentation
+from jobsite.programs.inspection import presentation
 
 COLUMNS = {
     "worker": "worker",

@@ -1,0 +1,39 @@
+"""What operators fill in before an act is done here: why, and for some acts until when."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django import forms
+
+from jobsite.admin import display
+from jobsite.errors import Invalid
+from jobsite.tenants import reasons
+
+
+class ReasonForm(forms.Form):
+    """The form that all acts share, in the words of a pause; another kind of act says what its fields mean."""
+
+    reason_help: ClassVar[str] = "Shown to all whom it concerns, and kept in the audit."
+    until_label: ClassVar[str] = "Until (UTC)"
+    until_help: ClassVar[str] = "Empty: until somebody resumes it."
+
+    reason = forms.CharField(
+        required=False, max_length=reasons.MAX_REASON, widget=forms.Textarea(attrs={"rows": 2, "cols": 60})
+    )
+    until = forms.DateTimeField(required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
+
+    def __init__(self, data: Mapping[str, Any] | None = None, *, asks_until: bool) -> None:
+        super().__init__(data)
+        self.fields["reason"].help_text = self.reason_help
+        self.fields["until"].label = self.until_label
+        self.fields["until"].help_text = self.until_help
+        if not asks_until:
+            del self.fields["until"]
+
+    def clean_until(self) -> datetime | None:
+        """A moment to come."""
+        try:
+            return reasons.end_of(self.cleaned_data["until"])
+        except Invalid as refusal:
+            raise forms.ValidationError(display.sentence(refusal)) from refusal

@@ -1,0 +1,18 @@
+"""What an action sees of its job: the context, its log, steps and children, and the errors by which it fails."""
+
+from jobsite.programs.context.children import Child, Children
+from jobsite.programs.context.context import Context
+from jobsite.programs.context.errors import PermanentError, TransientError, UnknownAction
+from jobsite.programs.context.steps import MAX_STEPS, Step
+
+__all__ = [
+    "MAX_STEPS",
+    "Child",
+    "Children",
+    "Context",
+    "PermanentError",
+    "Step",
+    "TransientError",
+    "UnknownAction",
+    "job_log",
+]

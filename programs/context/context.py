@@ -1,0 +1,404 @@
+"""What an action is given: the job it runs, its log and progress, and the requests to stop that reach it."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from types import FrameType
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from django.contrib.auth.models import User
+from django.db import connection
+
+from jobsite.logs import get_logger
+from jobsite.programs.context.children import MAX_KEY, Children, Family
+from jobsite.programs.context.coroutines import in_coroutines_too
+from jobsite.programs.context.job_log import JobLog
+from jobsite.programs.context.steps import Key, Step, Steps
+from jobsite.programs.parameters import secrets
+from jobsite.programs.rules.stops import JobCanceled, JobTimeout, LockLost, Snooze
+from jobsite.programs.transitions.claim import Claimed
+from jobsite.programs.transitions.spawn import OWN_KEY
+from jobsite.tenants.models import Tenant
+from jobsite.tenants.principals import RunningAs
+from jobsite.values import storable
+from jobsite.values.masking import Mask
+
+log = get_logger(__name__)
+
+MAX_PROGRESS_MESSAGE = 500
+MAX_STEP_NAME = 100
+MAX_COUNT = 2**53 - 1  # what every reader of JSON keeps exactly
+
+
+class Alarm:
+    """A time limit of an action, and whether it has rung."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.rang = False
+
+
+# The one that may ring now. A signal that comes when there is none, since the action has returned, is nobody's.
+_alarm: Alarm | None = None
+
+
+def _ring(_signal: int, _frame: FrameType | None) -> None:
+    if _alarm is not None:
+        _alarm.rang = True
+        raise JobTimeout
+
+
+def _disarm() -> None:
+    """Let nothing ring any more: protocol code is never interrupted."""
+    global _alarm
+    if _alarm is not None:
+        _alarm = None
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _bounded(count: int) -> int:
+    return max(-MAX_COUNT, min(int(count), MAX_COUNT))
+
+
+class Context:
+    """The one argument that every action gets. Methods that stop the action say so.
+
+    It alone holds the job's secrets in clear. Made just before the action runs, it raises SecretLost where none of
+    the keys opens them.
+    """
+
+    def __init__(
+        self,
+        job: Claimed,
+        principal: RunningAs,
+        *,
+        deadline: float,
+        cancel_grace: float,
+        program: str = "",
+        captured: Mapping[str, Any] | None = None,
+        earlier_runs: int = 0,
+    ) -> None:
+        self.job_number = job.number
+        self.program = program
+        self.attempt = job.attempts - job.losses + 1 - earlier_runs
+        self.fence = job.fence
+        self.lock_token: UUID = job.token
+        self.parameters: Mapping[str, Any] = job.parameters
+        self.mask: Mask | None = None
+        if job.has_secrets:
+            self.parameters, self.mask = secrets.opened(job.parameters)
+        self.log = JobLog(
+            tenant_id=job.tenant_id,
+            number=job.number,
+            attempt=job.attempts + 1,
+            is_first_run=job.fence == 1,
+            mask=self.mask,
+        )
+        self.claimed = job
+        self.deadline = deadline
+        self.cancel_grace = cancel_grace
+        self.has_warned = False
+        self.was_told = False
+        self.stop_hooks: list[Callable[[], None]] = []
+        self.steps: dict[str, object] = {}
+        self._steps = Steps(job)
+        self.family = Family(job)
+        self._captured = captured or {}
+        self._step: Step | None = None
+        self._thread = threading.get_ident()
+        self._failed_step: tuple[BaseException, str] | None = None
+        self.limit = 0.0
+        self._limit_at = deadline
+        self._principal = principal
+        self._is_canceled = False
+        self._is_lost = False
+        self._progress: dict[str, object] | None = None
+        self._progress_version = 0
+
+    @cached_property
+    def tenant(self) -> Tenant:
+        """The job's tenant."""
+        return Tenant.objects.get(pk=self.claimed.tenant_id)
+
+    @property
+    def user(self) -> User | None:
+        """Who the job runs as; None for jobs of the local command line and of the system."""
+        return self._principal.user
+
+    def require(self, permission: str) -> None:
+        """Go on only with this permission (`app.codename`); a refusal ends the job for good and names it."""
+        self._principal.require(permission)
+
+    def progress(self, processed: int, total: int | None = None, message: str = "") -> None:
+        """Say how far the work is; people see it within a second. Raises JobCanceled when asked to stop."""
+        self._progress = {
+            "processed": _bounded(processed),
+            "total": None if total is None else _bounded(total),
+            "message": storable.text(str(message), limit=MAX_PROGRESS_MESSAGE, mask=self.mask),
+        }
+        self._progress_version += 1
+        self.checkpoint()
+
+    def warn(self, message: str, *args: object) -> None:
+        """Log a warning, and let the job end with outcome WARNING if it completes."""
+        self.has_warned = True
+        self.log.warning(message, *args)
+
+    @property
+    def is_canceled(self) -> bool:
+        """Whether somebody asked the job to stop; an action that saw this and returns ends CANCELED."""
+        if self._is_canceled:
+            self.was_told = True
+        return self._is_canceled
+
+    def step(self, name: str, function: Callable[..., object], /, *args: object, **kwargs: object) -> object:
+        """Call the function once for this job, however often it runs: a later run gets the stored result.
+
+        The result is stored as JSON before this returns, and returned as it is stored: tuples are lists. Until then, a
+        worker that is lost means that the function is called again. A function that raises is called again by the
+        next run. Each step of a run has a name of its own, of 1 to 100 characters.
+
+        Raises ValueError for a wrong name or one that was used in this run, NotStorable (the job fails for good) for
+        a result that is no JSON or holds a secret, RuntimeError on another thread than the action's, or within a
+        transaction, which might undo what the step did but not that it was done; and what progress() raises.
+        """
+        step = self._running_step("step")
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME or not storable.is_storable(name):
+            raise ValueError(f"a step's name is text of 1 to {MAX_STEP_NAME} characters, not {name!r:.120}")
+        if connection.in_atomic_block:
+            raise RuntimeError(
+                f'step "{name}" is called within a transaction, which might undo what the step did but not that it was '
+                "done; begin the transaction inside the step"
+            )
+        if self.mask is not None and self.mask.text(name) != name:
+            raise ValueError("a step's name holds a secret of the parameters")
+        self.checkpoint()
+        key = Key(step.name, step.digest, name)
+        return self._once(key, lambda: self._without_secrets(function(*args, **kwargs)))
+
+    def spawn(
+        self,
+        program: str,
+        parameters: Mapping[str, Any] | None = None,
+        /,
+        *,
+        key: str | None = None,
+        priority: int | None = None,
+        scheduled_at: datetime | str | None = None,
+    ) -> int:
+        """Submit a child of this job, a job of a program of its tenant; its number.
+
+        The row lives or dies with the transaction that is under way, if any, and runs after its commit, as whoever this
+        job runs as. When the actions have ended, the job waits for its children without a worker; then its callback
+        runs, or it ends.
+
+        A job that is run again gets the children that it has already: those of the same `key`, of up to 200
+        characters; without keys those of the same program and parameters from the same action and step, alike ones one
+        after the other.
+
+        Raises what submission.submit raises (TooMany lets the job be tried again, any other ends it), PermissionRefused
+        without jobs:write, SpawnRefused past 10,000 children or the tenth generation, or for a QUEUE key that this job
+        or one above it holds; NotStorable where a secret would be stored in clear; TypeError for what is no code or no
+        parameters; RuntimeError on another thread than the action's; and what progress() raises.
+        """
+        self._running_step("spawn")
+        if key is not None and not (
+            isinstance(key, str) and 0 < len(key) <= MAX_KEY and key.isprintable() and not key.startswith(OWN_KEY)
+        ):
+            raise ValueError(
+                f'a child\'s key is text of 1 to {MAX_KEY} printable characters that does not begin with "{OWN_KEY}", '
+                f"not {key!r:.220}"
+            )
+        if key is not None and self.mask is not None and self.mask.text(key) != key:
+            raise storable.NotStorable("a child's key holds a secret of the parameters")
+        if not isinstance(program, str) or not isinstance(parameters, Mapping | None):
+            raise TypeError(
+                f"spawn takes a program's code and its parameters, not {program!r:.80} and {parameters!r:.80}"
+            )
+        self.checkpoint()
+        self._principal.require("jobs:write")
+        with self._uninterrupted(), in_coroutines_too():
+            try:
+                return self.family.spawn(
+                    self.tenant,
+                    self._captured,
+                    program,
+                    parameters or {},
+                    key=key,
+                    priority=priority,
+                    scheduled_at=scheduled_at,
+                    mask=self.mask,
+                    place=self.log.step,
+                )
+            except LockLost:
+                self.lose_lock()
+                raise
+
+    @property
+    def children(self) -> Children:
+        """The children of this job that have ended, in the order in which they were spawned; in a callback all."""
+        return self.family.children(self._uninterrupted)
+
+    def _running_step(self, what: str) -> Step:
+        if threading.get_ident() != self._thread or self._step is None:
+            raise RuntimeError(
+                f"context.{what} is called only on the thread that runs the action, while it runs; "
+                "a coroutine calls it as it is, without sync_to_async"
+            )
+        return self._step
+
+    def snooze(self, seconds: float) -> None:
+        """Stop here and run the action again, from its beginning, in `seconds`; the run is not counted."""
+        if not 0 <= seconds <= 365 * 86_400:
+            raise ValueError(f"snooze takes 0 to {365 * 86_400} seconds, not {seconds!r}")
+        raise Snooze(seconds)
+
+    def checkpoint(self) -> None:
+        """Raise JobCanceled, JobTimeout or LockLost if the run should not go on; progress() does this too."""
+        if self._is_lost:
+            raise LockLost
+        if self.is_canceled:
+            raise JobCanceled
+        if time.monotonic() > self.deadline:
+            raise JobTimeout
+
+    # What execution and the watcher do; not for actions.
+
+    def act(self, step: Step, run: Callable[["Context", Step], object], *, is_stored: bool) -> object:
+        """Run an action; where it is stored, a later run takes its result from there."""
+        self._step, self.log.step, self.limit = step, step.name, step.timeout
+        self._limit_at = min(self.deadline, time.monotonic() + step.timeout)
+        self.checkpoint()
+        if not is_stored:
+            return self._run(step, run)
+        key = Key(step.name, step.digest)
+        result = self._once(key, lambda: storable.result(self._run(step, run), mask=self.mask))
+        self.steps[step.name] = result
+        return result
+
+    def recall(self, steps: Iterable[Step]) -> None:
+        """Know what these actions gave in an earlier run, as far as they are still the same, for the callback."""
+        for step in steps:
+            with self._uninterrupted():
+                stored = self._steps.finished(Key(step.name, step.digest))
+            if stored is not None:
+                self.steps[step.name] = stored.result
+                self.has_warned = self.has_warned or stored.warned
+
+    def _run(self, step: Step, run: Callable[["Context", Step], object]) -> object:
+        try:
+            return run(self, step)
+        finally:
+            _disarm()  # also where an alarm rang on its way out of `alarm`
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the limit of the action that runs, or of the whole run if that comes first."""
+        return max(0.0, self._limit_at - time.monotonic())
+
+    def step_of(self, error: BaseException) -> str:
+        """The step that an exception ended, "" where none had begun."""
+        failed = self._failed_step
+        return failed[1] if failed and failed[0] is error else self.log.step
+
+    def _once(self, key: Key, call: Callable[[], object]) -> object:
+        with self._uninterrupted():
+            stored = self._steps.finished(key)
+        if stored is not None:
+            self.log.info("%s ended in an earlier run; its result is taken from there", key.shown)
+            self.has_warned = self.has_warned or stored.warned
+            return stored.result
+        with self._uninterrupted():
+            self._go_on_if(self._steps.begin(key))
+        outer, self.log.step = self.log.step, key.shown
+        had_warned, self.has_warned = self.has_warned, False
+        try:
+            result = call()
+        except (Exception, JobCanceled, JobTimeout) as error:
+            self._fail(key, error)
+            raise
+        finally:
+            warned, self.has_warned = self.has_warned, self.has_warned or had_warned
+            self.log.step = outer
+        with self._uninterrupted():
+            stored = self._steps.complete(key, result, warned=warned)
+            self._go_on_if(stored is not None)
+        return stored.result if stored else None
+
+    def _fail(self, key: Key, error: BaseException) -> None:
+        if self._failed_step is None or self._failed_step[0] is not error:  # a step within a step says it better
+            self._failed_step = error, key.shown
+        try:
+            with self._uninterrupted():
+                is_ours = self._steps.fail(key, storable.error(error, step=self._failed_step[1], mask=self.mask))
+        except psycopg.Error as trouble:  # what the step raised matters more
+            log.warning("failed_step_not_written", job=self.job_number, step=key.shown, error=str(trouble))
+            return
+        self._go_on_if(is_ours)
+
+    def _go_on_if(self, is_ours: bool) -> None:
+        if not is_ours:
+            self.lose_lock()
+            raise LockLost
+
+    def _without_secrets(self, value: object) -> object:
+        result = storable.result(value)
+        if self.mask is not None and self.mask.value(result) != result:
+            raise storable.NotStorable("result could not be stored: it holds a secret of the parameters")
+        return result
+
+    def request_cancel(self) -> None:
+        """Pass on that the job is asked to stop."""
+        self._is_canceled = True
+
+    def lose_lock(self) -> None:
+        """Pass on that this worker no longer holds the job."""
+        self._is_lost = True
+
+    @property
+    def progress_now(self) -> tuple[int, dict[str, object] | None]:
+        """The progress with its version, which changes with each report."""
+        return self._progress_version, self._progress
+
+    @contextmanager
+    def alarm(self) -> Iterator[Alarm]:
+        """Raise JobTimeout when the action's limit is reached, in the main thread of a process only.
+
+        Elsewhere (the threads pool) limits are cooperative: checkpoints look at the deadline.
+        """
+        mine = Alarm(self._limit_at)
+        if threading.current_thread() is not threading.main_thread():
+            yield mine
+            return
+        global _alarm
+        # Installed once, since that costs more than a short action does; an action may have put another in its place.
+        if signal.getsignal(signal.SIGALRM) is not _ring:
+            signal.signal(signal.SIGALRM, _ring)
+        _alarm = mine
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, self.seconds_left))
+        try:
+            yield mine
+        finally:
+            if _alarm is mine:  # not that of a later job, where this is closed late
+                _disarm()
+
+    @contextmanager
+    def _uninterrupted(self) -> Iterator[None]:
+        """Let no alarm ring in the middle of a statement; one that would have rings right afterwards."""
+        global _alarm
+        if threading.current_thread() is not threading.main_thread():
+            yield  # nor does any ring there
+            return
+        silenced, _alarm = _alarm, None
+        try:
+            yield
+        finally:
+            _alarm = silenced
+            if silenced is not None and time.monotonic() >= silenced.at:
+                signal.setitimer(signal.ITIMER_REAL, 0.001)

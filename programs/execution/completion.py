@@ -1,0 +1,300 @@
+"""How a run ends: what its error or result means, and the guarded write that nothing but a lost token stops."""
+
+import random
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import psycopg
+
+from jobsite.database import Cursor
+from jobsite.errors import TooMany
+from jobsite.logs import get_logger
+from jobsite.notifications import hints
+from jobsite.programs import workers
+from jobsite.programs.context import Context, UnknownAction, job_log
+from jobsite.programs.execution.group import Ended, Group
+from jobsite.programs.execution.program_cache import RunnableProgram
+from jobsite.programs.parameters.secrets import SecretLost
+from jobsite.programs.rules import retries
+from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.rules.stops import JobCanceled, JobTimeout, LockLost, Snooze
+from jobsite.programs.transitions import finish, give_back
+from jobsite.programs.transitions.claim import Claimed
+from jobsite.programs.transitions.finish import Ending, Held
+from jobsite.tenants.principals import PermissionRefused
+from jobsite.values import storable
+
+log = get_logger(__name__)
+
+PATIENCE_SECONDS = 60.0
+MAX_TRACEBACK = 32 * 1024
+MAX_RETRY_AFTER = 365 * 86_400.0
+QUOTA_SECONDS = 10.0
+
+
+def succeeded(context: Context, result: object, *, has_callback: bool = False) -> Ending:
+    """The actions returned, or the callback did. One that was told to stop and returned ends CANCELED.
+
+    A job that has children waits, if only until it is looked how they ended. So does one whose callback is to be
+    called: after the actions, and again after a callback that has spawned more children.
+    """
+    progress = context.progress_now[1]
+    if context.was_told:
+        return Ending(Status.CANCELED, AttemptResult.CANCELED, progress=progress)
+    try:
+        stored = storable.result(result, mask=context.mask)
+    except storable.NotStorable as error:
+        return Ending(
+            Status.FAILED,
+            AttemptResult.PERMANENT,
+            outcome=Outcome.ERROR,
+            failure_kind=FailureKind.PERMANENT,
+            error=storable.error(error, step=context.log.step, mask=context.mask),
+            progress=progress,
+        )
+    has_children, has_new_ones = context.family.looked_at()
+    calls_back = has_callback and (has_new_ones or context.claimed.parked_fence is None)
+    if calls_back:
+        stored = None  # what the actions gave is in their steps; the job's result is the callback's
+    return Ending(
+        Status.WAITING if has_children or calls_back else Status.COMPLETED,
+        AttemptResult.PARKED if calls_back else AttemptResult.SUCCESS,
+        outcome=Outcome.WARNING if context.has_warned else Outcome.NORMAL,
+        result=stored,
+        progress=progress,
+    )
+
+
+def raised(
+    error: BaseException, job: Claimed, program: RunnableProgram, context: Context | None, *, earlier_runs: int = 0
+) -> Ending | None:
+    """What an action's exception means for the job; None when the job is not ours to end any more.
+
+    A callback has tries of its own: `earlier_runs` do not count for it.
+    """
+    step = context.step_of(error) if context else ""
+    progress = context.progress_now[1] if context else None
+    mask = context.mask if context else None
+    match error:
+        case LockLost():
+            return None
+        case Snooze():
+            return give_back.snoozed(error.seconds)
+        case TooMany():
+            return give_back.over_quota(
+                storable.error(error, step=step, mask=mask), seconds=_seconds(error.retry_after) or QUOTA_SECONDS
+            )
+        case UnknownAction():
+            said = str(storable.error(error, step=step, mask=mask)["message"])
+            return give_back.action_unknown(said, returns=job.returns)
+        case JobCanceled():
+            return Ending(Status.CANCELED, AttemptResult.CANCELED, progress=progress)
+        case PermissionRefused() | SecretLost():
+            is_refused = isinstance(error, PermissionRefused)
+            return Ending(
+                Status.FAILED,
+                AttemptResult.PERMANENT,
+                outcome=Outcome.ERROR,
+                failure_kind=FailureKind.REFUSED if is_refused else FailureKind.PERMANENT,
+                error=storable.error(error, step=step, mask=mask),
+                progress=progress,
+            )
+    described: dict[str, object]
+    if isinstance(error, JobTimeout):
+        described = {
+            "type": "Timeout",
+            "message": f"still running after {_limit(program, context):g} s",
+            "step": step or None,
+        }
+        result, kind, transient = AttemptResult.TIMEOUT, FailureKind.TIMEOUT, program.retry_on_timeout
+    else:
+        described = storable.error(error, step=step, mask=mask)
+        transient = retries.is_transient(error, transient=program.transient, permanent=program.permanent)
+        result = AttemptResult.TRANSIENT if transient else AttemptResult.PERMANENT
+        kind = FailureKind.TRANSIENT if transient else FailureKind.PERMANENT
+    decision = retries.decide(
+        program.retry,
+        runs=job.attempts - job.losses + 1 - earlier_runs,
+        transient=transient,
+        spread=random.uniform(-1, 1),
+        retry_after=_seconds(getattr(error, "retry_after", None)),
+    )
+    # Where no code of a user's has failed, the message says all, and our own frames would hide it.
+    said_all = getattr(error, "says_all", False)
+    trace = (
+        "" if said_all else storable.text("".join(traceback.format_exception(error)), limit=MAX_TRACEBACK, mask=mask)
+    )
+    if isinstance(decision, retries.RetryAfter):
+        return Ending(
+            Status.PENDING,
+            result,
+            error=described,
+            traceback=trace,
+            delay=decision.seconds,
+            progress=progress,
+        )
+    return Ending(
+        Status.FAILED,
+        result,
+        outcome=Outcome.ERROR,
+        failure_kind=kind,
+        error=described,
+        traceback=trace,
+        progress=progress,
+    )
+
+
+def _limit(program: RunnableProgram, context: Context | None) -> float:
+    """What was exceeded: the action's own limit, where that came first."""
+    return min(program.timeout, context.limit) if context and context.limit else program.timeout
+
+
+def _seconds(wanted: object) -> float | None:
+    """What an exception of somebody's calls `retry_after`, if it is a length of time."""
+    if isinstance(wanted, timedelta):
+        wanted = wanted.total_seconds()
+    if isinstance(wanted, bool) or not isinstance(wanted, (int, float)) or not 0 <= wanted <= MAX_RETRY_AFTER:
+        return None
+    return float(wanted)
+
+
+def settle(group: Group) -> None:
+    """Write the logs and endings that a group has gathered, on this thread's connection, for sure."""
+    with group.flushing:
+        ended, was_unsure = group.take_ended()
+        if not ended:
+            return
+        try:
+            _try_to_write_logs(ended)
+            finish_for_sure([(one.held, one.ending) for one in ended], was_unsure=was_unsure)
+        except BaseException:
+            # Above all: the process is told to end in the middle. The last try is the caller's.
+            group.put_back(ended)
+            raise
+
+
+def settle_once(cursor: Cursor, group: Group) -> None:
+    """Write the endings that a group has gathered, by the watcher while an action keeps their thread busy.
+
+    What the database refuses or cannot take now is kept for the next time, and the error is the caller's.
+    """
+    with group.flushing:
+        ended, was_unsure = group.take_ended()
+        if not ended:
+            return
+        try:
+            _write_logs(cursor, ended)
+            endings = [(one.held, one.ending) for one in ended]
+            _written(cursor, {held.token: (held, ending) for held, ending in endings}, was_unsure=was_unsure)
+        except BaseException:
+            group.put_back(ended)
+            raise
+
+
+def _try_to_write_logs(ended: Sequence[Ended]) -> None:
+    try:
+        with workers.connection().cursor() as cursor:
+            _write_logs(cursor, ended)
+    except psycopg.Error as error:
+        # A log never fails its job.
+        log.warning("log_lost", jobs=len(ended), error=str(error))
+        workers.drop_connection()
+
+
+def _write_logs(cursor: Cursor, ended: Sequence[Ended]) -> None:
+    job_log.close_all(cursor, [one.log for one in ended if one.log is not None])
+
+
+Open = dict[UUID, tuple[Held, Ending]]
+"""Endings still to be written, by token."""
+
+
+def finish_for_sure(endings: Sequence[tuple[Held, Ending]], *, was_unsure: bool = False) -> set[UUID]:
+    """Write the endings, over and over with new connections for a minute while the database is away.
+
+    A commit whose answer was lost is recognized by the attempt that it stored (`was_unsure`: this may have
+    happened before). Returns the tokens that were still good; for any other, another has the job, and nothing
+    was written. Where the database refuses several at once, each is written by itself, so that only the one
+    that is refused alone fails.
+    """
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    pause = 0.05
+    is_bare = False
+    still_open: Open = {held.token: (held, ending) for held, ending in endings}
+    while True:
+        try:
+            with workers.connection().cursor() as cursor:
+                return _written(cursor, still_open, was_unsure=was_unsure)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            was_unsure = True
+            workers.drop_connection()
+            if time.monotonic() > give_up_at:
+                log.error("finish_given_up", jobs=_numbers(still_open), error=str(error))
+                raise
+            log.warning("finish_retried", jobs=len(still_open), error=str(error))
+            time.sleep(pause)
+            pause = min(pause * 2, 2.0)
+        except (psycopg.Error, ValueError) as error:
+            if len(still_open) > 1:
+                log.warning("group_finished_one_by_one", jobs=len(still_open), error=str(error))
+                workers.drop_connection()
+                return _one_by_one(still_open, was_unsure=was_unsure)
+            if is_bare or not isinstance(error, (psycopg.DataError, ValueError)):
+                raise
+            # ValueError: what psycopg or json cannot even send, such as lone surrogates or huge integers.
+            ((token, (held, _)),) = still_open.items()
+            still_open, is_bare = {token: (held, _without_data(error))}, True
+
+
+def _written(cursor: Cursor, still_open: Open, *, was_unsure: bool) -> set[UUID]:
+    written: set[UUID] = set()
+    if was_unsure:
+        stored = finish.stored_attempts(cursor, [held for held, _ in still_open.values()])
+        written = {token for token, result in stored.items() if result is still_open[token][1].attempt_result}
+        still_open = {token: one for token, one in still_open.items() if token not in stored}
+    if still_open:
+        finished = finish.finish_all(cursor, list(still_open.values()))
+        good = finished.tokens
+        hints.give(finished.deliveries)
+        late = {token: one for token, one in still_open.items() if token not in good}
+        if late:
+            log.warning("finished_too_late", jobs=_numbers(late), tokens=[str(token) for token in late])
+        written |= good
+    return written
+
+
+def _one_by_one(still_open: Open, *, was_unsure: bool) -> set[UUID]:
+    written: set[UUID] = set()
+    failures: list[Exception] = []
+    for held, ending in still_open.values():
+        try:
+            written |= finish_for_sure([(held, ending)], was_unsure=was_unsure)
+        except Exception as error:  # the others must not suffer; the first is raised below
+            log.exception("finish_failed", job=held.number)
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return written
+
+
+def _numbers(still_open: Open) -> list[int]:
+    return [held.number for held, _ in still_open.values()]
+
+
+def _without_data(error: Exception) -> Ending:
+    """The database refused the data itself: the job fails for good, without them."""
+    message = f"result could not be stored: {str(error).splitlines()[0]}"
+    return Ending(
+        Status.FAILED,
+        AttemptResult.PERMANENT,
+        outcome=Outcome.ERROR,
+        failure_kind=FailureKind.PERMANENT,
+        error={
+            "type": type(error).__name__,
+            "message": storable.text(message, limit=storable.MAX_MESSAGE),
+            "step": None,
+        },
+    )

@@ -1,0 +1,309 @@
+"""A job's parameters by the JSON Schema (2020-12) of its program: checked, completed, typed from text."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+from jobsite.programs.parameters.schema_checks import TooMuchWorkError, begin_work, checker_for, quick_check, spend
+from jobsite.programs.parameters.schema_errors import (
+    MAX_ERRORS,
+    Hidden,
+    ParametersError,
+    Path,
+    PointerError,
+    curtailed,
+    did_you_mean,
+    in_words,
+    is_any,
+    raise_any,
+    shown,
+    type_of,
+)
+from jobsite.programs.parameters.schema_rules import Schema, schemas_in, target
+from jobsite.programs.parameters.schema_secrets import Secrets
+from jobsite.values import storable
+from jobsite.values.masking import MASK, SECRET_KEY
+
+# The size of parameters is that of what was given: a secret that fits is never refused for how it is stored. What
+# encryption adds, some 120 bytes to each and a third to all, is bounded by their number.
+MAX_SECRETS = 100
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+__all__ = [
+    "MAX_ERRORS",
+    "ParametersError",
+    "PointerError",
+    "Validator",
+    "canonical",
+    "check_schema",
+    "compiled",
+    "did_you_mean",
+    "from_text",
+    "validate",
+]
+
+
+def canonical(parameters: object) -> bytes:
+    """The one JSON text of a value, for fingerprints: sorted keys, no spaces, UTF-8. `1` and `1.0` differ."""
+    return _canonical(parameters).encode()
+
+
+def check_schema(schema: object) -> None:
+    """Raise ParametersError, with pointers into the schema, unless `validate` can work with it.
+
+    That is: within 64 KiB and 32 levels, an object at the top, valid under the metaschema; patterns compile;
+    every `$ref` is a pointer to a schema in this one and never leads back to itself; defaults fit their own
+    schemas; what is `writeOnly` stands under properties, items, prefixItems or $defs, and the schema does not
+    tell it by default, const or enum.
+    """
+    Validator(_plain(schema))
+
+
+def validate(schema: object, parameters: object) -> dict[str, Any]:
+    """A copy of `parameters` with the schema's defaults, or ParametersError; see `Validator.validate`."""
+    return compiled(schema).validate(parameters)
+
+
+def from_text(schema: object, pairs: Sequence[str]) -> dict[str, Any]:
+    """Parameters from `KEY=VALUE` texts, typed by the schema; see `Validator.from_text`."""
+    return compiled(schema).from_text(pairs)
+
+
+def compiled(schema: object) -> "Validator":
+    """The validator of a schema, from a cache by content. Raises ParametersError as `check_schema` does."""
+    try:
+        content = canonical(schema)
+    except (TypeError, ValueError, RecursionError):
+        check_schema(schema)
+        raise
+    return _compiled(content)
+
+
+class Validator:
+    """A schema that was found good, ready for many parameters; safe to share between threads."""
+
+    def __init__(self, schema: object) -> None:
+        """Check the schema as `check_schema` promises; it must not change afterwards."""
+        self._schemas = schemas_in(schema)
+        assert isinstance(schema, dict)
+        # $id and $schema would change how the library reads references, which are all local here.
+        self._schema: Schema = {key: schema[key] for key in schema if key not in ("$id", "$schema")}
+        self._secrets = self._checked_secrets()
+        self.has_secrets = bool(self._secrets)
+        self._checker = checker_for(self._schema)
+        self._accepts = quick_check(self._schema)
+        self._has_defaults = any("default" in part for part in self._schemas.values() if isinstance(part, dict))
+        begin_work()
+        raise_any(self._default_errors())
+
+    def validate(self, parameters: object) -> dict[str, Any]:
+        """A deep copy of `parameters` with defaults, valid in every respect; secrets are in clear.
+
+        Defaults of missing members are filled in through `properties`, `prefixItems`, `items` and `$ref`,
+        and validated like what was given. Raises ParametersError with all that is wrong, which shows no secret;
+        that includes an object with the key "$secret", which is how secrets are stored.
+        """
+        begin_work()
+        wrong: list[PointerError] = []
+        copy = storable.plain(parameters, refuse=_noted_in(wrong), mend=False, reserved=SECRET_KEY)
+        if wrong and self._secrets:
+            wrong = curtailed(wrong, self._hidden_in(copy))
+        seen = {error.pointer for error in wrong}
+        wrong += [error for error in self._errors(self._schema, copy) if error.pointer not in seen]
+        raise_any(wrong)
+        assert isinstance(copy, dict)
+        if self._secrets:
+            raise_any(PointerError(storable.pointer(path), _SHOWN) for path in self._masked_in(copy))
+        return copy
+
+    def _masked_in(self, parameters: object) -> Iterator[Path]:
+        return (path for path in self.secrets_in(parameters) if storable.part(parameters, path) == MASK)
+
+    def secrets_in(self, parameters: object) -> list[Path]:
+        """Where in parameters, as `validate` returned them, the secrets are."""
+        begin_work()
+        return [path for path, is_secret in self._secrets.found_in(parameters).items() if is_secret]
+
+    def is_secret(self, name: str) -> bool:
+        """Whether the parameter of this name is a secret, or may hold some."""
+        begin_work()
+        return (name,) in self._secrets.found_in({name: None})
+
+    def from_text(self, pairs: Sequence[str]) -> dict[str, Any]:
+        """Parameters from `KEY=VALUE` texts, not validated yet.
+
+        A string stays as it stands; a number, boolean, null, array or object is read as JSON; where the
+        schema allows strings among others, what is not JSON of an allowed type stays text, as does the
+        value of an unknown key. Raises ParametersError for a pair without key, a key given twice, and
+        text that cannot be read.
+        """
+        begin_work()
+        parameters: dict[str, Any] = {}
+        wrong: list[PointerError] = []
+        for pair in pairs:
+            key, equals, text = pair.partition("=")
+            if not key or not equals:
+                wrong.append(PointerError("", f"-p {MASK if self._secrets else shown(pair)}: expected KEY=VALUE"))
+            elif key in parameters:
+                wrong.append(PointerError(storable.pointer([key]), "is given twice"))
+            else:
+                parameters[key] = self._read(key, text, wrong)
+        raise_any(wrong)
+        return parameters
+
+    def _errors(self, schema: Schema, value: Any) -> list[PointerError]:
+        """Fill `value` in place, then tell what is wrong with it."""
+        wrong: list[PointerError] = []
+        try:
+            if self._has_defaults and self._fill(schema, value):
+                storable.plain(value, refuse=_noted_in(wrong), mend=False)
+            hidden = self._secrets.found_in(value) if self._secrets and schema is self._schema else {}
+            if sum(hidden.values()) > MAX_SECRETS:
+                wrong.append(PointerError("", f"holds more than {MAX_SECRETS} secrets"))
+            if schema is self._schema and self._accepts(value):
+                return wrong
+            errors = self._checker.evolve(schema=schema).iter_errors(value)
+            return [*wrong, *islice(in_words(errors, hidden), MAX_ERRORS)]
+        except (TooMuchWorkError, RecursionError):
+            return [_TOO_MUCH]
+
+    def _checked_secrets(self) -> Secrets:
+        secrets = Secrets(self._schemas)
+        begin_work()
+        try:
+            raise_any(secrets.errors())
+        except (TooMuchWorkError, RecursionError):
+            raise ParametersError([_TOO_MUCH]) from None
+        return secrets
+
+    def _hidden_in(self, value: object) -> Hidden:
+        try:
+            return self._secrets.found_in(value)
+        except TooMuchWorkError:
+            return {(): True}
+
+    def _default_errors(self) -> Iterator[PointerError]:
+        for at, schema in self._schemas.items():
+            if isinstance(schema, dict) and "default" in schema:
+                wrong: list[PointerError] = []
+                copy = storable.plain(schema["default"], refuse=_noted_in(wrong), mend=False, reserved=SECRET_KEY)
+                for error in [*wrong, *self._errors(schema, copy)]:
+                    yield PointerError(f"{at}/default{error.pointer}", error.message)
+
+    def _fill(self, schema: Schema, value: Any) -> bool:
+        """Put the defaults of missing members into `value`; whether there were any."""
+        filled = False
+        for part in self._chain(schema):
+            for member, key in _members(part, value):
+                spend(1)
+                if isinstance(value, dict) and key not in value:
+                    default = self._default(member)
+                    if default is _MISSING:
+                        continue
+                    spend(len(canonical(default)))
+                    value[key] = deepcopy(default)
+                    filled = True
+                filled |= self._fill(member, value[key])
+        return filled
+
+    def _default(self, schema: Schema) -> object:
+        return next((part["default"] for part in self._chain(schema) if "default" in part), _MISSING)
+
+    def _chain(self, schema: Schema) -> Iterator[Mapping[str, Any]]:
+        """The schema and what its `$ref` leads to, as far as that goes."""
+        while isinstance(schema, Mapping):
+            spend(1)
+            yield schema
+            if "$ref" not in schema:
+                return
+            schema = self._schemas[target(schema["$ref"])]
+
+    def _read(self, key: str, text: str, wrong: list[PointerError]) -> object:
+        try:
+            types = self._types(self._member(key))
+        except TooMuchWorkError:
+            types = _ALL_TYPES
+        if types == {"string"}:
+            return text
+        try:
+            value = json.loads(text, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            value = _MISSING
+        if value is not _MISSING and ("string" not in types or is_any(value, types)):
+            return value
+        if "string" not in types:
+            expected = " or ".join(sorted(types)).replace("boolean", "boolean (true or false)")
+            got = MASK if (key,) in self._hidden_in({key: None}) else shown(text)
+            message = f"expected {expected} as JSON, got {got}"
+            wrong.append(PointerError(storable.pointer([key]), message))
+        return text
+
+    def _member(self, key: str) -> Schema:
+        """What applies to a member of the parameters, or, for an unknown one, what allows text."""
+        for part in self._chain(self._schema):
+            members: Mapping[str, Schema] = part.get("properties", {})
+            if key in members:
+                return members[key]
+            patterns: Mapping[str, Schema] = part.get("patternProperties", {})
+            for pattern, schema in patterns.items():
+                if re.search(pattern, key):
+                    return schema
+            others: Schema = part.get("additionalProperties", True)
+            if isinstance(others, Mapping):
+                return others
+        return {"type": "string"}
+
+    def _types(self, schema: Schema) -> frozenset[str]:
+        """The JSON types that a schema lets through, as far as its own keywords tell."""
+        for part in self._chain(schema):
+            if "type" in part:
+                return frozenset([part["type"]] if isinstance(part["type"], str) else part["type"])
+            values = part.get("enum", [part["const"]] if "const" in part else [])
+            if values:
+                return frozenset(map(type_of, values))
+            for keyword in ("anyOf", "oneOf"):
+                if keyword in part:
+                    return frozenset().union(*(self._types(choice) for choice in part[keyword]))
+        return _ALL_TYPES
+
+
+_MISSING = object()
+_SHOWN = f"is {MASK}, which is shown in place of a secret; give the secret itself"
+_TOO_MUCH = PointerError("", "nests too deep, or takes too much work, to be checked by this schema")
+_ALL_TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
+
+
+@lru_cache(maxsize=256)
+def _compiled(content: bytes) -> Validator:
+    return Validator(_plain(json.loads(content)))
+
+
+def _plain(schema: object) -> object:
+    wrong: list[PointerError] = []
+    copy = storable.plain(schema, refuse=_noted_in(wrong), mend=False)
+    raise_any(wrong)
+    return copy
+
+
+def _noted_in(wrong: list[PointerError]) -> storable.Refuse:
+    return lambda at, message: wrong.append(PointerError(at, message))
+
+
+def _members(schema: Mapping[str, Any], value: object) -> Iterator[tuple[Schema, Any]]:
+    """The schemas of the parts of a value, each with the key or index of its part."""
+    if isinstance(value, dict):
+        for key, member in schema.get("properties", {}).items():
+            yield member, key
+    elif isinstance(value, list):
+        prefix = schema.get("prefixItems", [])
+        for index in range(len(value)):
+            yield prefix[index] if index < len(prefix) else schema.get("items", True), index
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")

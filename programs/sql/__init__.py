@@ -1,0 +1,3 @@
+"""SQL that several statements share."""
+
+__all__ = ["budget", "deliveries", "failures"]
