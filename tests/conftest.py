@@ -10,9 +10,11 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import connection
 from django.db.models.signals import post_migrate
 
 from jobsite import embedded
+from jobsite.database import Cursor
 from jobsite.notifications.models import Group, Rule
 from jobsite.programs.definitions import from_mapping
 from jobsite.programs.definitions.registration import load
@@ -66,6 +68,46 @@ def bob(tenant: Tenant) -> User:
 @pytest.fixture
 def charlie(other_tenant: Tenant) -> User:
     return _member("charlie", other_tenant, Role.ADMIN)
+
+
+@pytest.fixture
+def alices_hand(tenant: Any, alice: Any) -> Principal:
+    """Alice, the tenant's ADMIN, in the admin."""
+    return principals.of_user(alice, tenant, door="admin")
+
+
+@pytest.fixture
+def bobs_hand(tenant: Any, bob: Any) -> Principal:
+    """Bob, her colleague, an OPERATOR, by the API."""
+    return principals.of_user(bob, tenant, door="api")
+
+
+@pytest.fixture
+def charlies_hand(other_tenant: Any, charlie: Any) -> Principal:
+    """Charlie, who may everything in his own tenant."""
+    return principals.of_user(charlie, other_tenant)
+
+
+@pytest.fixture
+def vera(tenant: Any) -> Any:
+    """A VIEWER of Alice's tenant."""
+    user = User.objects.create_user("vera", "vera@example.org", "vera-password")
+    Membership.objects.create(tenant=tenant, user=user, role=Role.VIEWER)
+    return user
+
+
+@pytest.fixture
+def superuser(db: None) -> Any:
+    """The platform's operator in the admin."""
+    return User.objects.create_superuser("root", "root@example.org", "root-password")
+
+
+@pytest.fixture
+def cursor(db: None) -> Iterator[Cursor]:
+    """A cursor of Django's, in the test's own transaction where it has one."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '10s'")  # what should not wait fails instead of hanging
+        yield cursor
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,9 @@ class GroupAdmin(ActedAdmin[Group]):
         """Those that are not deleted, with how many rules they have and some of the programs that name them."""
         rules = Rule.objects.filter(group=OuterRef("pk"), deleted_at__isnull=True).order_by()
         counted = rules.values("group").annotate(count=Count("pk")).values("count")
-        named = Group.objects.filter(pk=OuterRef("pk"), programs__deleted_at__isnull=True).order_by("programs__code")
+        named = Group.objects.filter(
+            pk=OuterRef("pk"), programs__isnull=False, programs__deleted_at__isnull=True
+        ).order_by("programs__code")
         return (
             super()
             .get_queryset(request)

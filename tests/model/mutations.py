@@ -13,11 +13,11 @@ from tests.model.refusals import REFUSALS
 
 LOCKED = "the statement has locked the row, as its own first part saw it"
 ONLY_RUNNING_HAS_A_LOCK = "the database: no lock without RUNNING (job_locked_only_while_running)"
-STEPS = "tests/programs/test_steps.py"
-CHILDREN = "tests/programs/test_children.py"
-PARENTS = "tests/programs/test_parents.py"
-FIRING = "tests/programs/test_firing.py"
-HOUSEKEEPING = "tests/programs/test_housekeeping.py"
+STEPS = "tests/programs/context/test_steps.py"
+CHILDREN = "tests/programs/context/test_children.py"
+PARENTS = "tests/programs/test_families.py"
+FIRING = "tests/programs/schedules/test_firing.py"
+HOUSEKEEPING = "tests/programs/upkeep/test_housekeeping.py"
 RESOLVE = TESTS.format("resolve")
 _NO_CHILD_IS_SEEN = (
     "AND NOT EXISTS (SELECT FROM jobsite_job c",
@@ -711,7 +711,7 @@ STATEMENTS = (
         "submit:INSERT",
         "OR g.trigger <> 'AUTOMATIC'",
         "OR true",
-        tests="tests/programs/test_submission.py",
+        tests="tests/programs/submission/test_submission.py",
     ),
     m("priority is worth nothing", "submit:INSERT", "- coalesce(g.priority, p.priority) * interval '60 seconds'", ""),
     # schedules
@@ -764,7 +764,7 @@ STATEMENTS = (
         "jobsite.programs.schedules.occurrences:GIVE_WAY",
         "result <> 'FIRED'",
         "true",
-        tests="tests/programs/test_schedules.py",
+        tests="tests/programs/schedules/test_schedules.py",
     ),
     # prune
     m(

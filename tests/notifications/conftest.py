@@ -1,11 +1,14 @@
 """What the tests of notifications share: a real mail server."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from jobsite.database import Cursor
+from jobsite.programs.models import Program
 from tests.notifications.smtp_sink import Sink, sinking
+from tests.programs.conftest import Jobs
 
 
 @pytest.fixture
@@ -16,3 +19,9 @@ def mail(settings: Any) -> Iterator[Sink]:
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", sink.port
         settings.EMAIL_TIMEOUT = 5
         yield sink
+
+
+@pytest.fixture
+def jobs(cursor: Cursor, define: Callable[..., Program]) -> Jobs:
+    """Jobs in every status."""
+    return Jobs(cursor, define)

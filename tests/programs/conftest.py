@@ -16,8 +16,7 @@ import psycopg
 import pytest
 import redis
 from django.conf import settings
-from django.contrib.auth.models import User
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
 from jobsite import embedded
 from jobsite.database import Connection, Cursor, connect, prepared_cursor
@@ -36,7 +35,6 @@ from jobsite.programs.transitions.submit import NewJob, insert
 from jobsite.programs.upkeep import sweeps
 from jobsite.programs.workers import Registered
 from jobsite.tenants import principals
-from jobsite.tenants.models import Membership, Role
 from jobsite.tenants.principals import Principal, RunningAs
 
 SUCCESS = Ending(Status.COMPLETED, AttemptResult.SUCCESS, result={"scored": 3})
@@ -69,14 +67,6 @@ def _nothing_is_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def cursor(db: None) -> Iterator[Cursor]:
-    """A cursor of Django's, in the test's own transaction where it has one."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '10s'")  # what should not wait fails instead of hanging
-        yield cursor
-
-
-@pytest.fixture
 def worker(cursor: Cursor) -> Registered:
     """A registered worker of the default manager, with one child, for the queue `default`."""
     return new_worker(cursor)
@@ -91,38 +81,6 @@ def new_worker(
     queues: tuple[str, ...] = ("default",),
 ) -> Registered:
     return workers.register(cursor, name=name, manager=manager, queues=queues, pool="prefork", children=children)
-
-
-@pytest.fixture
-def alices_hand(tenant: Any, alice: Any) -> Principal:
-    """Alice, the tenant's ADMIN, in the admin."""
-    return principals.of_user(alice, tenant, door="admin")
-
-
-@pytest.fixture
-def bobs_hand(tenant: Any, bob: Any) -> Principal:
-    """Bob, her colleague, an OPERATOR, by the API."""
-    return principals.of_user(bob, tenant, door="api")
-
-
-@pytest.fixture
-def charlies_hand(other_tenant: Any, charlie: Any) -> Principal:
-    """Charlie, who may everything in his own tenant."""
-    return principals.of_user(charlie, other_tenant)
-
-
-@pytest.fixture
-def vera(tenant: Any) -> Any:
-    """A VIEWER of Alice's tenant."""
-    user = User.objects.create_user("vera", "vera@example.org", "vera-password")
-    Membership.objects.create(tenant=tenant, user=user, role=Role.VIEWER)
-    return user
-
-
-@pytest.fixture
-def superuser(db: None) -> Any:
-    """The platform's operator in the admin."""
-    return User.objects.create_superuser("root", "root@example.org", "root-password")
 
 
 def refused(kind: type[Refusal], code: str) -> Any:

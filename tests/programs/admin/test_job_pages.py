@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from jobsite.admin import base
+from jobsite.admin import filters
 from jobsite.programs import operations
 from jobsite.programs.admin import job_list, job_page
 from jobsite.programs.admin.acts import Report
@@ -192,10 +192,10 @@ def test_the_audit_is_the_tenants_own(alice: User, charlie: User, jobs: Jobs, op
     number = jobs.pending()
     operations.jobs.hold(operator, number, reason="marks are missing")
     entry = AuditEntry.objects.get(action="hold")
-    address = f"/admin/jobsite_programs/auditentry/{entry.pk}/change/"
+    address = f"/admin/jobsite_tenants/auditentry/{entry.pk}/change/"
 
     assert logged_in(charlie).get(address).status_code == 404
-    assert "marks are missing" not in logged_in(charlie).get("/admin/jobsite_programs/auditentry/").content.decode()
+    assert "marks are missing" not in logged_in(charlie).get("/admin/jobsite_tenants/auditentry/").content.decode()
     assert "marks are missing" in logged_in(alice).get(address).content.decode()
     assert "marks are missing" in logged_in(alice).get(f"{JOBS}{number}/history/").content.decode()
     assert logged_in(alice).post(address, {"reason": "another"}).status_code == 403
@@ -582,7 +582,7 @@ def test_an_empty_list_says_what_to_do_next(alice: User) -> None:
 def test_more_programs_than_a_filter_holds_are_found_by_search(
     alice: User, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "CHOICES_LIMIT", 1)
+    monkeypatch.setattr(filters, "CHOICES_LIMIT", 1)
     number, other = jobs.pending(), jobs.pending(jobs.define("other.work"))
     client = logged_in(alice)
 

@@ -18,7 +18,7 @@ from jobsite.programs.rules.lifecycle import AttemptResult, Status
 from jobsite.programs.transitions import cancel, finish, give_back, reap
 from jobsite.programs.transitions.finish import Ending
 from tests.programs.conftest import FAILURE, SUCCESS, held, new_worker
-from tests.programs.damages import AGO, CHILD, DAMAGES, Damage, earlier_attempt
+from tests.programs.invariants.damages import AGO, CHILD, DAMAGES, Damage, earlier_attempt
 
 pytestmark = pytest.mark.django_db
 

@@ -12,7 +12,7 @@ from jobsite.programs.models import Firing, Job, Program, Schedule
 from jobsite.programs.schedules import Wanted, backfills
 from jobsite.tenants.models import AuditEntry, Tenant
 from jobsite.tenants.principals import Principal
-from tests.programs.test_admin import logged_in, messages_of, queries_of
+from tests.programs.admin.test_job_pages import logged_in, messages_of, queries_of
 
 SCHEDULES = "/admin/jobsite_programs/schedule/"
 SURE = {"confirm": "1"}

@@ -12,8 +12,8 @@ from jobsite.programs.operations import bulk
 from jobsite.programs.upkeep import sweeps
 from jobsite.tenants import principals
 from jobsite.tenants.models import AuditEntry, Tenant
+from tests.programs.admin.test_job_pages import JOBS, connection, logged_in, messages_of
 from tests.programs.conftest import FAILURE, Jobs
-from tests.programs.test_admin import JOBS, connection, logged_in, messages_of
 
 pytestmark = pytest.mark.django_db
 

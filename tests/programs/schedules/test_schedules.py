@@ -15,7 +15,7 @@ from jobsite.programs.operations import pausing, rotation
 from jobsite.programs.parameters import secrets
 from jobsite.programs.rules.lifecycle import Trigger
 from jobsite.programs.rules.recurrence import jitter_of, words
-from jobsite.programs.schedules import Wanted, backfills, firing
+from jobsite.programs.schedules import Wanted, backfills, editing, firing
 from jobsite.tenants import principals
 from jobsite.tenants.models import AuditEntry, Tenant
 from jobsite.tenants.principals import Principal
@@ -257,7 +257,7 @@ def test_to_change_its_times_never_fires_at_once_and_says_what_was_skipped(make:
     assert row.next_at > timezone.now()
     assert firing.fire_due() == (0, 0)
     [skipped] = Firing.objects.all()
-    assert (skipped.nominal_at, skipped.result, skipped.reason) == (past, "SKIPPED", schedules.CHANGED)
+    assert (skipped.nominal_at, skipped.result, skipped.reason) == (past, "SKIPPED", editing.CHANGED)
 
 
 def test_a_time_that_waits_for_its_jitter_outlives_a_pause_and_a_change(make: Make, alices_hand: Principal) -> None:

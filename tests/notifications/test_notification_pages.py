@@ -11,6 +11,7 @@ from django.test import Client
 from jobsite import vault
 from jobsite.notifications import defaults, operations, setup
 from jobsite.notifications.admin import delivery
+from jobsite.notifications.admin import inbox as inbox_page
 from jobsite.notifications.events import LANGUAGES, Event
 from jobsite.notifications.models import Delivery, Group, Rule, Template, Translation
 from jobsite.notifications.rendering import Wording
@@ -19,8 +20,8 @@ from jobsite.programs.admin import job_page
 from jobsite.programs.models import Program
 from jobsite.tenants.models import AuditEntry, Membership, Role, Tenant
 from jobsite.tenants.principals import Principal
+from tests.programs.admin.test_job_pages import logged_in, messages_of, queries_of
 from tests.programs.conftest import FAILURE, Jobs
-from tests.programs.test_admin import logged_in, messages_of, queries_of
 
 BASE = "/admin/jobsite_notifications/"
 GROUPS, RULES, TEMPLATES, DELIVERIES = (f"{BASE}{name}/" for name in ("group", "rule", "template", "delivery"))
@@ -691,7 +692,7 @@ def test_the_inbox_has_ones_own_messages_and_the_header_counts_the_unread(
 
 
 def test_the_count_is_bounded(bob: User, inbox: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox, "COUNTED", 2)
+    monkeypatch.setattr(inbox_page, "COUNTED", 2)
     for _ in range(5):
         inbox(bob)
 
@@ -737,7 +738,7 @@ def test_a_superuser_has_an_inbox_of_his_own(superuser: User, bob: User, inbox: 
 def test_pages_of_the_inbox_follow_each_other(
     bob: User, inbox: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox, "SHOWN", 2)
+    monkeypatch.setattr(inbox_page, "SHOWN", 2)
     rows = [inbox(bob) for _ in range(3)]
     client = logged_in(bob)
 

@@ -387,7 +387,7 @@ import django
 django.setup()
 from django.db import connections
 connections["default"].settings_dict["NAME"] = {name!r}
-from jobsite.programs import bulk
+from jobsite.programs.operations import bulk
 bulk.work_off({key}, limit=1_000, seconds=60)
 """
 

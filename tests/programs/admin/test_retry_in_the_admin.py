@@ -8,8 +8,8 @@ from django.contrib.auth.models import User
 
 from jobsite.programs.models import Job
 from jobsite.tenants.models import AuditEntry
+from tests.programs.admin.test_job_pages import JOBS, act_url, logged_in, messages_of, page_of
 from tests.programs.conftest import FAILURE, Jobs
-from tests.programs.test_admin import JOBS, act_url, logged_in, messages_of, page_of
 
 pytestmark = pytest.mark.django_db
 

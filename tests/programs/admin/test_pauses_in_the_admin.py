@@ -13,8 +13,8 @@ from jobsite.programs.operations import pausing
 from jobsite.programs.transitions.dispatch import wake
 from jobsite.tenants import principals
 from jobsite.tenants.models import SYSTEM, AuditEntry, Membership, Role, Tenant
+from tests.programs.admin.test_job_pages import PROGRAMS, logged_in, messages_of, queries_of
 from tests.programs.conftest import Jobs, queue_row
-from tests.programs.test_admin import PROGRAMS, logged_in, messages_of, queries_of
 
 pytestmark = pytest.mark.django_db
 
