@@ -75,7 +75,6 @@ LONG: dict[str, str] = {
     "jobsite.outgoing": "to be divided",
     "jobsite.programs.actions.container": "to be divided",
     "jobsite.programs.admin.job": "to be divided",
-    "jobsite.programs.admin.schedule": "to be divided",
     "jobsite.programs.context.children": "to be divided",
     "jobsite.programs.context.context": "to be divided",
     "jobsite.programs.parameters.validation": "to be divided",
