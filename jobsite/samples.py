@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from jobsite.programs.context import Context, PermanentError, TransientError
+from jobsite import Context, PermanentError, TransientError
 
 FIRST_YEAR, LAST_YEAR = 1970, 2037  # what the compiled zone files describe day by day
 STEP_HOURS = 2

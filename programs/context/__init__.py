@@ -2,8 +2,8 @@
 
 from jobsite.programs.context.children import Child, Children
 from jobsite.programs.context.context import Context
-from jobsite.programs.context.errors import PermanentError, TransientError, UnknownAction
 from jobsite.programs.context.steps import MAX_STEPS, Step
+from jobsite.programs.rules.failures import PermanentError, TransientError, UnknownAction
 
 __all__ = [
     "MAX_STEPS",

@@ -12,8 +12,8 @@ from django.db import IntegrityError, connection, transaction
 from jobsite.database import prepared_cursor
 from jobsite.errors import Conflict
 from jobsite.programs import dispatch, parameters, submission, workers
-from jobsite.programs.context.errors import PermanentError
 from jobsite.programs.parameters import secrets
+from jobsite.programs.rules.failures import PermanentError
 from jobsite.programs.rules.lifecycle import Outcome, Overlap, Status, Trigger
 from jobsite.programs.rules.stops import LockLost
 from jobsite.programs.submission import Options, preparation, quotas

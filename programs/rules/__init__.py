@@ -1,3 +1,3 @@
 """The rules of a job's life as plain data and decisions: no database, no clock, no other package of programs."""
 
-__all__ = ["cron", "lifecycle", "recurrence", "retries", "stops"]
+__all__ = ["cron", "failures", "lifecycle", "recurrence", "retries", "stops"]

@@ -67,11 +67,11 @@ def names_of(error: BaseException) -> frozenset[str]:
 
 
 OTHER_NAMES = {
-    "jobsite.programs.context.errors.TransientError": (
+    "jobsite.programs.rules.failures.TransientError": (
         "jobsite.TransientError",
         "programs.actions.base.TransientError",
     ),
-    "jobsite.programs.context.errors.PermanentError": (
+    "jobsite.programs.rules.failures.PermanentError": (
         "jobsite.PermanentError",
         "programs.actions.base.PermanentError",
     ),
@@ -94,7 +94,7 @@ TRANSIENT_NAMES = frozenset(
     {
         "ConnectionError",
         "TimeoutError",
-        "jobsite.programs.context.errors.TransientError",
+        "jobsite.programs.rules.failures.TransientError",
         "urllib.error.URLError",
         "requests.exceptions.ConnectionError",
         "requests.exceptions.Timeout",
@@ -109,7 +109,7 @@ TRANSIENT_NAMES = frozenset(
         "socket.gaierror",
     }
 )
-PERMANENT_NAMES = frozenset({"jobsite.programs.context.errors.PermanentError", "jobsite.outgoing.OutgoingRefused"})
+PERMANENT_NAMES = frozenset({"jobsite.programs.rules.failures.PermanentError", "jobsite.outgoing.OutgoingRefused"})
 # Deadlock, serialization failure, lock not available, too many connections, server shutting down or starting;
 # class 08 is a lost connection. Disk full (53100) is permanent: a new try fills it further.
 TRANSIENT_SQLSTATES = frozenset({"40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"})

@@ -1,0 +1,46 @@
+"""What databases and brokers hold from before the packages moved into `jobsite` still means the same."""
+
+import pytest
+from celery import current_app
+
+from jobsite import PermanentError, TransientError
+from jobsite.notifications import delivery
+from jobsite.notifications import tasks as delivery_tasks
+from jobsite.programs import execution
+from jobsite.programs.actions.python import find_function
+from jobsite.programs.rules.retries import is_transient, names_of
+from jobsite.programs.upkeep import housekeeping
+from jobsite.programs.worker import tasks as job_tasks
+
+
+def test_a_stored_target_finds_its_function():
+    assert find_function("programs.housekeeping:retention") is housekeeping.retention
+
+
+@pytest.mark.parametrize("name", ["TransientError", "jobsite.TransientError", "programs.actions.base.TransientError"])
+def test_a_program_names_our_errors_as_it_always_did(name):
+    assert name in names_of(TransientError())
+    assert not is_transient(TransientError(), permanent=[name])
+    assert is_transient(PermanentError(), transient=["programs.actions.base.PermanentError"])
+
+
+@pytest.mark.parametrize("name", ["jobsite.run_jobs", "programs.run_jobs"])
+def test_a_message_with_jobs_is_taken_under_either_name(name, monkeypatch):
+    taken = []
+    monkeypatch.setattr(execution, "run", lambda numbers, *, message: taken.append(numbers))
+
+    current_app.tasks[name].apply(args=([7],))
+
+    assert taken == [[7]]
+    assert job_tasks
+
+
+@pytest.mark.parametrize("name", ["jobsite.deliver", "notifications.deliver"])
+def test_a_message_with_a_delivery_is_taken_under_either_name(name, monkeypatch):
+    taken = []
+    monkeypatch.setattr(delivery, "deliver", taken.append)
+
+    current_app.tasks[name].apply(args=(7,))
+
+    assert taken == [7]
+    assert delivery_tasks
