@@ -28,7 +28,7 @@ class Pausable(models.Model):
 
 
 class Tenant(Pausable):
-    """An organisation. All but system programs belongs to exactly one."""
+    """An organisation. Everything but system programs belongs to exactly one."""
 
     class Status(models.TextChoices):
         ACTIVE = "ACTIVE"
@@ -65,7 +65,7 @@ class Tenant(Pausable):
 
 
 class Role(models.TextChoices):
-    """What a member may do; each role holds the scopes of the ones before it (SPEC 2)."""
+    """What a member may do; each role holds the scopes of the ones before it."""
 
     VIEWER = "VIEWER"
     OPERATOR = "OPERATOR"

@@ -1,4 +1,4 @@
-"""Who asks and who a job runs as: captured at submission, restricted at the run to what is still true (SPEC 2)."""
+"""Who asks and who a job runs as: captured at submission, restricted at the run to what is still true."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Principal:
-    """Somebody acting in one tenant, with what he may do there."""
+    """Somebody acting in one tenant, with what they may do there."""
 
     kind: Kind
     tenant: Tenant
@@ -45,7 +45,7 @@ class Principal:
 
     @property
     def is_platform(self) -> bool:
-        """Whether he stands on the platform's floor: superusers, the local command line, the system."""
+        """Whether they stand on the platform's floor: superusers, the local command line, the system."""
         return self.is_superuser or self.kind is not Kind.USER
 
     def require(self, scope: str) -> None:
@@ -104,9 +104,9 @@ def local(tenant: Tenant, *, login: str, door: str = "cli") -> Principal:
 
 
 def of_user(user: User, tenant: Tenant, *, door: str = "python") -> Principal:
-    """A user acting in a tenant: by his membership, or as a superuser.
+    """A user acting in a tenant: by their membership, or as a superuser.
 
-    Raises NotFound for a stranger or a deactivated user: to him the tenant does not exist.
+    Raises NotFound for a stranger or a deactivated user: to them the tenant does not exist.
     """
     membership = Membership.objects.filter(user=user, tenant=tenant).first() if user.is_active else None
     if not user.is_active or (membership is None and not user.is_superuser):
@@ -127,9 +127,9 @@ def of_user(user: User, tenant: Tenant, *, door: str = "python") -> Principal:
 
 
 def again(tenant: Tenant, *, kind: str, user_id: int | None, name: str, door: str = "python") -> Principal:
-    """Whoever was noted by kind, user and name, with what he may do now.
+    """Whoever was noted by kind, user and name, with what they may do now.
 
-    Raises NotFound where he is no active member of the tenant any more.
+    Raises NotFound where they are no active member of the tenant any more.
     """
     match Kind(kind):
         case Kind.LOCAL:
@@ -156,7 +156,7 @@ class PermissionRefused(Exception):
 
 @dataclass(frozen=True)
 class RunningAs:
-    """The principal of a run: the user as he is now, and what of the captured permissions is still true."""
+    """The principal of a run: the user as they are now, and those of the captured permissions that still hold."""
 
     user: User | None
     permissions: frozenset[str]

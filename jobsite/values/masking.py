@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 MASK = "••••"
 SECRET_KEY = "$secret"  # noqa: S105 - the key under which a secret is stored, not a secret
 MIN_LENGTH = 4
-"""What is shorter is not looked for in texts: it would be found by chance, and tell more than it hides."""
+"""A shorter value is not looked for in texts: it would be found by chance, and reveal more than it hides."""
 MAX_TEXTS = 500
 
 

@@ -17,9 +17,9 @@ _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 Path = tuple["Path", str | int] | None
-"""Where a value stands: the path of what holds it, and its key or index there; None is the top."""
+"""Where a value stands: the path of its container, and its key or index there; None is the top."""
 Refuse = Callable[[str, str], None]
-"""Told the JSON pointer of a value and what is wrong with it; raises, or notes it and returns."""
+"""Called with the JSON pointer of a value and what is wrong with it; raises, or notes it and returns."""
 
 
 class NotStorable(ValueError):
@@ -27,7 +27,7 @@ class NotStorable(ValueError):
 
 
 class _FullError(Exception):
-    """More values than fit into MAX_BYTES, however short."""
+    """There are more values than fit into MAX_BYTES, however short."""
 
 
 def text(value: str, *, limit: int, mask: Mask | None = None) -> str:

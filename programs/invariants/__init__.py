@@ -1,9 +1,9 @@
-"""Whether the invariants of PROTOCOL.md hold: every one that the database and the brokers can be asked.
+"""Whether the invariants of docs/protocol.md hold: every one that the database and the brokers can be asked.
 
 I1, I13 (the brokers are empty) and whether all deliveries are sent are asked at rest only.
 Not asked here, because only a test knows what it did: I7 (the effect ledger), I15 (the fault really happened), the
-client's half of I14 (what was accepted), whether no time of a schedule is missing (I9) and nobody is forgotten (I11),
-and whether processes or containers are left over (I13).
+client's half of I14 (what was accepted), whether a time of a schedule is missing (I9), whether somebody was not told
+who should have been (I11), and whether processes or containers are left over (I13).
 """
 
 import json
@@ -25,7 +25,7 @@ from jobsite.programs.invariants.looks import Look, Rule
 __all__ = ["NotChecked", "Report", "Rule", "Violation", "check", "examine"]
 
 NAMED_JOBS = 20
-TOLD_ROWS = 3
+SHOWN_ROWS = 3
 LONGEST_VALUE = 200
 STATEMENT_SECONDS = 300.0
 LOCK_SECONDS = 10.0
@@ -43,7 +43,7 @@ AT_REST = (*LIVE, relations.REST, deliveries.UNSENT)
 
 @dataclass(frozen=True)
 class Violation:
-    """A rule that does not hold: for `count` rows, of which `jobs` names the first and `said` tells some."""
+    """A rule that does not hold: for `count` rows, of which `jobs` names the first and `said` describes some."""
 
     invariant: str
     rule: str
@@ -64,16 +64,16 @@ class Report:
 
 
 class NotChecked(Exception):
-    """The rules could not all be asked; nothing is known of those that were not."""
+    """Not all rules could be asked; nothing is known of those that were not."""
 
 
 def check(cursor: Cursor, *, at_rest: bool = False) -> list[Violation]:
-    """The rules that do not hold, in the order of PROTOCOL.md; `at_rest` also asks what holds only then.
+    """The rules that do not hold, in the order of docs/protocol.md; `at_rest` also asks what holds only then.
 
-    Reads only, in one snapshot where the cursor is in no transaction yet, and may be called on a live system: what
-    that puts right by itself counts only once it has lasted for longer than two sweeps and half a lock. A limit or
-    quota that was lowered below what runs is told until enough jobs have ended. It reads all jobs, attempts and log
-    entries once or twice, a few seconds for each million; meanwhile VACUUM cannot remove what dies.
+    It only reads, in one snapshot where the cursor is in no transaction yet, and may be called on a live system. What
+    that puts right by itself is a violation only once it has lasted for longer than two sweeps and half a lock. A limit
+    or quota that was lowered below what runs is reported until enough jobs have ended. It reads all jobs, attempts and
+    log entries once or twice, a few seconds for each million. Meanwhile VACUUM cannot remove dead rows.
 
     Raises:
         NotChecked: a query took longer than five minutes, or its table was locked for ten seconds.
@@ -115,8 +115,8 @@ def _asked(cursor: Cursor, look: Look, now: datetime) -> Iterator[Violation]:
     for place, count, row in cursor.fetchall():
         broken.setdefault(place, []).append(json.loads(row))
         counts[place] = count
-    for place, told in broken.items():
-        yield _violation(look.rules[place], told, counts[place])
+    for place, rows_of_rule in broken.items():
+        yield _violation(look.rules[place], rows_of_rule, counts[place])
 
 
 def _violation(rule: Rule, broken: Sequence[dict[str, object]], count: int) -> Violation:
@@ -125,7 +125,7 @@ def _violation(rule: Rule, broken: Sequence[dict[str, object]], count: int) -> V
         numbers = row.get("numbers") or [row["number"]]
         assert isinstance(numbers, list)
         jobs |= dict.fromkeys(number for number in numbers if number is not None)
-    said = [rule.said.format_map({name: _shown(value) for name, value in row.items()}) for row in broken[:TOLD_ROWS]]
+    said = [rule.said.format_map({name: _shown(value) for name, value in row.items()}) for row in broken[:SHOWN_ROWS]]
     if count > len(said):
         said.append(f"and {count - len(said):,} more")
     return Violation(rule.invariant, rule.sentence, tuple(jobs)[:NAMED_JOBS], "; ".join(said), count)

@@ -1,4 +1,7 @@
-"""I11: what is told has come about. Whether nobody is forgotten only a test knows that kept a list: rules change."""
+"""I11: what a delivery tells has come about.
+
+Rules change, so only a test that kept a list knows whether somebody was not told who should have been.
+"""
 
 from jobsite.programs.invariants.looks import Look, Rule
 
@@ -10,13 +13,13 @@ DELIVERIES = Look(
     (
         Rule(
             "I10",
-            "What is told of a job is told by its tenant",
+            "A delivery is of the tenant of its job",
             "job_tenant_id <> tenant_id",
             "a delivery of tenant {tenant_id} tells of job {number} of tenant {job_tenant_id}",
         ),
         Rule(
             "I11",
-            "The end of a job is told only once it has come about",
+            "A delivery tells of the end of a job only once it has come about",
             "event IN ('COMPLETED', 'FAILED', 'CANCELED') AND status <> event",
             "job {number} is told to be {event} and is {status}",
         ),
@@ -30,7 +33,7 @@ UNIQUE = Look(
     (
         Rule(
             "I11",
-            "Each recipient is told once of one thing by one rule",
+            "Each recipient gets one delivery of one thing by one rule",
             "true",
             "{deliveries} deliveries have the key {dedupe_key}",
         ),

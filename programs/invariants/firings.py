@@ -1,4 +1,7 @@
-"""I9: schedules and their nominal times. Whether none is missing by the policy, only a test knows that kept a list."""
+"""I9: schedules and their nominal times.
+
+Only a test that kept a list knows whether none is missing by the policy.
+"""
 
 from jobsite.programs.invariants.looks import LATEST, Look, Rule
 
@@ -17,7 +20,7 @@ SCHEDULES = Look(
         ),
         Rule(
             "I9",
-            "The next time of a schedule comes after those that it is done with",
+            "The next time of a schedule comes after those that have been decided",
             "next_at <= newest",
             "schedule {code} of tenant {tenant_id} is next at {next_at}, and done with {newest}",
         ),

@@ -9,8 +9,8 @@ from jobsite.programs.rules.lifecycle import OPEN, TERMINAL, listed
 class Rule:
     """One sentence that must hold of each row of a look.
 
-    `broken` is SQL over the row, whose columns may be called `looked.…`; NULL breaks nothing. `said` tells a row that
-    breaks the rule, with its columns in braces.
+    `broken` is SQL over the row, whose columns may be called `looked.…`; NULL breaks nothing. `said` describes a row
+    that breaks the rule, with its columns in braces.
     """
 
     invariant: str
@@ -23,8 +23,8 @@ class Rule:
 class Look:
     """Rows, read once: `number` is the job's, or NULL; `numbers` are the jobs where a row is about several.
 
-    `%(now)s` is the moment of the look. What a live system puts right by itself is broken only once it has lasted for
-    `%(patience)s` seconds: since before LATEST.
+    `%(now)s` is the moment of the look. What a live system puts right by itself breaks a rule only once it has lasted
+    for `%(patience)s` seconds, that is since before LATEST.
     """
 
     rows: str
@@ -41,12 +41,12 @@ class Look:
         return f"""
             WITH suspect AS MATERIALIZED (SELECT * FROM ({self.rows}) looked WHERE {any_broken}),
             broken AS ({broken}),
-            told AS (
+            ranked AS (
                 SELECT broken.*, row_number() OVER (PARTITION BY place ORDER BY number) AS nth,
                        count(*) OVER (PARTITION BY place) AS total
                 FROM broken
             )
-            SELECT place, total, to_jsonb(told)::text FROM told WHERE nth <= %(named)s ORDER BY place, nth
+            SELECT place, total, to_jsonb(ranked)::text FROM ranked WHERE nth <= %(named)s ORDER BY place, nth
         """
 
 

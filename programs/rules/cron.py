@@ -34,7 +34,7 @@ class _Range:
     names: Mapping[str, int]
 
     @property
-    def told(self) -> str:
+    def in_words(self) -> str:
         """The range in words."""
         names = list(self.names)
         return f"{self.first} to {self.last}" + (f" or {names[0]} to {names[-1]}" if names else "")
@@ -180,7 +180,7 @@ def _wrong_term(allowed: _Range, term: str) -> str | None:
             continue
         number = allowed.names.get(end, int(end) if end.isdigit() else -1)
         if not allowed.first <= number <= allowed.last:
-            return f"expected {allowed.told}, got {end!r}"
+            return f"expected {allowed.in_words}, got {end!r}"
         numbers.append(number)
     if len(numbers) == 2 and numbers[0] > numbers[1]:
         return f"expected a range from small to large, got {term!r}"
@@ -210,7 +210,7 @@ def spread(number: int, minutes: int) -> int:
     """The minutes that are added to each nominal time of the schedule of this number, `minutes` at most.
 
     The number's lowest bits in reverse, so that neighbours are far apart, and of any sixty neighbours with 59 minutes
-    no three have the same (SPEC 6).
+    no three have the same.
     """
     bits = minutes.bit_length()
     backwards = int(format(number % (1 << bits), f"0{bits}b")[::-1], 2) if bits else 0
@@ -218,7 +218,7 @@ def spread(number: int, minutes: int) -> int:
 
 
 def next_times(cron: Cron, moment: datetime, zone: ZoneInfo, count: int) -> list[datetime]:
-    """The next so many moments after this one, in UTC."""
+    """The next `count` moments after this one, in UTC."""
     return list(islice(cron.after(moment, zone), count))
 
 
@@ -227,8 +227,8 @@ def words(cron: Cron) -> str:
     options = Options()
     options.use_24hour_time_format = True
     options.locale_code = "en"
-    told = str(get_description(str(cron), options))
+    described = str(get_description(str(cron), options))
     if cron.day_of_month.startswith("*") or cron.day_of_week.startswith("*"):
-        return told
+        return described
     # The library reads the two as AND.
-    return told.replace(", only on ", ", or on ")
+    return described.replace(", only on ", ", or on ")

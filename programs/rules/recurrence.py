@@ -18,7 +18,7 @@ from jobsite.programs.rules.cron import Cron, spread
 GRACE = timedelta(seconds=60)
 """A time that fires later than this was missed: beat was down, or nobody came to it."""
 NAMED_MISSED = 100
-"""So many of the times that have passed are looked at one by one; those before them are one stretch."""
+"""At most this many of the times that have passed are looked at one by one; those before them are one stretch."""
 MINUTE = timedelta(minutes=1)
 
 
@@ -58,7 +58,7 @@ class Recurrence:
         return takewhile(lambda at: at <= until, self.after(after))
 
     def newest(self, after: datetime, until: datetime, count: int) -> list[datetime]:
-        """The last so many of `between`, in order: looked for from the end, since there may be a year of them."""
+        """The last `count` of `between`, in order: looked for from the end, since there may be a year of them."""
         window = MINUTE * 2 * count
         while (begin := until - window) > after:
             found = list(self.between(begin, until))
@@ -69,7 +69,7 @@ class Recurrence:
 
     def _by_interval(self, moment: datetime) -> Iterator[datetime]:
         assert self.interval is not None
-        # From the anchor, never from the end of a run: no drift (SPEC 6). The anchor itself is no time of it.
+        # From the anchor, never from the end of a run: no drift. The anchor itself is no time of it.
         turn = max((moment - self.anchor) // self.interval + 1, 1)
         while True:
             yield self.anchor + turn * self.interval

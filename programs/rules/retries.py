@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """SPEC 5: `max_attempts` total runs (losses apart), back-off in seconds, jitter as a share of the delay."""
+    """`max_attempts` total runs (losses apart), back-off in seconds, jitter as a share of the delay."""
 
     max_attempts: int = 3
     initial_interval: float = 1.0
@@ -76,11 +76,11 @@ OTHER_NAMES = {
         "programs.actions.base.PermanentError",
     ),
 }
-"""By which other names programs may list our own errors: the public one, and those that stored programs have."""
+"""Other names by which programs may list our own errors: the public one, and those that stored programs have."""
 
 
 def is_transient(error: BaseException, *, transient: Sequence[str] = (), permanent: Sequence[str] = ()) -> bool:
-    """SPEC 5: whether a new try may help. The program's own lists come first, `permanent` before `transient`."""
+    """Whether a new try may help. The program's own lists come first, `permanent` before `transient`."""
     names = names_of(error)
     if names & set(permanent):
         return False
