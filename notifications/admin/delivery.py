@@ -24,16 +24,10 @@ from jobsite.notifications.models import Delivery
 from jobsite.notifications.models.delivery import Status
 from jobsite.notifications.subjects import subject
 from jobsite.tenants.models import Tenant
-from jobsite.tenants.principals import Principal
 
 WINDOW = 100_000
 """A filter, which no index orders, looks through so many of a tenant's newest deliveries, and no further."""
 LARGE = ("text", "details")
-
-
-def _send_again(principal: Principal, row: Delivery, reason: str) -> str:
-    operations.send_again(principal, row.pk, reason=reason)
-    return f"Delivery {row.pk} is on its way again."
 
 
 class DeliveryChangeList(KeysetChangeList):
@@ -101,11 +95,13 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
         RowAct(
             "again",
             "Send again",
-            _send_again,
             "It is sent once more as a new message, to the same recipient, in the words that are in use now. "
             "Receivers take it for none that they have had.",
-            lambda row: row.status != Status.PENDING,
-            WRITE,
+            title="Send again: {row}",
+            run=operations.send_again,
+            said="is on its way again",
+            applies=lambda row: row.status != Status.PENDING,
+            scope=WRITE,
         ),
     )
     fieldsets = (
@@ -127,6 +123,10 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
     def called(self, row: Any) -> str:
         """Its number, and what it is."""
         return f"delivery {row.pk}, {row}"
+
+    def target_of(self, row: Any) -> tuple[object, ...]:
+        """Its key."""
+        return (row.pk,)
 
     def noted(self, row: Any) -> SafeString:
         """How it stands."""

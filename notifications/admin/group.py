@@ -19,16 +19,10 @@ from jobsite.admin.row_acts import ActedAdmin, RowAct
 from jobsite.notifications import operations
 from jobsite.notifications.admin import rule as rule_page
 from jobsite.notifications.models import Group, Rule
-from jobsite.tenants.principals import Principal
 
 NAMED = 5
 """So many of the programs that name a group are told; of more there is a number."""
 RULES = 100
-
-
-def _delete(principal: Principal, row: Group, reason: str) -> str:
-    operations.delete_group(principal, row.code, reason=reason)
-    return f"Group {row.code} is deleted with its rules."
 
 
 class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -69,9 +63,11 @@ class GroupAdmin(ActedAdmin[Group]):
         RowAct(
             "delete",
             "Delete",
-            _delete,
             "Its rules are deleted with it, and what waits to be sent by them is not sent. A group that a program "
             "names cannot be deleted.",
+            title="Delete: {row}",
+            run=operations.delete_group,
+            said="is deleted with its rules",
             is_end=True,
         ),
     )

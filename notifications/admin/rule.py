@@ -1,5 +1,6 @@
 """The pages of rules: of which event who is told, by which channel, in whose words."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,7 @@ from jobsite.notifications import operations
 from jobsite.notifications.admin.rule_form import FIELDS, HOW, TO, WHEN, RuleForm
 from jobsite.notifications.channels import CHANNELS
 from jobsite.notifications.events import RULE_EVENTS
-from jobsite.notifications.models import Group, Rule
-from jobsite.tenants.principals import Principal
+from jobsite.notifications.models import Delivery, Group, Rule
 
 NAMED_RECIPIENTS = 4
 NAMED_DELIVERIES = 10
@@ -30,8 +30,7 @@ SECRET = "The secret of this webhook, which is shown this once: {}"  # noqa: S10
 # ---- What is done -------------------------------------------------------------------------------------------------
 
 
-def _test(principal: Principal, row: Rule, reason: str) -> SafeString:
-    found = operations.test_rule(principal, row.pk)
+def _on_the_way(found: Sequence[Delivery]) -> SafeString:
     links = format_html_join(
         ", ",
         '<a href="{}">{}</a>',
@@ -50,39 +49,36 @@ def _test(principal: Principal, row: Rule, reason: str) -> SafeString:
     )
 
 
-def _rotate(principal: Principal, row: Rule, reason: str) -> str:
-    return SECRET.format(operations.rotate_secret(principal, row.pk))
-
-
-def _delete(principal: Principal, row: Rule, reason: str) -> str:
-    operations.delete_rule(principal, row.pk, reason=reason)
-    return f"Rule {row.pk} is deleted."
-
-
 ACTS = (
     RowAct(
         "test",
         "Send a test",
-        _test,
         "Sends what this rule would send, of sample facts, to all its recipients; you are taken for whoever submitted "
         "the job. Real messages go out.",
-        lambda row: row.is_active,
-        asks_reason=False,
+        title="Send a test: {row}",
+        run=operations.test_rule,
+        said=_on_the_way,
+        applies=lambda row: row.is_active,
+        asks=(),
     ),
     RowAct(
         "secret",
         "New secret",
-        _rotate,
         "Makes a new secret and shows it once. Webhooks are signed with it and, until the next change, with the one "
         "before as well, so that the receiver can follow.",
-        lambda row: row.channel == "webhook",
-        asks_reason=False,
+        title="New secret: {row}",
+        run=operations.rotate_secret,
+        said=SECRET.format,
+        applies=lambda row: row.channel == "webhook",
+        asks=(),
     ),
     RowAct(
         "delete",
         "Delete",
-        _delete,
         "Nobody is told anything by it any more, and what waits to be sent by it is not sent.",
+        title="Delete: {row}",
+        run=operations.delete_rule,
+        said="is deleted",
         is_end=True,
     ),
 )
@@ -187,6 +183,10 @@ class RuleAdmin(ActedAdmin[Rule]):
     def called(self, row: Any) -> str:
         """Its number, and what it is."""
         return f"rule {row.pk}, {row}"
+
+    def target_of(self, row: Any) -> tuple[object, ...]:
+        """Its key."""
+        return (row.pk,)
 
     def noted(self, row: Any) -> str:
         """Its group and recipients."""

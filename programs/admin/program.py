@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from jobsite.admin import display
 from jobsite.admin.access import ADMIN
 from jobsite.admin.filters import TenantFilter, choice_filter
-from jobsite.admin.pauses import PausableAdmin, PauseAct
+from jobsite.admin.row_acts import ActedAdmin, RowAct
 from jobsite.programs.models import Action, Program
 from jobsite.programs.operations import pausing
 from jobsite.values.durations import format_duration
@@ -90,49 +90,49 @@ class ActionInline(admin.TabularInline):  # type: ignore[type-arg]
         return format_duration(action.timeout_seconds) if action.timeout_seconds else "the program's"
 
 
-PAUSE_ACTS = (
-    PauseAct(
+ACTS = (
+    RowAct(
         "pause",
         "Pause",
-        pausing.pause_program,
         "Its jobs wait, those that come too; what runs goes on to its end. Nothing that waits is lost.",
-        "is paused; its jobs wait",
-        lambda program: program.status == "ACTIVE",
-        asks_until=True,
+        run=pausing.pause_program,
+        said="is paused; its jobs wait",
+        applies=lambda program: program.status == "ACTIVE",
+        asks=("reason", "until"),
     ),
-    PauseAct(
+    RowAct(
         "resume",
         "Resume",
-        pausing.resume_program,
         "The jobs that wait go on as soon as they are due and there is room.",
-        "goes on",
-        lambda program: program.status == "PAUSED",
+        run=pausing.resume_program,
+        said="goes on",
+        applies=lambda program: program.status == "PAUSED",
     ),
-    PauseAct(
+    RowAct(
         "terminate",
         "Terminate",
-        pausing.terminate_program,
         "Its schedules make no more jobs, and those of their jobs that wait are canceled, which cannot be undone. "
         "What runs goes on to its end, and the jobs that people submit still run; a pause ends.",
-        "is terminated; the waiting jobs of its schedules are canceled",
-        lambda program: program.status != "TERMINATED",
+        run=pausing.terminate_program,
+        said="is terminated; the waiting jobs of its schedules are canceled",
+        applies=lambda program: program.status != "TERMINATED",
     ),
-    PauseAct(
+    RowAct(
         "reactivate",
         "Reactivate",
-        pausing.reactivate_program,
         "It runs by itself again, its failures in a row forgotten. Jobs that were canceled stay so.",
-        "is active again",
-        lambda program: program.status == "TERMINATED",
+        run=pausing.reactivate_program,
+        said="is active again",
+        applies=lambda program: program.status == "TERMINATED",
     ),
 )
 
 
 @admin.register(Program)
-class ProgramAdmin(PausableAdmin[Program]):
+class ProgramAdmin(ActedAdmin[Program]):
     """Programs of the tenants that the user is a member of."""
 
-    pause_acts = PAUSE_ACTS
+    row_acts = ACTS
 
     change_scope = ADMIN
     names_tenant = True

@@ -15,47 +15,44 @@ from jobsite import brokers
 from jobsite.admin import display
 from jobsite.admin.access import PLATFORM
 from jobsite.admin.base import PlatformAdmin
-from jobsite.admin.pauses import PausableAdmin, PauseAct
+from jobsite.admin.row_acts import ActedAdmin, RowAct
 from jobsite.programs.admin.lane import LaneAdmin, buttons
 from jobsite.programs.admin.worker import LIVING
 from jobsite.programs.models import Lane, Queue, Worker
 from jobsite.programs.operations import pausing
 
 LANES = 100
-
-
-EVERYBODY = " for all tenants"
-PAUSE_ACTS = (
-    PauseAct(
+ACTS = (
+    RowAct(
         "pause",
-        "Pause",
-        partial(pausing.pause_queue, whole=True),
+        "Pause for all tenants",
         "The jobs of all tenants in this queue wait, those that come too; what runs goes on to its end. Nothing that "
         "waits is lost.",
-        "is paused for all tenants; their jobs wait",
-        lambda queue: queue.paused_at is None,
-        PLATFORM,
-        asks_until=True,
-        for_whom=EVERYBODY,
+        title="Pause {row} for all tenants",
+        run=partial(pausing.pause_queue, whole=True),
+        said="is paused for all tenants; their jobs wait",
+        applies=lambda queue: queue.paused_at is None,
+        scope=PLATFORM,
+        asks=("reason", "until"),
     ),
-    PauseAct(
+    RowAct(
         "resume",
-        "Resume",
-        partial(pausing.resume_queue, whole=True),
+        "Resume for all tenants",
         "The jobs that wait go on as soon as they are due and there is room; lanes that are paused themselves stay so.",
-        "goes on for all tenants",
-        lambda queue: queue.paused_at is not None,
-        PLATFORM,
-        for_whom=EVERYBODY,
+        title="Resume {row} for all tenants",
+        run=partial(pausing.resume_queue, whole=True),
+        said="goes on for all tenants",
+        applies=lambda queue: queue.paused_at is not None,
+        scope=PLATFORM,
     ),
 )
 
 
 @admin.register(Queue)
-class QueueAdmin(PausableAdmin[Queue], PlatformAdmin[Queue]):
+class QueueAdmin(ActedAdmin[Queue], PlatformAdmin[Queue]):
     """Queues come from JOBSITE_QUEUES; here they are looked at and paused, wholly or for one tenant."""
 
-    pause_acts = PAUSE_ACTS
+    row_acts = ACTS
 
     page_note = "Queues are configured by JOBSITE_QUEUES, their brokers by JOBSITE_BROKER_URL and its like."
     empty_hint = display.words("No queues yet: they are made by `jobsite migrate` from JOBSITE_QUEUES.")

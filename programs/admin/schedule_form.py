@@ -1,6 +1,5 @@
 """What is filled in on the pages of schedules: a schedule, and the range of a backfill."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -132,6 +131,3 @@ class BackfillForm(ReasonForm):
     field_order = ("begin", "end", "reason")
     begin = forms.DateTimeField(label="From (UTC)", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
     end = forms.DateTimeField(label="To (UTC)", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
-
-    def __init__(self, data: Mapping[str, Any] | None = None) -> None:
-        super().__init__(data, asks_until=False)

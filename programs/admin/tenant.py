@@ -17,7 +17,7 @@ from jobsite.admin import display
 from jobsite.admin.access import ADMIN, PLATFORM, access_of
 from jobsite.admin.base import TenantScopedAdmin
 from jobsite.admin.filters import TenantFilter, choice_filter
-from jobsite.admin.pauses import PausableAdmin, PauseAct
+from jobsite.admin.row_acts import ActedAdmin, RowAct
 from jobsite.programs.operations import pausing
 from jobsite.tenants import setup
 from jobsite.tenants.models import SYSTEM, ApiKey, Membership, Role, Tenant
@@ -56,33 +56,33 @@ class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
         return days
 
 
-PAUSE_ACTS = (
-    PauseAct(
+ACTS = (
+    RowAct(
         "suspend",
         "Suspend",
-        pausing.suspend_tenant,
         "All its jobs wait, those that come too; what runs goes on to its end. Nothing is failed or lost, and its "
         "members can still look, submit and cancel.",
-        "is suspended; its jobs wait",
-        lambda tenant: tenant.status == "ACTIVE" and tenant.code != SYSTEM,
-        PLATFORM,
-        asks_until=True,
+        run=pausing.suspend_tenant,
+        said="is suspended; its jobs wait",
+        applies=lambda tenant: tenant.status == "ACTIVE" and tenant.code != SYSTEM,
+        scope=PLATFORM,
+        asks=("reason", "until"),
     ),
-    PauseAct(
+    RowAct(
         "resume",
         "Resume",
-        pausing.resume_tenant,
         "The jobs that wait go on as soon as they are due and there is room, but for those of programs and queues "
         "that are paused themselves.",
-        "goes on",
-        lambda tenant: tenant.status == "SUSPENDED",
-        PLATFORM,
+        run=pausing.resume_tenant,
+        said="goes on",
+        applies=lambda tenant: tenant.status == "SUSPENDED",
+        scope=PLATFORM,
     ),
 )
 
 
 @admin.register(Tenant)
-class TenantAdmin(PausableAdmin[Tenant]):
+class TenantAdmin(ActedAdmin[Tenant]):
     """A member sees his tenants, an ADMIN sets what is theirs; creation, quotas and suspension are the platform's."""
 
     tenant_path = "pk"
@@ -109,7 +109,7 @@ class TenantAdmin(PausableAdmin[Tenant]):
             {"fields": ("weight", "pending_quota", "running_quota", "submissions_per_minute")},
         ),
     )
-    pause_acts = PAUSE_ACTS
+    row_acts = ACTS
 
     def tenant_id_of(self, obj: Model) -> int | None:
         """The row itself."""
@@ -122,7 +122,7 @@ class TenantAdmin(PausableAdmin[Tenant]):
             return False
         return super().has_change_permission(request, obj)
 
-    def pause_target(self, row: Tenant) -> tuple[str, ...]:
+    def target_of(self, row: Tenant) -> tuple[object, ...]:
         """Nothing: who acts in a tenant names it."""
         return ()
 

@@ -114,8 +114,7 @@ def errors(client: Client, address: str, data: dict[str, Any]) -> dict[str, list
 
 
 def buttons(client: Client, row: Any) -> list[str]:
-    context = client.get(page(row)).context
-    return [one.name for one, _ in (context["acts"] if isinstance(row, Template) else context["pause_acts"])]
+    return [one.name for one, _ in client.get(page(row)).context["acts"]]
 
 
 # ---- Who gets in ----------------------------------------------------------------------------------------------

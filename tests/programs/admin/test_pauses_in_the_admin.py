@@ -42,7 +42,7 @@ def act_on(row: Any, name: str) -> str:
 
 
 def offered(client: Client, address: str) -> list[str]:
-    return [act.name for act, _ in client.get(address).context["pause_acts"]]
+    return [act.name for act, _ in client.get(address).context["acts"]]
 
 
 def soon() -> str:
@@ -410,7 +410,7 @@ def test_a_tenant_is_suspended_and_resumed_by_the_platform(superuser: User, alic
     assert messages_of(done) == ["Tenant acme is suspended; its jobs wait."]
     page = logged_in(alice).get(address)
     assert "SUSPENDED" in page.content.decode() and ": unpaid" in page.content.decode()
-    assert page.context["pause_acts"] == []
+    assert page.context["acts"] == []
     assert offered(client, address) == ["resume"]
     resumed = client.post(act_on(tenant, "resume"), SURE, follow=True)
     assert messages_of(resumed) == ["Tenant acme goes on."]

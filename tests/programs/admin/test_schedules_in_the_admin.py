@@ -219,7 +219,7 @@ def test_a_change_keeps_secrets_where_the_parameters_are_not_edited(
 
 def test_what_is_offered_goes_by_the_role(alice: User, bob: User, vera: User, hourly: Schedule) -> None:
     def offered(user: User) -> list[str]:
-        return [one.name for one, _ in logged_in(user).get(page(hourly)).context["pause_acts"]]
+        return [one.name for one, _ in logged_in(user).get(page(hourly)).context["acts"]]
 
     assert offered(alice) == ["pause", "run", "delete"]
     assert offered(bob) == ["run"]
