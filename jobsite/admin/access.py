@@ -1,4 +1,4 @@
-"""Who sees and does what in the admin: superusers everything, members what their role holds in their tenants."""
+"""Who sees and does what in the admin: superusers everything, members what their role in a tenant allows."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

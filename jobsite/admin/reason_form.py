@@ -15,7 +15,7 @@ KEPT = "Kept in the audit."
 
 
 class ReasonForm(forms.Form):
-    """The form that all acts share, in the words of a pause; another kind of act says what its fields mean."""
+    """The form that all acts share. Its words are those of a pause; other kinds of act bring their own."""
 
     reason_help: ClassVar[str] = SHOWN
     until_label: ClassVar[str] = "Until (UTC)"

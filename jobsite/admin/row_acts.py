@@ -80,7 +80,7 @@ def confirmation(
     hidden: Sequence[tuple[str, object]] = (),
     **shown: object,
 ) -> TemplateResponse:
-    """The page that says what an act does and to what, asks, and leads `back` where it is not confirmed.
+    """The page that says what an act does and to what, and asks; `back` is where it leads if it is not confirmed.
 
     `hidden` is sent along with the form. Beside these, the template takes `heading`, `missing` and `unnamed` of many
     rows, `row` with its `row_page` of one, `button` for another word than the label, and `address` for another page

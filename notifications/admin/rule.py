@@ -1,4 +1,4 @@
-"""The pages of rules: of which event who is told, by which channel, in whose words."""
+"""The pages of rules: who is told of which event, by which channel, in which words."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -41,7 +41,7 @@ def _on_the_way(found: Sequence[Delivery]) -> SafeString:
     )
     rest = len(found) - NAMED_DELIVERIES
     return format_html(
-        "{} of sample facts {} on the way: {}{}.",
+        "{} with sample facts {} on the way: {}{}.",
         "1 message" if len(found) == 1 else f"{len(found)} messages",
         "is" if len(found) == 1 else "are",
         links,
@@ -53,8 +53,8 @@ ACTS = (
     RowAct(
         "test",
         "Send a test",
-        "Sends what this rule would send, of sample facts, to all its recipients; you are taken for whoever submitted "
-        "the job. Real messages go out.",
+        "Sends what this rule would send, with sample facts, to all its recipients, as if you had submitted the job. "
+        "Real messages go out.",
         title="Send a test: {row}",
         run=operations.test_rule,
         said=_on_the_way,
@@ -64,8 +64,8 @@ ACTS = (
     RowAct(
         "secret",
         "New secret",
-        "Makes a new secret and shows it once. Webhooks are signed with it and, until the next change, with the one "
-        "before as well, so that the receiver can follow.",
+        "Makes a new secret and shows it once. Webhooks are signed with it and, until the next change, with the old "
+        "one as well, so that the receiver has time to follow.",
         title="New secret: {row}",
         run=operations.rotate_secret,
         said=SECRET.format,
@@ -75,7 +75,7 @@ ACTS = (
     RowAct(
         "delete",
         "Delete",
-        "Nobody is told anything by it any more, and what waits to be sent by it is not sent.",
+        "It tells nobody any more, and its messages that still wait are not sent.",
         title="Delete: {row}",
         run=operations.delete_rule,
         said="is deleted",
@@ -99,7 +99,7 @@ def recipients(row: Rule, *, limit: int = NAMED_RECIPIENTS) -> str:
 
 
 def limits(row: Rule) -> str:
-    """When it does not tell, and what it tells besides."""
+    """When it stays silent, and what else it tells."""
     told = [f"after {row.in_a_row} in a row"] if row.in_a_row > 1 else []
     told += [f"one in {row.throttle_minutes} min"] if row.throttle_minutes is not None else []
     told += ["recovery too"] if row.on_recovery else []
@@ -140,7 +140,7 @@ class RuleAdmin(ActedAdmin[Rule]):
     change_scope = ADMIN
     names_tenant = True
     form = RuleForm
-    empty_hint = "No rules yet: add one here, and say of which event who is told, by which channel."
+    empty_hint = "No rules yet: add one here, and say who is told of which event, by which channel."
     list_display = (
         "event",
         "group_shown",
@@ -259,9 +259,9 @@ class RuleAdmin(ActedAdmin[Rule]):
         """Its code."""
         return row.template.code if row.template else "the event's own"
 
-    @admin.display(description="not always")
+    @admin.display(description="limits")
     def limits_shown(self, row: Rule) -> str:
-        """When it does not tell."""
+        """When it stays silent, and what else it tells."""
         return limits(row)
 
     @admin.display(description="state", ordering="is_active")

@@ -1,4 +1,4 @@
-"""The pages of templates: the words of each language, what they make of a job, and the way back to ours."""
+"""The pages of templates: the words of each language, a preview of them, and how to restore the words of jobsite."""
 
 from functools import partial
 from typing import Any
@@ -44,8 +44,8 @@ def _restoring(language: str) -> RowAct:
     return RowAct(
         f"restore-{language}",
         f"Restore {LANGUAGE_NAMES[language]}",
-        f"The words that were written for {LANGUAGE_NAMES[language]} are given up (the audit keeps them), and the "
-        "event's own are in use again.",
+        f"The words that were written for {LANGUAGE_NAMES[language]} are dropped (the audit keeps them), and the "
+        "event's own words are used again.",
         title=f"Restore {LANGUAGE_NAMES[language]}: {{row}}",
         run=partial(operations.restore_words, language=language),
         said=f"has the event's own words in {LANGUAGE_NAMES[language]} again",
@@ -84,8 +84,8 @@ class TemplateAdmin(ActedAdmin[Template]):
     names_tenant = True
     form = NewTemplateForm
     page_note = (
-        "Each event has a template of its own, which every rule uses that names no other. Words that you change are "
-        "used from then on; they can be restored."
+        "Each event has a template of its own, and every rule that names no other uses it. Words that you change are "
+        "used from then on, and can be restored."
     )
     empty_hint = "No templates yet: a new tenant gets one for each event."
     list_display = ("code", "event", "use", "languages")

@@ -25,7 +25,7 @@ class NewTemplateForm(forms.ModelForm):  # type: ignore[type-arg]
         }
 
     def clean(self) -> dict[str, Any]:
-        """Its code is not taken; the domain says so too, to whoever comes at the same moment."""
+        """A code that is taken is refused here; the domain refuses it too, where two come at the same moment."""
         values: dict[str, Any] = super().clean() or self.cleaned_data
         code, tenant = values.get("code"), values.get("tenant")
         if code and tenant and Template.objects.filter(tenant=tenant, code=code, deleted_at__isnull=True).exists():
@@ -45,7 +45,7 @@ class WordsForm(forms.Form):
     )
     text = forms.CharField(required=False, strip=False, widget=_source())
     html = forms.CharField(
-        required=False, strip=False, label="HTML", widget=_source(), help_text="Empty: made of the text."
+        required=False, strip=False, label="HTML", widget=_source(), help_text="Empty: made from the text."
     )
     job = forms.CharField(
         required=False,

@@ -15,7 +15,7 @@ from jobsite.programs.models import Job
 
 
 class ActForm(ReasonForm):
-    """Why, and for some acts until when or what then; for the retry of a single job also its parameters."""
+    """Why; for some acts until when, or what comes then; for the retry of a single job also its parameters."""
 
     reason_help = "Kept with the job and in the audit."
     until_label = "Hold until (UTC)"

@@ -126,7 +126,7 @@ ACTS = {
             "cancel",
             "Cancel",
             "Waiting jobs are canceled at once; running ones are asked to stop, and stopped by force after their "
-            "program's grace. This cannot be undone.",
+            "program's grace period. This cannot be undone.",
             title="Cancel jobs",
             scope=WRITE,
             applies=lambda job: not job.is_terminal and job.cancel_requested_at is None,

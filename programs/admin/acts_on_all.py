@@ -1,4 +1,4 @@
-"""Acts on all jobs that match the list's filters: asked for beside the list, and a page on how far each has come."""
+"""Acts on all jobs that match the list's filters, and the pages that show how far each act has come."""
 
 from typing import Any, cast
 

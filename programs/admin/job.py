@@ -34,7 +34,7 @@ from jobsite.programs.rules.lifecycle import Outcome, Trigger
 
 @admin.register(Job)
 class JobAdmin(TenantScopedAdmin[Job]):
-    """Jobs are shown, never edited: the protocol owns the rows, and steering is the only hand on them."""
+    """Jobs are shown, never edited: the protocol owns the rows, and only the operations change them."""
 
     names_tenant = True
     empty_hint = display.words("No jobs yet: submit one with `jobsite submit PROGRAM`.")
@@ -84,7 +84,7 @@ class JobAdmin(TenantScopedAdmin[Job]):
         return (queryset.filter(program__in=keys) if keys else queryset.none()), False
 
     def audit_target(self, obj: Model) -> str:
-        """The bare number, as steering writes it."""
+        """The bare number, as the operations write it."""
         return str(obj.pk)
 
     @admin.display(description="number")

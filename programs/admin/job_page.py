@@ -1,4 +1,4 @@
-"""What the page of a job tells: its facts, what must be known before all else, its attempts, its log."""
+"""What the page of a job tells: its facts, what must be known first, its attempts, its log."""
 
 import json
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ def _offered(request: HttpRequest, job: Job, lock: Lock | None) -> dict[str, Any
 
 
 def facts(job: Job, *, shows_tenant: bool) -> list[tuple[str, Any]]:
-    """What stands in the grid under the header; what says nothing is left out."""
+    """What stands in the grid under the heading; facts without a value are left out."""
     program: Any = job.program.code
     if job.program.deleted_at is None:
         url = reverse("admin:jobsite_programs_program_change", args=[job.program_id])
@@ -146,7 +146,7 @@ def _job_links(numbers: Sequence[int]) -> SafeString | None:
 
 
 def notes(job: Job, reasons: Sequence[Reason]) -> list[SafeString]:
-    """What an operator must know before all else: why it waits, that it is asked to stop, that it failed unseen."""
+    """What an operator must know first: why it waits, that it was asked to stop, that its failure needs review."""
     told = [format_html("{}", display.sentence(reason.message)) for reason in reasons]
     if job.cancel_requested_at is not None:
         words = "Canceled by" if job.is_terminal else "Asked to stop by"

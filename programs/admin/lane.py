@@ -26,8 +26,8 @@ from jobsite.tenants.models import Tenant
 PAUSE = RowAct(
     "pause",
     "Pause",
-    "The tenant's jobs in this queue wait, those that come too; what runs goes on to its end. Other tenants are not "
-    "touched, and nothing that waits is lost.",
+    "The tenant's jobs in this queue wait, and so do those that are submitted from now on. Running jobs go on to their "
+    "end. Other tenants are not touched, and no waiting job is lost.",
     run=pausing.pause_queue,
     said="is paused; its jobs wait",
     applies=lambda lane: lane.paused_at is None,
@@ -36,8 +36,8 @@ PAUSE = RowAct(
 RESUME = RowAct(
     "resume",
     "Resume",
-    "The tenant's jobs in this queue go on as soon as they are due and there is room, unless the whole queue is "
-    "paused.",
+    "The tenant's waiting jobs in this queue start as soon as they are due and there is room, unless the whole queue "
+    "is paused.",
     run=pausing.resume_queue,
     said="goes on",
     applies=lambda lane: lane.paused_at is not None,
@@ -54,7 +54,7 @@ def buttons(offered: Iterable[tuple[RowAct, str]], *, back: str) -> SafeString:
 
 
 class PauseQueueForm(ReasonForm):
-    """Which queue of which tenant: also one that no job has come to, so that there is no lane yet."""
+    """Which queue of which tenant; it may be one without a lane, as no job has come to it yet."""
 
     field_order = ("tenant", "queue", "reason", "until")
 
@@ -79,11 +79,11 @@ class LaneAdmin(ActedAdmin[Lane]):
     row_acts = (PAUSE, RESUME)
     names_tenant = True
     page_note = (
-        "A lane holds one tenant's jobs in one queue. To pause it stops nothing that runs, and touches no other tenant."
+        "A lane holds one tenant's jobs in one queue. A pause of it stops no running job and touches no other tenant."
     )
     empty_hint = (
-        "No lanes yet: a tenant's first job in a queue makes one. An ADMIN can pause a queue before, by the button "
-        "above."
+        "No lanes yet: a tenant's first job in a queue makes one. An ADMIN can pause a queue before that, with the "
+        "button above."
     )
     list_display = ("queue_name", "jobs", "paused")
     list_filter = (choice_filter("queue", "queue", queue_names, field="queue_id"), TenantFilter)

@@ -1,4 +1,4 @@
-"""The pages of programs: read everything, change the harmless; definitions come from program files."""
+"""The pages of programs: all can be read, and what is harmless can be changed; definitions come from program files."""
 
 import re
 from collections.abc import Iterable
@@ -94,7 +94,8 @@ ACTS = (
     RowAct(
         "pause",
         "Pause",
-        "Its jobs wait, those that come too; what runs goes on to its end. Nothing that waits is lost.",
+        "Its jobs wait, and so do those that are submitted from now on. Running jobs go on to their end, and no "
+        "waiting job is lost.",
         run=pausing.pause_program,
         said="is paused; its jobs wait",
         applies=lambda program: program.status == "ACTIVE",
@@ -103,7 +104,7 @@ ACTS = (
     RowAct(
         "resume",
         "Resume",
-        "The jobs that wait go on as soon as they are due and there is room.",
+        "Waiting jobs start as soon as they are due and there is room.",
         run=pausing.resume_program,
         said="goes on",
         applies=lambda program: program.status == "PAUSED",
@@ -111,8 +112,8 @@ ACTS = (
     RowAct(
         "terminate",
         "Terminate",
-        "Its schedules make no more jobs, and those of their jobs that wait are canceled, which cannot be undone. "
-        "What runs goes on to its end, and the jobs that people submit still run; a pause ends.",
+        "Its schedules submit no more jobs, and their waiting jobs are canceled; this cannot be undone. Running jobs "
+        "go on to their end, and jobs that people submit still run. A pause ends.",
         run=pausing.terminate_program,
         said="is terminated; the waiting jobs of its schedules are canceled",
         applies=lambda program: program.status != "TERMINATED",
@@ -120,7 +121,7 @@ ACTS = (
     RowAct(
         "reactivate",
         "Reactivate",
-        "It runs by itself again, its failures in a row forgotten. Jobs that were canceled stay so.",
+        "Its schedules submit jobs again, and its failures in a row are counted from 0. Canceled jobs stay canceled.",
         run=pausing.reactivate_program,
         said="is active again",
         applies=lambda program: program.status == "TERMINATED",
@@ -264,7 +265,7 @@ class ProgramAdmin(ActedAdmin[Program]):
     def group(self, program: Program) -> str | SafeString:
         """Whose rules say who is told of its jobs."""
         if program.notification_group is None:
-            return "none: nobody is told, but whoever submits a job with notify"
+            return "none: only those are told who submit a job with notify"
         url = reverse("admin:jobsite_notifications_group_change", args=[program.notification_group_id])
         return format_html('<a href="{}">{}</a>', url, program.notification_group.code)
 

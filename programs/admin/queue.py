@@ -26,8 +26,8 @@ ACTS = (
     RowAct(
         "pause",
         "Pause for all tenants",
-        "The jobs of all tenants in this queue wait, those that come too; what runs goes on to its end. Nothing that "
-        "waits is lost.",
+        "The jobs of all tenants in this queue wait, and so do those that are submitted from now on. Running jobs go "
+        "on to their end, and no waiting job is lost.",
         title="Pause {row} for all tenants",
         run=partial(pausing.pause_queue, whole=True),
         said="is paused for all tenants; their jobs wait",
@@ -38,7 +38,7 @@ ACTS = (
     RowAct(
         "resume",
         "Resume for all tenants",
-        "The jobs that wait go on as soon as they are due and there is room; lanes that are paused themselves stay so.",
+        "Waiting jobs start as soon as they are due and there is room. Lanes that are paused themselves stay paused.",
         title="Resume {row} for all tenants",
         run=partial(pausing.resume_queue, whole=True),
         said="goes on for all tenants",
@@ -50,11 +50,11 @@ ACTS = (
 
 @admin.register(Queue)
 class QueueAdmin(ActedAdmin[Queue], PlatformAdmin[Queue]):
-    """Queues come from JOBSITE_QUEUES; here they are looked at and paused, wholly or for one tenant."""
+    """Queues come from JOBSITE_QUEUES; here one looks at them and pauses them, for all tenants or for one."""
 
     row_acts = ACTS
 
-    page_note = "Queues are configured by JOBSITE_QUEUES, their brokers by JOBSITE_BROKER_URL and its like."
+    page_note = "Queues are configured by JOBSITE_QUEUES, their brokers by JOBSITE_BROKER_URL and similar settings."
     empty_hint = display.words("No queues yet: they are made by `jobsite migrate` from JOBSITE_QUEUES.")
     list_display = ("name", "broker", "workers", "paused", display.moments("created_at", "created (UTC)"))
     fields = ("name", "broker", "workers", "paused", "lanes")
@@ -90,7 +90,7 @@ class QueueAdmin(ActedAdmin[Queue], PlatformAdmin[Queue]):
 
     @admin.display(description="lanes")
     def lanes(self, queue: Queue) -> str | SafeString:
-        """The tenants that use the queue: who waits, how much each was served, who is paused, and may be here."""
+        """The tenants that use the queue: who waits, how much each was served, who is paused, and the button for it."""
         lanes = Lane.objects.filter(queue=queue).select_related("tenant")
         rows = list(lanes.order_by("-is_waiting", "served")[: LANES + 1])
         if not rows:
@@ -113,5 +113,5 @@ class QueueAdmin(ActedAdmin[Queue], PlatformAdmin[Queue]):
         )
         head = "<tr><th>Tenant</th><th>Jobs</th><th>Served</th><th>Act</th><th>Paused</th></tr>"
         more = f"The first {LANES}." if len(rows) > LANES else ""
-        table = '<table class="jobsite-lanes"><thead>{}</thead><tbody>{}</tbody></table>'
+        table = '<table class="jobsite-small-table"><thead>{}</thead><tbody>{}</tbody></table>'
         return format_html('<div class="jobsite-scroll">' + table + "</div>{}", SafeString(head), body, more)

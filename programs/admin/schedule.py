@@ -38,7 +38,8 @@ ACTS = (
     RowAct(
         "pause",
         "Pause",
-        "Each of its times is skipped, with your reason, until it is resumed; what it made already runs.",
+        "Each of its times is skipped, with your reason, until it is resumed. Jobs that it has submitted already still "
+        "run.",
         run=pausing.pause_schedule,
         said="is paused; its times are skipped",
         applies=lambda row: row.paused_at is None,
@@ -47,7 +48,7 @@ ACTS = (
     RowAct(
         "resume",
         "Resume",
-        "It goes on with its next time; nothing fires at once.",
+        "It continues with its next time; nothing fires at once.",
         run=pausing.resume_schedule,
         said="goes on",
         applies=lambda row: row.paused_at is not None,
@@ -57,13 +58,14 @@ ACTS = (
         "Run now",
         "Its job is submitted now and runs as you; the schedule's own times stay as they are.",
         run=backfills.run,
-        said="has a job of yours now, beside its own",
+        said="has submitted a job now, which runs as you",
         scope=WRITE,
     ),
     RowAct(
         "delete",
         "Delete",
-        "It fires no more, and its code is free. What it made already runs, and its history is kept.",
+        "It never fires again, and its code can be given to another. Jobs that it has submitted already still run, and "
+        "its history is kept.",
         run=schedules.delete,
         said="is deleted",
         is_end=True,
@@ -72,7 +74,7 @@ ACTS = (
 BACKFILL = Act(
     "backfill",
     "Backfill",
-    "Times of a range that has passed, and that have no job, get one; it runs as you.",
+    "Each time of a past range that has no job gets one, which runs as you.",
     title="Run times of {row} again",
 )
 
@@ -105,7 +107,7 @@ class ScheduleAdmin(ActedAdmin[Schedule]):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
-        """Those that are not deleted, with what became of their last times: all by one query."""
+        """Those that are not deleted, with what became of their last times, by one query."""
         status = Job.objects.filter(number=OuterRef("job_number")).values("status")
         last = Firing.objects.filter(schedule=OuterRef("pk")).order_by("-nominal_at")
         became = last.annotate(became=Coalesce(Subquery(status), "result")).values("became")[:DOTS]
@@ -117,7 +119,7 @@ class ScheduleAdmin(ActedAdmin[Schedule]):
         return [path("<int:key>/backfill/", view, name="jobsite_programs_schedule_backfill"), *super().get_urls()]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Without the state of one that is not made yet; to look at, with parameters whose secrets are hidden."""
+        """A new schedule has no state yet. Those who may only look see the parameters without their secrets."""
         if obj is None:
             return self.fieldsets[1:]
         if self.has_change_permission(request, obj):
@@ -126,7 +128,7 @@ class ScheduleAdmin(ActedAdmin[Schedule]):
         return [*self.fieldsets[:-1], ("What", {"fields": what})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """The state; whose it is and its code, once there is one; all, to those who may only look."""
+        """The state; the tenant and code of a schedule that exists; everything, for those who may only look."""
         if obj is None:
             return []
         if not self.has_change_permission(request, obj):

@@ -60,5 +60,5 @@ def _table(heads: Iterable[str], rows: Iterable[tuple[object, ...]]) -> SafeStri
     body = format_html_join(
         "", "<tr>{}</tr>", ((format_html_join("", "<td>{}</td>", ((cell,) for cell in row)),) for row in rows)
     )
-    table = '<table class="jobsite-lanes"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
+    table = '<table class="jobsite-small-table"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
     return format_html('<div class="jobsite-scroll">' + table + "</div>", head, body)

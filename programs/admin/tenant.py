@@ -32,7 +32,7 @@ SET_UP = ("code", "name", "language", "time_zone")
 
 
 class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A tenant's settings, where a wrong value would be felt much later."""
+    """A tenant's settings; a wrong value is refused here, as it would do harm only much later."""
 
     def clean_time_zone(self) -> str:
         """An IANA name."""
@@ -49,7 +49,7 @@ class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
         return language
 
     def clean_retention_days(self) -> int:
-        """Days that the database can reckon with."""
+        """A number of days that the database can count with."""
         days: int = self.cleaned_data["retention_days"]
         if days > MAX_RETENTION_DAYS:
             raise forms.ValidationError(f"At most {MAX_RETENTION_DAYS} days.")
@@ -60,8 +60,8 @@ ACTS = (
     RowAct(
         "suspend",
         "Suspend",
-        "All its jobs wait, those that come too; what runs goes on to its end. Nothing is failed or lost, and its "
-        "members can still look, submit and cancel.",
+        "All its jobs wait, and so do those that are submitted from now on. Running jobs go on to their end. No job "
+        "fails or is lost, and members can still look, submit and cancel.",
         run=pausing.suspend_tenant,
         said="is suspended; its jobs wait",
         applies=lambda tenant: tenant.status == "ACTIVE" and tenant.code != SYSTEM,
@@ -71,8 +71,8 @@ ACTS = (
     RowAct(
         "resume",
         "Resume",
-        "The jobs that wait go on as soon as they are due and there is room, but for those of programs and queues "
-        "that are paused themselves.",
+        "Waiting jobs start as soon as they are due and there is room, except those of programs and queues that are "
+        "paused themselves.",
         run=pausing.resume_tenant,
         said="goes on",
         applies=lambda tenant: tenant.status == "SUSPENDED",
@@ -83,7 +83,7 @@ ACTS = (
 
 @admin.register(Tenant)
 class TenantAdmin(ActedAdmin[Tenant]):
-    """A member sees his tenants, an ADMIN sets what is theirs; creation, quotas and suspension are the platform's."""
+    """Members see their tenants, and an ADMIN sets what is a tenant's own; the rest is the platform's."""
 
     tenant_path = "pk"
     add_scope = PLATFORM
@@ -123,7 +123,7 @@ class TenantAdmin(ActedAdmin[Tenant]):
         return super().has_change_permission(request, obj)
 
     def target_of(self, row: Tenant) -> tuple[object, ...]:
-        """Nothing: who acts in a tenant names it."""
+        """Nothing: the principal acts in the tenant, and so names it."""
         return ()
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -131,7 +131,7 @@ class TenantAdmin(ActedAdmin[Tenant]):
         return self.fieldsets if obj else [one for one in self.fieldsets if one[1]["fields"] != STATE]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """The code for good, the state, which acts change; for a tenant's ADMIN all that is the platform's."""
+        """The code, the state (acts change it) and, for a tenant's ADMIN, all that the platform sets."""
         if obj is None:
             return []
         if access_of(request).is_platform:
@@ -166,7 +166,7 @@ class NewMemberForm(forms.ModelForm):  # type: ignore[type-arg]
     who = forms.CharField(label="User", max_length=254, help_text="The exact user name or e-mail address.")
 
     def clean(self) -> dict[str, Any]:
-        """Find the user, and see that he is no member yet."""
+        """Find the user, who must not be a member yet."""
         values = super().clean() or self.cleaned_data
         who, tenant = values.get("who"), values.get("tenant")
         if who is None or tenant is None:
@@ -190,10 +190,10 @@ def _find_user(who: str) -> User:
 
 @admin.register(Membership)
 class MembershipAdmin(TenantScopedAdmin[Membership]):
-    """Who is in a tenant, and as what; an ADMIN adds, changes and removes members of his tenant."""
+    """Who is in a tenant, and as what; an ADMIN adds, changes and removes the members of a tenant."""
 
     add_scope = change_scope = delete_scope = ADMIN
-    empty_hint = "No memberships yet: add a user by his exact name or e-mail address."
+    empty_hint = "No memberships yet: add a user by exact name or e-mail address."
     list_display = ("user", "tenant", "role_shown", display.moments("created_at", "since (UTC)"))
     list_display_links = ("user",)
     list_filter = (choice_filter("role", "role", Role.choices), TenantFilter)

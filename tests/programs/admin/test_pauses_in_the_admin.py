@@ -76,7 +76,7 @@ def test_a_pause_is_asked_for_confirmed_and_shown(alice: User, program: Program)
     client = logged_in(alice)
 
     asked = client.post(act_on(program, "pause"))
-    assert "Its jobs wait, those that come too; what runs goes on to its end." in asked.content.decode()
+    assert "Its jobs wait, and so do those that are submitted from now on." in asked.content.decode()
     assert list(asked.context["form"].fields) == ["reason", "until"]
     assert (Program.objects.get().status, entries()) == ("ACTIVE", [])
     done = client.post(act_on(program, "pause"), SURE | {"reason": "new <data>", "until": soon()}, follow=True)
