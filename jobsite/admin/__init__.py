@@ -9,4 +9,4 @@ admin.site.site_title = "jobsite"
 admin.site.index_title = "Overview"
 admin.site.site_url = None  # the admin is the site
 
-__all__ = ["access", "audit", "base", "display", "filters", "keyset", "pauses", "reason_form", "row_acts"]
+__all__ = ["access", "audit", "base", "display", "filters", "keyset", "reason_form", "row_acts"]

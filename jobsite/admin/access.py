@@ -1,6 +1,6 @@
-"""Who sees and does what in the admin: superusers everything, members what their role holds in their tenants."""
+"""Who sees and does what in the admin: superusers everything, members what their role in a tenant allows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -72,3 +72,15 @@ def access_of(request: HttpRequest) -> Access:
 def principal_of(request: HttpRequest, tenant: Tenant) -> Principal:
     """The user of this request acting in a tenant; NotFound for a stranger."""
     return principals.of_user(user_of(request), tenant, door="admin")
+
+
+def principals_of(request: HttpRequest) -> Callable[[Tenant], Principal]:
+    """The user of this request in each tenant that is asked for, made once for each."""
+    made: dict[int, Principal] = {}
+
+    def of(tenant: Tenant) -> Principal:
+        if tenant.pk not in made:
+            made[tenant.pk] = principal_of(request, tenant)
+        return made[tenant.pk]
+
+    return of

@@ -24,7 +24,7 @@ DOORS = ("admin", "api", "cli", "python")
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(TenantScopedAdmin[AuditEntry]):
-    """Append-only: the database itself refuses to change or delete an entry."""
+    """Entries are only added: the database itself refuses to change or delete one."""
 
     names_tenant = True
     empty_hint = "No audit entries yet: each operator action, here, in the API or on the command line, leaves one."

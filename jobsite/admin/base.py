@@ -1,4 +1,4 @@
-"""What all pages of the admin keep to: tenant-true rows and permissions, audited changes, bounded lists."""
+"""What all pages of the admin have in common: rows and permissions by tenant, audited changes, bounded lists."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
@@ -49,9 +49,9 @@ class BoundedPaginator(AnyPaginator):
 
 
 class TenantScopedAdmin(ModelAdmin[M]):
-    """Rows of the tenants that the user is a member of, by his role; Django's model permissions play no part.
+    """Rows of the tenants that the user is a member of, by their role; Django's model permissions play no part.
 
-    Each of the four scopes says what it takes to view, add, change or delete. Where a row is not his to see,
+    Each of the four scopes says what it takes to view, add, change or delete. Where the user may not see a row,
     the answer is 404, as for a row that is not there.
     """
 
@@ -137,11 +137,11 @@ class TenantScopedAdmin(ModelAdmin[M]):
         return found
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Only what the filters ask: any other lookup could be slow, or look into related rows."""
+        """Only the lookups of the filters: any other could be slow, or look into related rows."""
         return lookup in {getattr(one, "parameter_name", None) for one in self.list_filter}
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[M]) -> HttpResponse | None:  # type: ignore[override]
-        """Refuse what no page of ours sends: keys that are none, and `all matching`, which is not bounded."""
+        """Refuse what our pages never send: a key that is not one, and `all matching`, which has no bound."""
         try:
             for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.to_python(key)
@@ -172,7 +172,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
     # ---- Changes, audited -----------------------------------------------------------------------------------
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Django's, where a refusal becomes a message; what it had begun is undone."""
+        """Django's page; a refusal becomes a message, and nothing is changed."""
         try:
             return super().changeform_view(request, *args, **kwargs)
         except Refusal as refusal:

@@ -18,7 +18,7 @@ KEY_DIGITS = 19
 
 
 class ChoiceFilter(admin.SimpleListFilter):
-    """A filter with few choices; a value that is none of them leads back to the unfiltered list."""
+    """A filter with few choices; any other value leads back to the unfiltered list."""
 
     template = "admin/jobsite/filter.html"
     field: str = ""
@@ -38,7 +38,7 @@ class ChoiceFilter(admin.SimpleListFilter):
 
 
 class CodeFilter(ChoiceFilter):
-    """By what has a code: those of the tenants seen, at most 100; of more only the one that the address names."""
+    """By a row with a code: at most 100 rows of the tenants seen; of more, only the one that the address names."""
 
     model: type[Model]
 
@@ -80,7 +80,7 @@ class TenantFilter(ChoiceFilter):
     parameter_name = "tenant"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """The tenants that the user sees, at most 100; of more only the one that the address names."""
+        """The tenants that the user sees, at most 100; of more, only the one that the address names."""
         access = access_of(request)
         if not access.sees_several:
             return []

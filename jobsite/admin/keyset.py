@@ -28,7 +28,7 @@ class KeysetChangeList(ChangeList):
         return super().get_queryset(request, exclude_parameters)
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
-        """By key, whatever the address asks: no other order has an index."""
+        """By key, whatever the address asks for: no other order has an index."""
         return ["-pk"]
 
     def get_results(self, request: HttpRequest) -> None:
@@ -45,7 +45,7 @@ class KeysetChangeList(ChangeList):
         self.paginator = self.model_admin.get_paginator(request, self.result_list, self.list_per_page)
 
     def page(self, request: HttpRequest, rows: QuerySet[Any], limit: int) -> list[Any]:
-        """The first rows of what is asked for."""
+        """The first matching rows."""
         return list(rows[:limit])
 
     @property

@@ -1,4 +1,4 @@
-"""The pages of deliveries: who was told what, what became of it, and to send one again."""
+"""The pages of deliveries: who was told what, what became of it, and how to send one again."""
 
 from typing import Any
 
@@ -24,25 +24,19 @@ from jobsite.notifications.models import Delivery
 from jobsite.notifications.models.delivery import Status
 from jobsite.notifications.subjects import subject
 from jobsite.tenants.models import Tenant
-from jobsite.tenants.principals import Principal
 
 WINDOW = 100_000
-"""A filter, which no index orders, looks through so many of a tenant's newest deliveries, and no further."""
+"""A filter looks through at most this many of a tenant's newest deliveries, as no index serves it."""
 LARGE = ("text", "details")
 
 
-def _send_again(principal: Principal, row: Delivery, reason: str) -> str:
-    operations.send_again(principal, row.pk, reason=reason)
-    return f"Delivery {row.pk} is on its way again."
-
-
 class DeliveryChangeList(KeysetChangeList):
-    """Each page is read along the keys of a tenant; what filters narrow, in a window of the newest."""
+    """Each page is read along the keys of a tenant; with a filter, in a window of the newest."""
 
     looks_back = False
 
     def page(self, request: HttpRequest, rows: QuerySet[Any], limit: int) -> list[Any]:
-        """The first deliveries of what is asked for, newest first."""
+        """The first matching deliveries, newest first."""
         # Of one job there are few, and an index leads to them.
         branches = [rows] if self.query else self._branches(request, rows)
         if not branches:
@@ -82,8 +76,8 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
     names_tenant = True
     change_list_template = "admin/jobsite/notification_deliveries.html"
     empty_hint = (
-        "Nothing was sent yet. A message is written as soon as something happens that a rule tells of, or when a job "
-        "that was submitted with notify ends."
+        "Nothing was sent yet. A message is written as soon as the event of a rule happens, or when a job that was "
+        "submitted with notify ends."
     )
     list_display = ("number", "status_shown", "event", "channel", "recipient", "job_shown", "when", "why")
     list_filter = (
@@ -101,11 +95,13 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
         RowAct(
             "again",
             "Send again",
-            _send_again,
-            "It is sent once more as a new message, to the same recipient, in the words that are in use now. "
-            "Receivers take it for none that they have had.",
-            lambda row: row.status != Status.PENDING,
-            WRITE,
+            "It is sent again as a new message with an id of its own, to the same recipient, in the words that are in "
+            "use now.",
+            title="Send again: {row}",
+            run=operations.send_again,
+            said="is on its way again",
+            applies=lambda row: row.status != Status.PENDING,
+            scope=WRITE,
         ),
     )
     fieldsets = (
@@ -128,6 +124,10 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
         """Its number, and what it is."""
         return f"delivery {row.pk}, {row}"
 
+    def target_of(self, row: Any) -> tuple[object, ...]:
+        """Its key."""
+        return (row.pk,)
+
     def noted(self, row: Any) -> SafeString:
         """How it stands."""
         reason = f": {row.reason}" if row.reason else ""
@@ -142,7 +142,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
         return super().get_queryset(request).select_related("tenant", "user", "rule__group").defer("rule__secret")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """When it was read, of a message of the inbox."""
+        """Only messages of the inbox say when they were read."""
         if obj is None or obj.channel == "inbox":
             return self.fieldsets
         return [(title, {"fields": [one for one in told["fields"] if one != "read"]}) for title, told in self.fieldsets]
@@ -199,7 +199,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="reason")
     def why(self, row: Delivery) -> str:
-        """The beginning of it; of one that was sent there is nothing to explain."""
+        """Its beginning; a delivery that was sent needs no explanation."""
         if row.status == Status.SENT or not row.reason:
             return display.NOTHING
         return row.reason if len(row.reason) <= 120 else f"{row.reason[:119]}…"
@@ -213,7 +213,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="to")
     def recipient_linked(self, row: Delivery) -> str:
-        """A user with the address that he has now, or an address."""
+        """A user with their present address, or an address."""
         if row.user is None:
             return row.address
         is_mail = row.channel == "email" and row.user.email
@@ -221,9 +221,9 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="about")
     def about(self, row: Delivery) -> str | SafeString:
-        """The job, schedule or program that it tells of, as far as there is one still."""
+        """The job, schedule or program that it tells of, if it still exists."""
         if "test" in row.details:
-            return "A test of the rule, of sample facts."
+            return "A test of the rule, with sample facts."
         found = subject(
             tenant_id=row.tenant_id,
             job_number=row.job_number,

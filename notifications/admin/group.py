@@ -19,23 +19,17 @@ from jobsite.admin.row_acts import ActedAdmin, RowAct
 from jobsite.notifications import operations
 from jobsite.notifications.admin import rule as rule_page
 from jobsite.notifications.models import Group, Rule
-from jobsite.tenants.principals import Principal
 
 NAMED = 5
-"""So many of the programs that name a group are told; of more there is a number."""
+"""At most this many of the programs that name a group stand in the list."""
 RULES = 100
-
-
-def _delete(principal: Principal, row: Group, reason: str) -> str:
-    operations.delete_group(principal, row.code, reason=reason)
-    return f"Group {row.code} is deleted with its rules."
 
 
 class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
     """A new group."""
 
     def clean(self) -> dict[str, Any]:
-        """Its code is not taken; the domain says so too, to whoever comes at the same moment."""
+        """A code that is taken is refused here; the domain refuses it too, where two come at the same moment."""
         values: dict[str, Any] = super().clean() or self.cleaned_data
         code, tenant = values.get("code"), values.get("tenant")
         if code and tenant and Group.objects.filter(tenant=tenant, code=code, deleted_at__isnull=True).exists():
@@ -69,9 +63,11 @@ class GroupAdmin(ActedAdmin[Group]):
         RowAct(
             "delete",
             "Delete",
-            _delete,
-            "Its rules are deleted with it, and what waits to be sent by them is not sent. A group that a program "
+            "Its rules are deleted with it, and their messages that still wait are not sent. A group that a program "
             "names cannot be deleted.",
+            title="Delete: {row}",
+            run=operations.delete_group,
+            said="is deleted with its rules",
             is_end=True,
         ),
     )

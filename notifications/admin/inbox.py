@@ -1,4 +1,4 @@
-"""The inbox of whoever is signed in: his own messages in his tenants, and how many he has not read."""
+"""The inbox of whoever is signed in: their messages in their tenants, and how many of them are unread."""
 
 from typing import Any
 
@@ -25,11 +25,11 @@ SHOWN = 50
 COUNTED = 99
 """No more unread messages are counted."""
 WINDOW = 100_000
-"""Read messages are looked for among so many of all tenants' newest deliveries: no index has them."""
+"""Read messages are looked for among this many of all tenants' newest deliveries: no index has them."""
 
 
 def messages_to(request: HttpRequest) -> QuerySet[Delivery]:
-    """The messages that reached the inbox of the request's user, in tenants that he sees."""
+    """The messages that reached the inbox of the request's user, in tenants that they see."""
     rows = Delivery.objects.filter(user=user_of(request), channel="inbox", status=Status.SENT)
     access = access_of(request)
     # Named even where all are seen: the index of the unread begins with the tenant.
@@ -37,7 +37,7 @@ def messages_to(request: HttpRequest) -> QuerySet[Delivery]:
 
 
 def unread(request: HttpRequest) -> int:
-    """How many of them he has not read; COUNTED + 1 where there are more than COUNTED."""
+    """How many of them are unread; COUNTED + 1 where there are more than COUNTED."""
     return len(messages_to(request).filter(read_at__isnull=True).order_by().values_list("pk")[: COUNTED + 1])
 
 
@@ -132,7 +132,7 @@ def _told(row: Delivery) -> dict[str, Any]:
 
 
 def _mark(page: TenantScopedAdmin[Delivery], request: HttpRequest) -> HttpResponse:
-    """Mark the messages that were chosen, or all; what is none of his stays as it is."""
+    """Mark the messages that were chosen, or all; messages of other users stay as they are."""
     keys = [_key(one) for one in request.POST.getlist("message")]
     if len(keys) > SHOWN:
         raise SuspiciousOperation(f"at most {SHOWN} messages are shown")

@@ -1,5 +1,6 @@
-"""The pages of rules: of which event who is told, by which channel, in whose words."""
+"""The pages of rules: who is told of which event, by which channel, in which words."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,7 @@ from jobsite.notifications import operations
 from jobsite.notifications.admin.rule_form import FIELDS, HOW, TO, WHEN, RuleForm
 from jobsite.notifications.channels import CHANNELS
 from jobsite.notifications.events import RULE_EVENTS
-from jobsite.notifications.models import Group, Rule
-from jobsite.tenants.principals import Principal
+from jobsite.notifications.models import Delivery, Group, Rule
 
 NAMED_RECIPIENTS = 4
 NAMED_DELIVERIES = 10
@@ -30,8 +30,7 @@ SECRET = "The secret of this webhook, which is shown this once: {}"  # noqa: S10
 # ---- What is done -------------------------------------------------------------------------------------------------
 
 
-def _test(principal: Principal, row: Rule, reason: str) -> SafeString:
-    found = operations.test_rule(principal, row.pk)
+def _on_the_way(found: Sequence[Delivery]) -> SafeString:
     links = format_html_join(
         ", ",
         '<a href="{}">{}</a>',
@@ -42,7 +41,7 @@ def _test(principal: Principal, row: Rule, reason: str) -> SafeString:
     )
     rest = len(found) - NAMED_DELIVERIES
     return format_html(
-        "{} of sample facts {} on the way: {}{}.",
+        "{} with sample facts {} on the way: {}{}.",
         "1 message" if len(found) == 1 else f"{len(found)} messages",
         "is" if len(found) == 1 else "are",
         links,
@@ -50,39 +49,36 @@ def _test(principal: Principal, row: Rule, reason: str) -> SafeString:
     )
 
 
-def _rotate(principal: Principal, row: Rule, reason: str) -> str:
-    return SECRET.format(operations.rotate_secret(principal, row.pk))
-
-
-def _delete(principal: Principal, row: Rule, reason: str) -> str:
-    operations.delete_rule(principal, row.pk, reason=reason)
-    return f"Rule {row.pk} is deleted."
-
-
 ACTS = (
     RowAct(
         "test",
         "Send a test",
-        _test,
-        "Sends what this rule would send, of sample facts, to all its recipients; you are taken for whoever submitted "
-        "the job. Real messages go out.",
-        lambda row: row.is_active,
-        asks_reason=False,
+        "Sends what this rule would send, with sample facts, to all its recipients, as if you had submitted the job. "
+        "Real messages go out.",
+        title="Send a test: {row}",
+        run=operations.test_rule,
+        said=_on_the_way,
+        applies=lambda row: row.is_active,
+        asks=(),
     ),
     RowAct(
         "secret",
         "New secret",
-        _rotate,
-        "Makes a new secret and shows it once. Webhooks are signed with it and, until the next change, with the one "
-        "before as well, so that the receiver can follow.",
-        lambda row: row.channel == "webhook",
-        asks_reason=False,
+        "Makes a new secret and shows it once. Webhooks are signed with it and, until the next change, with the old "
+        "one as well, so that the receiver has time to follow.",
+        title="New secret: {row}",
+        run=operations.rotate_secret,
+        said=SECRET.format,
+        applies=lambda row: row.channel == "webhook",
+        asks=(),
     ),
     RowAct(
         "delete",
         "Delete",
-        _delete,
-        "Nobody is told anything by it any more, and what waits to be sent by it is not sent.",
+        "It tells nobody any more, and its messages that still wait are not sent.",
+        title="Delete: {row}",
+        run=operations.delete_rule,
+        said="is deleted",
         is_end=True,
     ),
 )
@@ -103,7 +99,7 @@ def recipients(row: Rule, *, limit: int = NAMED_RECIPIENTS) -> str:
 
 
 def limits(row: Rule) -> str:
-    """When it does not tell, and what it tells besides."""
+    """When it stays silent, and what else it tells."""
     told = [f"after {row.in_a_row} in a row"] if row.in_a_row > 1 else []
     told += [f"one in {row.throttle_minutes} min"] if row.throttle_minutes is not None else []
     told += ["recovery too"] if row.on_recovery else []
@@ -144,7 +140,7 @@ class RuleAdmin(ActedAdmin[Rule]):
     change_scope = ADMIN
     names_tenant = True
     form = RuleForm
-    empty_hint = "No rules yet: add one here, and say of which event who is told, by which channel."
+    empty_hint = "No rules yet: add one here, and say who is told of which event, by which channel."
     list_display = (
         "event",
         "group_shown",
@@ -187,6 +183,10 @@ class RuleAdmin(ActedAdmin[Rule]):
     def called(self, row: Any) -> str:
         """Its number, and what it is."""
         return f"rule {row.pk}, {row}"
+
+    def target_of(self, row: Any) -> tuple[object, ...]:
+        """Its key."""
+        return (row.pk,)
 
     def noted(self, row: Any) -> str:
         """Its group and recipients."""
@@ -259,9 +259,9 @@ class RuleAdmin(ActedAdmin[Rule]):
         """Its code."""
         return row.template.code if row.template else "the event's own"
 
-    @admin.display(description="not always")
+    @admin.display(description="limits")
     def limits_shown(self, row: Rule) -> str:
-        """When it does not tell."""
+        """When it stays silent, and what else it tells."""
         return limits(row)
 
     @admin.display(description="state", ordering="is_active")

@@ -1,4 +1,4 @@
-"""What is filled in on the page of a rule; what is wrong with which field is said by the domain."""
+"""What is filled in on the page of a rule; the domain says which field is wrong, and why."""
 
 import re
 from functools import partial
@@ -26,7 +26,7 @@ FIELDS = (*WHEN, *TO, *HOW, "is_active")
 
 
 class LinesField(forms.CharField):
-    """Names or addresses, one on a line or with commas between."""
+    """Names or addresses, one per line or separated by commas."""
 
     widget = forms.Textarea(attrs={"rows": 2, "cols": 60})
 
@@ -36,12 +36,12 @@ class LinesField(forms.CharField):
         return tuple(one for one in (part.strip() for part in re.split(r"[\n,]", given)) if one)
 
     def prepare_value(self, value: Any) -> Any:
-        """One on a line."""
+        """One per line."""
         return value if value is None or isinstance(value, str) else "\n".join(value)
 
 
 class _TenantChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
-    """A group or template; where the user sees several tenants, with whose it is."""
+    """A group or template; with its tenant, where the user sees several."""
 
     shows_tenant = False
 
@@ -57,21 +57,21 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     access: ClassVar[Access]
     """Who sends the form: set by the page, which makes a class of its own for each request."""
 
-    group = _TenantChoice(Group.objects.none(), help_text="The rules of a group hold for all programs that name it.")
+    group = _TenantChoice(Group.objects.none(), help_text="The rules of a group apply to all programs that name it.")
     event = forms.ChoiceField(
         choices=[("", "---------"), *((one, one) for one in RULE_EVENTS)],
-        help_text="A status, or COMPLETED with the outcome NORMAL, WARNING or ERROR, or what befell a program or "
-        "schedule.",
+        help_text="A status, or COMPLETED with the outcome NORMAL, WARNING or ERROR, or what happened to a program "
+        "or schedule.",
     )
     in_a_row = forms.IntegerField(
         initial=1,
         label="After N in a row",
-        help_text=f"Of FAILED and COMPLETED+ERROR: told from so many in a row of a program on; 1 to {MAX_IN_A_ROW}.",
+        help_text=f"For FAILED and COMPLETED+ERROR: tells after this many in a row of a program; 1 to {MAX_IN_A_ROW}.",
     )
     on_recovery = forms.BooleanField(
         required=False,
         label="On recovery too",
-        help_text="Of FAILED, COMPLETED+ERROR and SCHEDULE_MISSED: tells also that it goes well again.",
+        help_text="For FAILED, COMPLETED+ERROR and SCHEDULE_MISSED: also tells when it goes well again.",
     )
     throttle_minutes = forms.IntegerField(
         required=False,
@@ -80,7 +80,9 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
         "many were left out. Empty: all are sent.",
     )
     to_submitter = forms.BooleanField(
-        required=False, label="The submitter", help_text="Whoever submitted the job; of a scheduled one, its owner."
+        required=False,
+        label="The submitter",
+        help_text="Whoever submitted the job; for a scheduled job, the owner of the schedule.",
     )
     to_roles = forms.MultipleChoiceField(
         required=False,
@@ -89,27 +91,27 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=forms.CheckboxSelectMultiple,
         help_text="All members who have it when something happens.",
     )
-    to_users = LinesField(required=False, label="Users", help_text="User names of members, one on a line.")
+    to_users = LinesField(required=False, label="Users", help_text="User names of members, one per line.")
     to_addresses = LinesField(
-        required=False, label="E-mail addresses", help_text="One on a line; for the channel email alone."
+        required=False, label="E-mail addresses", help_text="One per line; only for the channel email."
     )
     channel = forms.ChoiceField(
         choices=[(name, name) for name in CHANNELS],
         initial="email",
-        help_text="A webhook goes to its URL alone, and to none of the recipients above.",
+        help_text="A webhook goes to its URL, and to none of the recipients above.",
     )
     to_url = forms.CharField(
         required=False,
         label="URL",
         widget=forms.TextInput(attrs={"size": 70}),
-        help_text="For the channel webhook alone. It is signed (Standard Webhooks) with a secret that is shown once, "
+        help_text="Only for the channel webhook. It is signed (Standard Webhooks) with a secret that is shown once, "
         "when the rule is saved.",
     )
     template = _TenantChoice(
-        Template.objects.none(), required=False, empty_label="the event's own", help_text="In whose words it is told."
+        Template.objects.none(), required=False, empty_label="the event's own", help_text="The words that are sent."
     )
     is_active = forms.BooleanField(
-        required=False, initial=True, label="Active", help_text="While it is off, nobody is told anything by it."
+        required=False, initial=True, label="Active", help_text="While it is off, it tells nobody."
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -121,7 +123,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
             self.initial["template"] = kept.template_id
             tenants = tenants.filter(pk=kept.tenant_id)
         templates = Template.objects.filter(deleted_at__isnull=True, tenant__in=tenants).select_related("tenant")
-        # An event's own template is what there is without one; it is offered where a rule has it already.
+        # Without a template, a rule uses the event's own; that one is offered only where the rule names it already.
         chosen = Q(pk=kept.template_id) if kept is not None else Q()
         self._offer("template", templates.filter(Q(is_default=False) | chosen if chosen else Q(is_default=False)))
         if "group" in self.fields:

@@ -1,11 +1,9 @@
-"""The pages of templates: the words of each language, what they make of a job, and the way back to ours."""
+"""The pages of templates: the words of each language, a preview of them, and how to restore the words of jobsite."""
 
-import re
 from functools import partial
 from typing import Any
 
 from csp.decorators import csp_update
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -18,10 +16,10 @@ from django.utils.safestring import SafeString
 from jobsite.admin import display
 from jobsite.admin.access import ADMIN, principal_of
 from jobsite.admin.filters import TenantFilter, choice_filter
-from jobsite.admin.keyset import MAX_KEY, number_in
 from jobsite.admin.row_acts import ActedAdmin, RowAct
-from jobsite.errors import Invalid, NotFound, Refusal
+from jobsite.errors import Invalid, Refusal
 from jobsite.notifications import operations, rendering, wordings
+from jobsite.notifications.admin.template_form import NewTemplateForm, WordsForm
 from jobsite.notifications.events import LANGUAGES
 from jobsite.notifications.liquid_rules import FILTERS, NAMES
 from jobsite.notifications.models import Template
@@ -29,25 +27,13 @@ from jobsite.notifications.models.template import EVENTS
 from jobsite.notifications.rendering import PARTS, Rendered, Wording
 from jobsite.tenants.principals import Principal
 
-MIN_ROWS, MAX_ROWS = 6, 20
 LANGUAGE_NAMES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish"}
-_PART = re.compile(rf"({'|'.join(PARTS)})(?:, line \d+)?: ")
 # A mail is styled by attributes, for want of anything else that mail clients take. The preview is a document inside
 # the page and under its policy; it is sandboxed, so that nothing runs in it and it reaches nothing.
 _may_show_mail: Any = csp_update({"style-src": ["'self'", "'unsafe-inline'"]})
 
 
 # ---- What is done -------------------------------------------------------------------------------------------------
-
-
-def _delete(principal: Principal, row: Template, reason: str) -> str:
-    operations.delete_template(principal, row.code, reason=reason)
-    return f"Template {row.code} is deleted."
-
-
-def _restore(language: str, principal: Principal, row: Template, reason: str) -> str:
-    operations.restore_words(principal, row.code, language)
-    return f"Template {row.code} has the event's own words in {LANGUAGE_NAMES[language]} again."
 
 
 def _is_changed(language: str, row: Template) -> bool:
@@ -58,20 +44,24 @@ def _restoring(language: str) -> RowAct:
     return RowAct(
         f"restore-{language}",
         f"Restore {LANGUAGE_NAMES[language]}",
-        partial(_restore, language),
-        f"The words that were written for {LANGUAGE_NAMES[language]} are given up (the audit keeps them), and the "
-        "event's own are in use again.",
-        partial(_is_changed, language),
-        asks_reason=False,
+        f"The words that were written for {LANGUAGE_NAMES[language]} are dropped (the audit keeps them), and the "
+        "event's own words are used again.",
+        title=f"Restore {LANGUAGE_NAMES[language]}: {{row}}",
+        run=partial(operations.restore_words, language=language),
+        said=f"has the event's own words in {LANGUAGE_NAMES[language]} again",
+        applies=partial(_is_changed, language),
+        asks=(),
     )
 
 
 DELETE = RowAct(
     "delete",
     "Delete",
-    _delete,
     "Its words are gone, in all languages. A template that a rule names cannot be deleted.",
-    lambda row: not row.is_default,
+    title="Delete: {row}",
+    run=operations.delete_template,
+    said="is deleted",
+    applies=lambda row: not row.is_default,
     is_end=True,
 )
 
@@ -80,79 +70,6 @@ def changed(row: Template) -> list[str]:
     """The languages for which the tenant has written words of its own."""
     written = {one.language for one in row.translations.all()}
     return [language for language in LANGUAGES if language in written]
-
-
-# ---- What is filled in --------------------------------------------------------------------------------------------
-
-
-class NewTemplateForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A new template: its words come later."""
-
-    class Meta:
-        help_texts = {
-            "code": "Rules name it by this.",
-            "event": "It begins with the words of this event, and rules of this event alone may name it.",
-        }
-
-    def clean(self) -> dict[str, Any]:
-        """Its code is not taken; the domain says so too, to whoever comes at the same moment."""
-        values: dict[str, Any] = super().clean() or self.cleaned_data
-        code, tenant = values.get("code"), values.get("tenant")
-        if code and tenant and Template.objects.filter(tenant=tenant, code=code, deleted_at__isnull=True).exists():
-            self.add_error("code", f"There is a template {code} already.")
-        return values
-
-
-def _source() -> forms.Textarea:
-    return forms.Textarea(attrs={"cols": 80, "class": "jobsite-json", "spellcheck": "false"})
-
-
-class WordsForm(forms.Form):
-    """The words of one language, and what they are tried with."""
-
-    subject = forms.CharField(
-        required=False, strip=False, widget=forms.TextInput(attrs={"size": 80, "class": "jobsite-source"})
-    )
-    text = forms.CharField(required=False, strip=False, widget=_source())
-    html = forms.CharField(
-        required=False, strip=False, label="HTML", widget=_source(), help_text="Empty: made of the text."
-    )
-    job = forms.CharField(
-        required=False,
-        max_length=20,
-        widget=forms.TextInput(attrs={"size": 12, "placeholder": "such as 4711"}),
-        label="Job",
-        help_text="Empty: sample data.",
-    )
-
-    def __init__(self, *args: Any, may_change: bool, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for part in PARTS:
-            self.fields[part].disabled = not may_change
-            if part != "subject":
-                lines = str(self.initial.get(part, "")).count("\n")
-                self.fields[part].widget.attrs["rows"] = min(max(lines + 2, MIN_ROWS), MAX_ROWS)
-
-    def clean_job(self) -> int | None:
-        """A number, with or without its #."""
-        given = self.cleaned_data["job"].strip()
-        number = number_in(given)
-        if given and (number is None or number > MAX_KEY):
-            raise forms.ValidationError("Expected a job's number, such as 4711.")
-        return number
-
-    def words(self) -> Wording:
-        """With line ends as they are kept; a browser sends others."""
-        return Wording(**{part: self.cleaned_data[part].replace("\r\n", "\n") for part in PARTS})
-
-    def refuse(self, refusal: Refusal) -> None:
-        """Say what is wrong beside the part that it is wrong in."""
-        listed = refusal.details.get("errors")
-        said = [str(one["message"]) for one in listed] if isinstance(listed, list) else [str(refusal)]
-        for one in said:
-            match = _PART.match(one)
-            name = "job" if isinstance(refusal, NotFound) else match[1] if match else None
-            self.add_error(name, display.sentence(one))
 
 
 # ---- The pages ----------------------------------------------------------------------------------------------------
@@ -167,8 +84,8 @@ class TemplateAdmin(ActedAdmin[Template]):
     names_tenant = True
     form = NewTemplateForm
     page_note = (
-        "Each event has a template of its own, which every rule uses that names no other. Words that you change are "
-        "used from then on; they can be restored."
+        "Each event has a template of its own, and every rule that names no other uses it. Words that you change are "
+        "used from then on, and can be restored."
     )
     empty_hint = "No templates yet: a new tenant gets one for each event."
     list_display = ("code", "event", "use", "languages")
@@ -209,7 +126,7 @@ class TemplateAdmin(ActedAdmin[Template]):
         )
         return HttpResponseRedirect(self.page_of(obj))
 
-    def page_after(self, row: Any, act: RowAct) -> str:
+    def page_after(self, request: HttpRequest, row: Any, act: RowAct) -> str:
         """The language that was restored."""
         _, is_restored, language = act.name.partition("restore-")
         return self.page_in(row, language) if is_restored else self.page_of(row)

@@ -1,19 +1,17 @@
-"""What operators do to jobs here: each act asked for once, confirmed once, and done job by job through steering."""
+"""What operators can do to jobs here, as data, and how it is done to one job after the other."""
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from django import forms
 from django.utils import timezone
 
 from jobsite.admin import display
 from jobsite.admin.access import ADMIN, WRITE
-from jobsite.admin.reason_form import ReasonForm
+from jobsite.admin.row_acts import Act
 from jobsite.errors import Conflict, Refusal
 from jobsite.programs import operations
 from jobsite.programs.models import Job
@@ -21,7 +19,7 @@ from jobsite.programs.rules.lifecycle import TERMINAL, Status, Trigger
 from jobsite.tenants.principals import Principal
 
 NAMED_REFUSALS = 20
-"""So many refusals are told one by one; the rest is a number."""
+"""At most this many refusals are told one by one; the rest is a number."""
 
 
 @dataclass(frozen=True)
@@ -81,20 +79,16 @@ def _clear(principal: Principal, number: int, order: Order) -> str:
     return "cleared the lock of {jobs}"
 
 
-@dataclass(frozen=True)
-class Act:
-    """One thing that can be done to jobs; `applies` says to which, as far as a page can know."""
+@dataclass(frozen=True, kw_only=True)
+class JobAct(Act):
+    """An act on one job or several, done job by job.
 
-    name: str
-    label: str
-    title: str
-    explanation: str
-    scope: str
+    `run` does it and says what it did, with {jobs} for how many, or refuses.
+    """
+
     run: Run
-    applies: Callable[[Job], bool]
-    asks_until: bool = False
-    asks_policy: bool = False
-    asks_parameters: bool = False
+    listed: str = ""
+    """What the list of jobs calls it, where that is not its label."""
 
 
 def _may_be_held(job: Job) -> bool:
@@ -108,134 +102,79 @@ def _is_stuck(job: Job) -> bool:
 ACTS = {
     act.name: act
     for act in (
-        Act(
+        JobAct(
             "hold",
             "Hold",
-            "Hold jobs",
             "Held jobs wait until they are released, or until the moment given here. Running jobs and those of a "
             "schedule cannot be held.",
-            WRITE,
-            _hold,
-            _may_be_held,
-            asks_until=True,
+            title="Hold jobs",
+            scope=WRITE,
+            applies=_may_be_held,
+            asks=("reason", "until"),
+            run=_hold,
         ),
-        Act(
+        JobAct(
             "release",
             "Release",
-            "Release held jobs",
             "Released jobs are dispatched as soon as they are due and there is room.",
-            WRITE,
-            _release,
-            lambda job: job.hold_at is not None,
+            title="Release held jobs",
+            scope=WRITE,
+            applies=lambda job: job.hold_at is not None,
+            run=_release,
         ),
-        Act(
+        JobAct(
             "cancel",
             "Cancel",
-            "Cancel jobs",
             "Waiting jobs are canceled at once; running ones are asked to stop, and stopped by force after their "
-            "program's grace. This cannot be undone.",
-            WRITE,
-            _cancel,
-            lambda job: not job.is_terminal and job.cancel_requested_at is None,
+            "program's grace period. This cannot be undone.",
+            title="Cancel jobs",
+            scope=WRITE,
+            applies=lambda job: not job.is_terminal and job.cancel_requested_at is None,
+            run=_cancel,
         ),
-        Act(
+        JobAct(
             "retry",
             "Retry",
-            "Retry ended jobs",
             "Each becomes a new job, which runs as you, with the same priority. The ended job stays as it is.",
-            WRITE,
-            _retry,
-            lambda job: job.is_terminal,
-            asks_parameters=True,
+            title="Retry ended jobs",
+            scope=WRITE,
+            applies=lambda job: job.is_terminal,
+            asks=("reason", "parameters"),
+            run=_retry,
         ),
-        Act(
+        JobAct(
             "acknowledge",
             "Acknowledge",
-            "Acknowledge failed jobs",
             "Says that you have seen why they failed; they are no longer among those that need review.",
-            WRITE,
-            _acknowledge,
-            lambda job: job.needs_review,
+            title="Acknowledge failed jobs",
+            scope=WRITE,
+            applies=lambda job: job.needs_review,
+            run=_acknowledge,
         ),
-        Act(
+        JobAct(
             "expire",
             "Expire",
-            "Expire stuck jobs",
             "Ends jobs that run past their time limit. Jobs that are within it are left alone.",
-            ADMIN,
-            _expire,
-            _is_stuck,
-            asks_policy=True,
+            title="Expire stuck jobs",
+            listed="Expire stuck",
+            scope=ADMIN,
+            applies=_is_stuck,
+            asks=("reason", "policy"),
+            run=_expire,
         ),
-        Act(
+        JobAct(
             "clear",
             "Clear lock",
-            "Clear stale locks",
             "Takes jobs from workers that are gone, so that they can run again. A lock that is renewed, or was "
             "taken anew since it was shown here, is left alone.",
-            ADMIN,
-            _clear,
-            lambda job: job.status == "RUNNING",
+            title="Clear stale locks",
+            listed="Clear stale locks",
+            scope=ADMIN,
+            applies=lambda job: job.status == "RUNNING",
+            run=_clear,
         ),
     )
 }
-
-
-class ActForm(ReasonForm):
-    """Why, and for some acts until when or what then; for the retry of a single job also its parameters."""
-
-    reason_help = "Kept with the job and in the audit."
-    until_label = "Hold until (UTC)"
-    until_help = "Empty: until somebody releases it."
-    field_order = ("parameters", "reason", "until", "policy")
-
-    parameters = forms.CharField(
-        widget=forms.Textarea(attrs={"rows": 10, "cols": 60, "class": "jobsite-json", "spellcheck": "false"}),
-        help_text="A JSON object. Unchanged, the new job gets exactly what the old one had.",
-    )
-    policy = forms.ChoiceField(
-        required=False,
-        label="And then",
-        choices=[("", "as the program says"), ("RETRY", "run again"), ("FAIL", "fail")],
-    )
-
-    def __init__(self, act: Act, data: Mapping[str, Any] | None = None, *, single: Job | None = None) -> None:
-        """`single` is the job, where the act is for one alone."""
-        super().__init__(data, asks_until=act.asks_until)
-        if single is not None and act.asks_parameters:
-            self._shown = display.pretty(single.parameters)
-            self.fields["parameters"].initial = self._shown
-        else:
-            del self.fields["parameters"]
-        if not act.asks_policy:
-            del self.fields["policy"]
-
-    def clean_parameters(self) -> dict[str, Any] | None:
-        """The edited parameters; None where they are as they were shown."""
-        try:
-            given = json.loads(self.cleaned_data["parameters"])
-        except (ValueError, RecursionError) as error:
-            raise forms.ValidationError(f"This is not JSON: {error}") from error
-        if not isinstance(given, dict):
-            raise forms.ValidationError("Parameters are a JSON object, in braces.")
-        # As text: in Python true is 1 and 1 is 1.0.
-        is_unchanged = _canonical(given) == _canonical(json.loads(self._shown))
-        return None if is_unchanged else given
-
-    def order(self, tokens: Mapping[int, UUID]) -> Order:
-        """What was filled in."""
-        given = self.cleaned_data
-        return Order(given["reason"], given.get("until"), given.get("policy", ""), given.get("parameters"), tokens)
-
-    def refuse_parameters(self, errors: Sequence[Mapping[str, str]]) -> bool:
-        """Say beside the parameters what their schema refuses, and where; whether there is anything to say."""
-        for one in errors:
-            self.add_error("parameters", f"{one['pointer'] or 'as a whole'}: {one['message']}")
-        return bool(errors)
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 @dataclass
@@ -250,7 +189,7 @@ class Report:
     @property
     def summary(self) -> str:
         """One sentence: what was done, and what was refused."""
-        parts = [phrase.format(jobs=_jobs(count)) for phrase, count in self.done.items()]
+        parts = [phrase.format(jobs=counted(count)) for phrase, count in self.done.items()]
         text = ", ".join(parts) or "Nothing was changed"
         if self.refused:
             text += f"; {len(self.refused)} refused"
@@ -269,11 +208,12 @@ class Report:
         return [*told, f"… and {rest} more"] if rest else told
 
 
-def _jobs(count: int) -> str:
+def counted(count: int) -> str:
+    """How many jobs, in words."""
     return "1 job" if count == 1 else f"{count} jobs"
 
 
-def perform(act: Act, jobs: Iterable[Job], order: Order, principal_of: Callable[[Job], Principal]) -> Report:
+def perform(act: JobAct, jobs: Iterable[Job], order: Order, principal_of: Callable[[Job], Principal]) -> Report:
     """Do the act to each job, in a transaction of its own; refusals are part of the report."""
     report = Report()
     for job in jobs:

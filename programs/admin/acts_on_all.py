@@ -1,6 +1,6 @@
-"""Acts on all jobs that match the list's filters: asked for beside the list, and a page on how far each has come."""
+"""Acts on all jobs that match the list's filters, and the pages that show how far each act has come."""
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -18,81 +18,79 @@ from jobsite.admin import display
 from jobsite.admin.access import WRITE, access_of, principal_of
 from jobsite.admin.base import TenantScopedAdmin
 from jobsite.admin.keyset import MAX_KEY, KeysetChangeList
+from jobsite.admin.row_acts import Act, confirmation
 from jobsite.errors import Refusal
-from jobsite.programs.admin.acts import ACTS, ActForm
+from jobsite.programs.admin.act_form import ActForm
+from jobsite.programs.admin.acts import ACTS, counted
 from jobsite.programs.admin.job_list import JobChangeList
 from jobsite.programs.models import BulkAct, Job
 from jobsite.programs.operations import bulk
 from jobsite.tenants.models import SYSTEM, Tenant
 
-if TYPE_CHECKING:
-    Base = TenantScopedAdmin[Job]
-else:
-    Base = object
+
+def view(page: TenantScopedAdmin[Job], request: HttpRequest, name: str) -> HttpResponse:
+    """Say how many jobs match the filters in the address; once confirmed, begin to do it to them.
+
+    Jobs that were submitted since they were counted are left out.
+    """
+    if name not in bulk.ACTS:
+        raise Http404("No such act.")
+    if not access_of(request).may(WRITE):
+        raise PermissionDenied
+    back = reverse("admin:jobsite_programs_job_changelist")
+    try:
+        rows = cast(JobChangeList, page.get_changelist_instance(request))
+    except IncorrectLookupParameters:
+        return HttpResponseRedirect(back)
+    back += rows.get_query_string()
+    tenant = _only_tenant(request, rows)
+    if tenant is None:
+        page.message_user(request, "Choose a tenant first: an act is done in one.", messages.ERROR)
+        return HttpResponseRedirect(back)
+    principal = principal_of(request, tenant)
+    form = ActForm(ACTS[name], request.POST if "confirm" in request.POST else None)
+    try:
+        jobs = rows.matching(request, tenant).filter(number__lte=_newest(request))
+        found = bulk.match(principal, name, jobs, names_status="status" in rows.chosen())
+        if form.is_bound and form.is_valid():
+            given = form.cleaned_data
+            words = ", ".join(f"{key} {value}" for key, value in _in_words(rows).items())
+            row = bulk.begin(principal, found, reason=given["reason"], until=given.get("until"), filter=words)
+            return HttpResponseRedirect(reverse("admin:jobsite_programs_bulkact_change", args=[row.pk]))
+    except Refusal as refusal:
+        page.message_user(request, display.sentence(refusal), messages.ERROR)
+        return HttpResponseRedirect(back)
+    return _confirmation(page, request, ACTS[name], form, rows, found, tenant=tenant, back=back)
 
 
-class ActsOnAll(Base):
-    """What the list of jobs does to all that match, beside what it does to chosen ones."""
-
-    def get_urls(self) -> list[URLPattern]:
-        """With the page on which an act on all that match is confirmed."""
-        view = self.admin_site.admin_view(self.all_view)
-        return [path("all/<slug:name>/", view, name="jobsite_programs_job_all"), *super().get_urls()]
-
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """With the acts that the user may do somewhere."""
-        offered = [ACTS[name] for name in bulk.ACTS if access_of(request).may(WRITE)]
-        return super().changelist_view(request, {"acts_on_all": offered} | (extra_context or {}))
-
-    def all_view(self, request: HttpRequest, name: str) -> HttpResponse:
-        """Say how many jobs match the filters in the address; once confirmed, begin to do it to them.
-
-        Jobs that were submitted since they were counted are left out.
-        """
-        if name not in bulk.ACTS:
-            raise Http404("No such act.")
-        access = access_of(request)
-        if not access.may(WRITE):
-            raise PermissionDenied
-        back = reverse("admin:jobsite_programs_job_changelist")
-        try:
-            rows = cast(JobChangeList, self.get_changelist_instance(request))
-        except IncorrectLookupParameters:
-            return HttpResponseRedirect(back)
-        back += rows.get_query_string()
-        tenant = _only_tenant(request, rows)
-        if tenant is None:
-            self.message_user(request, "Choose a tenant first: an act is done in one.", messages.ERROR)
-            return HttpResponseRedirect(back)
-        principal = principal_of(request, tenant)
-        act = ACTS[name]
-        form = ActForm(act, request.POST if "confirm" in request.POST else None)
-        try:
-            jobs = rows.matching(request, tenant).filter(number__lte=_newest(request))
-            found = bulk.match(principal, name, jobs, names_status="status" in rows.chosen())
-            if form.is_bound and form.is_valid():
-                given = form.cleaned_data
-                words = ", ".join(f"{key} {value}" for key, value in _in_words(rows).items())
-                row = bulk.begin(principal, found, reason=given["reason"], until=given.get("until"), filter=words)
-                return HttpResponseRedirect(reverse("admin:jobsite_programs_bulkact_change", args=[row.pk]))
-        except Refusal as refusal:
-            self.message_user(request, display.sentence(refusal), messages.ERROR)
-            return HttpResponseRedirect(back)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"{act.label} all that match",
-            "opts": self.opts,
-            "act": act,
-            "form": form,
-            "count": len(found.numbers),
-            "newest": max(found.numbers, default=0),
-            "samples": found.samples,
-            "filters": _in_words(rows).items(),
-            "is_windowed": rows.is_windowed,
-            "tenant": tenant if access.sees_several else None,
-            "back_url": back,
-        }
-        return TemplateResponse(request, "admin/jobsite/act_all.html", context)
+def _confirmation(
+    page: TenantScopedAdmin[Job],
+    request: HttpRequest,
+    act: Act,
+    form: ActForm,
+    rows: JobChangeList,
+    found: bulk.Match,
+    *,
+    tenant: Tenant,
+    back: str,
+) -> HttpResponse:
+    count = len(found.numbers)
+    return confirmation(
+        page,
+        request,
+        act,
+        form,
+        template="admin/jobsite/act_on_all.html",
+        title=f"{act.label} all that match",
+        back=back,
+        hidden=[("newest", max(found.numbers, default=0))],
+        heading=counted(count) + (f" of {tenant.code}" if access_of(request).sees_several else ""),
+        count=count,
+        samples=found.samples,
+        filters=_in_words(rows).items(),
+        is_windowed=rows.is_windowed,
+        button=f"{act.label} {counted(count)}",
+    )
 
 
 def _only_tenant(request: HttpRequest, rows: JobChangeList) -> Tenant | None:
@@ -202,7 +200,7 @@ class BulkActAdmin(TenantScopedAdmin[BulkAct]):
             **(extra_context or {}),
         }
         request.current_app = self.admin_site.name
-        return TemplateResponse(request, "admin/jobsite/bulk.html", context)
+        return TemplateResponse(request, "admin/jobsite/bulk_act.html", context)
 
 
 def _facts(row: BulkAct, *, shows_tenant: bool) -> list[tuple[str, Any]]:

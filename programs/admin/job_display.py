@@ -11,7 +11,7 @@ from jobsite.programs.models import Job
 
 
 def run_seconds(job: Job, *, began: datetime | None = None) -> float | None:
-    """How long the job's last run took, or has taken until now; `began` where more than that run is meant."""
+    """How long the job's last run took, or has taken so far; `began` says where an earlier run counts too."""
     begun = began or job.started_at or job.claimed_at
     if begun is None or job.status in ("PENDING", "QUEUED"):
         return None
@@ -19,13 +19,13 @@ def run_seconds(job: Job, *, began: datetime | None = None) -> float | None:
 
 
 def status(job: Job) -> SafeString:
-    """The status, with what keeps a job waiting or is asked of a running one."""
+    """The status, with why a job waits, or that a running one was asked to stop."""
     note = (job.blocked or "").lower()
     if job.cancel_requested_at is not None and not job.is_terminal:
         note = "stopping"
     if not note:
         return badge(job.status)
-    return format_html('{} <span class="jobsite-note">{}</span>', badge(job.status), note)
+    return format_html('{} <span class="jobsite-quiet">{}</span>', badge(job.status), note)
 
 
 def outcome(job: Job) -> str | SafeString:

@@ -16,7 +16,7 @@ from jobsite.programs.rules.lifecycle import OPEN, Blocked, Status
 from jobsite.tenants.models import Tenant
 
 WINDOW = 100_000
-"""A filter that no index orders looks through so many of a tenant's newest jobs, and no further."""
+"""A filter that no index serves looks through at most this many of a tenant's newest jobs."""
 INDEXED_BY_TENANT = {"OPEN", "PENDING", "QUEUED", "WAITING", "FAILED", "REVIEW", *map(str, Blocked)}
 """Choices of the status filter that the partial indexes on a tenant's open and failed jobs serve."""
 
@@ -24,7 +24,7 @@ Rows = QuerySet[Job]
 
 
 def programs_of_code(request: HttpRequest, text: str) -> list[int]:
-    """The keys of the programs, of tenants that the user sees, that a search means; at most 100."""
+    """The keys of the programs with this code in the tenants that the user sees; at most 100."""
     programs = Program.objects.filter(code=text.strip().removeprefix("program:").strip())
     access = access_of(request)
     if not access.is_platform:
@@ -82,7 +82,7 @@ class JobChangeList(KeysetChangeList):
         return {str(spec.parameter_name): value for spec in specs if (value := spec.value()) is not None}
 
     def page(self, request: HttpRequest, rows: QuerySet[Any], limit: int) -> list[Any]:
-        """The first jobs of what is asked for, newest first, with what the columns show."""
+        """The first matching jobs, newest first, with what the columns show."""
         by_program = self._branches_by_program(request)
         branches = self._branches(request, rows) if by_program is None else by_program
         if not branches:
@@ -103,7 +103,7 @@ class JobChangeList(KeysetChangeList):
         return rows
 
     def _branches_by_program(self, request: HttpRequest) -> list[Rows] | None:
-        """Where a program is all that is asked for: its jobs along their index.
+        """Where the program is the only filter: its jobs along their index.
 
         The tenant is left out on purpose: with both conditions the planner takes programs and tenants for
         independent, and reads all jobs of the two. The page itself is read through the user's own rows.

@@ -1,23 +1,29 @@
-"""What the page of a job tells: its facts, what must be known before all else, its attempts, its log."""
+"""What the page of a job tells: its facts, what must be known first, its attempts, its log."""
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from django.http import Http404
+from django.http import Http404, HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from jobsite.admin import display
+from jobsite.admin.access import access_of, principals_of
 from jobsite.admin.keyset import MAX_KEY
 from jobsite.notifications import operations
 from jobsite.notifications.models import Delivery
 from jobsite.programs.admin import job_display
-from jobsite.programs.inspection import presentation, queries
+from jobsite.programs.admin.acts import ACTS
+from jobsite.programs.admin.locks import locks_of
+from jobsite.programs.inspection import explain, presentation, queries
 from jobsite.programs.inspection.explain import Reason
 from jobsite.programs.models import Job, JobAttempt, JobLogEntry, JobStep, Schedule
-from jobsite.programs.rules.lifecycle import Outcome, step_name
+from jobsite.programs.operations.jobs import Lock
+from jobsite.programs.rules.lifecycle import Outcome, Status, step_name
+from jobsite.tenants.models import AuditEntry
 from jobsite.tenants.principals import Principal
 
 LOG_LINES = 200
@@ -25,10 +31,64 @@ STEPS = 200
 CHILDREN = 20
 DELIVERIES = 50
 RESULT_LENGTH = 500
+AUDIT_ENTRIES = 50
+
+
+def shown(request: HttpRequest, job: Job) -> dict[str, Any]:
+    """All that the page of a job shows to the user of this request."""
+    principal = principals_of(request)
+    lock = locks_of([job], principal).get(job.number)
+    is_waiting = job.status in (Status.PENDING, Status.QUEUED, Status.WAITING)
+    reasons = explain.why(principal(job.tenant), job.number) if is_waiting else []
+    first_steps, has_more_steps = steps(job)
+    lines, earlier = log(job, request.GET.get("log_before", ""))
+    entries = AuditEntry.objects.filter(tenant=job.tenant_id, target_type="job", target=str(job.number))
+    return {
+        "job": job,
+        "badge": job_display.status(job),
+        "outcome": job_display.outcome(job),
+        "progress": job_display.progress(job),
+        "message": (job.progress or {}).get("message", ""),
+        "facts": facts(job, shows_tenant=access_of(request).sees_several),
+        "notes": notes(job, reasons),
+        "lock": lock,
+        "lock_since": display.moment(lock.acquired_at) if lock else "",
+        "lock_until": display.moment(lock.expires_at) if lock else "",
+        **_offered(request, job, lock),
+        "parameters": display.pretty(job.parameters),
+        "result": None if job.result is None else display.pretty(job.result),
+        "error": job.error,
+        "steps": first_steps,
+        "has_more_steps": has_more_steps,
+        "attempts": [attempt(one) for one in queries.attempts(job)],
+        "lines": lines,
+        "earlier": earlier,
+        "is_latest_log": "log_before" not in request.GET,
+        "entries": entries[:AUDIT_ENTRIES],
+        "children": children(job),
+        "deliveries": deliveries(principal(job.tenant), job),
+    }
+
+
+def _offered(request: HttpRequest, job: Job, lock: Lock | None) -> dict[str, Any]:
+    """The acts that fit the job and that the user may do, with their addresses and what is sent to these."""
+    may = partial(access_of(request).may, tenant_id=job.tenant_id)
+    is_stale = lock is not None and lock.is_stale
+    fitting = [act for act in ACTS.values() if act.applies(job) and (act.name != "clear" or is_stale)]
+    return {
+        "acts": [
+            (one, reverse("admin:jobsite_programs_job_act", args=[one.name])) for one in fitting if may(one.scope)
+        ],
+        "hidden": [
+            ("number", job.number),
+            ("back", "job"),
+            *([("lock", f"{job.number}:{lock.token}")] if lock else []),
+        ],
+    }
 
 
 def facts(job: Job, *, shows_tenant: bool) -> list[tuple[str, Any]]:
-    """What stands in the grid under the header; what says nothing is left out."""
+    """What stands in the grid under the heading; facts without a value are left out."""
     program: Any = job.program.code
     if job.program.deleted_at is None:
         url = reverse("admin:jobsite_programs_program_change", args=[job.program_id])
@@ -86,7 +146,7 @@ def _job_links(numbers: Sequence[int]) -> SafeString | None:
 
 
 def notes(job: Job, reasons: Sequence[Reason]) -> list[SafeString]:
-    """What an operator must know before all else: why it waits, that it is asked to stop, that it failed unseen."""
+    """What an operator must know first: why it waits, that it was asked to stop, that its failure needs review."""
     told = [format_html("{}", display.sentence(reason.message)) for reason in reasons]
     if job.cancel_requested_at is not None:
         words = "Canceled by" if job.is_terminal else "Asked to stop by"

@@ -9,7 +9,6 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -17,35 +16,35 @@ from django.utils.safestring import SafeString
 from jobsite.admin import display
 from jobsite.admin.access import ADMIN, access_of
 from jobsite.admin.filters import TenantFilter, choice_filter
-from jobsite.admin.pauses import PausableAdmin, PauseAct
 from jobsite.admin.reason_form import ReasonForm
+from jobsite.admin.row_acts import ActedAdmin, RowAct, confirmation
 from jobsite.programs.admin.job_list import queue_names
 from jobsite.programs.models import Lane, Queue
 from jobsite.programs.operations import pausing
 from jobsite.tenants.models import Tenant
 
-PAUSE = PauseAct(
+PAUSE = RowAct(
     "pause",
     "Pause",
-    pausing.pause_queue,
-    "The tenant's jobs in this queue wait, those that come too; what runs goes on to its end. Other tenants are not "
-    "touched, and nothing that waits is lost.",
-    "is paused; its jobs wait",
-    lambda lane: lane.paused_at is None,
-    asks_until=True,
+    "The tenant's jobs in this queue wait, and so do those that are submitted from now on. Running jobs go on to their "
+    "end. Other tenants are not touched, and no waiting job is lost.",
+    run=pausing.pause_queue,
+    said="is paused; its jobs wait",
+    applies=lambda lane: lane.paused_at is None,
+    asks=("reason", "until"),
 )
-RESUME = PauseAct(
+RESUME = RowAct(
     "resume",
     "Resume",
-    pausing.resume_queue,
-    "The tenant's jobs in this queue go on as soon as they are due and there is room, unless the whole queue is "
-    "paused.",
-    "goes on",
-    lambda lane: lane.paused_at is not None,
+    "The tenant's waiting jobs in this queue start as soon as they are due and there is room, unless the whole queue "
+    "is paused.",
+    run=pausing.resume_queue,
+    said="goes on",
+    applies=lambda lane: lane.paused_at is not None,
 )
 
 
-def buttons(offered: Iterable[tuple[PauseAct, str]], *, back: str) -> SafeString:
+def buttons(offered: Iterable[tuple[RowAct, str]], *, back: str) -> SafeString:
     """Acts as buttons in a table that stands inside a form of the admin; `back` says where they lead back to."""
     return format_html_join(
         " ",
@@ -55,7 +54,7 @@ def buttons(offered: Iterable[tuple[PauseAct, str]], *, back: str) -> SafeString
 
 
 class PauseQueueForm(ReasonForm):
-    """Which queue of which tenant: also one that no job has come to, so that there is no lane yet."""
+    """Which queue of which tenant; it may be one without a lane, as no job has come to it yet."""
 
     field_order = ("tenant", "queue", "reason", "until")
 
@@ -65,7 +64,7 @@ class PauseQueueForm(ReasonForm):
     )
 
     def __init__(self, request: HttpRequest) -> None:
-        super().__init__(request.POST if request.method == "POST" else None, asks_until=True)
+        super().__init__(request.POST if request.method == "POST" else None, asks=("reason", "until"))
         tenants = access_of(request).tenants_to_choose(ADMIN)
         field = self.fields["tenant"]
         assert isinstance(field, forms.ModelChoiceField)
@@ -74,17 +73,17 @@ class PauseQueueForm(ReasonForm):
 
 
 @admin.register(Lane)
-class LaneAdmin(PausableAdmin[Lane]):
+class LaneAdmin(ActedAdmin[Lane]):
     """Members look at the lanes of their tenants, their ADMINs pause them; the whole queue is the platform's."""
 
-    pause_acts = (PAUSE, RESUME)
+    row_acts = (PAUSE, RESUME)
     names_tenant = True
     page_note = (
-        "A lane holds one tenant's jobs in one queue. To pause it stops nothing that runs, and touches no other tenant."
+        "A lane holds one tenant's jobs in one queue. A pause of it stops no running job and touches no other tenant."
     )
     empty_hint = (
-        "No lanes yet: a tenant's first job in a queue makes one. An ADMIN can pause a queue before, by the button "
-        "above."
+        "No lanes yet: a tenant's first job in a queue makes one. An ADMIN can pause a queue before that, with the "
+        "button above."
     )
     list_display = ("queue_name", "jobs", "paused")
     list_filter = (choice_filter("queue", "queue", queue_names, field="queue_id"), TenantFilter)
@@ -103,6 +102,10 @@ class LaneAdmin(PausableAdmin[Lane]):
     def audit_target(self, obj: Model) -> str:
         """The queue's name."""
         return obj.queue.name if isinstance(obj, Lane) else str(obj)
+
+    def named(self, row: Lane) -> str:
+        """The queue's name, and whose lane it is."""
+        return self.called(row)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """All of them."""
@@ -126,7 +129,7 @@ class LaneAdmin(PausableAdmin[Lane]):
 
         return button
 
-    def page_after(self, request: HttpRequest, row: Lane) -> str:
+    def page_after(self, request: HttpRequest, row: Lane, act: RowAct) -> str:
         """The list, the queue's page or the lane's, wherever the button was."""
         match request.POST.get("back"):
             case "list":
@@ -154,18 +157,9 @@ class LaneAdmin(PausableAdmin[Lane]):
         if form.is_bound and form.is_valid():
             given = dict(form.cleaned_data)
             tenant, queue = given.pop("tenant"), given.pop("queue")
-            named = f"{self.audit_kind} {Lane(queue=queue, tenant=tenant)}"
-            self.perform(request, PAUSE, tenant, queue.name, named=named, **given)
+            self.perform(request, PAUSE, Lane(queue=queue, tenant=tenant), given)
             return HttpResponseRedirect(back)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Pause a queue",
-            "opts": self.opts,
-            "act": PAUSE,
-            "form": form,
-            "back_url": back,
-        }
-        return TemplateResponse(request, "admin/jobsite/confirm.html", context)
+        return confirmation(self, request, PAUSE, form, title="Pause a queue", back=back)
 
     @admin.display(description="queue")
     def queue_name(self, lane: Lane) -> str:

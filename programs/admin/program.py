@@ -1,4 +1,4 @@
-"""The pages of programs: read everything, change the harmless; definitions come from program files."""
+"""The pages of programs: all can be read, and what is harmless can be changed; definitions come from program files."""
 
 import re
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from jobsite.admin import display
 from jobsite.admin.access import ADMIN
 from jobsite.admin.filters import TenantFilter, choice_filter
-from jobsite.admin.pauses import PausableAdmin, PauseAct
+from jobsite.admin.row_acts import ActedAdmin, RowAct
 from jobsite.programs.models import Action, Program
 from jobsite.programs.operations import pausing
 from jobsite.values.durations import format_duration
@@ -90,49 +90,50 @@ class ActionInline(admin.TabularInline):  # type: ignore[type-arg]
         return format_duration(action.timeout_seconds) if action.timeout_seconds else "the program's"
 
 
-PAUSE_ACTS = (
-    PauseAct(
+ACTS = (
+    RowAct(
         "pause",
         "Pause",
-        pausing.pause_program,
-        "Its jobs wait, those that come too; what runs goes on to its end. Nothing that waits is lost.",
-        "is paused; its jobs wait",
-        lambda program: program.status == "ACTIVE",
-        asks_until=True,
+        "Its jobs wait, and so do those that are submitted from now on. Running jobs go on to their end, and no "
+        "waiting job is lost.",
+        run=pausing.pause_program,
+        said="is paused; its jobs wait",
+        applies=lambda program: program.status == "ACTIVE",
+        asks=("reason", "until"),
     ),
-    PauseAct(
+    RowAct(
         "resume",
         "Resume",
-        pausing.resume_program,
-        "The jobs that wait go on as soon as they are due and there is room.",
-        "goes on",
-        lambda program: program.status == "PAUSED",
+        "Waiting jobs start as soon as they are due and there is room.",
+        run=pausing.resume_program,
+        said="goes on",
+        applies=lambda program: program.status == "PAUSED",
     ),
-    PauseAct(
+    RowAct(
         "terminate",
         "Terminate",
-        pausing.terminate_program,
-        "Its schedules make no more jobs, and those of their jobs that wait are canceled, which cannot be undone. "
-        "What runs goes on to its end, and the jobs that people submit still run; a pause ends.",
-        "is terminated; the waiting jobs of its schedules are canceled",
-        lambda program: program.status != "TERMINATED",
+        "Its schedules submit no more jobs, and their waiting jobs are canceled; this cannot be undone. Running jobs "
+        "go on to their end, and jobs that people submit still run. A pause ends.",
+        run=pausing.terminate_program,
+        said="is terminated; the waiting jobs of its schedules are canceled",
+        applies=lambda program: program.status != "TERMINATED",
     ),
-    PauseAct(
+    RowAct(
         "reactivate",
         "Reactivate",
-        pausing.reactivate_program,
-        "It runs by itself again, its failures in a row forgotten. Jobs that were canceled stay so.",
-        "is active again",
-        lambda program: program.status == "TERMINATED",
+        "Its schedules submit jobs again, and its failures in a row are counted from 0. Canceled jobs stay canceled.",
+        run=pausing.reactivate_program,
+        said="is active again",
+        applies=lambda program: program.status == "TERMINATED",
     ),
 )
 
 
 @admin.register(Program)
-class ProgramAdmin(PausableAdmin[Program]):
+class ProgramAdmin(ActedAdmin[Program]):
     """Programs of the tenants that the user is a member of."""
 
-    pause_acts = PAUSE_ACTS
+    row_acts = ACTS
 
     change_scope = ADMIN
     names_tenant = True
@@ -264,7 +265,7 @@ class ProgramAdmin(PausableAdmin[Program]):
     def group(self, program: Program) -> str | SafeString:
         """Whose rules say who is told of its jobs."""
         if program.notification_group is None:
-            return "none: nobody is told, but whoever submits a job with notify"
+            return "none: only those are told who submit a job with notify"
         url = reverse("admin:jobsite_notifications_group_change", args=[program.notification_group_id])
         return format_html('<a href="{}">{}</a>', url, program.notification_group.code)
 

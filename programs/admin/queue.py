@@ -15,49 +15,46 @@ from jobsite import brokers
 from jobsite.admin import display
 from jobsite.admin.access import PLATFORM
 from jobsite.admin.base import PlatformAdmin
-from jobsite.admin.pauses import PausableAdmin, PauseAct
+from jobsite.admin.row_acts import ActedAdmin, RowAct
 from jobsite.programs.admin.lane import LaneAdmin, buttons
 from jobsite.programs.admin.worker import LIVING
 from jobsite.programs.models import Lane, Queue, Worker
 from jobsite.programs.operations import pausing
 
 LANES = 100
-
-
-EVERYBODY = " for all tenants"
-PAUSE_ACTS = (
-    PauseAct(
+ACTS = (
+    RowAct(
         "pause",
-        "Pause",
-        partial(pausing.pause_queue, whole=True),
-        "The jobs of all tenants in this queue wait, those that come too; what runs goes on to its end. Nothing that "
-        "waits is lost.",
-        "is paused for all tenants; their jobs wait",
-        lambda queue: queue.paused_at is None,
-        PLATFORM,
-        asks_until=True,
-        for_whom=EVERYBODY,
+        "Pause for all tenants",
+        "The jobs of all tenants in this queue wait, and so do those that are submitted from now on. Running jobs go "
+        "on to their end, and no waiting job is lost.",
+        title="Pause {row} for all tenants",
+        run=partial(pausing.pause_queue, whole=True),
+        said="is paused for all tenants; their jobs wait",
+        applies=lambda queue: queue.paused_at is None,
+        scope=PLATFORM,
+        asks=("reason", "until"),
     ),
-    PauseAct(
+    RowAct(
         "resume",
-        "Resume",
-        partial(pausing.resume_queue, whole=True),
-        "The jobs that wait go on as soon as they are due and there is room; lanes that are paused themselves stay so.",
-        "goes on for all tenants",
-        lambda queue: queue.paused_at is not None,
-        PLATFORM,
-        for_whom=EVERYBODY,
+        "Resume for all tenants",
+        "Waiting jobs start as soon as they are due and there is room. Lanes that are paused themselves stay paused.",
+        title="Resume {row} for all tenants",
+        run=partial(pausing.resume_queue, whole=True),
+        said="goes on for all tenants",
+        applies=lambda queue: queue.paused_at is not None,
+        scope=PLATFORM,
     ),
 )
 
 
 @admin.register(Queue)
-class QueueAdmin(PausableAdmin[Queue], PlatformAdmin[Queue]):
-    """Queues come from JOBSITE_QUEUES; here they are looked at and paused, wholly or for one tenant."""
+class QueueAdmin(ActedAdmin[Queue], PlatformAdmin[Queue]):
+    """Queues come from JOBSITE_QUEUES; here one looks at them and pauses them, for all tenants or for one."""
 
-    pause_acts = PAUSE_ACTS
+    row_acts = ACTS
 
-    page_note = "Queues are configured by JOBSITE_QUEUES, their brokers by JOBSITE_BROKER_URL and its like."
+    page_note = "Queues are configured by JOBSITE_QUEUES, their brokers by JOBSITE_BROKER_URL and similar settings."
     empty_hint = display.words("No queues yet: they are made by `jobsite migrate` from JOBSITE_QUEUES.")
     list_display = ("name", "broker", "workers", "paused", display.moments("created_at", "created (UTC)"))
     fields = ("name", "broker", "workers", "paused", "lanes")
@@ -93,7 +90,7 @@ class QueueAdmin(PausableAdmin[Queue], PlatformAdmin[Queue]):
 
     @admin.display(description="lanes")
     def lanes(self, queue: Queue) -> str | SafeString:
-        """The tenants that use the queue: who waits, how much each was served, who is paused, and may be here."""
+        """The tenants that use the queue: who waits, how much each was served, who is paused, and the button for it."""
         lanes = Lane.objects.filter(queue=queue).select_related("tenant")
         rows = list(lanes.order_by("-is_waiting", "served")[: LANES + 1])
         if not rows:
@@ -116,5 +113,5 @@ class QueueAdmin(PausableAdmin[Queue], PlatformAdmin[Queue]):
         )
         head = "<tr><th>Tenant</th><th>Jobs</th><th>Served</th><th>Act</th><th>Paused</th></tr>"
         more = f"The first {LANES}." if len(rows) > LANES else ""
-        table = '<table class="jobsite-lanes"><thead>{}</thead><tbody>{}</tbody></table>'
+        table = '<table class="jobsite-small-table"><thead>{}</thead><tbody>{}</tbody></table>'
         return format_html('<div class="jobsite-scroll">' + table + "</div>{}", SafeString(head), body, more)

@@ -1,7 +1,5 @@
 """The pages of schedules: when they fire next, what became of their times, and all that is done to them."""
 
-import zoneinfo
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -12,76 +10,80 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import ForeignKey, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from jobsite.admin import display
 from jobsite.admin.access import ADMIN, WRITE, access_of, principal_of
 from jobsite.admin.filters import TenantFilter
-from jobsite.admin.pauses import PausableAdmin, PauseAct
+from jobsite.admin.row_acts import Act, ActedAdmin, RowAct, confirmation
 from jobsite.errors import Refusal
 from jobsite.programs import schedules
-from jobsite.programs.admin import job_display
+from jobsite.programs.admin import schedule_page
 from jobsite.programs.admin.schedule_form import WHAT, WHEN, BackfillForm, ScheduleForm
 from jobsite.programs.models import CRON_FIELDS, Firing, Job, Program, Schedule
 from jobsite.programs.operations import pausing
 from jobsite.programs.rules import recurrence
 from jobsite.programs.schedules import backfills
 
-COMING, HISTORY, DOTS = 10, 25, 12
+DOTS = 12
 CRON_HELP = (
     "By a cron line: numbers, names (mon, jan), ranges (1-5), lists (1,3,5), steps (*/5) or *. Fields left out mean *; "
     "where both days are restricted, either is enough. Or by an interval."
 )
 STATE = ("state", "pause", "when", "next_shown", "owner", "coming", "history")
 
-PAUSE_ACTS = (
-    PauseAct(
+ACTS = (
+    RowAct(
         "pause",
         "Pause",
-        pausing.pause_schedule,
-        "Each of its times is skipped, with your reason, until it is resumed; what it made already runs.",
-        "is paused; its times are skipped",
-        lambda row: row.paused_at is None,
-        asks_until=True,
+        "Each of its times is skipped, with your reason, until it is resumed. Jobs that it has submitted already still "
+        "run.",
+        run=pausing.pause_schedule,
+        said="is paused; its times are skipped",
+        applies=lambda row: row.paused_at is None,
+        asks=("reason", "until"),
     ),
-    PauseAct(
+    RowAct(
         "resume",
         "Resume",
-        pausing.resume_schedule,
-        "It goes on with its next time; nothing fires at once.",
-        "goes on",
-        lambda row: row.paused_at is not None,
+        "It continues with its next time; nothing fires at once.",
+        run=pausing.resume_schedule,
+        said="goes on",
+        applies=lambda row: row.paused_at is not None,
     ),
-    PauseAct(
+    RowAct(
         "run",
         "Run now",
-        backfills.run,
         "Its job is submitted now and runs as you; the schedule's own times stay as they are.",
-        "has a job of yours now, beside its own",
-        lambda row: True,
-        WRITE,
+        run=backfills.run,
+        said="has submitted a job now, which runs as you",
+        scope=WRITE,
     ),
-    PauseAct(
+    RowAct(
         "delete",
         "Delete",
-        schedules.delete,
-        "It fires no more, and its code is free. What it made already runs, and its history is kept.",
-        "is deleted",
-        lambda row: True,
+        "It never fires again, and its code can be given to another. Jobs that it has submitted already still run, and "
+        "its history is kept.",
+        run=schedules.delete,
+        said="is deleted",
         is_end=True,
     ),
+)
+BACKFILL = Act(
+    "backfill",
+    "Backfill",
+    "Each time of a past range that has no job gets one, which runs as you.",
+    title="Run times of {row} again",
 )
 
 
 @admin.register(Schedule)
-class ScheduleAdmin(PausableAdmin[Schedule]):
+class ScheduleAdmin(ActedAdmin[Schedule]):
     """Schedules of the tenants that the user is a member of."""
 
-    pause_acts = PAUSE_ACTS
+    row_acts = ACTS
     add_scope = ADMIN
     change_scope = ADMIN
     names_tenant = True
@@ -105,7 +107,7 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
-        """Those that are not deleted, with what became of their last times: all by one query."""
+        """Those that are not deleted, with what became of their last times, by one query."""
         status = Job.objects.filter(number=OuterRef("job_number")).values("status")
         last = Firing.objects.filter(schedule=OuterRef("pk")).order_by("-nominal_at")
         became = last.annotate(became=Coalesce(Subquery(status), "result")).values("became")[:DOTS]
@@ -117,7 +119,7 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
         return [path("<int:key>/backfill/", view, name="jobsite_programs_schedule_backfill"), *super().get_urls()]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Without the state of one that is not made yet; to look at, with parameters whose secrets are hidden."""
+        """A new schedule has no state yet. Those who may only look see the parameters without their secrets."""
         if obj is None:
             return self.fieldsets[1:]
         if self.has_change_permission(request, obj):
@@ -126,7 +128,7 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
         return [*self.fieldsets[:-1], ("What", {"fields": what})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """The state; whose it is and its code, once there is one; all, to those who may only look."""
+        """The state; the tenant and code of a schedule that exists; everything, for those who may only look."""
         if obj is None:
             return []
         if not self.has_change_permission(request, obj):
@@ -219,41 +221,13 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
 
     @admin.display(description="next times")
     def coming(self, row: Schedule) -> str | SafeString:
-        """The next ten: in UTC, by the clock on the wall, where the clocks change."""
-        found = schedules.coming(row, count=COMING, after=timezone.now())
-        if not found:
-            return "None: it has ended."
-        zone = zoneinfo.ZoneInfo(row.time_zone)
-        rows, offset = [], timezone.now().astimezone(zone).utcoffset()
-        for one in found:
-            local = one.nominal_at.astimezone(zone)
-            note = "the clocks have changed" if local.utcoffset() != offset else ""
-            offset = local.utcoffset()
-            rows.append((display.moment(one.fires_at), f"{local:%a %Y-%m-%d %H:%M %Z}", note))
-        return _table(("Fires (UTC)", f"Nominal time in {zone.key}", ""), rows)
+        """The next ten."""
+        return schedule_page.coming(row)
 
     @admin.display(description="last times")
     def history(self, row: Schedule) -> str | SafeString:
         """What became of the last of them."""
-        found = schedules.history(row, limit=HISTORY)
-        if not found:
-            return "None of its times has come yet."
-        return _table(("Nominal time (UTC)", "Result", "Job", "Took", ""), (self._past(*one) for one in found))
-
-    def _past(self, one: Firing, job: Job | None) -> tuple[object, ...]:
-        number: object = display.NOTHING
-        if job is not None:
-            url = reverse("admin:jobsite_programs_job_change", args=[job.number])
-            number = format_html('<a href="{}">#{}</a> {}', url, job.number, display.badge(job.status))
-        elif one.job_number is not None:
-            number = f"#{one.job_number}"
-        note = one.reason
-        if one.through is not None:
-            note = f"and all others before {one.through:%Y-%m-%d %H:%M}"
-        elif one.result == Firing.Result.FIRED:
-            note = "backfill" if one.is_backfill else "late" if one.was_missed else ""
-        took = None if job is None or not job.is_terminal else job_display.run_seconds(job)
-        return display.moment(one.nominal_at), display.badge(one.result), number, display.duration(took), note
+        return schedule_page.history(row)
 
     # ---- Backfill -----------------------------------------------------------------------------------------------
 
@@ -278,23 +252,15 @@ class ScheduleAdmin(PausableAdmin[Schedule]):
                     return HttpResponseRedirect(self.page_of(row))
             except Refusal as refusal:
                 form.add_error(None, display.sentence(refusal))
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"Run times of {row.code} again",
-            "act": {"explanation": "Times of a range that has passed, and that have no job, get one; it runs as you."},
-            "opts": self.opts,
-            "row": row,
-            "page": self.page_of(row),
-            "form": form,
-            "found": found,
-        }
-        return TemplateResponse(request, "admin/jobsite/backfill.html", context)
-
-
-def _table(heads: Iterable[str], rows: Iterable[tuple[object, ...]]) -> SafeString:
-    head = format_html_join("", "<th>{}</th>", ((one,) for one in heads))
-    body = format_html_join(
-        "", "<tr>{}</tr>", ((format_html_join("", "<td>{}</td>", ((cell,) for cell in row)),) for row in rows)
-    )
-    table = '<table class="jobsite-lanes"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
-    return format_html('<div class="jobsite-scroll">' + table + "</div>", head, body)
+        return confirmation(
+            self,
+            request,
+            BACKFILL,
+            form,
+            template="admin/jobsite/backfill.html",
+            title=BACKFILL.title.format(row=row.code),
+            back=self.page_of(row),
+            row=row,
+            row_page=self.page_of(row),
+            found=found,
+        )

@@ -1,6 +1,5 @@
 """What is filled in on the pages of schedules: a schedule, and the range of a backfill."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -31,14 +30,14 @@ class BoundedJSONField(forms.JSONField):
             raise forms.ValidationError(f"This is not JSON: {error}") from error
 
     def bound_data(self, data: Any, initial: Any) -> Any:
-        """What is shown again."""
+        """What is shown when the form comes back."""
         try:
             return super().bound_data(data, initial)
         except (ValueError, RecursionError):
             return InvalidJSONInput(data)
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Whether it was edited; what cannot be read was."""
+        """Whether it was edited; text that cannot be read was."""
         try:
             return super().has_changed(initial, data)
         except (ValueError, RecursionError):
@@ -46,7 +45,7 @@ class BoundedJSONField(forms.JSONField):
 
 
 class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A schedule's fields; what is wrong with which is said by the domain, so that every door says the same."""
+    """A schedule's fields; the domain says which one is wrong, and why, so that every door says the same."""
 
     class Meta:
         widgets = {
@@ -55,14 +54,14 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             "parameters": forms.Textarea(attrs={"rows": 6, "class": "jobsite-json"}),
         }
         help_texts = {
-            "interval_minutes": "Instead of a cron line: every so many minutes, from 1 to 10,080 (a week).",
+            "interval_minutes": "Instead of a cron line: the minutes from one time to the next, 1 to 10,080 (a week).",
             "time_zone": "Such as Europe/Berlin. Empty: the tenant's.",
-            "jitter_minutes": "Fires up to so many minutes later, always the same for this schedule; 0 to 59.",
+            "jitter_minutes": "Fires up to this many minutes later, by a delay that stays the same; 0 to 59.",
             "starts_at": "In UTC. Empty: at once.",
             "ends_at": "In UTC. Empty: never.",
-            "parameters": "A JSON object by the program's schema. Secrets show as ••••, and stay if nothing is edited.",
+            "parameters": "A JSON object by the program's schema. Secrets show as ••••; they stay if you edit nothing.",
             "overlap": "SKIP: a time is skipped while the last job of this schedule is open.",
-            "missed": "Which times run after nobody could fire: none, the newest, or all up to the cap.",
+            "missed": "Which of the missed times run later: none, the newest, or all up to the cap.",
         }
 
     principal_in: ClassVar[partial[Principal]]
@@ -117,7 +116,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         return {} if given is None else given
 
     def clean_parameters(self) -> Any:
-        """An object without the marks that stand for secrets, unless nothing is edited."""
+        """An object; if it was edited, without the marks that stand for secrets."""
         given = self.cleaned_data["parameters"]
         if given is not None and not isinstance(given, dict):
             raise forms.ValidationError('Give a JSON object, such as {"cohort": "2026"}.')
@@ -132,6 +131,3 @@ class BackfillForm(ReasonForm):
     field_order = ("begin", "end", "reason")
     begin = forms.DateTimeField(label="From (UTC)", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
     end = forms.DateTimeField(label="To (UTC)", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
-
-    def __init__(self, data: Mapping[str, Any] | None = None) -> None:
-        super().__init__(data, asks_until=False)

@@ -17,7 +17,7 @@ from jobsite.admin import display
 from jobsite.admin.access import ADMIN, PLATFORM, access_of
 from jobsite.admin.base import TenantScopedAdmin
 from jobsite.admin.filters import TenantFilter, choice_filter
-from jobsite.admin.pauses import PausableAdmin, PauseAct
+from jobsite.admin.row_acts import ActedAdmin, RowAct
 from jobsite.programs.operations import pausing
 from jobsite.tenants import setup
 from jobsite.tenants.models import SYSTEM, ApiKey, Membership, Role, Tenant
@@ -32,7 +32,7 @@ SET_UP = ("code", "name", "language", "time_zone")
 
 
 class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A tenant's settings, where a wrong value would be felt much later."""
+    """A tenant's settings; a wrong value is refused here, as it would do harm only much later."""
 
     def clean_time_zone(self) -> str:
         """An IANA name."""
@@ -49,41 +49,41 @@ class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
         return language
 
     def clean_retention_days(self) -> int:
-        """Days that the database can reckon with."""
+        """A number of days that the database can count with."""
         days: int = self.cleaned_data["retention_days"]
         if days > MAX_RETENTION_DAYS:
             raise forms.ValidationError(f"At most {MAX_RETENTION_DAYS} days.")
         return days
 
 
-PAUSE_ACTS = (
-    PauseAct(
+ACTS = (
+    RowAct(
         "suspend",
         "Suspend",
-        pausing.suspend_tenant,
-        "All its jobs wait, those that come too; what runs goes on to its end. Nothing is failed or lost, and its "
-        "members can still look, submit and cancel.",
-        "is suspended; its jobs wait",
-        lambda tenant: tenant.status == "ACTIVE" and tenant.code != SYSTEM,
-        PLATFORM,
-        asks_until=True,
+        "All its jobs wait, and so do those that are submitted from now on. Running jobs go on to their end. No job "
+        "fails or is lost, and members can still look, submit and cancel.",
+        run=pausing.suspend_tenant,
+        said="is suspended; its jobs wait",
+        applies=lambda tenant: tenant.status == "ACTIVE" and tenant.code != SYSTEM,
+        scope=PLATFORM,
+        asks=("reason", "until"),
     ),
-    PauseAct(
+    RowAct(
         "resume",
         "Resume",
-        pausing.resume_tenant,
-        "The jobs that wait go on as soon as they are due and there is room, but for those of programs and queues "
-        "that are paused themselves.",
-        "goes on",
-        lambda tenant: tenant.status == "SUSPENDED",
-        PLATFORM,
+        "Waiting jobs start as soon as they are due and there is room, except those of programs and queues that are "
+        "paused themselves.",
+        run=pausing.resume_tenant,
+        said="goes on",
+        applies=lambda tenant: tenant.status == "SUSPENDED",
+        scope=PLATFORM,
     ),
 )
 
 
 @admin.register(Tenant)
-class TenantAdmin(PausableAdmin[Tenant]):
-    """A member sees his tenants, an ADMIN sets what is theirs; creation, quotas and suspension are the platform's."""
+class TenantAdmin(ActedAdmin[Tenant]):
+    """Members see their tenants, and an ADMIN sets what is a tenant's own; the rest is the platform's."""
 
     tenant_path = "pk"
     add_scope = PLATFORM
@@ -109,7 +109,7 @@ class TenantAdmin(PausableAdmin[Tenant]):
             {"fields": ("weight", "pending_quota", "running_quota", "submissions_per_minute")},
         ),
     )
-    pause_acts = PAUSE_ACTS
+    row_acts = ACTS
 
     def tenant_id_of(self, obj: Model) -> int | None:
         """The row itself."""
@@ -122,8 +122,8 @@ class TenantAdmin(PausableAdmin[Tenant]):
             return False
         return super().has_change_permission(request, obj)
 
-    def pause_target(self, row: Tenant) -> tuple[str, ...]:
-        """Nothing: who acts in a tenant names it."""
+    def target_of(self, row: Tenant) -> tuple[object, ...]:
+        """Nothing: the principal acts in the tenant, and so names it."""
         return ()
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -131,7 +131,7 @@ class TenantAdmin(PausableAdmin[Tenant]):
         return self.fieldsets if obj else [one for one in self.fieldsets if one[1]["fields"] != STATE]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """The code for good, the state, which acts change; for a tenant's ADMIN all that is the platform's."""
+        """The code, the state (acts change it) and, for a tenant's ADMIN, all that the platform sets."""
         if obj is None:
             return []
         if access_of(request).is_platform:
@@ -166,7 +166,7 @@ class NewMemberForm(forms.ModelForm):  # type: ignore[type-arg]
     who = forms.CharField(label="User", max_length=254, help_text="The exact user name or e-mail address.")
 
     def clean(self) -> dict[str, Any]:
-        """Find the user, and see that he is no member yet."""
+        """Find the user, who must not be a member yet."""
         values = super().clean() or self.cleaned_data
         who, tenant = values.get("who"), values.get("tenant")
         if who is None or tenant is None:
@@ -190,10 +190,10 @@ def _find_user(who: str) -> User:
 
 @admin.register(Membership)
 class MembershipAdmin(TenantScopedAdmin[Membership]):
-    """Who is in a tenant, and as what; an ADMIN adds, changes and removes members of his tenant."""
+    """Who is in a tenant, and as what; an ADMIN adds, changes and removes the members of a tenant."""
 
     add_scope = change_scope = delete_scope = ADMIN
-    empty_hint = "No memberships yet: add a user by his exact name or e-mail address."
+    empty_hint = "No memberships yet: add a user by exact name or e-mail address."
     list_display = ("user", "tenant", "role_shown", display.moments("created_at", "since (UTC)"))
     list_display_links = ("user",)
     list_filter = (choice_filter("role", "role", Role.choices), TenantFilter)

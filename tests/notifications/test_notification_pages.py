@@ -114,8 +114,7 @@ def errors(client: Client, address: str, data: dict[str, Any]) -> dict[str, list
 
 
 def buttons(client: Client, row: Any) -> list[str]:
-    context = client.get(page(row)).context
-    return [one.name for one, _ in (context["acts"] if isinstance(row, Template) else context["pause_acts"])]
+    return [one.name for one, _ in client.get(page(row)).context["acts"]]
 
 
 # ---- Who gets in ----------------------------------------------------------------------------------------------
@@ -249,7 +248,7 @@ def test_empty_pages_say_what_to_do(alice: User, ops: Group) -> None:
 
     assert "Add one with the button above" in shown(client, page(ops))
     assert f"{RULES}add/?group={ops.pk}" in shown(client, page(ops))
-    assert "say of which event who is told" in shown(client, RULES)
+    assert "say who is told of which event" in shown(client, RULES)
     assert "Nothing was sent yet" in shown(client, DELIVERIES)
     assert "Nothing unread" in shown(client, INBOX)
     assert "A rule of the channel inbox" in shown(client, f"{INBOX}?show=all")
@@ -375,7 +374,7 @@ def test_a_test_goes_to_all_recipients_and_names_them(alice: User, rule: Callabl
     sent = list(Delivery.objects.order_by("address"))
     assert [one.address for one in sent] == ["a@example.org", "b@example.org"]
     [said] = messages_of(answer)
-    assert said.startswith("2 messages of sample facts are on the way")
+    assert said.startswith("2 messages with sample facts are on the way")
     assert f'<a href="{page(sent[0])}">to a@example.org</a>' in said
     assert "A test of the rule" in shown(client, page(sent[0]))
 
@@ -634,7 +633,7 @@ def test_an_operator_sends_again_with_a_reason(bob: User, vera: User, deliver: C
 
     assert logged_in(vera).post(act(row, "again"), SURE).status_code == 403
     client = logged_in(bob)
-    assert "sent once more" in client.post(act(row, "again")).content.decode()
+    assert "sent again as a new message" in client.post(act(row, "again")).content.decode()
     answer = client.post(act(row, "again"), SURE | {"reason": "their server is back"}, follow=True)
 
     assert messages_of(answer) == [f"Delivery {row.pk} is on its way again."]

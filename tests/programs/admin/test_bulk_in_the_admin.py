@@ -65,7 +65,7 @@ def test_once_confirmed_it_is_begun_and_done_behind_the_request(bob: User, jobs:
     asked = client.get(all_url("cancel", "?status=PENDING"))
     later = jobs.pending()
 
-    order = {"confirm": "1", "reason": "wrong year", "newest": asked.context["newest"]}
+    order = {"confirm": "1", "reason": "wrong year", "newest": dict(asked.context["hidden"])["newest"]}
     done = client.post(all_url("cancel", "?status=PENDING"), order, follow=True)
 
     row = BulkAct.objects.get()

@@ -142,7 +142,7 @@ def test_list_actions_take_only_what_the_user_sees(charlie: User, foreign_job: J
         JOBS, {"action": "cancel_jobs", "index": "0", "_selected_action": [number, foreign_job.pk]}
     )
 
-    assert response.context["numbers"] == [foreign_job.pk]
+    assert [value for name, value in response.context["hidden"] if name == "number"] == [foreign_job.pk]
 
 
 def test_a_foreign_program_in_the_address_answers_as_one_that_is_not_there(
@@ -691,11 +691,15 @@ def test_a_job_is_edited_by_nobody(superuser: User, jobs: Jobs) -> None:
     assert jobs.status(number) == "PENDING"
 
 
+def offered_to(user: User, number: int) -> list[str]:
+    return [act.name for act, _ in logged_in(user).get(page_of(number)).context["acts"]]
+
+
 @pytest.mark.parametrize("status", ["PENDING", "QUEUED", "RUNNING", "WAITING", "COMPLETED", "FAILED", "CANCELED"])
 def test_the_page_offers_what_fits_the_status(status: str, alice: User, vera: User, jobs: Jobs) -> None:
     number = jobs.in_status(status)
 
-    offered = [act.name for act in logged_in(alice).get(page_of(number)).context["acts"]]
+    offered = offered_to(alice, number)
 
     expected = {
         "PENDING": ["hold", "cancel"],
@@ -705,7 +709,7 @@ def test_the_page_offers_what_fits_the_status(status: str, alice: User, vera: Us
         "FAILED": ["retry", "acknowledge"],
     }
     assert offered == expected.get(status, ["retry"])
-    assert logged_in(vera).get(page_of(number)).context["acts"] == []
+    assert offered_to(vera, number) == []
 
 
 def test_a_stuck_job_with_a_stale_lock_can_be_expired_and_cleared(alice: User, bob: User, jobs: Jobs) -> None:
@@ -713,8 +717,8 @@ def test_a_stuck_job_with_a_stale_lock_can_be_expired_and_cleared(alice: User, b
     jobs.expire_lock(number)
     jobs.set(number, "stuck_at = clock_timestamp() - interval '1 minute'")
 
-    assert [act.name for act in logged_in(alice).get(page_of(number)).context["acts"]] == ["cancel", "expire", "clear"]
-    assert [act.name for act in logged_in(bob).get(page_of(number)).context["acts"]] == ["cancel"]
+    assert offered_to(alice, number) == ["cancel", "expire", "clear"]
+    assert offered_to(bob, number) == ["cancel"]
 
 
 def test_the_locks_are_the_running_jobs_of_ones_own_tenants(

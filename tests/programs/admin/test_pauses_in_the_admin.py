@@ -42,7 +42,7 @@ def act_on(row: Any, name: str) -> str:
 
 
 def offered(client: Client, address: str) -> list[str]:
-    return [act.name for act, _ in client.get(address).context["pause_acts"]]
+    return [act.name for act, _ in client.get(address).context["acts"]]
 
 
 def soon() -> str:
@@ -76,7 +76,7 @@ def test_a_pause_is_asked_for_confirmed_and_shown(alice: User, program: Program)
     client = logged_in(alice)
 
     asked = client.post(act_on(program, "pause"))
-    assert "Its jobs wait, those that come too; what runs goes on to its end." in asked.content.decode()
+    assert "Its jobs wait, and so do those that are submitted from now on." in asked.content.decode()
     assert list(asked.context["form"].fields) == ["reason", "until"]
     assert (Program.objects.get().status, entries()) == ("ACTIVE", [])
     done = client.post(act_on(program, "pause"), SURE | {"reason": "new <data>", "until": soon()}, follow=True)
@@ -410,7 +410,7 @@ def test_a_tenant_is_suspended_and_resumed_by_the_platform(superuser: User, alic
     assert messages_of(done) == ["Tenant acme is suspended; its jobs wait."]
     page = logged_in(alice).get(address)
     assert "SUSPENDED" in page.content.decode() and ": unpaid" in page.content.decode()
-    assert page.context["pause_acts"] == []
+    assert page.context["acts"] == []
     assert offered(client, address) == ["resume"]
     resumed = client.post(act_on(tenant, "resume"), SURE, follow=True)
     assert messages_of(resumed) == ["Tenant acme goes on."]

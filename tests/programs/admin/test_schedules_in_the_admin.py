@@ -219,7 +219,7 @@ def test_a_change_keeps_secrets_where_the_parameters_are_not_edited(
 
 def test_what_is_offered_goes_by_the_role(alice: User, bob: User, vera: User, hourly: Schedule) -> None:
     def offered(user: User) -> list[str]:
-        return [one.name for one, _ in logged_in(user).get(page(hourly)).context["pause_acts"]]
+        return [one.name for one, _ in logged_in(user).get(page(hourly)).context["acts"]]
 
     assert offered(alice) == ["pause", "run", "delete"]
     assert offered(bob) == ["run"]
@@ -229,7 +229,9 @@ def test_what_is_offered_goes_by_the_role(alice: User, bob: User, vera: User, ho
 def test_a_pause_is_confirmed_and_told_and_ended(alice: User, hourly: Schedule) -> None:
     client = logged_in(alice)
 
-    assert "Each of its times is skipped" in client.post(act(hourly, "pause")).content.decode()
+    asked = client.post(act(hourly, "pause")).content.decode()
+    assert "Each of its times is skipped" in asked
+    assert asked.count('<span class="jobsite-badge jobsite-active">ACTIVE</span>') == 1
     client.post(act(hourly, "pause"), SURE | {"reason": "holiday"})
     hourly.refresh_from_db()
     assert (hourly.paused_by, hourly.paused_reason) == ("alice", "holiday")
@@ -237,10 +239,10 @@ def test_a_pause_is_confirmed_and_told_and_ended(alice: User, hourly: Schedule) 
     assert messages_of(client.post(act(hourly, "resume"), SURE, follow=True)) == ["Schedule hourly goes on."]
 
 
-def test_an_operator_runs_it_now_as_himself(bob: User, hourly: Schedule) -> None:
+def test_an_operator_runs_it_now_as_themselves(bob: User, hourly: Schedule) -> None:
     answer = logged_in(bob).post(act(hourly, "run"), SURE, follow=True)
 
-    assert messages_of(answer) == ["Schedule hourly has a job of yours now, beside its own."]
+    assert messages_of(answer) == ["Schedule hourly has submitted a job now, which runs as you."]
     [job] = Job.objects.all()
     assert (job.trigger, job.context.content["submitted_by"]) == ("MANUAL", "bob")
 
