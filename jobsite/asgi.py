@@ -5,7 +5,7 @@ import warnings
 
 from django.core.asgi import get_asgi_application
 
-# WhiteNoise reads the admin's few small files by blocks, without await: known, and harmless at their size.
+# WhiteNoise reads the admin's static files without await. They are few and small, so this is harmless.
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
 

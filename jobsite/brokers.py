@@ -1,4 +1,4 @@
-"""Which broker a queue lives on, and publishing to it: the only place that speaks to a broker."""
+"""Know the broker of each queue and publish to it. No other module speaks to a broker."""
 
 import json
 import os
@@ -25,12 +25,12 @@ MAX_ARGUMENTS_SHOWN = 200
 
 
 class BrokerUnavailable(Exception):
-    """A queue's broker cannot be reached now; the job rows wait in the database."""
+    """The broker of a queue cannot be reached now. The job rows wait in the database."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message to a queue: task, arguments, and a hard limit in seconds that ends a child that overstays."""
+    """One message to a queue. `time_limit`: after so many seconds the worker kills the child that runs it."""
 
     task: str
     queue: str
@@ -39,12 +39,12 @@ class Message:
 
 
 def url_of(queue: str) -> str:
-    """The broker URL of a queue; KeyError for a queue that JOBSITE_QUEUES does not name."""
+    """The broker URL of a queue. Raises KeyError for a queue that is not in JOBSITE_QUEUES."""
     return settings.JOBSITE_BROKER_URLS[queue]
 
 
 def masked_url_of(queue: str) -> str:
-    """The broker URL without its password, fit for people's eyes."""
+    """The broker URL of a queue with its password masked, fit to be shown."""
     return masked(url_of(queue))
 
 
@@ -66,14 +66,14 @@ def queues_by_url() -> dict[str, list[str]]:
 
 
 def engine_of(queue: str) -> str:
-    """The kind of engine that carries a queue's messages, as job rows name it."""
+    """The kind of broker that carries a queue's messages, as it stands in job rows."""
     return "redis" if urlsplit(url_of(queue)).scheme.startswith("redis") else urlsplit(url_of(queue)).scheme
 
 
 def publish(messages: Iterable[Message]) -> None:
     """Send the messages, those of one broker in one round trip.
 
-    Raises BrokerUnavailable when a broker refused, after having tried the others; what was sent stays sent.
+    Raises BrokerUnavailable when a broker failed, after the others were tried. What was sent stays sent.
     """
     by_url: dict[str, list[Message]] = {}
     failures: list[str] = []
@@ -103,8 +103,8 @@ def _publish_to(url: str, batch: Sequence[Message]) -> str | None:
 def _envelope(message: Message) -> bytes:
     """The message as Celery and kombu's Redis transport write it into a queue's list.
 
-    Headers and body are Celery's own; what kombu adds to them is written here, since to go through its producer,
-    which makes a new Redis client for each message, costs four times as much as the whole rest of a publication.
+    Headers and body come from Celery. What kombu adds to them is written here: its producer makes a new Redis client
+    for each message, which costs four times as much as all the rest of a publication.
     """
     task_id = str(uuid4())
     arguments = repr(message.args)
@@ -136,20 +136,20 @@ def _envelope(message: Message) -> bytes:
 
 
 def key_prefix() -> str:
-    """What every key of this installation begins with in its brokers."""
+    """The prefix of every key of this installation in its brokers."""
     return str(settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"])
 
 
 @dataclass(frozen=True)
 class BrokerState:
-    """What a broker holds for its queues: `epoch` changes when the broker lost its memory."""
+    """What a broker holds for its queues. `epoch` changes when the broker has lost its data."""
 
     epoch: UUID
     waiting: dict[str, int]
 
 
 def state(url: str, queues: Sequence[str]) -> BrokerState:
-    """Look at a broker: its epoch (made when missing) and the number of messages waiting in each queue.
+    """Read a broker's epoch (made when missing) and the number of messages that wait in each queue.
 
     Raises BrokerUnavailable when it cannot be reached.
     """
@@ -167,7 +167,7 @@ def state(url: str, queues: Sequence[str]) -> BrokerState:
 
 
 def eviction_policy(url: str) -> str | None:
-    """Redis's maxmemory-policy; None where it is not told. Raises BrokerUnavailable."""
+    """Redis's maxmemory-policy; None where the server does not say. Raises BrokerUnavailable."""
     try:
         policy: str | None = _client(url).config_get("maxmemory-policy").get("maxmemory-policy")
         return policy
@@ -182,8 +182,8 @@ def _client(url: str) -> redis.Redis:
     if url.startswith("redis+socket://"):
         parts = urlsplit(url)
         url = f"unix://{parts.path}?db={parse_qs(parts.query).get('virtual_host', ['0'])[0]}"
-    # A submission must not wait for a dead broker, nor for one that takes connections and says nothing: one quick
-    # second try, then the sweeps take over.
+    # A submission must not wait for a broker that is down, nor for one that accepts connections and does not answer:
+    # one quick second try, then the sweeps take over.
     return redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=3, retry=Retry(NoBackoff(), 1))
 
 

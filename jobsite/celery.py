@@ -1,7 +1,7 @@
 """The Celery application and its configuration, nothing else; `celery -A jobsite` finds it.
 
-What happens when a worker boots (choice of the broker, registration, renewal) is programs/worker_boot.py,
-reached through `include`; which broker a queue lives on is jobsite/brokers.py.
+What happens when a worker boots (choice of the broker, registration, renewal) is in programs/worker/boot.py, which
+`include` loads. Which broker a queue has is in jobsite/brokers.py.
 """
 
 import os
@@ -28,4 +28,4 @@ app.conf["CELERY_DB_REUSE_MAX"] = 1000
 
 @setup_logging.connect(weak=False)
 def keep_our_logging(**_: object) -> None:
-    """Celery configures logging only while nobody listens here; Django's LOGGING stays in force."""
+    """Do nothing: Celery configures logging only while nobody listens here, so Django's LOGGING stays in force."""

@@ -1,4 +1,4 @@
-"""psycopg beside Django's ORM: connections that Django does not know, and prepared statements on its own."""
+"""psycopg next to Django's ORM: connections outside of Django, and prepared statements on Django's own."""
 
 import re
 import time
@@ -15,11 +15,11 @@ from django.db.utils import DEFAULT_DB_ALIAS
 from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzLoader
 
-PREPARE_THRESHOLD = 2  # a statement is planned for good when it comes for the third time
+PREPARE_THRESHOLD = 2  # a statement is prepared when it is executed for the third time
 FIRST_REPLAN_SECONDS = 0.1
 REPLAN_SECONDS = 10.0
-# Else the server plans a statement each time it runs, for ever, if it once was costly to run when tables were large:
-# 5 ms for a dispatch that takes 0.3. Of a connection of Django's only our own statements are prepared.
+# By default the server may decide to plan a statement again at each execution, for ever, after it was costly once:
+# 5 ms for a dispatch that takes 0.3 ms. On Django's connections only our own statements are prepared.
 KEEP_PLANS = "SET plan_cache_mode = force_generic_plan"
 Connection = psycopg.Connection[tuple[Any, ...]]
 AnyCursor = TypeVar("AnyCursor", bound=psycopg.Cursor[Any])
@@ -27,9 +27,10 @@ _NAMED = re.compile(r"%\((\w+)\)s")
 
 
 class Plans:
-    """When the plans of a connection are to be made anew, since they go by the sizes that tables had.
+    """When the plans of a connection must be made again: they depend on the sizes that tables had.
 
-    Soon at first, when an empty table, which is read as a whole, may fill in a moment; then every ten seconds.
+    At first this is soon, because an empty table, for which the plan is a full scan, may fill quickly. Later it is
+    every ten seconds.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class Plans:
         self.are_kept = False
 
     def are_old(self) -> bool:
-        """Whether it is time; then not again before the next time."""
+        """Whether it is time to make them again. A True starts the next pause."""
         now = time.monotonic()
         if now < self._next:
             return False
@@ -51,7 +52,7 @@ _plans: WeakKeyDictionary[Connection, Plans] = WeakKeyDictionary()
 
 
 class Cursor(Protocol):
-    """What a protocol function needs of a cursor; psycopg's and Django's both have it."""
+    """The methods of a cursor that protocol functions use. psycopg's and Django's cursors both have them."""
 
     @property
     def rowcount(self) -> int: ...
@@ -63,10 +64,10 @@ class Cursor(Protocol):
 
 @contextmanager
 def prepared_cursor() -> Iterator[Cursor]:
-    """A cursor on Django's connection, in its transaction, whose statements the server plans once in a while.
+    """A cursor on Django's connection, in its transaction, with prepared statements.
 
-    Django's own cursors write the values into the text, and a hot statement costs more to plan than to run. Values
-    come back as psycopg reads them (jsonb as Python values); errors are Django's.
+    Django's own cursors write the values into the text, so the server plans each execution; for a hot statement this
+    costs more than to run it. Values come back as psycopg reads them (jsonb as Python values). Errors are Django's.
     """
     connection.ensure_connection()
     connection.validate_no_broken_transaction()
@@ -76,7 +77,7 @@ def prepared_cursor() -> Iterator[Cursor]:
             plans = _plans[raw] = Plans()
             raw.prepare_threshold = PREPARE_THRESHOLD
         if not plans.are_kept and raw.autocommit:
-            cursor.execute(KEEP_PLANS)  # not within a transaction, whose rollback would undo it
+            cursor.execute(KEEP_PLANS)  # never inside a transaction: its rollback would undo the setting
             plans.are_kept = True
         if plans.are_old():
             cursor.execute("DISCARD PLANS")
@@ -88,15 +89,16 @@ def _plain_cursor(raw: Connection) -> psycopg.Cursor[tuple[Any, ...]]:
 
 
 def _with_fast_moments(cursor: AnyCursor) -> AnyCursor:
-    # Django's own loader of moments is written in Python, and takes longer for a row than all the rest.
+    # Django's own loader of moments is written in Python and takes longer for a row than everything else.
     cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
     return cursor
 
 
 def execute(cursor: Cursor, statement: str, values: Mapping[str, object]) -> Cursor:
-    """Execute on the connection of `cursor`, with the statement's `%(name)s` found once; the cursor with the rows.
+    """Execute on the connection of `cursor`, and return the cursor with the rows.
 
-    psycopg remembers where they are in statements of up to 4,096 characters, and searches longer ones each time.
+    The places of `%(name)s` in the statement are remembered. psycopg does this for statements of up to 4,096
+    characters only, and searches longer ones each time.
     """
     text, names = _numbered(statement)
     numbered = _with_fast_moments(psycopg.RawCursor(cast(Connection, cast(Any, cursor).connection)))
@@ -105,7 +107,7 @@ def execute(cursor: Cursor, statement: str, values: Mapping[str, object]) -> Cur
 
 @cache
 def _numbered(statement: str) -> tuple[bytes, tuple[str, ...]]:
-    """The statement with $1, $2 and so on, and the names that stand for them."""
+    """The statement with $1, $2 and so on, and the names in this order."""
     names = tuple(dict.fromkeys(_NAMED.findall(statement)))
     text = _NAMED.sub(lambda found: f"${names.index(found[1]) + 1}", statement)
     return text.encode(), names
@@ -113,9 +115,9 @@ def _numbered(statement: str) -> tuple[bytes, tuple[str, ...]]:
 
 @contextmanager
 def pipelined(cursor: Cursor) -> Iterator[Callable[[], Cursor]]:
-    """Make cursors, one a statement, that send without waiting; their answers are there after the block.
+    """Yield a function that makes a cursor for one statement and does not wait for its answer.
 
-    Nothing else may use the connection of `cursor` within the block.
+    The answers are there after the block. Nothing else may use the connection of `cursor` inside it.
     """
     raw = cast(Connection, cast(Any, cursor).connection)
     with raw.pipeline():
@@ -123,15 +125,16 @@ def pipelined(cursor: Cursor) -> Iterator[Callable[[], Cursor]]:
 
 
 def waits_at_most(duration: str) -> str:
-    """A condition, always true, that makes a statement, and its transaction from then on, wait so long for a row.
+    """A condition that is always true and sets lock_timeout for the rest of the transaction.
 
-    After that it fails with LockNotAvailable. `duration` as PostgreSQL writes it: `300ms`, `10s`.
+    From then on, a statement that waits longer than `duration` for a row fails with LockNotAvailable. `duration` is
+    written as in PostgreSQL: `300ms`, `10s`.
     """
     return f"set_config('lock_timeout', '{duration}', true) = '{duration}'"
 
 
 def connect(*, application_name: str) -> Connection:
-    """A new autocommit connection to the database of DATABASES["default"], prepared statements on.
+    """A new autocommit connection to the database of DATABASES["default"], with prepared statements.
 
     Raises psycopg.OperationalError when the database cannot be reached within its connect_timeout.
     """
@@ -151,14 +154,14 @@ def connect(*, application_name: str) -> Connection:
 
 @contextmanager
 def snapshot(cursor: Cursor, *, statement_seconds: float, lock_seconds: float) -> Iterator[datetime]:
-    """Let the cursor read only, all of it as of one moment, which is given by the database's clock.
+    """Let the cursor only read, all as of one moment. Yields this moment by the database's clock.
 
-    A transaction that is under way is used as it is (its later statements may see later moments) and left as it was.
-    A statement, or the wait for a lock, is stopped with an error after so many seconds.
+    A transaction that has begun already is used as it is (its later statements may see later moments) and is left as
+    it was. A statement fails after `statement_seconds`, or after it has waited `lock_seconds` for a lock.
     """
     raw = cast(Connection, cast(Any, cursor).connection)  # Django's cursor passes psycopg's on
     is_first = raw.info.transaction_status == TransactionStatus.IDLE
-    # Rolled back, which nothing minds that only read: so also what was SET for it ends with it.
+    # Rolled back, so that the settings made here end with it. Nothing is lost, because the block only reads.
     with raw.transaction(force_rollback=True):
         if is_first:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

@@ -1,4 +1,4 @@
-"""The environment, read once into typed values; nonsense is refused with a sentence that names the variable."""
+"""The environment, read once into typed values. A wrong value is refused in one sentence that names the variable."""
 
 import re
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ MINIMUM_SECRET_KEY_LENGTH = 50
 
 
 class ConfigurationError(ImproperlyConfigured):
-    """A variable of the environment is missing or makes no sense; the message says which, and what would."""
+    """A variable of the environment is missing or wrong. The message says which one, and what is expected."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What the environment says. `None` for database_url or broker_url means: the embedded server."""
+    """The configuration from the environment. None for database_url or broker_url means the embedded server."""
 
     home: Path
     database_url: str | None
@@ -46,12 +46,12 @@ class Environment:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether PostgreSQL is the embedded one, which also means: not production."""
+        """Whether PostgreSQL is embedded, which also means that this is not production."""
         return self.database_url is None
 
 
 def load(environ: Mapping[str, str]) -> Environment:
-    """Read and check every variable of jobsite's; raises ConfigurationError at the first that is wrong."""
+    """Read and check every variable of jobsite. Raises ConfigurationError at the first that is wrong."""
     _refuse_what_is_not_built(environ)
     queues = _queues(environ)
     database_url = _database_url(environ)
@@ -152,9 +152,9 @@ def _broker_url(environ: Mapping[str, str], name: str) -> str | None:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        # What is wrong may be a password with a slash in it: it is not repeated.
+        # The message does not repeat the URL: the wrong part may be a password with a slash in it.
         raise ConfigurationError(
-            f"{name} is not a valid URL; percent-encode what is special in its password, and check host and port"
+            f"{name} is not a valid URL; percent-encode special characters in its password, and check host and port"
         ) from None
     if not (parts.path if scheme == "redis+socket" else parts.hostname):
         raise ConfigurationError(f"{name} names no {'socket path' if scheme == 'redis+socket' else 'host'}")
@@ -178,7 +178,7 @@ def _email_url(environ: Mapping[str, str]) -> str | None:
 
 
 def _address(environ: Mapping[str, str], name: str) -> str | None:
-    """One e-mail address; who it belongs to the mail server says."""
+    """One e-mail address, by its form; only the mail server knows whether it exists."""
     address = environ.get(name, "").strip()
     if address and not re.fullmatch(r"[^@\s,<>\x00-\x1f]+@[^@\s,<>\x00-\x1f]+", address):
         raise ConfigurationError(f"{name} must be one e-mail address such as operator@example.org, not {address!r}")
@@ -203,7 +203,7 @@ def _has_valid_port(url: str) -> bool:
 def _secret_key(environ: Mapping[str, str], *, demanded: bool) -> str | None:
     key = environ.get("DJANGO_SECRET_KEY") or None
     if key is None and demanded:
-        raise ConfigurationError("DJANGO_SECRET_KEY is not set, and production (DATABASE_URL is set) demands it")
+        raise ConfigurationError("DJANGO_SECRET_KEY is not set, and production (DATABASE_URL is set) requires it")
     if key is not None and len(key) < MINIMUM_SECRET_KEY_LENGTH:
         raise ConfigurationError(
             f"DJANGO_SECRET_KEY has {len(key)} characters but needs at least {MINIMUM_SECRET_KEY_LENGTH}"
@@ -214,7 +214,7 @@ def _secret_key(environ: Mapping[str, str], *, demanded: bool) -> str | None:
 def _demanded_list(environ: Mapping[str, str], name: str, *, demanded: bool) -> tuple[str, ...]:
     values = _list(environ, name, "")
     if demanded and not values:
-        raise ConfigurationError(f"{name} is not set, and production (DATABASE_URL is set) demands it")
+        raise ConfigurationError(f"{name} is not set, and production (DATABASE_URL is set) requires it")
     return values
 
 

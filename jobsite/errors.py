@@ -1,8 +1,8 @@
-"""The refusals that every door translates: what was refused, why, and the code that scripts rely on."""
+"""Refusals, which every entry point translates: the message for people, and the code for scripts."""
 
 
 class Refusal(Exception):
-    """A request that was understood and not carried out; nothing was changed. The message is for people."""
+    """A request that was understood but not carried out. Nothing was changed. The message is for people."""
 
     exit_status = 3
     http_status = 409
@@ -14,7 +14,7 @@ class Refusal(Exception):
 
 
 class NotFound(Refusal):
-    """Not there, or not yours: the two are never told apart."""
+    """Not there, or not visible to the principal: the answer is the same for both."""
 
     exit_status = 2
     http_status = 404
@@ -24,7 +24,7 @@ class NotFound(Refusal):
 
 
 class Invalid(Refusal):
-    """The request itself makes no sense; `errors` may hold (pointer, message) pairs."""
+    """The request itself is wrong. The details may have `errors`, pairs of pointer and message."""
 
     exit_status = 2
     http_status = 422
@@ -34,7 +34,7 @@ class Invalid(Refusal):
 
 
 class Forbidden(Refusal):
-    """A permission is missing; the message names it."""
+    """A permission is missing. The message names it."""
 
     http_status = 403
 
@@ -47,11 +47,11 @@ class Conflict(Refusal):
 
 
 class TooMany(Refusal):
-    """More than a quota allows now; `retry_after` says in how many seconds it may fit."""
+    """More than a quota allows now."""
 
     http_status = 429
 
     @property
     def retry_after(self) -> object:
-        """In how many seconds it may fit, where that is known."""
+        """The seconds after which the request may fit, where that is known."""
         return self.details.get("retry_after")

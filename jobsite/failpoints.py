@@ -1,14 +1,15 @@
 """Named points around the protocol's statements at which tests make a process die, stall or fail.
 
-`@failpoint("claim")` names two of them, `claim.before` and `claim.after` the statement; since these connections
-commit each statement, `after` is after the commit. Without the variable JOBSITE_FAILPOINTS the decorator returns the
-function itself, so that a production installation has no failpoints. With it, a plan says what happens where:
+`@failpoint("claim")` makes two of them, `claim.before` and `claim.after` the statement. These connections commit each
+statement, so `after` is after the commit. Without the variable JOBSITE_FAILPOINTS the decorator returns the function
+itself, so that a production installation has no failpoints. With it, a plan says what happens where:
 
     JOBSITE_FAILPOINTS="claim.after=kill*1;finish.before=stall:12*1;publish.before=fail@0.05"
 
-`kill` ends the process by SIGKILL, `stall:SECONDS` sleeps, `fail` raises what a broken connection raises; `*N` at most
-N times over all processes that share JOBSITE_FAILPOINTS_FOLDER, `@P` with this probability (JOBSITE_FAILPOINTS_SEED).
-Each hit is a line in the folder's file `hits`, written before it happens: so a test knows that its fault was real.
+`kill` ends the process by SIGKILL, `stall:SECONDS` sleeps, `fail` raises what a broken connection raises. `*N` means
+at most N times in all processes that share JOBSITE_FAILPOINTS_FOLDER, `@P` with this probability (seeded by
+JOBSITE_FAILPOINTS_SEED). Each hit is a line in the folder's file `hits`, written before it happens, so that a test
+can check that its fault has happened.
 """
 
 import os
@@ -44,7 +45,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Rule:
-    """What happens at one point, `times` at most if there is a limit, with the probability `chance`."""
+    """What happens at one point: at most `times` (None: no limit), with the probability `chance`."""
 
     point: str
     action: str
@@ -58,7 +59,7 @@ class Rule:
 
 @dataclass
 class Plan:
-    """The rules in force. Without a folder their hits are counted in this process alone."""
+    """The rules in force. Without a folder, their hits are counted in this process only."""
 
     rules: dict[str, list[Rule]]
     folder: Path | None = None
@@ -67,7 +68,7 @@ class Plan:
     _chances: tuple[int, random.Random] | None = None
 
     def reach(self, point: str, fails_with: type[Exception]) -> None:
-        """Do what the rules of this point say."""
+        """Apply the rules of this point."""
         for rule in self.rules.get(point, ()):
             if (rule.chance >= 1 or self._random().random() < rule.chance) and self._is_left(rule):
                 self._note(rule)
@@ -87,7 +88,7 @@ class Plan:
                 file.write(f"{rule} {os.getpid()} {time.time():.3f}\n")
 
     def _random(self) -> random.Random:
-        """A sequence of this process's own, by the order in which the processes come here."""
+        """The random numbers of this process. Their seed includes the order in which the processes come here."""
         if self._chances is None or self._chances[0] != os.getpid():
             place = 0
             while self.folder is not None and not _make(self.folder / f"process.{place}"):
@@ -114,7 +115,7 @@ def _act(rule: Rule, fails_with: type[Exception]) -> None:
 
 
 def parse(text: str) -> dict[str, list[Rule]]:
-    """The rules of a plan, by point; ConfigurationError names the point and what may stand there."""
+    """The rules of a plan, by point. Raises ConfigurationError, which names the point and what is allowed there."""
     rules: dict[str, list[Rule]] = {}
     for part in filter(None, (part.strip() for part in text.split(";"))):
         point, _, wanted = (word.strip() for word in part.partition("="))
@@ -126,7 +127,7 @@ def parse(text: str) -> dict[str, list[Rule]]:
 
 def _rule(point: str, wanted: str) -> Rule:
     found = RULE.fullmatch(wanted)
-    refused = ConfigurationError(f"{VARIABLE} says {wanted!r} at the point {point}, but what it takes is {ALLOWED}")
+    refused = ConfigurationError(f"{VARIABLE} has {wanted!r} at the point {point}, but expected {ALLOWED}")
     if found is None or (found["action"] == "stall") != (found["seconds"] is not None):
         raise refused
     try:
@@ -149,7 +150,7 @@ _plan = _from_environment()
 
 
 def failpoint(name: str, *, fails_with: type[Exception] = psycopg.OperationalError) -> Callable[[Function], Function]:
-    """Put the points `<name>.before` and `<name>.after` around a function, where there are any failpoints."""
+    """Put the points `<name>.before` and `<name>.after` around a function, if failpoints are on."""
 
     def put(function: Function) -> Function:
         if not IS_ON:
@@ -173,7 +174,7 @@ def failpoint(name: str, *, fails_with: type[Exception] = psycopg.OperationalErr
 
 @contextmanager
 def armed(text: str, *, folder: Path | None = None, seed: str = "0") -> Iterator[Plan]:
-    """Put a plan in force in this process; its `hits` say what has happened."""
+    """Put a plan in force in this process, while the block runs. Its `hits` say what has happened."""
     global _plan
     if not IS_ON:
         raise RuntimeError(f"{VARIABLE} was not set when jobsite was imported: there are no failpoints here")

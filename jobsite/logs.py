@@ -1,4 +1,4 @@
-"""How jobsite logs: structlog over standard logging; key=value on a terminal, JSON lines elsewhere."""
+"""Logging: structlog over standard logging; key=value on a terminal, JSON lines elsewhere."""
 
 import logging
 import os
@@ -6,15 +6,15 @@ import sys
 
 import structlog
 
-FORMAT_VARIABLE = "JOBSITE_LOG_FORMAT"  # `lines` for people; JSON where stderr is no terminal, else
+FORMAT_VARIABLE = "JOBSITE_LOG_FORMAT"  # `lines`: for people; otherwise JSON where stderr is no terminal
 
 
-# They say at INFO or DEBUG what we say ourselves, or what is in nobody's way.
+# At INFO and DEBUG these loggers repeat what we log ourselves, or log details that nobody needs.
 TALKATIVE = ("celery.app.trace", "celery.worker.strategy", "httpx2", "httpcore2")
 
 
 def logging_configuration() -> dict[str, object]:
-    """A dictConfig for every jobsite process: one line for each event on stderr, with the time in UTC."""
+    """The dictConfig of every jobsite process: each event is one line on stderr, with the time in UTC."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -38,7 +38,7 @@ def logging_configuration() -> dict[str, object]:
 
 
 def configure() -> None:
-    """Make structlog loggers end in standard logging; called once by Django's set-up."""
+    """Send the events of structlog to standard logging. Called once during Django's set-up."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -61,11 +61,11 @@ def _rendering() -> list[structlog.typing.Processor]:
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """The logger of one module; events are verbs with key=value, never formatted sentences."""
+    """The logger of one module. Events are verbs with key=value, never formatted sentences."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
     return logger
 
 
 def quiet() -> None:
-    """Only warnings and worse on stderr: for commands whose output a person reads."""
+    """Log only warnings and worse: for commands whose output a person reads."""
     logging.getLogger().setLevel(logging.WARNING)

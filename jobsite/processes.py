@@ -1,4 +1,4 @@
-"""What a child process needs to be told before it runs."""
+"""Set up a child process before it runs its program."""
 
 import ctypes
 import signal

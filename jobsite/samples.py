@@ -1,6 +1,6 @@
-"""Actions to try jobsite with, on real input: the IANA time-zone tables that the package tzdata carries.
+"""Actions for trying jobsite on real input: the IANA time-zone tables of the package tzdata.
 
-They are also the examples of how an action is written: the context first, the job's parameters by name.
+They are also examples of how to write an action: the context first, then the job's parameters by name.
 """
 
 import json
@@ -12,16 +12,16 @@ from zoneinfo import ZoneInfo
 
 from jobsite import Context, PermanentError, TransientError
 
-FIRST_YEAR, LAST_YEAR = 1970, 2037  # what the compiled zone files describe day by day
+FIRST_YEAR, LAST_YEAR = 1970, 2037  # the years for which the compiled zone files list every change
 STEP_HOURS = 2
 
 
 def noop(context: Context) -> None:
-    """Do nothing: what is left is the cost of running a job."""
+    """Do nothing, to show what running a job costs by itself."""
 
 
 def import_zones(context: Context, path: str) -> dict[str, object]:
-    """Import the zone table into a JSON file: zone, countries, coordinates; warn of zones that countries share."""
+    """Write the zone table to a JSON file: zone, countries, coordinates. Warn of zones of several countries."""
     lines = [line for line in _table("zone1970.tab").splitlines() if line and not line.startswith("#")]
     zones, shared = [], 0
     for done, line in enumerate(lines, start=1):
@@ -40,7 +40,7 @@ def import_zones(context: Context, path: str) -> dict[str, object]:
 
 
 def recalculate_scores(context: Context, cohort: str) -> dict[str, object]:
-    """Score each zone by its hours of daylight saving in the year `cohort`; fails for what is no such year."""
+    """Score each zone by its hours of daylight saving in the year `cohort`. Fails for any other text."""
     if not cohort.isdigit() or not FIRST_YEAR <= int(cohort) <= LAST_YEAR:
         raise PermanentError(f"cohort {cohort!r} is not a year from {FIRST_YEAR} to {LAST_YEAR}")
     names = sorted(set(_table("zones").split()) - {"Factory"})
@@ -54,14 +54,14 @@ def recalculate_scores(context: Context, cohort: str) -> dict[str, object]:
 
 
 def compare_cohorts(context: Context, cohorts: list[str]) -> dict[str, int]:
-    """Recalculate several years, each as a job of its own; what follows when all have ended says `best_cohort`."""
+    """Recalculate several years, each as a child job. `best_cohort` runs when all of them have ended."""
     for cohort in cohorts:
         context.spawn("scores.recalculate", {"cohort": cohort}, key=cohort)
     return {"cohorts": len(cohorts)}
 
 
 def best_cohort(context: Context, cohorts: list[str]) -> dict[str, object]:
-    """A callback: the year in which the most zones observed daylight saving."""
+    """The callback: find the year in which most zones observed daylight saving."""
     observing = {child.key: child.result["observing"] for child in context.children if child.status == "COMPLETED"}
     if len(observing) < len(cohorts):
         raise PermanentError(f"{len(observing)} of {len(cohorts)} cohorts were recalculated")
@@ -76,7 +76,7 @@ def _hours_of_daylight_saving(name: str, year: int) -> int:
 
 
 def local_times(context: Context, moment: str, zones: list[str]) -> dict[str, str]:
-    """One moment in several zones; an unknown zone ends the job for good, since a new try would not find it."""
+    """Convert one moment to several zones. An unknown zone fails the job for good: a retry would not find it either."""
     at = datetime.fromisoformat(moment)
     found = {}
     for done, name in enumerate(zones, start=1):
@@ -86,7 +86,7 @@ def local_times(context: Context, moment: str, zones: list[str]) -> dict[str, st
 
 
 def check_version(context: Context, successes_from: int = 3) -> dict[str, object]:
-    """The version of the tables, from a source that answers only at the given attempt: what retries are for."""
+    """Get the version of the tables from a source that answers only from the given attempt on, to show retries."""
     if context.attempt < successes_from:
         raise TransientError(f"the source did not answer attempt {context.attempt}")
     version = _table("tzdata.zi").split("\n", 1)[0].removeprefix("# version ").strip()

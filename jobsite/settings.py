@@ -1,4 +1,4 @@
-"""Django's and Celery's settings, derived from the environment (jobsite/env.py). Imports start nothing."""
+"""Django's and Celery's settings, derived from the environment (jobsite/env.py). The import starts nothing."""
 
 import os
 from datetime import timedelta
@@ -69,10 +69,10 @@ TEMPLATES = [
 
 DATABASE_OPTIONS: dict[str, object] = {
     "application_name": "jobsite",
-    # A submission must be able to say within five seconds that the database is down.
+    # A submission must fail within five seconds when the database is down.
     "connect_timeout": 4,
-    # A server whose machine or network is gone says nothing: whoever waits for it hears of that after twenty seconds,
-    # half a lock, and not after a quarter of an hour. On Unix sockets these mean nothing.
+    # A server whose machine or network is gone does not answer. With these settings a client notices it after twenty
+    # seconds, half the length of a lock, instead of a quarter of an hour. They have no effect on Unix sockets.
     "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -114,7 +114,7 @@ USE_I18N = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = None if ENVIRONMENT.is_embedded else BASE_DIR / "staticfiles"
-WHITENOISE_USE_FINDERS = True  # serves the admin's files without a collectstatic run
+WHITENOISE_USE_FINDERS = True  # serve the admin's files without a collectstatic run
 LOGIN_URL = "admin:login"
 
 SECURE_CONTENT_TYPE_NOSNIFF = True
@@ -178,18 +178,18 @@ JOBSITE_ALLOWED_NETWORKS = ENVIRONMENT.allowed_networks
 JOBSITE_TENANT = ENVIRONMENT.tenant
 JOBSITE_MAX_DATABASE_BYTES = ENVIRONMENT.max_database_bytes
 SYSTEM_JOBS_ALERT_EMAIL = ENVIRONMENT.alert_email
-JOBSITE_TENANT_SETUP: list[str] = ["jobsite.notifications.setup.begin"]  # dotted functions that get each new tenant
-JOBSITE_NOTIFICATION_FACTS = "jobsite.programs.inspection.facts.facts"  # what deliveries tell of
-JOBSITE_NOTIFICATION_SUBJECT = "jobsite.programs.inspection.facts.subject"  # and where that is looked at
+JOBSITE_TENANT_SETUP: list[str] = ["jobsite.notifications.setup.begin"]  # called with each new tenant
+JOBSITE_NOTIFICATION_FACTS = "jobsite.programs.inspection.facts.facts"  # the facts that messages are made from
+JOBSITE_NOTIFICATION_SUBJECT = "jobsite.programs.inspection.facts.subject"  # where the admin shows their subject
 
 # ---- Celery (the reasons: programs/README.md, "Settings of Celery") -------------------------------------
 
 CELERY_BROKER_URL = ENVIRONMENT.broker_url or JOBSITE_BROKER_URLS[JOBSITE_QUEUES[0]]
-# One prefix for an installation, so that two can share a Redis; the database's name tells them apart.
+# Each installation has its own prefix, the database's name, so that two can share a Redis.
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": f"jobsite:{DATABASES['default']['NAME']}:",
     "visibility_timeout": 3600,
-    # kombu waits once or twice for as long before it gives a half-open connection up; its BRPOP lasts a second.
+    # kombu drops a half-open connection after once or twice this time. Its BRPOP lasts one second.
     "socket_timeout": 5,
     "socket_connect_timeout": 5,
     "socket_keepalive": True,

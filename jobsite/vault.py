@@ -1,4 +1,4 @@
-"""Encrypt what must not stand in the database in clear, under keys derived from JOBSITE_SECRET_KEYS."""
+"""Encrypt what must not be in the database as plain text, with keys derived from JOBSITE_SECRET_KEYS."""
 
 import base64
 from functools import lru_cache
@@ -12,29 +12,29 @@ _PURPOSE = b"jobsite: secret parameters"
 
 
 class Lost(Exception):
-    """Something sealed that none of JOBSITE_SECRET_KEYS opens."""
+    """An encrypted text that none of JOBSITE_SECRET_KEYS can decrypt."""
 
 
 def ciphers() -> list[Fernet]:
-    """One for each of JOBSITE_SECRET_KEYS, newest first: derived from it, so that any text will do."""
+    """A cipher for each of JOBSITE_SECRET_KEYS, newest first. Its key is derived, so any text can be a secret key."""
     return _derived(tuple(settings.JOBSITE_SECRET_KEYS))
 
 
 def sealed(text: str) -> str:
-    """A text under the newest key."""
+    """Encrypt a text with the newest key."""
     return ciphers()[0].encrypt(text.encode()).decode()
 
 
 def opened(token: str) -> str:
-    """What was sealed, under any of the keys; raises Lost."""
+    """Decrypt with any of the keys. Raises Lost."""
     try:
         return MultiFernet(ciphers()).decrypt(token).decode()
     except InvalidToken:
-        raise Lost("none of JOBSITE_SECRET_KEYS opens it; put back the key that it was encrypted with") from None
+        raise Lost("none of JOBSITE_SECRET_KEYS decrypts it; add the key that it was encrypted with") from None
 
 
 def rotated(token: str) -> str | None:
-    """The same under the newest key; None where it is already. Raises Lost."""
+    """Encrypt again with the newest key; None where it is already. Raises Lost."""
     newest = ciphers()[0]
     try:
         newest.decrypt(token)

@@ -1,6 +1,6 @@
 """What all tests share: the embedded servers in a folder of the tests, and the people.
 
-Alice owns the tenant, Bob is her colleague, Charlie is a stranger with a tenant of his own.
+Alice owns the tenant, Bob is her colleague, Charlie is a stranger with another tenant.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,13 +28,13 @@ from tests import engine
 
 @pytest.fixture(scope="session")
 def servers() -> embedded.Servers:
-    """PostgreSQL and Redis of the tests, started or joined."""
+    """The PostgreSQL and Redis of the tests, started or joined."""
     return embedded.ensure(settings.JOBSITE_HOME, durable=False)
 
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(servers: embedded.Servers) -> None:
-    """pytest-django makes its database once the servers run; system programs are made by their own tests alone."""
+    """Start the servers before pytest-django makes its database. Only their own tests make system programs."""
     ours = apps.get_app_config("jobsite_programs")
     assert post_migrate.disconnect(system_programs.register_after_migrate, sender=ours)
 
@@ -78,13 +78,13 @@ def alices_hand(tenant: Any, alice: Any) -> Principal:
 
 @pytest.fixture
 def bobs_hand(tenant: Any, bob: Any) -> Principal:
-    """Bob, her colleague, an OPERATOR, by the API."""
+    """Bob, Alice's colleague, an OPERATOR, through the API."""
     return principals.of_user(bob, tenant, door="api")
 
 
 @pytest.fixture
 def charlies_hand(other_tenant: Any, charlie: Any) -> Principal:
-    """Charlie, who may everything in his own tenant."""
+    """Charlie, the ADMIN of another tenant."""
     return principals.of_user(charlie, other_tenant)
 
 
@@ -104,15 +104,15 @@ def superuser(db: None) -> Any:
 
 @pytest.fixture
 def cursor(db: None) -> Iterator[Cursor]:
-    """A cursor of Django's, in the test's own transaction where it has one."""
+    """Django's cursor, in the test's own transaction where it has one."""
     with connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '10s'")  # what should not wait fails instead of hanging
+        cursor.execute("SET lock_timeout = '10s'")  # so that a statement fails instead of waiting for ever
         yield cursor
 
 
 @pytest.fixture(scope="module")
 def docker_host() -> Iterator[str]:
-    """The DOCKER_HOST of an engine with `tests.engine.IMAGE`; a test is skipped, and says why, where there is none."""
+    """The DOCKER_HOST of an engine with `tests.engine.IMAGE`. Without one, tests are skipped with the reason."""
     if reason := engine.missing():
         pytest.skip(reason)
     with engine.running() as host:
@@ -127,7 +127,7 @@ def operator(tenant: Tenant) -> Principal:
 
 @pytest.fixture
 def define(operator: Principal) -> Callable[..., Program]:
-    """Load a program: `define(target="tests.sample_actions:succeed", timeout="5s", …)`; keys as in a program file."""
+    """Load a program, with keys as in a program file: `define(target="tests.sample_actions:fail", timeout="5s")`."""
 
     def make(code: str = "sample", *, target: str = "tests.sample_actions:succeed", **keys: Any) -> Program:
         keys.setdefault("action", [{"kind": "python", "target": target}])
@@ -146,7 +146,7 @@ def ops(tenant: Any) -> Group:
 
 @pytest.fixture
 def rule(ops: Group) -> Callable[..., Rule]:
-    """A rule of the group: `rule("FAILED", to_users=[bob], throttle_minutes=10)`."""
+    """Make a rule of the group: `rule("FAILED", to_users=[bob], throttle_minutes=10)`."""
 
     def make(event: str, *, to_users: list[Any] | None = None, **fields: Any) -> Rule:
         if to_users is None and not fields.keys() & {"to_roles", "to_addresses", "to_url"}:
@@ -160,5 +160,5 @@ def rule(ops: Group) -> Callable[..., Rule]:
 
 @pytest.fixture
 def watched(define: Callable[..., Program], ops: Group) -> Program:
-    """A program whose jobs the group's rules are for."""
+    """A program with the group's rules."""
     return define("watched", notification_group="ops", max_consecutive_failures=3)

@@ -1,4 +1,4 @@
-"""A container engine of the tests' own: Podman's, with nothing in it but an image made of busybox."""
+"""A container engine for the tests: Podman with one image, which is made from busybox."""
 
 import os
 import shutil
@@ -17,12 +17,12 @@ from tests.flows.processes import until
 
 IMAGE = "localhost/jobsite-busybox:1"
 COMMANDS = ("sh", "sleep", "echo", "cat", "seq", "env", "true", "wget", "dd")
-# What a container may be given on a machine that grants no more than this.
+# Limits that also a machine with low limits of its own can grant to a container.
 LIMITS = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
 
 
 def missing() -> str:
-    """Why there can be no engine here; "" where there can."""
+    """The reason why no engine can run here; "" where one can."""
     absent = [name for name in ("podman", "runc", "busybox") if shutil.which(name) is None]
     if absent:
         return f"{', '.join(absent)} not installed: apt-get install podman runc busybox-static"
@@ -31,12 +31,12 @@ def missing() -> str:
 
 @contextmanager
 def running() -> Iterator[str]:
-    """An engine with the image; its DOCKER_HOST."""
-    # The path of a socket has a hundred characters.
+    """Run an engine with the image while the block runs. Yields its DOCKER_HOST."""
+    # In /tmp, because the path of a socket has at most about a hundred characters.
     folder = Path(tempfile.mkdtemp(prefix="jobsite-engine-", dir="/tmp"))
     (folder / "containers.conf").write_text(LIMITS)
     host = f"unix://{folder}/socket"
-    # Nothing is mounted that would be in the way when the folder goes.
+    # The driver vfs mounts nothing, so that the folder can be removed.
     options = ["--root", f"{folder}/root", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
     options += ["--runtime", "runc", "--cgroup-manager", "cgroupfs"]
     with (folder / "log").open("wb") as log:
@@ -56,7 +56,7 @@ def running() -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(10)
-        # What ends containers may still be writing there.
+        # Processes that end containers may still write there.
         until(lambda: _is_removed(folder), f"{folder} is removed", seconds=20)
 
 

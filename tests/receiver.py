@@ -1,4 +1,4 @@
-"""An HTTP server of the tests' own, which remembers what it was sent and answers as it is told."""
+"""An HTTP server for tests. It records its requests and answers as the test says."""
 
 import threading
 import time
@@ -35,25 +35,25 @@ class Request(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def drip(self) -> None:
-        """A byte of the body now and then, for ever."""
+        """Send a byte of the body now and then, for ever."""
         self.send_response(200)
         self.send_header("Content-Length", "100000")
         self.end_headers()
         self._write_for_ever(b"x", pause=0.05)
 
     def drip_headers(self) -> None:
-        """A header now and then, for ever."""
+        """Send a header now and then, for ever."""
         self.wfile.write(b"HTTP/1.1 200 OK\r\n")
         self._write_for_ever(b"X: y\r\n", pause=0.05)
 
     def swallow_slowly(self) -> None:
-        """A little of the body now and then."""
+        """Read the request's body slowly."""
         self.close_connection = True
         while self.rfile.read(65_536):
             time.sleep(0.2)
 
     def pour(self, status: int = 200, **headers: str) -> None:
-        """More than anybody reads."""
+        """Send a body larger than the client reads."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -62,7 +62,7 @@ class Request(BaseHTTPRequestHandler):
         self._write_for_ever(b"x" * 65_536, pause=0.0)
 
     def hang_up(self) -> None:
-        """No answer at all."""
+        """Close the connection without an answer."""
         self.close_connection = True
 
     def _write_for_ever(self, what: bytes, *, pause: float) -> None:
@@ -77,7 +77,7 @@ class Request(BaseHTTPRequestHandler):
 
 
 class Receiver(ThreadingHTTPServer):
-    """The server; `seen` are its requests, in order."""
+    """The server. `seen` are its requests, in order."""
 
     daemon_threads = True
     block_on_close = False
@@ -95,7 +95,7 @@ class Receiver(ThreadingHTTPServer):
         return f"http://{host}:{self.port}{path}"
 
     def handle_error(self, *args: Any) -> None:
-        """Say nothing of those who hang up."""
+        """Print nothing when a client closes its connection."""
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def need(context: Context, permission: str) -> str:
 
 
 def wait_for(context: Context, path: str, seconds: float = 30.0) -> str:
-    """Until a file appears: tests decide when."""
+    """Wait until a file appears, which the test makes."""
     end = time.monotonic() + seconds
     while not Path(path).exists():
         if time.monotonic() > end:
@@ -62,21 +62,21 @@ def wait_for(context: Context, path: str, seconds: float = 30.0) -> str:
 
 
 def hang(context: Context, seconds: float = 60.0) -> None:
-    """Deaf to every request to stop."""
+    """Sleep without a check for any request to stop."""
     time.sleep(seconds)
 
 
 def effect(context: Context, path: str, seconds: float = 0.0) -> None:
-    """One line in a file for each time that it really ran to its end."""
+    """Write one line to a file for each run that reaches its end."""
     time.sleep(seconds)
     with Path(path).open("a") as file:
         file.write(f"{context.job_number} {context.fence}\n")
 
 
 def work(context: Context, folder: str, seconds: float = 0.0, first_seconds: float | None = None, go: str = "") -> None:
-    """Say which process runs it (`<number>.<fence>` holds its pid), take a while, leave one line in `effects`.
+    """Write the pid to `<number>.<fence>`, take a while, and write one line to `effects`.
 
-    With `go` it takes until that file is there.
+    With `go`, first wait until that file exists.
     """
     Path(folder, f"{context.job_number}.{context.fence}").write_text(str(os.getpid()))
     if go:
@@ -95,14 +95,14 @@ def not_a_number(context: Context) -> dict[str, float]:
 
 
 def ask_for_patience(context: Context, seconds: float) -> str:
-    """What a service does that answers 429 with Retry-After."""
+    """Fail as with a service that answers 429 with Retry-After."""
     if context.attempt == 1:
         raise TransientError("too many requests", retry_after=seconds)
     return "served"
 
 
 def swallow(context: Context, path: str) -> None:
-    """Stops for nothing that can be raised in it; says each time that it was asked."""
+    """Catch every exception that is raised in it, write it to a file, and go on."""
     while True:
         try:
             time.sleep(60)
@@ -112,19 +112,19 @@ def swallow(context: Context, path: str) -> None:
 
 
 def die(context: Context, path: str) -> None:
-    """Takes its process along."""
+    """Kill its own process."""
     with Path(path).open("a") as file:
         file.write(f"{context.job_number} {context.fence}\n")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def perform(context: Context, act: str = "succeed", **arguments: Any) -> Any:
-    """Any other of these: a group's jobs are of one program, and each may behave in its own way."""
+    """Call another of these actions, so that the jobs of a group, which have one program, can behave differently."""
     return globals()[act](context, **arguments)
 
 
 def note(context: Context, path: str) -> dict[str, int]:
-    """Say who it is: in the job's log, in a file (number, fence, process), in the result."""
+    """Write the job's number to its log, to a file (with fence and process), and to the result."""
     context.log.info("this is %d", context.job_number)
     with Path(path).open("a") as file:
         file.write(f"{context.job_number} {context.fence} {os.getpid()}\n")
@@ -140,30 +140,30 @@ def leave(context: Context, status: int) -> None:
 
 
 def interrupt(context: Context) -> None:
-    """As a process is ended that is told to."""
+    """Raise what Ctrl-C raises."""
     raise KeyboardInterrupt
 
 
 def cancel_another(context: Context, number: int, seconds: float) -> None:
-    """Somebody cancels another job while this one runs."""
+    """Cancel another job, as a user may do while this one runs."""
     with connection.cursor() as cursor:
         cancel.cancel(cursor, number=number, tenant_id=context.claimed.tenant_id, by="alice", reason="")
     time.sleep(seconds)
 
 
 def forget_autocommit(context: Context) -> None:
-    """Leaves Django's connection in a transaction that nobody will end."""
+    """Leave Django's connection in an open transaction."""
     connection.set_autocommit(False)
 
 
 def rename_tenant(context: Context, name: str) -> None:
-    """A write of the action's own, with Django's connection."""
+    """Write with Django's connection."""
     context.tenant.name = name
     context.tenant.save(update_fields=["name"])
 
 
 def betray(context: Context, how: str = "return", **secrets: Any) -> Any:
-    """Says its parameters in every way that there is, and ends as it is told."""
+    """Write its parameters in every possible way, and end as `how` says."""
     context.log.info("log: %s", secrets)
     logging.getLogger("betrayer").warning("logging: %r", secrets)
     try:
@@ -183,7 +183,7 @@ def betray(context: Context, how: str = "return", **secrets: Any) -> Any:
 
 
 def signal_once(context: Context, path: str, number: int, to: str, seconds: float = 0.0) -> None:
-    """In its first run a signal to `group` (its worker with all children) or `parent` (the worker's main process)."""
+    """In its first run, signal `group` (its worker with all children) or `parent` (the worker's main process)."""
     if context.fence == 1:
         if to == "group":
             os.killpg(0, number)
@@ -213,10 +213,10 @@ def reckon(context: Context, path: str, **_: Any) -> dict[str, Any]:
 
 
 def deliver(context: Context, path: str, seconds: float = 0.0, fails_until: int = 0) -> dict[str, Any]:
-    """The last of three: fails in each attempt before that one, or takes long in the first run."""
+    """The last of three: fail in each attempt before `fails_until`, and take `seconds` in the first run."""
     part = _part(context, "deliver", path)
     if context.attempt < fails_until:
-        raise TransientError("nobody opens")
+        raise TransientError("the receiver does not answer")
     time.sleep(seconds if context.fence == 1 else 0.0)
     return part
 
@@ -224,7 +224,7 @@ def deliver(context: Context, path: str, seconds: float = 0.0, fails_until: int 
 def in_steps(
     context: Context, path: str, names: list[str], act: str = "", fails_until: int = 0, **_: Any
 ) -> dict[str, Any]:
-    """Each name is a step that leaves one line; the last one also does what `act` says, once."""
+    """Run a step for each name, which writes one line. The last one also does what `act` says."""
 
     def one(name: str) -> Any:
         with Path(path).open("a") as file:
@@ -272,14 +272,14 @@ def step_named(context: Context, names: list[Any], **_: Any) -> None:
 
 
 def steps_then_wait(context: Context, path: str, names: list[str], go: str) -> dict[str, Any]:
-    """The steps, then until a file appears."""
+    """Run the steps, then wait until a file appears."""
     results = in_steps(context, path, names)
     wait_for(context, go)
     return results
 
 
 async def at_leisure(context: Context, seconds: float = 0.0, fails: bool = False) -> dict[str, Any]:
-    """As coroutines are written."""
+    """An action as a coroutine."""
     context.progress(1, 2, "awaiting")
     await asyncio.sleep(seconds)
     if fails:
@@ -288,7 +288,7 @@ async def at_leisure(context: Context, seconds: float = 0.0, fails: bool = False
 
 
 def shrug_and_sleep(context: Context) -> None:
-    """Goes on after a step that failed, for long."""
+    """Go on for long after a step that failed."""
     try:
         context.step("one", fail, context)
     except ValueError:
@@ -319,7 +319,7 @@ def warn_all(context: Context, **_: Any) -> None:
 
 
 def exotic(context: Context) -> str:
-    """What a step gave, as text; it fails with that in its first run."""
+    """Return a step's result as text; in the first run fail with this text."""
     given = json.dumps(context.step("one", dict, bb=1, a=1e22, z=-0.0, t=(1, 2)))
     if context.attempt == 1:
         raise TransientError(given)
@@ -327,7 +327,7 @@ def exotic(context: Context) -> str:
 
 
 async def gather_busily(context: Context) -> list[str]:
-    """Whatever is raised in one of them is a result like any other."""
+    """Return the results of two coroutines, where an exception counts as a result."""
 
     async def busy() -> str:
         end = time.monotonic() + 1
@@ -342,7 +342,7 @@ async def gather_busily(context: Context) -> list[str]:
 
 
 def spawn_each(context: Context, program: str, children: list[Any], path: str = "") -> dict[str, int]:
-    """A child for each of these parameters; told to a file, if any, with this process first."""
+    """Spawn a child for each of these parameters. With `path`, write the pid and the number of children to files."""
     if path:
         Path(path).with_suffix(".pid").write_text(str(os.getpid()))
     numbers = [context.spawn(program, one) for one in children]
@@ -363,7 +363,7 @@ async def spawn_in_a_coroutine(context: Context, program: str, children: list[An
 
 
 def spawn_then_wait(context: Context, program: str, children: list[Any], path: str, go: str) -> None:
-    """Spawn, say so, and wait: tests kill it meanwhile."""
+    """Spawn, write so to a file, and wait: tests kill it meanwhile."""
     spawn_each(context, program, children, path)
     wait_for(context, go, seconds=60.0)
 
@@ -374,7 +374,7 @@ def spawn_then_fail(context: Context, program: str, children: list[Any]) -> None
 
 
 def add_up(context: Context, **_: Any) -> dict[str, Any]:
-    """A callback: what the children came to."""
+    """A callback: return what became of the children."""
     children = list(context.children)
     return {
         "statuses": [child.status for child in children],
@@ -411,7 +411,7 @@ def fail_then_spawn(context: Context, program: str, children: list[Any]) -> None
 
 
 def next_link_in_steps(context: Context, count: int) -> int:
-    """A callback that spawns one child a turn, each within a step of the same name."""
+    """A callback that spawns one child each time, in a step of the same name."""
     done = len(context.children)
     if done < count:
         context.step("spawn", lambda: context.spawn("child", {"value": done}, key=f"{done}"))
@@ -423,7 +423,7 @@ def hand_on(context: Context, secret: str) -> int:
 
 
 def spawn_in_spite_of_errors(context: Context, program: str, children: list[Any]) -> int:
-    """As actions are written that go on whatever happens to one of many."""
+    """Spawn children as an action does that goes on when one of them fails."""
     spawned = 0
     for one in children:
         try:
@@ -436,7 +436,7 @@ def spawn_in_spite_of_errors(context: Context, program: str, children: list[Any]
 
 
 def spawn_in_a_step_and_beside(context: Context, program: str, children: list[Any]) -> list[int]:
-    """A later run does not come to the step again, but to what is beside it."""
+    """Spawn in a step and outside of it. A later run skips the step, but not the rest."""
     first = context.step("first", lambda: context.spawn(program))
     second = context.spawn(program)
     if context.attempt == 1:
@@ -464,7 +464,7 @@ def spawn_one_then_fail(context: Context, program: str, children: list[Any]) -> 
 
 
 def spawn_each_once_more(context: Context, program: str, children: list[Any]) -> int:
-    """A callback that asks for the same children, once."""
+    """A callback that spawns the same children again, once."""
     return sum(context.spawn(program, one) > 0 for one in children) if len(context.children) == len(children) else 0
 
 

@@ -1,4 +1,4 @@
-"""Celery tasks as somebody has them who has never heard of jobsite."""
+"""Celery tasks of a project that does not know jobsite."""
 
 import logging
 from typing import Any

@@ -1,4 +1,4 @@
-"""The structure of the code, held by reading it: floors, doors, one writer of status, pure modules, sizes."""
+"""Check the structure of the code by reading it: floors, doors, one writer of status, pure modules, sizes."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# Of `jobsite` itself the folders programs, notifications and templates are links, which rglob does not follow.
+# The folders programs, notifications and templates in `jobsite` are links, which rglob does not follow.
 FILES = sorted(
     path
     for package in ("jobsite", "notifications", "programs")
@@ -17,7 +17,7 @@ FILES = sorted(
     if "migrations" not in path.parts
 )
 
-# From the bottom up. A room imports only what stands on a lower floor; rooms of one floor do not know each other.
+# From the bottom up. A room imports only rooms on lower floors. Rooms on one floor do not import each other.
 FLOORS = (
     "jobsite.errors jobsite.env jobsite.processes jobsite.logs jobsite.vault jobsite.outgoing jobsite.database",
     "jobsite.failpoints jobsite.celery jobsite.embedded",
@@ -41,7 +41,7 @@ FLOORS = (
     "jobsite.cli",
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
-# Django, Celery and uvicorn find these by name; nobody imports them.
+# Django, Celery and uvicorn find these by name. No module imports them.
 ROOF = (
     "jobsite",
     "jobsite.samples",
@@ -52,14 +52,14 @@ ROOF = (
     "jobsite.apps",
     "jobsite.programs.apps",
 )
-# Doors translate: of programs they import these alone.
+# Doors only translate. Of programs, they import nothing but these rooms.
 DOORS = ("jobsite.programs.admin", "jobsite.cli")
 BEHIND_DOORS = {
     f"jobsite.programs.{room}"
     for room in ("operations", "inspection", "submission", "schedules", "definitions", "models", "rules", "parameters")
 }
 BEHIND_DOORS_TOO = {
-    ("jobsite.cli.management.commands.doctor", "jobsite.programs.invariants"): "it looks whether the promises hold",
+    ("jobsite.cli.management.commands.doctor", "jobsite.programs.invariants"): "it checks the invariants",
     ("jobsite.cli.management.commands.sweep", "jobsite.programs.upkeep"): "it runs the sweeps",
     ("jobsite.cli.management.commands.worker", "jobsite.programs.workers"): "it finds the manager before Celery starts",
 }
@@ -93,7 +93,7 @@ MODULES = {_name(path): path for path in FILES}
 
 
 def _imports(path: Path) -> Iterator[tuple[str, str | None]]:
-    """Each thing of ours that a file imports: its module, and the name in it, None for the module itself."""
+    """Everything of jobsite that a file imports: the module, and the name in it (None for the module itself)."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names if alias.name in MODULES)
@@ -107,14 +107,14 @@ def _imports(path: Path) -> Iterator[tuple[str, str | None]]:
 
 
 def _room(module: str) -> str | None:
-    """The room that a module is, or stands in; None on the roof."""
+    """The room that a module is or belongs to; None on the roof."""
     parts = module.split(".")
     ways = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
     return next((way for way in ways if way in FLOOR), None)
 
 
 def _all_of(module: str) -> list[str]:
-    """What `__all__` of a package names."""
+    """The names in `__all__` of a package."""
     for node in ast.parse(MODULES[module].read_text()).body:
         if isinstance(node, ast.Assign) and [ast.unparse(one) for one in node.targets] == ["__all__"]:
             return list(ast.literal_eval(node.value))
@@ -144,12 +144,12 @@ def test_there_is_no_circle() -> None:
         for leaf in leaves:
             del graph[leaf]
 
-    assert not graph, f"these import each other, or what does: {sorted(graph)}"
+    assert not graph, f"these modules import each other, or modules that do: {sorted(graph)}"
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_a_package_is_entered_by_its_door(module: str) -> None:
-    """From outside one imports what `__all__` of a package names: names, or modules and what is in them."""
+    """Other packages import only the names in `__all__` of a package, or names in the modules listed there."""
     inside = _room(module)
     for imported, name in _imports(MODULES[module]):
         room = _room(imported)
@@ -196,7 +196,7 @@ STATUS_WRITE = re.compile(
 )
 
 
-# The benchmark fills a database of its own with millions of rows that were never jobs.
+# The benchmark fills a database of its own with millions of rows.
 FILLERS = ("jobsite.bench.growth", "jobsite.bench.bodies.rules")
 
 
@@ -213,7 +213,7 @@ def test_only_transitions_write_a_jobs_status(module: str) -> None:
 TRANSITIONS = [one for one in MODULES if _room(one) == "jobsite.programs.transitions"]
 
 
-def test_the_search_for_writers_finds_those_there_are() -> None:
+def test_the_search_for_writers_finds_the_known_ones() -> None:
     writers = {one.rpartition(".")[2] for one in TRANSITIONS if STATUS_WRITE.search(MODULES[one].read_text())}
 
     assert writers >= {"submit", "dispatch", "claim", "finish", "give_back", "reap", "cancel", "hold"}
@@ -225,7 +225,7 @@ def test_transitions_know_no_clock_but_the_databases(module: str) -> None:
 
 
 def test_nothing_is_too_long_to_read() -> None:
-    """No file over 300 lines, no function over 50; what has to be longer is listed with its reason."""
+    """No file has more than 300 lines, no function more than 50, except those listed with a reason."""
     found = defaultdict(list)
     for module, path in MODULES.items():
         text = path.read_text()
@@ -264,12 +264,12 @@ def test_everything_public_says_what_it_promises(module: str) -> None:
 
 
 def _is_public(node: ast.ClassDef) -> bool:
-    """Whether a class's methods are for others: a Protocol's are described by the class as a whole."""
+    """Whether a class's methods need docstrings. Those of a Protocol are described by the class."""
     return not node.name.startswith("_") and not any("Protocol" in ast.unparse(base) for base in node.bases)
 
 
 def _is_obvious(node: ast.AST) -> bool:
-    """A TextChoices says all by its values, a property by its name."""
+    """Whether it needs no docstring: a TextChoices is clear from its values, a property from its name."""
     if isinstance(node, ast.ClassDef):
         return any("TextChoices" in ast.unparse(base) for base in node.bases)
     decorators = getattr(node, "decorator_list", [])

@@ -1,4 +1,4 @@
-"""The process that speaks to one contender: reads one call a line on stdin, answers one line on stdout.
+"""The process that calls one contender: it reads one call per line on stdin and answers with one line on stdout.
 
 Started as `python -m jobsite.bench.agent NAME`; ends with its driver.
 """
@@ -36,21 +36,21 @@ class Speaker:
         }
 
     def submit(self, count: int, kind: str) -> float:
-        """Submit marks 1 to `count` one by one; seconds it took."""
+        """Submit marks 1 to `count` one by one. Returns the seconds it took."""
         began = time.perf_counter()
         for mark in range(1, count + 1):
             self._client.submit(mark, kind)
         return time.perf_counter() - began
 
     def fill(self, count: int, kind: str) -> float:
-        """Submit marks 1 to `count` by the contender's fastest way; seconds it took."""
+        """Submit marks 1 to `count` by the contender's fastest way. Returns the seconds it took."""
         marks = range(1, count + 1)
         began = time.perf_counter()
         self._client.submit_many(marks, kind)
         return time.perf_counter() - began
 
     def pick_up(self, count: int, pause: float, kind: str) -> list[float]:
-        """Submit marks 1 to `count`, one each `pause` seconds; the moments just before each."""
+        """Submit marks 1 to `count`, one every `pause` seconds. Returns the moments just before each."""
         moments = []
         for mark in range(1, count + 1):
             moments.append(time.time())
@@ -60,13 +60,13 @@ class Speaker:
 
 
 def limits_calls() -> dict[str, Callable[..., Any]]:
-    """The loops of limits.py on a connection of this process."""
+    """The loops of limits.py, on a connection of this process."""
     return limits.Worker(os.environ["DATABASE_URL"]).calls()
 
 
 def main(name: str) -> None:
     """Serve until stdin ends."""
-    # Whatever a library prints goes to the log.
+    # Stdout carries answers only: whatever a library prints goes to the log.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     calls = limits_calls() if name == LIMITS else Speaker(contenders.find(name).connect()).calls()

@@ -1,4 +1,4 @@
-"""What is measured and what is aimed at: figures, the comparisons between them, and how they come out."""
+"""What is measured and what is aimed at: the figures, the comparisons between them, and the verdicts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from statistics import median
 
 
 class Figure(StrEnum):
-    """A kind of number that a contender or a limit can have."""
+    """A kind of measurement that a contender or a limit can have."""
 
     SUBMIT = "submit"
     BULK = "bulk"
@@ -24,7 +24,7 @@ class Figure(StrEnum):
     PSS = "pss"
 
 
-# What --only takes: each name with the figures that are measured together.
+# What --only accepts: each name with the figures that are measured together.
 GROUPS: dict[str, tuple[Figure, ...]] = {
     "submit": (Figure.SUBMIT,),
     "bulk": (Figure.BULK,),
@@ -42,16 +42,17 @@ Results = Mapping[Key, Sequence[float]]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least `percent` of the values do not exceed."""
+    """The smallest value such that at least `percent` of the values are not greater."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 @dataclass(frozen=True)
 class Aim:
-    """A comparison of jobsite's figure with another's, or with a number where `peer` is none.
+    """A comparison of jobsite's figure with a peer's, or with a number where `peer` is None.
 
-    `factor` is the least ratio, or the greatest where less is better; None only shows the ratio.
+    `factor` is the smallest ratio that reaches the aim, or the greatest where less is better. None: the ratio is
+    only shown.
     """
 
     label: str
@@ -63,7 +64,7 @@ class Aim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How an aim came out: the medians, their ratio, and whether it is reached (None: there is no aim)."""
+    """The result of an aim: the medians, their ratio, and whether it is reached (None: the ratio is only shown)."""
 
     aim: Aim
     ours: float
@@ -73,7 +74,7 @@ class Verdict:
 
 
 def judge(aims: Sequence[Aim], results: Results) -> list[Verdict]:
-    """The aims whose figures were measured."""
+    """The verdicts on those aims whose figures were measured."""
     verdicts = []
     for aim in aims:
         ours = results.get(aim.ours)

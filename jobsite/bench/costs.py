@@ -1,8 +1,8 @@
-"""What a job costs that does not depend on the machine: commits, round trips and messages.
+"""The costs of a job that do not depend on the machine: commits, round trips and messages.
 
-A proxy on PostgreSQL's protocol stands between a contender and the server and counts each ReadyForQuery, which
-ends one round trip however many statements were sent in it; one that says "idle" has also ended a transaction.
-Messages are the pushes that Redis counts.
+A proxy stands between a contender and PostgreSQL and counts each ReadyForQuery of the protocol. One ReadyForQuery
+ends one round trip, however many statements were sent in it; one that says "idle" also ends a transaction.
+The messages are the pushes that Redis counts.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ BLOCK = 65_536
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one job, on average."""
+    """The costs of one job, on average."""
 
     commits: float
     round_trips: float
@@ -38,14 +38,14 @@ class Cost:
 
 @dataclass
 class Counter:
-    """The messages of one connection as they come from the server, in blocks that end anywhere."""
+    """Counts the server's messages of one connection. They arrive in blocks that may end inside a message."""
 
     round_trips: int = 0
     commits: int = 0
     _rest: bytearray = field(default_factory=bytearray)
 
     def read(self, block: bytes) -> None:
-        """Count what the block completes."""
+        """Count the messages that this block completes."""
         self._rest += block
         at = 0
         while len(self._rest) - at >= HEADER:
@@ -60,7 +60,7 @@ class Counter:
 
 
 class Proxy:
-    """Listens where `folder` says, and passes all on to the server's socket."""
+    """Listens on a socket in `folder` and passes everything on to the server's socket."""
 
     def __init__(self, server: Path) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="jobsite-proxy-"))
@@ -93,7 +93,7 @@ class Proxy:
         return sum(counter.commits for counter in self._counters)
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # closed: the end
+        with contextlib.suppress(OSError):  # the listener was closed: this is the end
             while True:
                 client, _ = self._listener.accept()
                 server = socket.socket(socket.AF_UNIX)
@@ -105,7 +105,7 @@ class Proxy:
                 threading.Thread(target=self._pass_on, args=(server, client, counter), daemon=True).start()
 
     def _pass_on(self, source: socket.socket, target: socket.socket, counter: Counter | None) -> None:
-        with contextlib.suppress(OSError):  # either end may go at any time; then both do
+        with contextlib.suppress(OSError):  # either end may close at any time; then both are closed
             while block := source.recv(BLOCK):
                 if counter is not None:
                     counter.read(block)
@@ -116,15 +116,15 @@ class Proxy:
 
 
 class CountingTurn(Turn):
-    """A turn that counts instead of timing; the agent and the workers reach the database through proxies."""
+    """A turn that counts instead of timing. The agent and the workers reach the database through proxies."""
 
     def __init__(self, ground: Ground, contender: Contender, sizes: Sizes, *, say: Say) -> None:
         super().__init__(ground, contender, sizes, record=lambda figure, value: None, say=say)
         self.costs: dict[Figure, Cost] = {}
-        self._questions = (0, 0)  # what our own asking whether jobs have ended has cost
+        self._questions = (0, 0)  # commits and round trips of our own queries for finished jobs
 
     def run(self, figures: frozenset[Figure]) -> None:
-        """Count for those of the figures that the contender has."""
+        """Count for each of the figures that the contender has."""
         with ExitStack() as stack:
             server = self._ground.servers.postgres_socket
             self._submitter, self._worker = (stack.enter_context(Proxy(server)) for _ in range(2))

@@ -1,4 +1,4 @@
-"""The ground of a run: PostgreSQL and Redis of its own, durable, in a folder that goes with them."""
+"""The servers of a run: a durable PostgreSQL and Redis of its own, in a folder that is removed with them."""
 
 import base64
 import os
@@ -19,10 +19,10 @@ import redis
 from jobsite import embedded
 from jobsite.bench import ledger
 
-# On a disk where /tmp may be in memory, which would make every commit free.
+# Prefer a folder on a disk: /tmp may be in memory, which would make every commit free.
 PLACES = (Path("/var/tmp"), Path(tempfile.gettempdir()))  # noqa: S108 - mkdtemp makes a folder of ours in it
 SOURCE = Path(__file__).resolve().parents[2]
-# The same for all contenders; a checkpoint in the middle of one measurement would favor the others.
+# The same for all contenders. A checkpoint in the middle of one measurement would favor the others.
 SERVER_SETTINGS = {"max_wal_size": "8GB", "checkpoint_timeout": "30min", "shared_buffers": "512MB"}
 
 
@@ -36,11 +36,11 @@ class Ground:
     secret: str
 
     def database_url(self, name: str, *, host: Path | None = None) -> str:
-        """Where the database is, or with `host` where a proxy in front of it is."""
+        """The URL of the database, or with `host` that of a proxy in front of it."""
         return f"postgresql://jobsite@/{name}?host={quote(str(host or self.servers.socket_directory), safe='')}"
 
     def environment(self, database: str, *, host: Path | None = None, broker: int = 0) -> dict[str, str]:
-        """All that a process of the benchmark sees; nothing of the caller's configuration is in it."""
+        """The whole environment of a process of the benchmark. Nothing of the caller's configuration is in it."""
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.folder),
@@ -58,7 +58,7 @@ class Ground:
         }
 
     def broker_url(self, number: int) -> str:
-        """Redis's database of this number, as kombu spells it."""
+        """The URL of Redis's database of this number, in the form that kombu wants."""
         return f"redis+socket://{quote(str(self.servers.redis_socket))}?virtual_host={number}"
 
     def administer(self, database: str) -> psycopg.Connection[tuple[Any, ...]]:
@@ -71,7 +71,7 @@ class Ground:
         return redis.Redis(unix_socket_path=str(self.servers.redis_socket), db=number)
 
     def create_database(self, name: str) -> None:
-        """Make the database unless it is there."""
+        """Create the database if it is missing."""
         with self.administer("postgres") as connection:
             if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchall():
                 connection.execute(f'CREATE DATABASE "{name}" OWNER jobsite')
@@ -79,7 +79,7 @@ class Ground:
 
 @contextmanager
 def prepared() -> Iterator[Ground]:
-    """Start the servers in a folder of their own; stop them and remove it, whatever happens within."""
+    """Start the servers in a folder of their own. Stop them and remove the folder, whatever happens inside."""
     place = next(path for path in PLACES if os.access(path, os.W_OK | os.X_OK))
     home = Path(tempfile.mkdtemp(prefix="jobsite-bench-", dir=place))
     try:

@@ -1,4 +1,4 @@
-"""A database as years leave it: finished, future and held jobs of many tenants, put there in bulk."""
+"""A database as it is after years: finished, future and held jobs of many tenants, inserted in bulk."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ CODE = "filler"
 
 @dataclass(frozen=True)
 class Growth:
-    """How many rows of each kind, by the number of finished ones: for ten million a million future, and so on."""
+    """How many rows of each kind there are. All follow from the number of finished jobs."""
 
     finished: int
 
@@ -30,7 +30,7 @@ class Growth:
         return max(1, self.finished // 10_000)
 
 
-# Each has one program, which its jobs are of.
+# Each tenant has one program; all its jobs are of this program.
 TENANTS = """
 INSERT INTO jobsite_tenant (code, name) SELECT 'filler-' || n, 'Filler ' || n FROM generate_series(1, %(tenants)s) n
 """
@@ -42,7 +42,7 @@ WHERE t.code LIKE 'filler-%%' AND q.name = 'default'
 CONTEXT = """
 INSERT INTO jobsite_capturedcontext (key, content) VALUES ('00000000-0000-0000-0000-00000000f111', '{}')
 """
-# One in every `tenants` is of the same tenant; ten a second in the past, one a second in the future.
+# Jobs go to the tenants in turn. They are due at ten a second in the past and at one a second in the future.
 JOBS = """
 WITH filler AS MATERIALIZED (
     SELECT p.tenant_id, p.id AS program_id, p.queue_id, row_number() OVER (ORDER BY p.id) - 1 AS place
@@ -67,7 +67,7 @@ INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, claimed
 SELECT tenant_id, number, 1, gen_random_uuid(), 'filler', claimed_at, started_at, finished_at, 'SUCCESS'
 FROM jobsite_job WHERE status = 'COMPLETED' AND number <= %(finished)s
 """
-# Keys and what references need stay; all else is built anew afterwards.
+# Indexes of constraints stay. All others are dropped, and built again after the rows are in.
 INDEXES = """
 SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
 FROM pg_index i WHERE i.indrelid = ANY(%s::regclass[])
@@ -76,9 +76,9 @@ FROM pg_index i WHERE i.indrelid = ANY(%s::regclass[])
 
 
 def fill(connection: Connection, growth: Growth) -> None:
-    """Fill an empty, migrated database of jobsite's; `connection` is the superuser's, in autocommit."""
+    """Fill an empty, migrated database of jobsite. `connection` is the superuser's, in autocommit."""
     with connection.transaction():
-        connection.execute("SET LOCAL session_replication_role = replica")  # no triggers, no look at references
+        connection.execute("SET LOCAL session_replication_role = replica")  # no triggers, no check of references
         connection.execute(TENANTS, {"tenants": growth.tenants})
         connection.execute(PROGRAMS, {})
         connection.execute(CONTEXT)
@@ -99,4 +99,4 @@ def fill(connection: Connection, growth: Growth) -> None:
         for _, definition in indexes:
             connection.execute(definition)
     connection.execute("VACUUM ANALYZE")
-    connection.execute("CHECKPOINT")  # else it is written to the disk while others are measured
+    connection.execute("CHECKPOINT")  # else the server writes it to the disk while others are measured

@@ -1,4 +1,4 @@
-"""The file in which every contender's jobs write that they ran, and when: the same small cost for each."""
+"""The file in which the jobs of every contender note that they ran, and when: the same small cost for each."""
 
 import os
 import struct
@@ -14,7 +14,7 @@ _descriptor: int | None = None
 
 
 def write(mark: int, seconds: float = 0.0) -> None:
-    """What a job of the benchmark does: take `seconds`, then note its mark and the time."""
+    """What a job of the benchmark does: sleep `seconds`, then note its mark and the time."""
     global _descriptor
     if seconds:
         time.sleep(seconds)
@@ -31,11 +31,11 @@ class Ledger:
     path: Path
 
     def clear(self) -> None:
-        """Forget what was written; writers go on at the new end."""
+        """Empty the file. Open writers go on at its new end."""
         self.path.write_bytes(b"")
 
     def count(self) -> int:
-        """How many runs began."""
+        """The number of runs that were noted."""
         return self.path.stat().st_size // RECORD.size
 
     def times(self) -> dict[int, float]:

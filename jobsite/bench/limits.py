@@ -1,4 +1,4 @@
-"""What PostgreSQL by itself can do here, with a table like that of jobs: the limits that figures are read against."""
+"""What PostgreSQL alone can do on this machine, with a table like that of jobs: the upper limits for the figures."""
 
 import time
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from jobsite.bench.aims import Figure
 from jobsite.bench.ground import Ground
 from jobsite.bench.processes import Agent, Launch
 
-Range = tuple[int, int]  # from, to but not with
+Range = tuple[int, int]  # first, and the one after the last
 
 DATABASE = "limits"
 BATCH = 100
 CHUNK = 1_000
 
-# As wide as a job and with indexes that change as it moves, two of them partial.
+# A row is as wide as a job, and its indexes change as the row moves; two of them are partial.
 TABLE = """
 DROP TABLE IF EXISTS work;
 CREATE TABLE work (
@@ -48,7 +48,7 @@ FINISH_BATCH = f"UPDATE work SET {FINISHED} WHERE id = ANY(%s) AND status = 'RUN
 
 
 class Worker:
-    """One connection that does one of the limits' loops; lives in an agent's process."""
+    """One connection that runs the loops of the limits. It lives in an agent's process."""
 
     def __init__(self, url: str) -> None:
         import psycopg
@@ -68,12 +68,12 @@ class Worker:
         }
 
     def insert(self, ids: Range) -> None:
-        """A row and a commit each."""
+        """Insert row by row, each with its own commit."""
         for number in range(*ids):
             self._connection.execute(INSERT, [number])
 
     def pairs(self, ids: Range) -> None:
-        """A guarded claim and a guarded finish each, by key."""
+        """Claim and finish each row by its key, with a guard in both statements."""
         for number in range(*ids):
             claimed = self._connection.execute(CLAIM_ONE, [number]).fetchone()
             if claimed is None:
@@ -81,31 +81,31 @@ class Worker:
             self._connection.execute(FINISH_ONE, [number, claimed[0]])
 
     def pipelined(self, ids: Range) -> None:
-        """Claim a hundred, finish each by a statement of its own, all in one pipeline."""
+        """Claim a hundred, then finish each by a statement of its own, all in one pipeline."""
         while rows := self._connection.execute(CLAIM_BATCH).fetchall():
             with self._connection.pipeline():
                 for row in rows:
                     self._connection.execute(FINISH_ONE, row)
 
     def batches(self, ids: Range) -> None:
-        """Claim a hundred, finish the hundred: what pg-boss's fetch and complete do."""
+        """Claim a hundred, then finish the hundred, as pg-boss does with fetch and complete."""
         while rows := self._connection.execute(CLAIM_BATCH).fetchall():
             self._connection.execute(FINISH_BATCH, [[row[0] for row in rows]])
 
     def copy(self, ids: Range) -> None:
-        """COPY of a thousand rows and a commit."""
+        """COPY a thousand rows per commit."""
         for first in range(ids[0], ids[1], CHUNK):
             with self._connection.cursor().copy(f"COPY work ({COLUMNS}) FROM STDIN") as copy:
                 for number in range(first, min(first + CHUNK, ids[1])):
                     copy.write_row((number, 1, 1, 1, "PENDING", '{"number": 1}'))
 
     def unnest(self, ids: Range) -> None:
-        """INSERT of a thousand rows by unnest and a commit."""
+        """INSERT a thousand rows per commit, by unnest."""
         for first in range(ids[0], ids[1], CHUNK):
             self._connection.execute(INSERT_MANY, [list(range(first, min(first + CHUNK, ids[1])))])
 
 
-# name, title, loop, connections, whether there are rows to begin with, the share of --jobs that is done.
+# name, title, loop, connections, whether the rows are there at the start, the share of --jobs that is done.
 LIMITS: tuple[tuple[str, str, str, int, bool, float], ...] = (
     ("insert", "insert and commit, 1 connection", "insert", 1, False, 0.2),
     ("pairs", "claim and finish by key, 2 connections", "pairs", 2, True, 0.2),
@@ -118,7 +118,7 @@ FIGURES = {"copy": Figure.BULK, "unnest": Figure.BULK, "insert": Figure.SUBMIT}
 
 
 def measure(ground: Ground, jobs: int, record: Callable[[str, Figure, float], None]) -> None:
-    """Measure each limit once; rows a second."""
+    """Measure each limit once, in rows a second."""
     environment = ground.environment(DATABASE)
     launch = Launch(["-m", "jobsite.bench.agent", "limits"])
     with ExitStack() as stack:
@@ -150,4 +150,4 @@ def _check(ground: Ground, count: int, status: str) -> None:
     with ground.administer(DATABASE) as database:
         row = database.execute("SELECT count(*) FROM work WHERE status = %s", [status]).fetchone()
     if row is None or row[0] != count:
-        raise RuntimeError(f"a limit did {row} of {count}")
+        raise RuntimeError(f"{row} rows of {count} are {status}")

@@ -1,4 +1,4 @@
-"""One contender's turn in a round: its workers are started and warmed, then each figure is measured once."""
+"""One contender's turn in a round: its workers are started and warmed up, then each figure is measured once."""
 
 import signal
 import time
@@ -35,18 +35,18 @@ class Sizes:
 
     @classmethod
     def quick(cls) -> "Sizes":
-        """Just enough to see that everything works."""
+        """Sizes that are just enough to see that everything works."""
         return cls(jobs=300, singles=100, samples=10, sleep_seconds=0.5, warm_up=60, patience=2, lines=2_000)
 
     def backlog(self, contender: Contender, kind: str) -> int:
-        """How many jobs a drain starts with."""
+        """The number of jobs that a drain starts with."""
         if kind == SLEEPING:
             return round(self.sleep_seconds / SLEEP_SECONDS) * contender.children
         pace = min(contender.pace, 600) if kind == ALONE else contender.pace
         return min(self.jobs, round(pace * SECONDS))
 
     def stream(self, contender: Contender) -> int:
-        """How many jobs are submitted one by one while workers run."""
+        """The number of jobs that are submitted one by one while workers run."""
         return min(self.singles, round(contender.pace * SECONDS))
 
 
@@ -59,7 +59,7 @@ class Turn:
         self._agent_environment = self._worker_environment = ground.environment(contender.database or "jobsite")
 
     def run(self, figures: frozenset[Figure]) -> None:
-        """Measure those of the figures that the contender has."""
+        """Measure each of the figures that the contender has."""
         self._ground.redis().flushdb()
         with self._agent() as self._talk:
             if Figure.SUBMIT in figures:
@@ -98,7 +98,7 @@ class Turn:
 
     @contextmanager
     def _measured(self, figure: Figure, count: int, *, is_submitted_within: bool) -> Iterator[None]:
-        """Record how many are done a second within; for jobs that take their time, the share of what could be."""
+        """Record how many jobs a second are done inside the block; for jobs that sleep, the share of the possible."""
         began = time.monotonic()
         yield
         rate = count / (time.monotonic() - began)
@@ -126,7 +126,7 @@ class Turn:
             workers.kill()
 
     def _warm_up(self) -> None:
-        """Run jobs of every kind until all is connected, cached, prepared and known."""
+        """Run jobs of every kind until everything is connected, cached, prepared and measured."""
         for kind in self._contender.kinds:
             self._run_some(kind, seconds=BOOT_SECONDS)
         for _ in range(self._sizes.patience):
@@ -149,7 +149,7 @@ class Turn:
 
     @contextmanager
     def _paused(self) -> Iterator[None]:
-        """Stop the workers in their tracks, at a moment when none of them holds a lock in the database."""
+        """Stop the worker processes by a signal, at a moment when none of them is in a transaction."""
         while True:
             self._fleet.signal(signal.SIGSTOP)
             if not self._is_any_in_transaction():
@@ -171,7 +171,7 @@ class Turn:
             return bool(found.fetchall())
 
     def _drain(self, figure: Figure, kind: str) -> None:
-        """From the moment that idle workers see a backlog to the last durable end."""
+        """Measure from the moment when idle workers see a backlog to the last durable end."""
         count = self._sizes.backlog(self._contender, kind)
         with ExitStack() as stack:
             with self._paused():
@@ -184,7 +184,7 @@ class Turn:
         self._check(count)
 
     def _end_to_end(self) -> None:
-        """From the first of many single submissions to the last durable end."""
+        """Measure from the first of many single submissions to the last durable end."""
         count = self._sizes.stream(self._contender)
         self._start_afresh()
         with self._measured(Figure.END_TO_END, count, is_submitted_within=True):
@@ -193,7 +193,7 @@ class Turn:
         self._check(count)
 
     def _pick_up(self) -> None:
-        """Milliseconds from the call that submits to the first line of the body, on an idle system."""
+        """Measure the milliseconds from the call that submits to the job's first line, on an idle system."""
         count = self._sizes.samples + UNMEASURED
         self._start_afresh()
         submitted = self._talk.call("pick_up", count=count, pause=PICK_UP_PAUSE, kind=SHORT)
@@ -206,7 +206,7 @@ class Turn:
         self._record(Figure.PICK_UP_P99, percentile(taken, 99))
 
     def _log(self) -> None:
-        """One job whose command writes lines as fast as they are taken: to its end, with every line stored."""
+        """Measure one job whose command writes lines as fast as they are read, until every line is stored."""
         self._start_afresh()
         began = time.monotonic()
         stored = self._talk.call("chatter", count=self._sizes.lines)
@@ -214,11 +214,11 @@ class Turn:
         if stored is None:
             return
         if stored != self._sizes.lines:
-            raise BenchError(f"{self._contender.title}: of {self._sizes.lines} lines {stored} are stored")
+            raise BenchError(f"{self._contender.title}: {stored} of {self._sizes.lines} lines are stored")
         self._record(Figure.LOG, stored / taken)
 
     def _wait_for(self, count: int, *, seconds: float) -> None:
-        """Until all jobs have run, and have ended durably where the contender records that."""
+        """Wait until all jobs have run, and have ended durably where the contender records that."""
 
         def have_run() -> bool:
             self._fleet.check()
@@ -234,17 +234,17 @@ class Turn:
         return finished
 
     def _check(self, count: int) -> None:
-        """Every job ran once and ended once; a figure that is not of the work is none."""
+        """Check that every job ran once and ended once; else the figure means nothing. Raises BenchError."""
         ran, doubled = len(self._ground.ledger.times()), self._ground.ledger.doubled()
         finished = self._finished()
         if ran != count or doubled or finished not in (None, count):
             raise BenchError(
-                f"{self._contender.title}: of {count} jobs {ran} ran, {len(doubled)} of them more than once, "
+                f"{self._contender.title}: {ran} of {count} jobs ran, {len(doubled)} of them more than once, "
                 f"and {finished} have ended"
             )
 
     def _vacuum(self) -> None:
-        """What autovacuum would do in a while, so that it does not do it in the middle of a measurement."""
+        """Do what autovacuum would do soon, so that it does not do it in the middle of a measurement."""
         if self._contender.database is not None:
             with self._ground.administer(self._contender.database) as connection:
                 connection.execute("VACUUM ANALYZE")

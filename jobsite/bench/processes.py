@@ -1,4 +1,4 @@
-"""The processes of a run: workers that are started, stopped in their tracks, measured and certainly ended."""
+"""The processes of a run: workers and agents are started, stopped for a while, measured, and always ended."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ KIB = 1024
 
 
 class BenchError(Refusal):
-    """The benchmark cannot go on; the message names the contender and the end of its log."""
+    """The benchmark cannot go on. The message names the contender and has the end of its log."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="bench_failed")
@@ -29,7 +29,7 @@ class BenchError(Refusal):
 
 @dataclass(frozen=True)
 class Launch:
-    """How one process is started: argv without the interpreter, and what its environment has besides."""
+    """How one process is started: argv without the interpreter, and additions to its environment."""
 
     argv: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Memory:
-    """Of a worker with all its children, in bytes; `pss` counts what they share once."""
+    """The memory of a worker with all its children, in bytes. `pss` counts shared pages once."""
 
     rss: int
     pss: int
@@ -45,7 +45,7 @@ class Memory:
 
 
 def until(condition: Callable[[], bool], what: str, *, seconds: float, pause: float = 0.005) -> None:
-    """Wait for the condition; BenchError says what never came."""
+    """Wait for the condition. Raises BenchError, which names `what`, after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -56,7 +56,7 @@ def until(condition: Callable[[], bool], what: str, *, seconds: float, pause: fl
 def spawn(
     launch: Launch, environment: Mapping[str, str], log: Path, *, with_pipes: bool = False
 ) -> subprocess.Popen[str]:
-    """Start a process in a session of its own, which ends with us however we end."""
+    """Start a process in a session of its own. It ends with us, however we end."""
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, *launch.argv],
@@ -82,7 +82,7 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def session_of(leader: int) -> list[int]:
-    """The living processes of a session, where the system can tell."""
+    """The living processes of a session; none where the system has no /proc."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -102,20 +102,20 @@ class Workers:
         self._processes = [spawn(launch, environment, self._log) for launch in launches]
 
     def check(self) -> None:
-        """BenchError when one has ended."""
+        """Raise BenchError when one has ended."""
         for process in self._processes:
             if process.poll() is not None:
                 raise BenchError(f"a worker of {self._title} ended with status {process.poll()}: {tail(self._log)}")
 
     def signal(self, number: signal.Signals) -> None:
-        """To every process of every worker."""
+        """Send the signal to every process of every worker."""
         for process in self._processes:
             for pid in session_of(process.pid) or [process.pid]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 
     def memory(self) -> Memory | None:
-        """What they use now; None where the system cannot tell."""
+        """What they use now; None where the system does not say."""
         pids = [pid for process in self._processes for pid in session_of(process.pid)]
         rss = pss = 0
         for pid in pids:
@@ -134,7 +134,7 @@ class Workers:
 
 
 class Agent:
-    """A process that speaks to one contender as its users do; one call, one answer."""
+    """A process that calls one contender as its users do. Each call has one answer."""
 
     def __init__(self, title: str, launch: Launch, environment: Mapping[str, str], folder: Path) -> None:
         self._title = title
@@ -143,7 +143,7 @@ class Agent:
         self._process = spawn(launch, environment, self._log, with_pipes=True)
 
     def call(self, do: str, **arguments: Any) -> Any:
-        """Let the agent do something; returns what it answers."""
+        """Let the agent do something. Returns its answer."""
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("an agent has pipes")
         with contextlib.suppress(BrokenPipeError):  # its log, below, says why it ended

@@ -1,4 +1,4 @@
-"""How the outcome is shown: the aims first, then all contenders, what a job costs, and the limits."""
+"""Show the outcome: the aims first, then all contenders, the costs of a job, and the limits."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ from jobsite.bench.aims import AIMS, Figure, Key, Verdict, judge
 from jobsite.bench.run import Outcome
 
 LIMIT_TITLES = {name: title for name, title, *_ in limits.LIMITS}
-# As the peers of an aim they have to be short.
+# The titles of the peers in the table of aims, which has room for short ones only.
 TITLES = {contender.name: contender.title for contender in contenders.ALL} | {
     "fetch-100": "fetch 100, complete 100",
     "copy": "COPY",
@@ -24,18 +24,18 @@ NOTHING = "–"
 
 
 def tables(outcome: Outcome) -> list[tuple[str, Table]]:
-    """The tables for people with their titles, none of them wider than a hundred columns."""
+    """The tables for people, with their titles. None is wider than a hundred columns."""
     made = {
-        "Beside the peers, medians": _aims(judge(AIMS, outcome.results)),
-        "All of them: what is done in a second, ms from submission to start, MB of a worker": _contenders(outcome),
-        "What a job costs: submitted, drained from a backlog, or both at once": _costs(outcome),
+        "Compared with the peers, medians": _aims(judge(AIMS, outcome.results)),
+        "All contenders: rates per second, pick-up in ms from submission to start, MB per worker": _contenders(outcome),
+        "Costs of a job: submitted, drained from a backlog, or both at once": _costs(outcome),
         "Limits of PostgreSQL with a table like that of jobs": _limits(outcome),
     }
     return [(title, table) for title, table in made.items() if table.row_count]
 
 
 def machine() -> str:
-    """What the figures hold for, in one line."""
+    """The machine and the versions that the figures are valid for, in one line."""
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     system = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     return f"{system}, Python {platform.python_version()}, {versions}"
@@ -77,14 +77,14 @@ def document(outcome: Outcome) -> dict[str, Any]:
 
 
 def number(value: float | None) -> str:
-    """A figure with three digits that mean something."""
+    """A figure with three significant digits, or as an integer from 100 on."""
     if value is None:
         return NOTHING
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def _table(*headings: str) -> Table:
-    """Columns of text, and to the right those whose heading ends with a space: numbers."""
+    """A table of these columns. Those whose heading ends with a space hold numbers and are aligned to the right."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for heading in headings:
         table.add_column(heading.strip(), justify="right" if heading.endswith(" ") else "left")

@@ -1,4 +1,4 @@
-"""The run: rounds in which every contender has its turn, so that what drifts, drifts for all."""
+"""The run: every contender has a turn in each round, so that a drift of the machine affects all of them."""
 
 import time
 from collections import defaultdict
@@ -21,7 +21,7 @@ TITLES = {name: title for name, title, *_ in limits.LIMITS}
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done: `history` finished rows for the grown database, 0 for none."""
+    """What is to be measured. `history` is the number of finished rows in the grown database, 0 for no such one."""
 
     rounds: int
     sizes: Sizes
@@ -29,7 +29,7 @@ class Plan:
     with_limits: bool
     with_costs: bool
     history: int = 0
-    only: frozenset[str] = frozenset()  # contenders' names; none: all
+    only: frozenset[str] = frozenset()  # names of contenders; empty: all
 
     def wants(self, contender: Contender) -> bool:
         """Whether the contender is to be measured."""
@@ -40,7 +40,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured in each round, what a job costs, and which turns came to no end."""
+    """What was measured in each round, what a job costs, and which turns failed."""
 
     results: dict[Key, list[float]]
     costs: dict[Key, Cost]
@@ -48,7 +48,7 @@ class Outcome:
 
 
 def run(ground: Ground, plan: Plan, *, say: Say) -> Outcome:
-    """Measure every figure of every contender once in each round; the values in the order of the rounds."""
+    """Measure every figure of every contender once in each round. The values are in the order of the rounds."""
     results: dict[Key, list[float]] = defaultdict(list)
     failures: list[str] = []
     present = _present(plan, say)
@@ -79,7 +79,7 @@ def run(ground: Ground, plan: Plan, *, say: Say) -> Outcome:
 
 @contextmanager
 def _kept_going(failures: list[str], say: Say) -> Iterator[None]:
-    """One contender that comes to no end spoils its own figures, not the others'."""
+    """A contender that fails loses its own figures only."""
     try:
         yield
     except BenchError as error:

@@ -1,4 +1,4 @@
-"""Minutely schedules by the thousand: how late they fire and what beat spends on it, beside django-celery-beat."""
+"""Thousands of schedules that fire every minute: how late they are and what beat uses, against django-celery-beat."""
 
 import json
 import os
@@ -28,7 +28,7 @@ SELECT extract(epoch FROM at - nominal_at)::float FROM jobsite_firing WHERE nomi
 
 @dataclass(frozen=True)
 class Fired:
-    """What one scheduler did: how many were due, how late those came that came, in seconds, sorted; CPU and memory."""
+    """What one scheduler did: how many were due, the sorted lateness in seconds of those that came, CPU and memory."""
 
     who: str
     due: int
@@ -37,20 +37,20 @@ class Fired:
     megabytes: float
 
     def late(self, share: float) -> float | None:
-        """The lateness that so large a share of those that came was within."""
+        """The lateness that this share of those that came did not exceed; None where none came."""
         return self.lateness[min(len(self.lateness) - 1, int(len(self.lateness) * share))] if self.lateness else None
 
 
 @dataclass(frozen=True)
 class Scheduling:
-    """Both, and what an idle look costs among a hundred thousand schedules, in milliseconds."""
+    """Both schedulers, and the milliseconds of a sweep that finds nothing due among a hundred thousand schedules."""
 
     fired: Sequence[Fired]
     idle_milliseconds: float
 
 
 def measure(ground: Ground, count: int, minutes: int, *, say: Say) -> Scheduling:
-    """Let both fire `count` schedules in each of so many minutes, one after the other."""
+    """Let each scheduler fire `count` schedules every minute for `minutes` minutes, one scheduler after the other."""
     with ground.administer("postgres") as connection:
         for name in ("schedules", "periodic", "idle"):
             connection.execute(f'CREATE DATABASE "{name}" OWNER jobsite')
@@ -58,7 +58,7 @@ def measure(ground: Ground, count: int, minutes: int, *, say: Say) -> Scheduling
     for who, name in (("jobsite", "schedules"), ("beat", "periodic")):
         _fill(ground, who, name, count)
     idle = _fill(ground, "idle", "idle", IDLE)
-    say(f"    an idle look takes {idle:.2f} ms")
+    say(f"    a sweep that finds nothing due takes {idle:.2f} ms")
     return Scheduling([_jobsite(ground, count, minutes, say), _celery(ground, count, minutes, say)], idle)
 
 
@@ -79,7 +79,7 @@ def _jobsite(ground: Ground, count: int, minutes: int, say: Say) -> Fired:
 
 
 def _celery(ground: Ground, count: int, minutes: int, say: Say) -> Fired:
-    """What comes is seen where a worker would see it: at the other end of the broker."""
+    """Measure the messages where a worker would take them: at the other end of the broker."""
     came: list[float] = []
     is_over = threading.Event()
 
@@ -103,23 +103,23 @@ def _celery(ground: Ground, count: int, minutes: int, say: Say) -> Fired:
 
 
 class _Beat:
-    """A beat that runs."""
+    """A running beat process."""
 
     def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
         self.process, self.log = process, log
 
     def cpu(self) -> float:
-        """Seconds of the processor that it has used."""
+        """The CPU seconds that it has used."""
         parts = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
     def megabytes(self) -> float:
-        """What it holds in memory."""
+        """The memory that it holds, in megabytes."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1_024
 
     def check(self) -> bool:
-        """Whether it has begun; BenchError when it has ended."""
+        """Whether it has started. Raises BenchError when it has ended."""
         if self.process.poll() is not None:
             raise BenchError(f"beat ended with status {self.process.poll()}: {tail(self.log)}")
         return "beat: Starting" in self.log.read_text(errors="replace")
@@ -140,12 +140,12 @@ def _beat(ground: Ground, database: str, *options: str, broker: int) -> Iterator
 
 
 def _minutes(beat: _Beat, minutes: int, say: Say, who: str) -> tuple[float, float, float]:
-    """Let whole minutes pass: when they began, the CPU seconds that beat used in them, its memory at the end."""
+    """Let whole minutes pass. Returns when they began, the CPU seconds that beat used, and its memory at the end."""
     begin = (time.time() // 60 + 1) * 60
     say(f"{who}: {minutes} minutes from {time.strftime('%H:%M', time.gmtime(begin))} UTC")
     until(lambda: beat.check() and time.time() >= begin, "the minute begins", seconds=70, pause=0.05)
     before = beat.cpu()
-    # The last of the minutes is over only when what is late in it has had its time.
+    # Wait until the end of the last minute, so that what fires late in it counts too.
     until(
         lambda: beat.check() and time.time() >= begin + 60 * minutes - 1, "they pass", seconds=70 * minutes, pause=0.5
     )
@@ -153,7 +153,7 @@ def _minutes(beat: _Beat, minutes: int, say: Say, who: str) -> tuple[float, floa
 
 
 def table(found: Scheduling) -> Table:
-    """The two beside each other, and how many times better the first is."""
+    """Both schedulers, and how many times better jobsite is."""
     shown = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("", "due", "fired", "late p50 s", "p99 s", "max s", "CPU s", "MB"):
         shown.add_column(heading, justify="left" if not heading else "right")
@@ -174,7 +174,7 @@ def _ratio(theirs: float | None, ours: float | None) -> str:
 
 
 def document(found: Scheduling) -> dict[str, Any]:
-    """The same for programs."""
+    """The same as JSON."""
     return {
         "idle_milliseconds": found.idle_milliseconds,
         "idle_schedules": IDLE,

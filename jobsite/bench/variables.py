@@ -1,4 +1,4 @@
-"""The environment variables by which a contender tells the process of its job what to keep."""
+"""The environment variables that tell the process of a contender's jobs what to keep."""
 
 RESULTS_VARIABLE = "JOBSITE_BENCH_RESULTS"
 REUSE_VARIABLE = "JOBSITE_BENCH_REUSE"

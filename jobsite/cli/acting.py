@@ -1,4 +1,4 @@
-"""jobsite jobs cancel, hold, release, retry, expire, acknowledge: what operators do to jobs from the command line."""
+"""jobsite jobs cancel, hold, release, retry, expire, acknowledge: the acts of operators on jobs."""
 
 import sys
 from typing import Any
@@ -35,7 +35,7 @@ def release(options: dict[str, Any]) -> None:
 
 
 def retry(options: dict[str, Any]) -> None:
-    """Retry one job, where -p edits its parameters and --parameters replaces them; or all that match, as they were."""
+    """Retry one job (-p edits its parameters, --parameters replaces them), or all that match with their parameters."""
     principal = principal_of(options, user=options["user"])
     if options["all"]:
         for_one = {"pairs": "-p", "parameters": "--parameters", "wait": "--wait", "json": "--json"}
@@ -66,7 +66,7 @@ def acknowledge(options: dict[str, Any]) -> None:
 
 
 def _all(name: str, principal: Principal, options: dict[str, Any], *, until: str | None = None) -> bool:
-    """Do the act to all that match, if that is what is meant."""
+    """Do the act to all jobs that match, if --all is given. Returns whether it is."""
     numbers = options["numbers"] if "numbers" in options else [one for one in [options["number"]] if one is not None]
     if not all_jobs.is_meant(options, numbers):
         return False
@@ -76,7 +76,7 @@ def _all(name: str, principal: Principal, options: dict[str, Any], *, until: str
 
 
 def expire(options: dict[str, Any]) -> None:
-    """Expire what is stuck."""
+    """Expire stuck jobs: those with these numbers, or all."""
     expired = operations.jobs.expire_stuck(
         principal_of(options), options["numbers"] or None, policy=options["policy"], reason=options["reason"]
     )

@@ -1,4 +1,4 @@
-"""`--all`: an act on all jobs that match a filter, counted and confirmed first, then worked off with a bar."""
+"""`--all`: an act on all jobs that match a filter. They are counted, confirmed, then processed with a progress bar."""
 
 import signal
 import time
@@ -44,7 +44,7 @@ def add_all(parser: ArgumentParser, *, until: str = "--until") -> None:
 
 
 def filter_of(options: dict[str, Any]) -> JobFilter:
-    """The jobs that the options mean; raises Invalid for a time that is none."""
+    """The filter that the options describe. Raises Invalid for a text that is no time."""
     return JobFilter(
         status=options["status"],
         trigger=options["trigger"],
@@ -65,7 +65,7 @@ def _moment(text: str | None, option: str) -> Any:
 
 
 def is_meant(options: dict[str, Any], numbers: list[int]) -> bool:
-    """Whether all that match are meant, and not jobs by their numbers; raises Invalid for both or neither."""
+    """Whether --all is given and not jobs by their numbers. Raises Invalid for both or neither."""
     if options["all"] and numbers:
         raise Invalid("give a job's number or --all, not both")
     if not options["all"]:
@@ -79,7 +79,10 @@ def is_meant(options: dict[str, Any], numbers: list[int]) -> bool:
 
 
 def act(name: str, principal: Principal, options: dict[str, Any], *, until: str | None = None) -> int:
-    """Count what matches, ask, do it, say what became of it. The exit status: 3 where a job refused or was left."""
+    """Count the jobs that match, ask, do the act, print what became of them.
+
+    Returns the exit status: 3 where the act was refused for a job or did not reach it.
+    """
     wanted = filter_of(options)
     rows = queries.matching(principal, wanted)
     found = bulk.match(principal, name, rows, names_status=wanted.status is not None)
@@ -99,7 +102,7 @@ def act(name: str, principal: Principal, options: dict[str, Any], *, until: str 
         return 0
     row = bulk.begin(principal, found, reason=options["reason"], until=until, filter=_in_words(options))
     row, was_interrupted = _work(principal, row)
-    _tell(row)
+    _print_outcome(row)
     if was_interrupted:
         raise KeyboardInterrupt
     return Conflict.exit_status if row.refused or row.place < row.total else 0
@@ -115,7 +118,10 @@ def _in_words(options: dict[str, Any]) -> str:
 
 
 def _work(principal: Principal, row: BulkAct) -> tuple[BulkAct, bool]:
-    """Work the act off; the sweep may take a part of it. Whether Ctrl-C came, which stops it between two jobs."""
+    """Process the act, part by part; a sweep may do some of the parts. Ctrl-C stops it between two jobs.
+
+    Returns the act, and whether Ctrl-C came.
+    """
     out = printing.console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=out, transient=True, disable=not out.is_terminal)
@@ -135,13 +141,13 @@ def _work(principal: Principal, row: BulkAct) -> tuple[BulkAct, bool]:
 def _stopped(principal: Principal, row: BulkAct) -> BulkAct:
     try:
         return bulk.stop(principal, row.pk)
-    except Conflict:  # The sweep has just done the rest.
+    except Conflict:  # a sweep has just finished the act
         return bulk.find(principal, row.pk)
 
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """The Ctrl-C so far; a second one has its usual effect."""
+    """Collect the first Ctrl-C in a list. A second one has its usual effect."""
     seen: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
@@ -155,7 +161,7 @@ def _interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _tell(row: BulkAct) -> None:
+def _print_outcome(row: BulkAct) -> None:
     out = printing.console()
     if row.state == BulkAct.State.STOPPED:
         out.print(f"Stopped after {row.place} of {_jobs(row.total)} ({row.why_stopped}).", markup=False)

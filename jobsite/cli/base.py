@@ -18,21 +18,21 @@ from jobsite.values import storable
 
 
 class OneLineParser(CommandParser):
-    """Bad usage is one line on stderr and exit status 2."""
+    """A parser that answers bad usage with one line on stderr and exit status 2."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where help is."""
+        """Print what is wrong and where help is."""
         sys.stderr.write(f"{self.prog}: {message} (see {self.prog} --help)\n")
         sys.exit(2)
 
 
 class Command(BaseCommand):
-    """A command of jobsite's: no Django options in its help, no system checks before each call."""
+    """A command of jobsite, without Django's options in its help and without system checks before each call."""
 
     requires_system_checks: list[str] = []
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """A parser without Django's general options, which stay accepted where execute() wants them."""
+        """A parser without Django's general options. execute() reads them, so they have defaults."""
         parser = OneLineParser(prog=f"jobsite {subcommand}", description=self.help or None)
         parser.set_defaults(
             settings=None,
@@ -53,7 +53,7 @@ class Command(BaseCommand):
 
 
 class GroupCommand(Command):
-    """A command with sub-commands: each is registered with `sub`."""
+    """A command with sub-commands. Each is registered with `sub`."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Make the sub-commands' parsers."""
@@ -66,7 +66,7 @@ class GroupCommand(Command):
 
     @contextmanager
     def group(self, name: str, help: str) -> Iterator[None]:
-        """Let what `sub` adds inside this belong to a sub-command of its own: `jobsite COMMAND name SUB`."""
+        """Make the sub-commands that are added in this block `jobsite COMMAND name SUB`."""
         outer = self._sub
         self._sub = _commands_of(outer.add_parser(name, help=help, description=help))
         yield
@@ -95,9 +95,7 @@ def _commands_of(parser: ArgumentParser) -> "_SubParsersAction[OneLineParser]":
 
 def add_tenant(parser: ArgumentParser) -> None:
     """The option --tenant."""
-    parser.add_argument(
-        "--tenant", metavar="CODE", help="the tenant (default: JOBSITE_TENANT, else the only one there is)"
-    )
+    parser.add_argument("--tenant", metavar="CODE", help="the tenant (default: JOBSITE_TENANT, else the only tenant)")
 
 
 def add_json(parser: ArgumentParser) -> None:
@@ -106,7 +104,10 @@ def add_json(parser: ArgumentParser) -> None:
 
 
 def principal_of(options: dict[str, Any], *, user: str | None = None) -> Principal:
-    """Who calls, in which tenant: the local login, or with `user` that user."""
+    """The principal that the command acts as, in its tenant: the local login, or `user` where given.
+
+    Raises NotFound for an unknown tenant or user, Forbidden for a user who is no active member.
+    """
     tenant = scope.choose(options.get("tenant"))
     if user is None:
         return principals.local(tenant, login=login())
@@ -120,7 +121,7 @@ def principal_of(options: dict[str, Any], *, user: str | None = None) -> Princip
 
 
 def login() -> str:
-    """The name of whoever calls, as this machine knows it."""
+    """The login name of the caller on this machine."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""jobsite notifications deliveries and inbox: what became of messages, and what a user was told."""
+"""jobsite notifications deliveries and inbox: what became of messages, and which messages a user has."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ from jobsite.tenants.principals import Principal
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 SHORT = 60
-TOLD = 4
+SHOWN = 4
 STYLES = {"SENT": "green", "SUPPRESSED": "bright_black"}
 
 
@@ -26,7 +26,7 @@ STYLES = {"SENT": "green", "SUPPRESSED": "bright_black"}
 
 
 def delivery_items(rows: Iterable[Delivery]) -> list[dict[str, Any]]:
-    """Deliveries as JSON; the programs and schedules that they tell of are looked up together."""
+    """Deliveries as JSON. Their programs and schedules are looked up in one query each."""
     rows = list(rows)
     programs = dict(Program.objects.filter(pk__in={row.program_id for row in rows}).values_list("pk", "code"))
     schedules = dict(Schedule.objects.filter(pk__in={row.schedule_id for row in rows}).values_list("pk", "code"))
@@ -59,19 +59,19 @@ def delivery_items(rows: Iterable[Delivery]) -> list[dict[str, Any]]:
 
 
 def told_of(principal: Principal, job: Job) -> str:
-    """Who was told of a job, or is to be, in a few words; empty where nobody is."""
-    rows = list(operations.deliveries_of(principal, job=job.number)[: TOLD + 1])
+    """The newest deliveries of a job in a few words; empty where there are none."""
+    rows = list(operations.deliveries_of(principal, job=job.number)[: SHOWN + 1])
     words = [
         f"{row.recipient} of {row.event} by {row.channel}" + ("" if row.status == Status.SENT else f" ({row.status})")
-        for row in reversed(rows[:TOLD])
+        for row in reversed(rows[:SHOWN])
     ]
-    if len(rows) > TOLD:
+    if len(rows) > SHOWN:
         words.append(f"…; jobsite notifications deliveries list --job {job.number}")
     return ", ".join(words)
 
 
 def check_limit(limit: int) -> int:
-    """The limit; raises Invalid where it is none."""
+    """The limit. Raises Invalid where it is out of range."""
     if not 1 <= limit <= MAX_LIMIT:
         raise Invalid(f"--limit: expected 1 to {MAX_LIMIT}, got {limit}")
     return limit
@@ -79,7 +79,7 @@ def check_limit(limit: int) -> int:
 
 def list_deliveries(options: dict[str, Any]) -> None:
     """Print the newest deliveries, of the tenant or of one job."""
-    principal, limit = pages.asker(options), check_limit(options["limit"])
+    principal, limit = pages.caller(options), check_limit(options["limit"])
     if options["job"] is not None:
         job_operations.find_job(principal, options["job"])
     rows = operations.deliveries_of(principal, job=options["job"])
@@ -132,7 +132,7 @@ def _status(item: Mapping[str, Any]) -> Text:
 
 def show_delivery(options: dict[str, Any]) -> None:
     """Print one delivery, with the message as it was sent."""
-    [item] = delivery_items([operations.find_delivery(pages.asker(options), options["number"])])
+    [item] = delivery_items([operations.find_delivery(pages.caller(options), options["number"])])
     if options["json"]:
         printing.print_json(item)
         return
@@ -143,7 +143,7 @@ def show_delivery(options: dict[str, Any]) -> None:
         "of": _source(item),
         "by": item["channel"],
         "to": item["to"],
-        "rule": f"{item['rule']} of group {item['group']}" if item["rule"] else "none: it was asked for with the job",
+        "rule": f"{item['rule']} of group {item['group']}" if item["rule"] else "none: requested with the job",
         "answer" if item["status"] == Status.SENT else "reason": item["reason"],
         "tries": item["attempts"],
         "next try": due if due is None or due.startswith("in ") else "due now",
@@ -163,8 +163,8 @@ def show_delivery(options: dict[str, Any]) -> None:
 
 
 def list_inbox(options: dict[str, Any]) -> None:
-    """Print the newest messages of a user's inbox, and how many he has not read."""
-    principal, limit = pages.asker(options), check_limit(options["limit"])
+    """Print the newest messages of a user's inbox, and how many are unread."""
+    principal, limit = pages.caller(options), check_limit(options["limit"])
     items, unread = delivery_items(operations.inbox_of(principal)[:limit]), operations.unread(principal)
     if options["json"]:
         printing.print_json({"unread": unread, "items": items})
@@ -178,7 +178,7 @@ def list_inbox(options: dict[str, Any]) -> None:
         }
         for item in items
     ]
-    empty = f"No messages for {principal.name}. Rules of --channel inbox that tell {principal.name} send them."
+    empty = f"No messages for {principal.name}. Rules with --channel inbox send them."
     columns = {"number": "#", "new": "", "at": "happened", "subject": "subject"}
     printing.print_table(rows, columns, empty=empty, right=["number"])
     if items:
@@ -188,7 +188,7 @@ def list_inbox(options: dict[str, Any]) -> None:
 
 
 def print_messages(rows: Iterable[Delivery]) -> None:
-    """Messages of an inbox in full, one after the other."""
+    """Print messages of an inbox in full, one after the other."""
     for place, item in enumerate(delivery_items(rows)):
         if place:
             printing.console().print()
@@ -197,8 +197,8 @@ def print_messages(rows: Iterable[Delivery]) -> None:
 
 
 def read_inbox(options: dict[str, Any]) -> None:
-    """Print messages and mark them read, or mark all."""
-    principal, numbers = pages.asker(options), list(dict.fromkeys(options["numbers"]))
+    """Print messages and mark them read; without numbers, mark all read and print none."""
+    principal, numbers = pages.caller(options), list(dict.fromkeys(options["numbers"]))
     if not numbers:
         count = operations.mark_read(principal)
         pages.say(f"{count:,} {'message is' if count == 1 else 'messages are'} marked read")

@@ -1,4 +1,4 @@
-"""How `jobsite demo` shows its jobs while they run: as a table on a terminal, line by line elsewhere."""
+"""Show the jobs of `jobsite demo` while they run: as a table on a terminal, line by line elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from jobsite.cli import printing
 
 
 def picture(jobs: Sequence[dict[str, Any]], families: Mapping[int, tuple[int, int]]) -> RenderableType:
-    """The jobs as they are, each with its progress; `families` says how many children of a parent have ended."""
+    """The jobs as they are, each with its progress. `families`: for each parent, children that have ended, and all."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("#", "program", "queue", "status", "progress", ""):
         table.add_column(heading, justify="right" if heading == "#" else "left", no_wrap=True)
@@ -48,7 +48,7 @@ def _note(job: dict[str, Any]) -> str:
 
 
 def report_changes(jobs: Sequence[dict[str, Any]], seen: dict[int, str]) -> None:
-    """A line for each job whose status is another one than was `seen`, where nothing can be painted over."""
+    """Print a line for each job whose status or attempt has changed since it was `seen`: for a file or a pipe."""
     for job in jobs:
         state = f"{job['status']} {job['attempts']}"
         if seen.get(job["number"]) != state:

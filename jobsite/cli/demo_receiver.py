@@ -1,4 +1,4 @@
-"""The other side of the demo's requests: a server on loopback, alive, which takes webhooks whose signature holds."""
+"""The server that the demo's requests go to. It listens on loopback and accepts webhooks with a valid signature."""
 
 import base64
 import os
@@ -11,7 +11,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 
 class Receiver(ThreadingHTTPServer):
-    """Listens on a free port; knows the secret of the webhooks that it expects."""
+    """Listens on a free port and has the secret of the webhooks that it expects."""
 
     daemon_threads = True
 
@@ -21,7 +21,7 @@ class Receiver(ThreadingHTTPServer):
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that it listens on."""
         return int(self.server_address[1])
 
 
@@ -36,7 +36,7 @@ class _Request(BaseHTTPRequestHandler):
         try:
             Webhook(self.server.secret).verify(body, dict(self.headers))
         except WebhookVerificationError:
-            self._answer(401, b'{"error": "the signature does not hold"}')
+            self._answer(401, b'{"error": "the signature is not valid"}')
         else:
             self._answer(202, b"{}")
 

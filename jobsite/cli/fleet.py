@@ -1,4 +1,4 @@
-"""Which worker processes this machine needs: one for each broker with all its queues, or one for each queue."""
+"""The worker processes that this machine needs: one for each broker with all its queues, or one for each queue."""
 
 import os
 from collections.abc import Collection

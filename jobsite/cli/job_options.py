@@ -1,4 +1,4 @@
-"""What commands share that ask for jobs: parameters as they are typed, a yes, the new job as number, JSON or end."""
+"""What the commands that make jobs share: parameters, confirmation, and the answer as number, JSON or outcome."""
 
 import json
 import sys
@@ -24,14 +24,14 @@ def add_parameters(parser: ArgumentParser) -> None:
 
 def add_asker_and_wait(parser: ArgumentParser) -> None:
     """The options --as, --wait, --wait-timeout and --json."""
-    parser.add_argument("--as", dest="user", metavar="USER", help="as this user, with his permissions")
-    parser.add_argument("--wait", action="store_true", help="show its progress and end as it ends")
+    parser.add_argument("--as", dest="user", metavar="USER", help="as this user, with this user's permissions")
+    parser.add_argument("--wait", action="store_true", help="show its progress; the exit status says how it ended")
     parser.add_argument("--wait-timeout", type=float, metavar="S", help="wait no longer than this (exit status 5)")
     add_json(parser)
 
 
 def typed_parameters(schema: object, options: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """What --parameters says, None without it; and what each -p says. Raises Invalid."""
+    """The object of --parameters (None without it), and the values of every -p. Raises Invalid."""
     whole = None if options["parameters"] is None else _from_json(options["parameters"])
     try:
         return whole, parameters.from_text(schema, options["pairs"])
@@ -40,7 +40,10 @@ def typed_parameters(schema: object, options: dict[str, Any]) -> tuple[dict[str,
 
 
 def answer(principal: Principal, number: int, options: dict[str, Any]) -> int:
-    """Print the number of a new job, or the job with --json; with --wait see it to its end. The exit status."""
+    """Print the number of a new job, or the job with --json; with --wait follow it to its end.
+
+    Returns the exit status.
+    """
     if options["wait"]:
         return waiting.wait(principal, number, timeout=options["wait_timeout"], as_json=options["json"])
     if options["json"]:
@@ -51,9 +54,9 @@ def answer(principal: Principal, number: int, options: dict[str, Any]) -> int:
 
 
 def is_confirmed(question: str) -> bool:
-    """Whether whoever sits there says yes; raises Invalid where nobody does."""
+    """Ask the question on the terminal. Returns whether the answer is yes; raises Invalid without a terminal."""
     if not sys.stdin.isatty():
-        raise Invalid("nobody is there to confirm this; add --yes to do it without being asked")
+        raise Invalid("there is no terminal to confirm this; add --yes to do it without a question")
     try:
         answer = printing.console().input(f"{question} [y/N] ", markup=False)
     except EOFError:

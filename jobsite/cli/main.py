@@ -1,4 +1,4 @@
-"""The console script `jobsite`: what `python manage.py` does, with one clear line where that fails."""
+"""The console script `jobsite`: the same as `python manage.py`, with one clear line for each failure."""
 
 import os
 import sys
@@ -36,7 +36,7 @@ QUIET = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns its exit status: 2 for what makes no sense, 3 for what is refused."""
+    """Run one command. Returns its exit status: 2 for bad usage, 3 for a refusal."""
     arguments = sys.argv[1:] if argv is None else argv
     # `./manage.py` and the console script may be called from anywhere.
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _fail("the database is not migrated; run: jobsite migrate", 2)
     except BrokenPipeError:
-        # The reader has gone (`jobsite jobs list | head`): nothing to say to anybody.
+        # The reader has closed the pipe (`jobsite jobs list | head`), so nobody is left to print to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""jobsite notifications groups, rules and templates: what is told of them on the command line."""
+"""jobsite notifications groups, rules and templates: how the command line shows them."""
 
 import re
 import sys
@@ -23,13 +23,13 @@ from jobsite.values import durations
 _MARK = re.compile(r"^--- (subject|text|html)[ \t]*\n", re.MULTILINE)
 
 
-def asker(options: dict[str, Any]) -> Principal:
-    """Who calls: the user of --as, or whoever sits at this machine."""
+def caller(options: dict[str, Any]) -> Principal:
+    """The principal of a command: the user of --as, or the local login."""
     return principal_of(options, user=options["user"])
 
 
 def say(text: str) -> None:
-    """A sentence, in lines of any length: what stands in it may be copied."""
+    """Print a sentence without wrapping it, so that commands in it can be copied."""
     printing.console().print(Text(text), soft_wrap=True)
 
 
@@ -38,12 +38,12 @@ def say(text: str) -> None:
 
 def list_groups(options: dict[str, Any]) -> None:
     """Print the groups, with how many rules they have and the programs that name them."""
-    rows = Group.objects.filter(tenant=asker(options).tenant, deleted_at__isnull=True).order_by("code")
+    rows = Group.objects.filter(tenant=caller(options).tenant, deleted_at__isnull=True).order_by("code")
     items = _groups(rows.annotate(living=Count("rules", filter=Q(rules__deleted_at__isnull=True))))
     if options["json"]:
         printing.print_json(items)
         return
-    columns = {"code": "group", "name": "name", "rules": "rules", "programs": "programs that tell it"}
+    columns = {"code": "group", "name": "name", "rules": "rules", "programs": "programs that name it"}
     empty = "No groups yet. Make one with: jobsite notifications groups create CODE"
     printing.print_table([one | {"programs": one["programs"] or None} for one in items], columns, empty=empty)
 
@@ -63,18 +63,18 @@ def _groups(rows: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def rule_item(row: Rule) -> dict[str, Any]:
-    """A rule as JSON: its number, and what was asked for."""
+    """A rule as JSON: its number and its fields."""
     return {"number": row.pk, **operations.told(row)}
 
 
 def list_rules(options: dict[str, Any]) -> None:
     """Print the rules of the tenant, or of one group."""
-    items = [rule_item(row) for row in operations.rules_of(asker(options), group=options["group"])]
+    items = [rule_item(row) for row in operations.rules_of(caller(options), group=options["group"])]
     if options["json"]:
         printing.print_json(items)
         return
     rows = [item | _columns(item) for item in items]
-    columns = {"number": "#", "group": "group", "told": "event", "channel": "by", "to": "to", "only": "only"}
+    columns = {"number": "#", "group": "group", "events": "event", "channel": "by", "to": "to", "only": "only"}
     if any(item["template"] for item in items):
         columns |= {"template": "template"}
     columns |= {"state": "state"}
@@ -85,11 +85,11 @@ def list_rules(options: dict[str, Any]) -> None:
 
 def _columns(item: Mapping[str, Any]) -> dict[str, Any]:
     event = Text(f"{item['event']} and recovery" if item["on_recovery"] else item["event"])
-    return {"told": event, "to": recipients(item), "only": _conditions(item), "state": _state(item)}
+    return {"events": event, "to": recipients(item), "only": _conditions(item), "state": _state(item)}
 
 
 def recipients(item: Mapping[str, Any]) -> str:
-    """Who a rule tells, in words."""
+    """The recipients of a rule, in words."""
     people = ["the submitter"] if item["to_submitter"] else []
     people += [f"every {role}" for role in item["to_roles"]]
     return ", ".join([*people, *item["to_users"], *item["to_addresses"], *([item["to_url"]] * bool(item["to_url"]))])
@@ -108,18 +108,18 @@ def _state(item: Mapping[str, Any]) -> Text:
 
 def show_rule(options: dict[str, Any]) -> None:
     """Print one rule."""
-    item = rule_item(operations.find_rule(asker(options), options["number"]))
+    item = rule_item(operations.find_rule(caller(options), options["number"]))
     if options["json"]:
         printing.print_json(item)
         return
     heading = Text(f"rule {item['number']} of group {item['group']}  ", style="bold") + _state(item)
     columns = _columns(item)
-    facts = {"event": columns["told"], "by": item["channel"], "to": columns["to"], "only": columns["only"]}
+    facts = {"event": columns["events"], "by": item["channel"], "to": columns["to"], "only": columns["only"]}
     print_facts(heading, facts | {"template": item["template"] or "the event's own"})
 
 
 def print_facts(heading: Text, facts: Mapping[str, Any]) -> None:
-    """A heading, and what is known, a line each."""
+    """Print a heading, and each fact that has a value on a line of its own."""
     out = printing.console()
     out.print(heading)
     for name, value in facts.items():
@@ -131,8 +131,8 @@ def print_facts(heading: Text, facts: Mapping[str, Any]) -> None:
 
 
 def list_templates(options: dict[str, Any]) -> None:
-    """Print the templates, and in which languages the tenant has changed their words."""
-    items = [template_item(row) for row in operations.templates_of(asker(options))]
+    """Print the templates, and the languages in which the tenant has changed their texts."""
+    items = [template_item(row) for row in operations.templates_of(caller(options))]
     if options["json"]:
         printing.print_json(items)
         return
@@ -151,19 +151,19 @@ def list_templates(options: dict[str, Any]) -> None:
 
 
 def template_item(row: Template) -> dict[str, Any]:
-    """A template as JSON; `changed` are the languages in which the tenant has words of its own."""
+    """A template as JSON. `changed` are the languages in which the tenant has texts of its own."""
     changed = sorted(one.language for one in row.translations.all())
     return {"code": row.code, "event": row.event, "is_default": row.is_default, "changed": changed}
 
 
 def language_of(options: dict[str, Any], principal: Principal) -> str:
-    """The language that is asked for, else the tenant's, else English."""
+    """The language of --language, else the tenant's, else English."""
     return options["language"] or defaults.choose([principal.tenant.language], LANGUAGES)
 
 
 def show_template(options: dict[str, Any]) -> None:
-    """Print the words in use as `set --file` reads them."""
-    principal = asker(options)
+    """Print the text in use, in the format that `set --file` reads."""
+    principal = caller(options)
     row, language = operations.find_template(principal, options["code"]), language_of(options, principal)
     words, item = wordings.in_use(row, language), template_item(row)
     if options["json"]:
@@ -176,7 +176,7 @@ def show_template(options: dict[str, Any]) -> None:
 
 
 def read_words(name: str) -> Wording:
-    """The words in a file of the sections subject, text and html; `-` is standard input. Raises Invalid."""
+    """The text of a file with the sections subject, text and html; `-` is standard input. Raises Invalid."""
     try:
         source = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
@@ -185,15 +185,15 @@ def read_words(name: str) -> Wording:
     names = found[::2]
     if before.strip() or len(set(names)) < len(names) or not {"subject", "text"} <= set(names):
         raise Invalid(
-            f"{name}: expected each section once, begun by a line of its own: --- subject, --- text, and --- html "
-            "if it has one; `templates show` prints them so"
+            f"{name}: expected each section once, after a line of its own: --- subject, --- text, and optionally "
+            "--- html; `templates show` prints this format"
         )
     return Wording(**{part: words.strip() for part, words in zip(names, found[1::2], strict=True)})
 
 
 def preview_template(options: dict[str, Any]) -> None:
-    """Print what a template makes of a job, or of sample facts."""
-    principal = asker(options)
+    """Print a template as rendered for a job, or for sample facts."""
+    principal = caller(options)
     words = None if options["file"] is None else read_words(options["file"])
     language = language_of(options, principal)
     found = operations.preview(principal, options["code"], language, words=words, job=options["job"])
@@ -206,7 +206,7 @@ def preview_template(options: dict[str, Any]) -> None:
 
 
 def print_message(subject: str, text: str) -> None:
-    """A message as its reader has it."""
+    """Print a message as its reader sees it."""
     out = printing.console()
     out.print(Text(subject, style="bold"), soft_wrap=True)
     out.print()

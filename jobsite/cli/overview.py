@@ -1,4 +1,4 @@
-"""What `jobsite` alone or with --help prints."""
+"""What `jobsite` prints without a command or with --help."""
 
 from rich.table import Table
 
@@ -14,7 +14,7 @@ COMMANDS = {
         "flower": "Celery's monitor for a queue's broker",
     },
     "Jobs": {
-        "submit": "ask for a job, and wait for it with --wait",
+        "submit": "submit a job, and wait for it with --wait",
         "jobs": "list, show, logs, cancel, hold, release, retry, acknowledge, expire",
         "locks": "list, clear",
         "queues": "list, pause, resume",
@@ -27,15 +27,15 @@ COMMANDS = {
         "tenants": "create, list, suspend, resume",
         "members": "add, list",
         "secrets": "rotate: encrypt secret parameters with the newest key",
-        "sweep": "look for what was lost, once or for ever",
-        "doctor": "what is wrong with this installation, and how to mend it",
-        "bench": "how fast this machine is, beside peers and limits",
+        "sweep": "look for what was lost, once or until stopped",
+        "doctor": "what is wrong with this installation, and how to fix it",
+        "bench": "how fast jobsite is here, compared with peers and limits",
     },
 }
 
 
 def show() -> None:
-    """The commands in three groups; all of Django's work as well."""
+    """Print the commands in three groups. Django's commands work too."""
     out = console()
     out.print("[bold]jobsite[/] COMMAND …    [dim]each command has --help[/]\n")
     for title, commands in COMMANDS.items():

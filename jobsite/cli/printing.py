@@ -1,4 +1,4 @@
-"""How the command line prints: tables and colour on a terminal, plain text in a pipe, one document with --json."""
+"""Print on the command line: tables and color on a terminal, plain text in a pipe, one document with --json."""
 
 import json
 import sys
@@ -41,14 +41,17 @@ def console() -> Console:
 
 
 def print_json(value: object) -> None:
-    """One JSON document and nothing else."""
+    """Print one JSON document and nothing else."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")
 
 
 def print_table(
     rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], *, empty: str, right: Sequence[str] = ()
 ) -> None:
-    """Rows as a table: `columns` maps keys to headings, `right` are right-aligned, `empty` says what to do."""
+    """Print rows as a table. `columns` maps keys to headings, `right` are the keys of right-aligned columns.
+
+    `empty` is printed when there are no rows, and says what to do.
+    """
     rows = list(rows)
     out = console()
     if not rows:
@@ -63,7 +66,7 @@ def print_table(
 
 
 def cell(value: object) -> Text:
-    """One value as a person reads it."""
+    """One value as text for people."""
     if isinstance(value, Text):
         return value
     if value is None or value == "":
@@ -77,7 +80,7 @@ def cell(value: object) -> Text:
 
 
 def ago(moment: str | None) -> str | None:
-    """A moment of the API as the time since, or until: 3 m ago, in 2 h."""
+    """A moment of the API as the time since or until it: 3 m ago, in 2 h."""
     if moment is None:
         return None
     seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
@@ -102,7 +105,7 @@ def span(seconds: float | None) -> str | None:
 
 
 def duration(job: Mapping[str, Any]) -> float | None:
-    """Seconds that a job has run or ran; None when it never started."""
+    """The seconds that a job has run so far or in all; None when it never started."""
     if job["started_at"] is None:
         return None
     end = datetime.fromisoformat(job["finished_at"]) if job["finished_at"] else datetime.now(UTC)

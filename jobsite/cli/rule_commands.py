@@ -1,4 +1,4 @@
-"""jobsite notifications rules: their options, and the commands that make, change and try them."""
+"""jobsite notifications rules: the options of rules, and the commands that make, change and test them."""
 
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -25,43 +25,53 @@ OPTIONS = {
     "in_a_row": "--in-a-row",
     "on_recovery": "--on-recovery",
 }
-"""What fields are called here, where not by their own names."""
+"""The options whose names differ from the names of their fields."""
 LISTS = ("to_roles", "to_users", "to_addresses")
 
 
 def add_fields(parser: ArgumentParser, *, is_new: bool) -> None:
-    """The options of a rule; for one that exists also those that take away what it has."""
+    """The options of a rule; for an existing rule also the options that remove a field's value."""
 
     def add(group: Any, name: str, nothing: object, help: str, **keys: Any) -> None:
         either = group.add_mutually_exclusive_group()
         either.add_argument(_option(name), dest=name, help=help, **keys)
         if not is_new:
             no = f"--no-{_option(name)[2:]}"
-            either.add_argument(no, dest=name, action="store_const", const=nothing, help="not any more")
+            either.add_argument(no, dest=name, action="store_const", const=nothing, help="remove it")
 
     flag: dict[str, Any] = {"action": "store_true", "default": None}
     what = parser.add_argument_group("what")
     what.add_argument("--event", required=is_new, type=str.upper, metavar="E", help=", ".join(RULE_EVENTS))
     what.add_argument("--channel", type=str.lower, metavar="C", help="email, webhook or inbox (default: email)")
-    add(what, "template", "", "its words (default: the event's own)", metavar="T")
-    whom = parser.add_argument_group("whom (--role, --user and --address may be given several times)")
-    add(whom, "to_submitter", False, "whoever submitted the job", **flag)
-    add(whom, "to_roles", (), "each VIEWER, OPERATOR or ADMIN", action="append", type=str.upper, metavar="R")
+    add(what, "template", "", "the template (default: the event's)", metavar="T")
+    whom = parser.add_argument_group("recipients (--role, --user and --address may be given several times)")
+    add(whom, "to_submitter", False, "the user who submitted the job", **flag)
+    add(
+        whom,
+        "to_roles",
+        (),
+        "all members with this role: VIEWER, OPERATOR or ADMIN",
+        action="append",
+        type=str.upper,
+        metavar="R",
+    )
     add(whom, "to_users", (), "this member", action="append", metavar="U")
     add(whom, "to_addresses", (), "this e-mail address", action="append", metavar="A")
-    add(whom, "to_url", "", "with --channel webhook: where it goes", metavar="URL")
+    add(whom, "to_url", "", "with --channel webhook: the URL", metavar="URL")
     when = parser.add_argument_group("when")
-    add(when, "throttle_minutes", "", "at most one in this time to each, for each program", metavar="10m")
-    when.add_argument("--in-a-row", type=int, metavar="N", help="of failures: not before so many in a row")
-    add(when, "on_recovery", False, "of the first success after failures, too", **flag)
+    add(when, "throttle_minutes", "", "at most one message in this time, per recipient and program", metavar="10m")
+    when.add_argument("--in-a-row", type=int, metavar="N", help="only after N failures in a row")
+    add(when, "on_recovery", False, "also for the first success after failures", **flag)
     state = when.add_mutually_exclusive_group()
-    state.add_argument("--on", dest="is_active", action="store_true", default=None, help="it tells (default)")
-    state.add_argument("--off", dest="is_active", action="store_false", default=None, help="it tells nobody")
+    state.add_argument(
+        "--on", dest="is_active", action="store_true", default=None, help="the rule sends messages (default)"
+    )
+    state.add_argument("--off", dest="is_active", action="store_false", default=None, help="the rule sends nothing")
 
 
 @contextmanager
 def named() -> Iterator[None]:
-    """What is refused inside is told by the names that the options have here."""
+    """Make refusals inside the block name the options of the command instead of the fields."""
     try:
         yield
     except Invalid as error:
@@ -79,19 +89,19 @@ def _option(name: str) -> str:
 
 
 def create_rule(options: dict[str, Any]) -> None:
-    """Make one, and show the secret of a webhook."""
+    """Make a rule, and print the secret of a webhook."""
     with named():
-        row, secret = operations.create_rule(pages.asker(options), options["group"], Wanted(**_given(options)))
+        row, secret = operations.create_rule(pages.caller(options), options["group"], Wanted(**_given(options)))
     _answer(row, "is created", secret, options)
 
 
 def change_rule(options: dict[str, Any]) -> None:
-    """Change what is given."""
+    """Change the fields that are given."""
     given = _given(options)
     if not given:
         raise Invalid("nothing to change is given; see jobsite notifications rules change --help")
     with named():
-        row, secret = operations.change_rule(pages.asker(options), options["number"], given)
+        row, secret = operations.change_rule(pages.caller(options), options["number"], given)
     _answer(row, "is changed", secret, options)
 
 
@@ -121,18 +131,18 @@ def _answer(row: Rule, said: str, secret: str, options: dict[str, Any]) -> None:
     off = "" if row.is_active else ", but it is off"
     pages.say(f"rule {row.pk} {said}: {row.event} by {row.channel} to {pages.recipients(item)}{off}")
     if secret:
-        pages.say(f"The secret that its messages are signed with, shown this once; give it to the receiver:\n{secret}")
+        pages.say(f"Its messages are signed with this secret, shown only now; give it to the receiver:\n{secret}")
 
 
 def delete_rule(options: dict[str, Any]) -> None:
-    """Delete one."""
-    operations.delete_rule(pages.asker(options), options["number"], reason=options["reason"])
+    """Delete a rule."""
+    operations.delete_rule(pages.caller(options), options["number"], reason=options["reason"])
     pages.say(f"rule {options['number']} is deleted")
 
 
 def test_rule(options: dict[str, Any]) -> None:
-    """Send what it would send, and say to whom."""
-    principal, number = pages.asker(options), options["number"]
+    """Send test messages, and print the recipients."""
+    principal, number = pages.caller(options), options["number"]
     try:
         rows = operations.test_rule(principal, number)
     except Conflict as error:
@@ -144,23 +154,24 @@ def test_rule(options: dict[str, Any]) -> None:
         return
     for item in items:
         pages.say(f"delivery {item['number']}: {item['event']} by {item['channel']} to {item['to']}")
-    pages.say("They are sent at once by a worker of the queue notifications; see jobsite notifications deliveries list")
+    pages.say("A worker of the queue notifications sends them now; see: jobsite notifications deliveries list")
 
 
 def _why_nobody(row: Rule, options: dict[str, Any]) -> str:
     if not row.is_active:
-        return f", for it is off; jobsite notifications rules change {row.pk} --on"
-    return "; to be its submitter give --as USER" if row.to_submitter and options["user"] is None else ""
+        return f", because it is off; turn it on with: jobsite notifications rules change {row.pk} --on"
+    return "; give --as USER to test it as the submitter" if row.to_submitter and options["user"] is None else ""
 
 
 def rotate_secret(options: dict[str, Any]) -> None:
-    """Give it a new secret, and show that once."""
+    """Give a rule a new secret, and print it; it is not shown again."""
     number = options["number"]
-    secret = operations.rotate_secret(pages.asker(options), number)
+    secret = operations.rotate_secret(pages.caller(options), number)
     if options["json"]:
         printing.print_json({"number": number, "secret": secret})
         return
     pages.say(
-        f"The new secret of rule {number}, shown this once; the one before signs beside it until the next is made:\n"
+        f"The new secret of rule {number}, shown only now; messages are also signed with the previous secret, "
+        f"until the next rotation:\n"
         f"{secret}"
     )

@@ -1,4 +1,4 @@
-"""jobsite schedules list, show and preview: what is told of schedules on the command line."""
+"""jobsite schedules list, show and preview: how the command line shows schedules."""
 
 import json
 import zoneinfo
@@ -47,7 +47,7 @@ def _state(item: dict[str, Any]) -> Text:
 
 
 def when(item: dict[str, Any]) -> str | None:
-    """When it fires next, by the clock on the wall of its zone; None where it does not."""
+    """When it fires next, in the local time of its zone; None where it does not."""
     if item["pause"] or item["fires_at"] is None:
         return None
     local = datetime.fromisoformat(item["fires_at"]).astimezone(zoneinfo.ZoneInfo(item["time_zone"]))
@@ -101,7 +101,7 @@ def _reason(one: dict[str, Any]) -> str:
 
 
 def preview_times(options: dict[str, Any]) -> None:
-    """Print the next times: in UTC, by the clock on the wall, and where the clocks change in between."""
+    """Print the next times in UTC and in local time, and mark where the clocks change in between."""
     if not 1 <= options["n"] <= MAX_PREVIEW:
         raise Invalid(f"-n: expected 1 to {MAX_PREVIEW:,}, got {options['n']}")
     if (options["code"] is None) == (options["cron"] is None):
@@ -155,7 +155,7 @@ def _line(text: str) -> cron.Cron:
 
 
 def moment_of(option: str, text: str) -> datetime:
-    """The moment that an option says; raises Invalid, which names the option."""
+    """The moment that an option gives. Raises Invalid, which names the option."""
     try:
         return times.within_reason(times.parse_time(text))
     except times.TimeError as error:
@@ -164,5 +164,5 @@ def moment_of(option: str, text: str) -> datetime:
 
 def _zone(name: str) -> zoneinfo.ZoneInfo:
     if name not in zoneinfo.available_timezones():
-        raise Invalid(f"--timezone: {name!r} is no IANA time zone such as Europe/Berlin")
+        raise Invalid(f"--timezone: {name!r} is not an IANA time zone such as Europe/Berlin")
     return zoneinfo.ZoneInfo(name)

@@ -1,4 +1,4 @@
-"""Keep a few processes running on this machine, restart what dies, stop all of them together."""
+"""Keep a few processes running on this machine: restart those that end, stop all of them together."""
 
 import os
 import queue
@@ -41,7 +41,7 @@ class _Running:
 
 
 class Supervisor:
-    """Runs services until told to stop. Their output is printed line by line behind their name, or kept quiet."""
+    """Runs services until `stop`. Their output is printed line by line after their name, or not printed."""
 
     def __init__(self, services: Sequence[Service], *, is_quiet: bool = False) -> None:
         self._services = services
@@ -52,12 +52,12 @@ class Supervisor:
         self.last_lines: dict[str, list[str]] = {service.name: [] for service in services}
 
     def start(self) -> None:
-        """Start every service; from the main thread, whose end they share."""
+        """Start every service. Call it from the main thread: a process ends when the thread that started it does."""
         for service in self._services:
             self._running.append(_Running(service, self._spawn(service), time.monotonic()))
 
     def attend(self, seconds: float = 0.2) -> None:
-        """Print what was said, restart what died; returns after about `seconds`."""
+        """Print new output and restart what has ended. Returns after about `seconds`."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             try:
@@ -65,15 +65,15 @@ class Supervisor:
             except queue.Empty:
                 break
         for running in self._running:
-            self._revive(running)
+            self._restart(running)
 
     @property
-    def deaths(self) -> list[str]:
+    def ended(self) -> list[str]:
         """The names of the services that do not run now."""
         return [running.service.name for running in self._running if running.process.poll() is not None]
 
     def stop(self) -> None:
-        """Ask every service to end, wait for the jobs that run, kill what does not end in time."""
+        """Ask every service to end, wait for running jobs, and kill what does not end in time."""
         for running in self._running:
             if running.process.poll() is None:
                 running.process.send_signal(signal.SIGTERM)
@@ -97,7 +97,7 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C is ours to pass on
+            start_new_session=True,  # so that Ctrl-C reaches only us; we pass it on
             preexec_fn=dying_with_parent(signal.SIGTERM),
         )
         threading.Thread(target=self._read, args=(service.name, process), daemon=True).start()
@@ -117,7 +117,7 @@ class Supervisor:
         colour = COLOURS[[service.name for service in self._services].index(name) % len(COLOURS)]
         console().print(Text(f"{name:<{self._width}} │ ", style=colour) + Text(line), soft_wrap=True)
 
-    def _revive(self, running: _Running) -> None:
+    def _restart(self, running: _Running) -> None:
         status = running.process.poll()
         now = time.monotonic()
         if status is None:

@@ -1,4 +1,4 @@
-"""Wait for a job on the command line: its progress on a terminal, silence in a pipe, its end as exit status."""
+"""Wait for a job on the command line: show progress on a terminal, nothing in a pipe; exit with its outcome."""
 
 import time
 from typing import Any
@@ -18,7 +18,10 @@ STILL_GOING = 5
 
 
 def wait(principal: Principal, number: int, *, timeout: float | None, as_json: bool) -> int:
-    """Wait until the job ends or `timeout` seconds have passed; print it; the exit status of INTERFACES."""
+    """Wait until the job ends or `timeout` seconds have passed, and print it.
+
+    Returns the exit status: 0 completed, 1 failed, 4 canceled, 5 still going.
+    """
     deadline = None if timeout is None else time.monotonic() + timeout
     out = printing.console()
     columns = (
@@ -66,7 +69,7 @@ def _why(job: dict[str, Any]) -> str:
 
 
 def ending(job: dict[str, Any]) -> Text:
-    """One line on how a job ended, or that it goes on."""
+    """One line: how a job ended, or its status where it has not."""
     text = Text(f"#{job['number']} ")
     text.append(job["status"], style=printing.STATUS_STYLES[job["status"]])
     if job["outcome"] == "WARNING":

@@ -1,8 +1,8 @@
-"""The embedded servers: a real PostgreSQL and a real Redis under one folder, for whoever configured none.
+"""The embedded servers: a real PostgreSQL and a real Redis in one folder, for installations that configure none.
 
-Every jobsite process of a folder calls `ensure`: the first starts the servers, the others join them, and the
-servers outlive them all until `down`. The folder must be on a local disk, because its locks are passed on to
-the servers. Nothing runs when this is imported.
+Every jobsite process of a folder calls `ensure`. The first starts the servers, the others join them. The servers
+outlive all these processes and run until `down`. The folder must be on a local disk, because the servers inherit
+its file locks. Nothing runs when this is imported.
 """
 
 import shutil
@@ -17,10 +17,10 @@ from jobsite.embedded.places import (
     in_use,
     is_in_use,
     locked,
-    one_sentence,
     prepare_home,
     prepare_sockets,
     servers,
+    translated_errors,
 )
 from jobsite.embedded.postgres import Postgres
 from jobsite.embedded.redis import Redis
@@ -29,13 +29,13 @@ __all__ = ["EmbeddedError", "Keys", "Servers", "down", "ensure", "in_use", "is_i
 
 
 def ensure(home: Path, *, postgres: bool = True, redis: bool = True, durable: bool = True) -> Servers:
-    """Start or join the servers of `home`; return where they are, once they answer.
+    """Start or join the servers of `home`; return their addresses, once they answer.
 
-    To join servers that answer takes no lock and starts no process. A server started without `durable` may
-    lose its last writes with the machine (for tests); a server that runs already stays as it is.
+    Joining servers that answer takes no lock and starts no process. A server started without `durable` may lose its
+    last writes when the machine crashes (for tests). A server that runs already stays as it is.
 
     Raises:
-        EmbeddedError: a server is not installed, does not come up, or `home` belongs to somebody else.
+        EmbeddedError: a server is not installed, does not start, or `home` belongs to another user.
     """
     places = servers(home)
     wanted: list[Daemon] = []
@@ -43,7 +43,7 @@ def ensure(home: Path, *, postgres: bool = True, redis: bool = True, durable: bo
         wanted.append(Postgres(places, durable=durable))
     if redis:
         wanted.append(Redis(places, durable=durable))
-    with one_sentence(places.home):
+    with translated_errors(places.home):
         if all(daemon.is_ready() for daemon in wanted):
             return places
         prepare_home(places.home)
@@ -56,13 +56,13 @@ def ensure(home: Path, *, postgres: bool = True, redis: bool = True, durable: bo
 
 
 def down(home: Path) -> list[str]:
-    """Stop the servers of `home` that run, cleanly and without waiting for their clients; return their names.
+    """Stop the running servers of `home`, cleanly and without waiting for their clients; return their names.
 
     Raises:
-        EmbeddedError: a server does not stop, or `home` belongs to somebody else.
+        EmbeddedError: a server does not stop, or `home` belongs to another user.
     """
     places = servers(home)
-    with one_sentence(places.home):
+    with translated_errors(places.home):
         if not places.home.exists():
             return _stop_all(places)  # the servers may have outlived their home
         check_owner(places.home)

@@ -1,4 +1,4 @@
-"""What the embedded servers share: how any process finds, starts, finishes and stops one."""
+"""What the embedded servers share: how a process finds, starts, sets up and stops a server."""
 
 import contextlib
 import json
@@ -28,9 +28,9 @@ READY = "ready\n"
 class Daemon(ABC):
     """One server of a home.
 
-    All processes of a server hold the lock of its file `running`, which the kernel takes back however they
-    end: neither a process number in use again nor a server in another container can deceive us. The file's
-    content is READY once `finish` is done. `start` and `stop` are for the holder of the home's lock.
+    All processes of a server hold the lock of its file `running`. The kernel releases it however they end, so neither
+    a reused process number nor a server in another container can deceive us. The file's content is READY once
+    `finish` is done. Only the holder of the home's lock may call `start` and `stop`.
     """
 
     places: Servers
@@ -55,12 +55,12 @@ class Daemon(ABC):
     @property
     @abstractmethod
     def pid_file(self) -> Path:
-        """The server's own, whose first line is the number of its main process."""
+        """The server's own PID file. Its first line is the number of its main process."""
 
     @property
     @abstractmethod
     def socket_path(self) -> Path:
-        """Where the server listens."""
+        """The socket that the server listens on."""
 
     @abstractmethod
     def accepts(self) -> bool:
@@ -68,22 +68,22 @@ class Daemon(ABC):
 
     @abstractmethod
     def has_lost_its_socket(self) -> bool:
-        """Whether the running server once had a socket that is gone, so that nobody can reach it any more."""
+        """Whether the server runs but its socket has been deleted, so that nobody can reach it any more."""
 
     @abstractmethod
     def launch(self) -> None:
-        """Start the program, with whatever it needs before; nothing runs, or else the launcher refuses."""
+        """Start the program, after everything that it needs. The launcher refuses if the server runs already."""
 
     def finish(self) -> None:
-        """Make what clients need once the server answers; may be called again."""
+        """Make what clients need, once the server answers. May be called again."""
         return
 
     def is_ready(self) -> bool:
-        """Whether the server can be joined: it answers and is finished. Cheap; needs no lock."""
+        """Whether the server can be joined: it answers and `finish` is done. Cheap; needs no lock."""
         return self.places.has_sockets() and content(self.running) == READY and self.accepts()
 
     def is_running(self) -> bool:
-        """Whether any process of the server, or of its installation, lives."""
+        """Whether any process of the server or of its installation is alive."""
         try:
             descriptor = os.open(self.running, os.O_RDWR)
         except FileNotFoundError:
@@ -94,51 +94,51 @@ class Daemon(ABC):
             os.close(descriptor)
 
     def start(self) -> None:
-        """Start the server, or wait for a start that another process began, until it can be joined."""
+        """Start the server, or wait for a start that another process has begun, until it can be joined."""
         if self.has_lost_its_socket():
             self.stop()
         self._wait_for_change(START_SECONDS if self.process() else LEFTOVER_SECONDS)
         if not (self.is_running() and self.accepts()):
-            self._evict()
+            self._stop_leftover()
             self.launch()
             self._wait_for_change(START_SECONDS)
         if not self.accepts():
-            raise EmbeddedError(f"{self.title} ended while it started. {self._last_words()}")
+            raise EmbeddedError(f"{self.title} ended while it started. {self._end_of_log()}")
         self.finish()
         self.running.write_text(READY)
 
     def stop(self) -> bool:
-        """Stop the server and wait for its end; return whether there was one."""
+        """Stop the server and wait for its end. Returns whether it ran."""
         if not self.is_running():
-            return self._evict()
-        told: int | None = None
+            return self._stop_leftover()
+        signaled: int | None = None
 
         def has_ended() -> bool:
-            nonlocal told
-            if told is None and (told := self.process()):
-                self._tell_to_stop(told)
+            nonlocal signaled
+            if signaled is None and (signaled := self.process()):
+                self._signal_stop(signaled)
             return not self.is_running()
 
         if not wait_until(has_ended, STOP_SECONDS):
-            raise EmbeddedError(f"{self.title} did not stop within {STOP_SECONDS:.0f} s. {self._last_words()}")
+            raise EmbeddedError(f"{self.title} did not stop within {STOP_SECONDS:.0f} s. {self._end_of_log()}")
         return True
 
-    def _evict(self) -> bool:
-        """End a server that has outlived its home but still has the sockets; return whether there was one."""
+    def _stop_leftover(self) -> bool:
+        """Stop a server whose home was deleted but that still has the sockets. Returns whether there was one."""
         number = listener(self.socket_path) if self.places.has_sockets() else None
         if number is None:
             return False
-        self._tell_to_stop(number)
+        self._signal_stop(number)
         if not wait_until(lambda: not _command_line(number), STOP_SECONDS):
-            raise EmbeddedError(f"process {number}, a {self.title} whose data was deleted, does not end: end it.")
+            raise EmbeddedError(f"process {number}, a {self.title} whose data was deleted, does not stop: kill it.")
         return True
 
-    def _tell_to_stop(self, number: int) -> None:
+    def _signal_stop(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
             os.kill(number, self.stop_signal)
 
     def process(self) -> int | None:
-        """Return the number of the server's main process, if it is one that can be seen from here."""
+        """Return the number of the server's main process; None where it cannot be seen from here."""
         lines = content(self.pid_file).splitlines()
         if not lines or not lines[0].strip().isdigit():
             return None
@@ -155,10 +155,10 @@ class Daemon(ABC):
     ) -> None:
         """Run a program of the server through the launcher, in `folder` and with the log as its output.
 
-        Returns at its end, or with `detach` when it has begun.
+        Returns when it has ended, or with `detach` when it has started.
 
         Raises:
-            EmbeddedError: it may not run, or ended with an error.
+            EmbeddedError: the launcher refused it, or it ended with an error.
         """
         request: Request = {
             "argv": argv,
@@ -183,42 +183,42 @@ class Daemon(ABC):
         if ended.returncode == REFUSED:
             raise EmbeddedError(words)
         if ended.returncode:
-            raise EmbeddedError(f"{Path(argv[0]).name} failed: {words or self._last_words()}")
+            raise EmbeddedError(f"{Path(argv[0]).name} failed: {words or self._end_of_log()}")
 
     def _wait_for_change(self, seconds: float) -> None:
         """Wait until the server answers or is gone."""
         if not wait_until(lambda: self.accepts() or not self.is_running(), seconds):
             raise EmbeddedError(
-                f"{self.title} neither answers nor ends: processes hold {self.running} (of a slow start, an "
-                "earlier server, or another container). Try again, end them, or set JOBSITE_HOME to another "
-                f"folder. {self._last_words()}"
+                f"{self.title} neither answers nor ends: processes hold {self.running}. They belong to a slow "
+                "start, an earlier server or another container. Try again, kill them, or set JOBSITE_HOME to "
+                f"another folder. {self._end_of_log()}"
             )
 
-    def _last_words(self) -> str:
+    def _end_of_log(self) -> str:
         lines = content(self.log).splitlines()[-12:]
         return "\n".join([f"The end of {self.log}:", *lines])
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of the servers' programs: no secrets and no PG… variables of ours."""
+    """Return the environment of the servers' programs, without our secrets and our PG… variables."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return {**kept, "LC_ALL": "C"}
 
 
 def answer(path: Path, request: bytes) -> bytes:
-    """Return the first bytes that whoever listens at `path` answers, or none when nobody does."""
+    """Return the first bytes of the answer from the socket at `path`; none when nobody answers."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(ANSWER_SECONDS)
         try:
             connection.connect(str(path))
             connection.sendall(request)
             return connection.recv(100)
-        except OSError:  # missing, refused, closed or too slow: all mean that it cannot be joined now
+        except OSError:  # missing, refused, closed or too slow: the server cannot be joined now
             return b""
 
 
 def listener(path: Path) -> int | None:
-    """Return the number of the process that listens at `path`, if one does and the system can tell."""
+    """Return the number of the process that listens at `path`; None where there is none or the system does not say."""
     if sys.platform != "linux":
         return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -233,7 +233,7 @@ def listener(path: Path) -> int | None:
 
 
 def content(file: Path) -> str:
-    """Return the file's text, or nothing when it is not there or not ours."""
+    """Return the file's text; empty when it is missing or not ours."""
     try:
         return file.read_text(errors="replace")
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -241,7 +241,7 @@ def content(file: Path) -> str:
 
 
 def _command_line(process: int) -> bytes:
-    """Return what the process was started with, or nothing when it does not live."""
+    """Return the command line of a process; empty when it has ended."""
     if not Path("/proc/self").exists():
         argv = ["ps", "-ww", "-o", "command=", "-p", str(process)]  # a system without /proc, such as macOS
         return subprocess.run(argv, capture_output=True, check=False).stdout
@@ -251,5 +251,5 @@ def _command_line(process: int) -> bytes:
         FileNotFoundError,
         PermissionError,
         ProcessLookupError,
-    ):  # it ended, or is somebody else's and hidden
+    ):  # it has ended, or it belongs to another user and is hidden
         return b""

@@ -1,4 +1,4 @@
-"""The keys of an installation without configuration: made once, kept in its home."""
+"""The keys of an installation without configuration: generated once and kept in its home."""
 
 import base64
 import json
@@ -7,26 +7,26 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jobsite.embedded.places import EmbeddedError, locked, one_sentence, prepare_home
+from jobsite.embedded.places import EmbeddedError, locked, prepare_home, translated_errors
 
 
 @dataclass(frozen=True)
 class Keys:
-    """`secret_keys` are Fernet keys, newest first."""
+    """The keys of one installation. `secret_keys` are Fernet keys, newest first."""
 
     django_secret_key: str
     secret_keys: tuple[str, ...]
 
 
 def keys(home: Path) -> Keys:
-    """Return the keys of `home`, made if there are none; all processes get the same.
+    """Return the keys of `home`; generate them if there are none. All processes get the same keys.
 
     Raises:
-        EmbeddedError: the file cannot be read, made or understood.
+        EmbeddedError: the file cannot be read, written or parsed.
     """
     home = home.resolve()
     file = home / "keys"
-    with one_sentence(home):
+    with translated_errors(home):
         prepare_home(home)
         if not file.exists():
             with locked(home):
@@ -60,6 +60,6 @@ def _read(file: Path) -> Keys:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise EmbeddedError(
-            f"{file} is damaged: restore it from a backup, or delete it, which ends all sessions and makes "
-            "stored secrets unreadable."
+            f"{file} is damaged: restore it from a backup, or delete it; this ends all sessions and makes stored "
+            "secrets unreadable."
         ) from error

@@ -1,7 +1,7 @@
-"""The last steps before a program of an embedded server: hold its lock, become its user, leave the caller.
+"""The last steps before a program of an embedded server starts: take its lock, change the user, detach.
 
-A script of its own, given one Request as JSON, so that no process with threads has to fork or change user.
-Ends with status REFUSED and one sentence on stderr when it must not go on.
+This is a script of its own that gets one Request as JSON, so that no process with threads has to fork or to change
+its user. It ends with status REFUSED and one sentence on stderr when the program must not be started.
 """
 
 import ctypes
@@ -24,9 +24,9 @@ CAPABILITY_VERSION_3 = 0x20080522
 class Request(TypedDict):
     """What to run, and how.
 
-    `running` is the file whose lock the program and all its children hold. `user` is (uid, gid), or None to
-    stay who we are. `reach` says what lies where, of the paths that this user must be able to enter or run.
-    With `detach` the program is nobody's child, and stderr goes where stdout goes.
+    `running` is the file whose lock the program and all its children hold. `user` is (uid, gid), or None to keep the
+    user. `reach` maps descriptions to the paths that this user must be able to enter or run. With `detach` the
+    caller is not the program's parent, and stderr goes where stdout goes.
     """
 
     argv: list[str]
@@ -37,11 +37,11 @@ class Request(TypedDict):
 
 
 class RefusedError(Exception):
-    """The program must not be started; says why, and what to do."""
+    """The program must not be started. The message says why, and what to do."""
 
 
 def main(request: Request) -> None:
-    """Become the requested program. Does not return, except by RefusedError."""
+    """Replace this process with the requested program. Raises RefusedError; does not return."""
     _hold(request["running"])
     if request["user"]:
         _become(*request["user"], request["reach"])
@@ -53,18 +53,18 @@ def main(request: Request) -> None:
 
 
 def _hold(running: str) -> None:
-    """Lock the file for as long as this process, or a program or child that inherits it, lives."""
+    """Lock the file for as long as this process, or a program or child that inherits it, is alive."""
     descriptor = os.open(running, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise RefusedError(f"a server that holds {running} runs already: stop it first.") from error
+        raise RefusedError(f"a server that holds {running} is running: stop it first.") from error
     os.ftruncate(descriptor, 0)
     os.set_inheritable(descriptor, True)
 
 
 def _become(uid: int, gid: int, reach: dict[str, str]) -> None:
-    """Become that user; keep one capability if, and only if, the user alone cannot reach what it must."""
+    """Change to that user. Keep one capability only if the user cannot reach the paths without it."""
     os.setgroups([])
     os.setgid(gid)
     if sys.platform == "linux":
@@ -74,13 +74,13 @@ def _become(uid: int, gid: int, reach: dict[str, str]) -> None:
         _keep_directory_search()
     for what, path in _closed(reach).items():
         raise RefusedError(
-            f"PostgreSQL refuses to run as root, and uid {uid}, as which it runs instead, may not enter or "
-            f"run {path}, which it must for {what}: move {what}, permit it, or run jobsite as a plain user."
+            f"PostgreSQL refuses to run as root, so it runs as uid {uid}, which may not enter or run {path}. "
+            f"{what} needs this: move {what}, give the permission, or run jobsite as a plain user."
         )
 
 
 def _closed(reach: dict[str, str]) -> dict[str, Path]:
-    """Return the outermost closed directory (or the path itself) of each path that cannot be reached."""
+    """Return, for each path that cannot be reached, the outermost directory that is closed (or the path itself)."""
     closed = {}
     for what, path in reach.items():
         steps = [*reversed(Path(path).parents), Path(path)]
@@ -92,10 +92,10 @@ def _closed(reach: dict[str, str]) -> dict[str, Path]:
 
 
 def _keep_directory_search() -> None:
-    """Keep the capability to enter and read any directory, over exec, when this process has it.
+    """Keep the capability to enter and read any directory across exec, when this process has it.
 
-    PostgreSQL's programs look for each other by access(2), which ignores the capabilities of every user but
-    root, unless SECBIT_NO_SETUID_FIXUP is set.
+    PostgreSQL's programs look for each other with access(2). It ignores the capabilities of every user but root,
+    unless SECBIT_NO_SETUID_FIXUP is set.
     """
     kept, while_setting = 1 << CAP_DAC_READ_SEARCH, 1 << CAP_DAC_READ_SEARCH | 1 << CAP_SETPCAP
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
@@ -105,7 +105,7 @@ def _keep_directory_search() -> None:
         _prctl(PR_SET_SECUREBITS, _prctl(PR_GET_SECUREBITS) | SECBIT_NO_SETUID_FIXUP)
         _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH)
     except PermissionError:
-        return  # not ours to keep, as in many containers: the caller looks what is still closed
+        return  # not allowed, as in many containers: the caller checks which paths are still closed
 
 
 def _prctl(option: int, *arguments: int) -> int:

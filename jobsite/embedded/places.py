@@ -1,4 +1,4 @@
-"""Where the embedded servers of a home keep their data and sockets, and whose these must be."""
+"""Where the embedded servers of a home keep their data and sockets, and who must own them."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ LONGEST_SOCKET = 100  # bytes; sockaddr_un has room for 104 (BSD, macOS) or 108 
 
 
 class EmbeddedError(Exception):
-    """The embedded servers cannot be used. Says what is wrong, where, and what to do."""
+    """The embedded servers cannot be used. The message says what is wrong, where, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Servers:
         return self.socket_directory / "redis.sock"
 
     def has_sockets(self) -> bool:
-        """Whether the directory of the sockets is there.
+        """Whether the directory of the sockets exists.
 
         Raises:
-            EmbeddedError: something that somebody else made stands in its place.
+            EmbeddedError: it is no directory, or belongs to another user.
         """
         try:
             found = self.socket_directory.lstat()
@@ -50,17 +50,17 @@ class Servers:
             return False
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise EmbeddedError(
-                f"{self.socket_directory} should be a directory of the user {user_name(os.geteuid())}, but "
-                f"{user_name(found.st_uid)} put something else there: remove it."
+                f"{self.socket_directory} should be a directory of the user {user_name(os.geteuid())}, but it is "
+                f"something else or belongs to {user_name(found.st_uid)}: remove it."
             )
         return True
 
 
 def servers(home: Path) -> Servers:
-    """Return the addresses for `home`, without looking whether anything is there.
+    """Return the addresses for `home`, without checking whether anything is there.
 
-    The sockets are in a directory of the system's temporary one, because their path may have about 100 bytes
-    only. It is the same for every process, whatever its TMPDIR, where /tmp can be used.
+    The sockets are in a folder in the system's temporary directory, because their path may have only about 100
+    bytes. Where /tmp can be used, the folder is the same for every process, whatever its TMPDIR.
     """
     home = home.resolve()
     shared = Path("/tmp")  # noqa: S108 - the directory in it is ours, or refused
@@ -76,7 +76,7 @@ def servers(home: Path) -> Servers:
 
 
 def prepare_home(home: Path) -> None:
-    """Make `home`, for its owner only and never to be committed, unless it is there.
+    """Make `home` if it is missing: open to its owner only, and ignored by Git.
 
     Raises:
         EmbeddedError: it belongs to another user.
@@ -98,20 +98,20 @@ def check_owner(home: Path) -> None:
 
 
 def prepare_sockets(places: Servers) -> None:
-    """Make the directory of the sockets, for its owner only, unless it is there.
+    """Make the directory of the sockets if it is missing, open to its owner only.
 
     Raises:
-        EmbeddedError: it is somebody else's, or its path is too long for a socket.
+        EmbeddedError: it belongs to another user, or its path is too long for a socket.
     """
     if len(os.fsencode(places.postgres_socket)) > LONGEST_SOCKET:
-        raise EmbeddedError(f"{places.socket_directory} is too long for sockets: set TMPDIR to a shorter path.")
+        raise EmbeddedError(f"{places.socket_directory} is too long a path for sockets: set TMPDIR to a shorter one.")
     if not places.has_sockets():
         places.socket_directory.mkdir(mode=0o700)
 
 
 @contextlib.contextmanager
 def locked(home: Path) -> Iterator[None]:
-    """Hold the lock of `home`, under which its servers are started and stopped and its keys are made.
+    """Hold the lock of `home`. Servers are started and stopped, and keys are made, only under this lock.
 
     Raises:
         EmbeddedError: another process has held it for longer than any start should take.
@@ -121,19 +121,19 @@ def locked(home: Path) -> Iterator[None]:
         if not wait_until(lambda: try_lock(descriptor), LOCK_SECONDS):
             raise EmbeddedError(
                 f"another jobsite process has held {home / 'lock'} for {LOCK_SECONDS:.0f} seconds: "
-                "see what it does, or end it."
+                "check what it does, or kill it."
             )
         try:
             yield
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # not only closed: a process forked meanwhile has it open too
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough: a process forked meanwhile has it open too
     finally:
         os.close(descriptor)
 
 
 @contextlib.contextmanager
 def in_use(home: Path) -> Iterator[None]:
-    """Say, until the block ends, that a process here starts the servers of `home` again when they are gone."""
+    """Mark `home` as used by a process that starts its servers again when they are gone, until the block ends."""
     descriptor = _used(home)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -143,7 +143,7 @@ def in_use(home: Path) -> Iterator[None]:
 
 
 def is_in_use(home: Path) -> bool:
-    """Whether a living process has said so."""
+    """Whether a live process has marked `home` with `in_use`."""
     if not home.exists():
         return False
     descriptor = _used(home)
@@ -158,7 +158,7 @@ def _used(home: Path) -> int:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Take the file's lock, unless somebody else holds it."""
+    """Take the file's lock, unless another process holds it. Returns whether it was taken."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -167,7 +167,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Return whether `condition` came true within so many seconds."""
+    """Wait for `condition`, at most `seconds`. Returns whether it became true."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -177,18 +177,18 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 @contextlib.contextmanager
-def one_sentence(home: Path) -> Iterator[None]:
-    """Turn what the operating system refuses into an EmbeddedError."""
+def translated_errors(home: Path) -> Iterator[None]:
+    """Turn errors of the operating system into EmbeddedError."""
     try:
         yield
     except OSError as error:
         raise EmbeddedError(
-            f"the embedded servers cannot use {home}: {error}. Mend that, or set JOBSITE_HOME to another one."
+            f"the embedded servers cannot use {home}: {error}. Fix that, or set JOBSITE_HOME to another folder."
         ) from error
 
 
 def user_name(uid: int) -> str:
-    """Return the user's name, or its number where it has none."""
+    """Return the user's name, or the number where there is no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: installed, started and given its role and database."""
+"""The embedded PostgreSQL: installation, start, and its role and database."""
 
 import os
 import pwd
@@ -24,8 +24,8 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-SSL_REQUEST = bytes.fromhex("0000000804d2162f")  # "would you encrypt?": answered before any authentication
+NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+SSL_REQUEST = bytes.fromhex("0000000804d2162f")  # the server answers it before any authentication
 ROLE_AND_DATABASE = r"""
 SELECT 'CREATE ROLE jobsite LOGIN CREATEDB'
     WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'jobsite') \gexec
@@ -36,11 +36,11 @@ SELECT 'CREATE DATABASE jobsite OWNER jobsite'
 
 @dataclass(frozen=True)
 class Postgres(Daemon):
-    """PostgreSQL on a Unix socket only. Started by root, it runs as an unprivileged user owning the data."""
+    """PostgreSQL on a Unix socket only. Started by root, it runs as an unprivileged user, who owns the data."""
 
     title: ClassVar[str] = "PostgreSQL"
     folder: ClassVar[str] = "postgres"
-    stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": ends the sessions, then writes all
+    stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": end the sessions, then write everything
 
     @property
     def pid_file(self) -> Path:
@@ -51,22 +51,22 @@ class Postgres(Daemon):
         return self.places.postgres_socket
 
     def accepts(self) -> bool:
-        """See Daemon. An answer is not enough: the server answers this while it is still recovering."""
+        """See Daemon. An answer alone is not enough: the server answers this while it still recovers."""
         return self._status() == "ready" and answer(self.socket_path, SSL_REQUEST) in (b"S", b"N")
 
     def has_lost_its_socket(self) -> bool:
-        """Whether the running server once had a socket that is gone."""
+        """See Daemon. The server made the socket before it wrote its status."""
         made = self.process() is not None and self._status() != ""
         return made and not self.socket_path.exists()
 
     def launch(self) -> None:
-        """Start the server, installed first if there is none, and clear what a killed one left behind."""
+        """Start the server. Install it first if needed, and remove files that a killed server left."""
         programs = find_programs()
         version = _major_version(programs)
         user = self._user()
         settings = SETTINGS | {"unix_socket_directories": str(self.places.socket_directory)}
         if not self.durable:
-            settings |= FORGETFUL
+            settings |= NOT_DURABLE
         if user:
             self._admit(user)
             settings |= self._only_root_connects(user)
@@ -96,7 +96,7 @@ class Postgres(Daemon):
             raise EmbeddedError(f"the role and database jobsite could not be created: {ended.stderr.strip()}")
 
     def _status(self) -> str:
-        """Return the server's word on itself (starting, ready, stopping), or none before it has sockets."""
+        """Return the status that the server reports (starting, ready, stopping); empty before it has sockets."""
         lines = content(self.pid_file).splitlines()
         return lines[7].strip() if len(lines) > 7 else ""
 
@@ -107,12 +107,12 @@ class Postgres(Daemon):
         made_by = (self.data / "PG_VERSION").read_text().strip()
         if made_by != installed:
             raise EmbeddedError(
-                f"{self.data} was made by PostgreSQL {made_by}, but PostgreSQL {installed} is installed: "
-                f"dump it with PostgreSQL {made_by} to keep it, then move it away to start with an empty one."
+                f"{self.data} was made by PostgreSQL {made_by}, but PostgreSQL {installed} is installed: to keep "
+                f"the data, dump it with PostgreSQL {made_by}; then move the folder away to start empty."
             )
 
     def _user(self) -> tuple[int, int] | None:
-        """Return (uid, gid) of the user whom root starts the server as, or None when we are not root."""
+        """Return (uid, gid) of the user that root starts the server as; None when we are not root."""
         if os.geteuid() != 0:
             return None
         if self._is_installed():
@@ -125,12 +125,12 @@ class Postgres(Daemon):
                 continue
             return entry.pw_uid, entry.pw_gid
         raise EmbeddedError(
-            "PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody to run as: "
-            "create one, or run jobsite as a plain user."
+            "PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as: create one, "
+            "or run jobsite as a plain user."
         )
 
     def _admit(self, user: tuple[int, int]) -> None:
-        """Let the server's user pass through our home, and make sockets beside ours but not replace ours."""
+        """Let the server's user enter our home, and make sockets next to ours without replacing ours."""
         home, (_, group) = self.places.home, user
         mode = stat.S_IMODE(home.stat().st_mode)
         if not mode & stat.S_IXOTH:
@@ -140,10 +140,11 @@ class Postgres(Daemon):
         self.places.socket_directory.chmod(0o1770)
 
     def _only_root_connects(self, user: tuple[int, int]) -> dict[str, str]:
-        """Return settings that keep other processes of the server's user, who reach its socket, out of it.
+        """Return settings that let only root connect: other processes of the server's user can reach its socket.
 
-        A superuser of the database reads whatever the server may, which can be more than its user may. The
-        files are root's, and outside of the data, so that this user cannot change them either.
+        A superuser of the database can read every file that the server may read, which can be more than this user
+        may read elsewhere. The files of these settings belong to root and are outside of the data, so that this user
+        cannot change them.
         """
         rules = {"hba_file": "local all all peer map=jobsite", "ident_file": f"jobsite {user_name(0)} all"}
         files = {setting: self.places.home / f"postgres.{setting}" for setting in rules}
@@ -155,7 +156,7 @@ class Postgres(Daemon):
         return {setting: str(file) for setting, file in files.items()}
 
     def _install(self, programs: Path, user: tuple[int, int] | None) -> None:
-        """Make the data directory; what a crash leaves unfinished is never taken for one."""
+        """Make the data directory under another name and rename it at the end: a crash leaves no partial one."""
         unfinished = self.data.with_name("postgres.new")
         if unfinished.exists():
             shutil.rmtree(unfinished)
@@ -176,9 +177,9 @@ class Postgres(Daemon):
 
 
 def find_programs() -> Path:
-    """Return the folder of PostgreSQL's programs, of the newest version that the wheel brings.
+    """Return the folder of PostgreSQL's programs, of the newest version in the wheel.
 
-    The package is found, never imported: to import it changes permissions and registers handlers.
+    The package is located but never imported: its import changes permissions and registers handlers.
 
     Raises:
         EmbeddedError: it is not installed, or has no programs for this platform.
@@ -197,13 +198,13 @@ def find_programs() -> Path:
 
 
 def _give(path: Path, uid: int, gid: int) -> None:
-    """Make `path` belong to PostgreSQL's user, or with uid -1 to its group."""
+    """Give `path` to PostgreSQL's user, or with uid -1 only to its group."""
     try:
         os.chown(path, uid, gid)
     except OSError as error:
         raise EmbeddedError(
-            f"PostgreSQL refuses to run as root, and this root may not give {path} to the user it runs as "
-            f"instead ({error.strerror}): run jobsite as a plain user."
+            f"PostgreSQL refuses to run as root, and root may not give {path} to another user here "
+            f"({error.strerror}): run jobsite as a plain user."
         ) from error
 
 

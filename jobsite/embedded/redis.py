@@ -1,4 +1,4 @@
-"""The embedded Redis: started on a Unix socket, with the broker's messages on disk."""
+"""The embedded Redis: on a Unix socket, with the broker's messages on disk."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ from jobsite.embedded.places import EmbeddedError
 
 @dataclass(frozen=True)
 class Redis(Daemon):
-    """Redis on a Unix socket only, as whichever user started it."""
+    """Redis on a Unix socket only. It runs as the user who starts it."""
 
     title: ClassVar[str] = "Redis"
     folder: ClassVar[str] = "redis"
-    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM  # what SHUTDOWN does: writes what is due, then ends
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM  # as SHUTDOWN: write what is due, then end
 
     @property
     def pid_file(self) -> Path:
@@ -29,7 +29,7 @@ class Redis(Daemon):
         return self.places.redis_socket
 
     def accepts(self) -> bool:
-        """See Daemon. While Redis still reads its file, it answers otherwise."""
+        """See Daemon. While Redis still loads its file, it answers something else."""
         return answer(self.socket_path, b"PING\r\n").startswith(b"+PONG")
 
     def has_lost_its_socket(self) -> bool:
@@ -37,7 +37,7 @@ class Redis(Daemon):
         return self.process() is not None and not self.socket_path.exists()
 
     def start(self) -> None:
-        """See Daemon. Unreadable messages are set aside: they are hints, the jobs are in the database."""
+        """See Daemon. A file that cannot be read is moved away: messages are hints, the jobs are in the database."""
         try:
             super().start()
         except EmbeddedError:
@@ -50,7 +50,7 @@ class Redis(Daemon):
             super().start()
 
     def launch(self) -> None:
-        """Start the server on the messages that the last one left."""
+        """Start the server with the messages that the last one left."""
         program = find_program()
         self.data.mkdir(mode=0o700, exist_ok=True)
         self.pid_file.unlink(missing_ok=True)
@@ -69,7 +69,7 @@ class Redis(Daemon):
 
 
 def find_program() -> Path:
-    """Return the Redis server of the wheel, which is found and never imported, or else one on PATH.
+    """Return the Redis server of the wheel (located but never imported), or else one on PATH.
 
     Raises:
         EmbeddedError: there is none.

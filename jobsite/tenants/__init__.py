@@ -1,3 +1,3 @@
-"""Who owns what and who acts: tenants, members, principals, and the audit of what operators did."""
+"""Who owns what and who acts: tenants, members, principals, and the audit of operators' acts."""
 
 __all__ = ["audit", "models", "principals", "reasons", "scope", "setup"]

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class TenantsConfig(AppConfig):
-    """Tenants, memberships, API keys, the audit."""
+    """Tenants, memberships, API keys and the audit."""
 
     name = "jobsite.tenants"
     label = "jobsite_tenants"

@@ -1,4 +1,4 @@
-"""Write down what an operator did, in the transaction that did it."""
+"""Record what an operator did, in the same transaction."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def record(
     before: dict[str, object] | None,
     after: dict[str, object] | None,
 ) -> None:
-    """Add an audit entry: who (the principal, through his door), what, to what, why, before and after."""
+    """Add an audit entry: who (the principal and their door), what, to what, why, and the values before and after."""
     record_all(cursor, principal, action, target_type, [target], reason, before, after)
 
 

@@ -10,13 +10,14 @@ from django.db.models.functions import Now
 
 CODE_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 CODE = RegexValidator(
-    rf"^{CODE_PATTERN.pattern}\Z", "A code is up to 100 lower-case letters, digits, and _ . - inside."
+    rf"^{CODE_PATTERN.pattern}\Z",
+    "A code is up to 100 lower-case letters, digits, and _ . - inside.",
 )
 SYSTEM = "system"
 
 
 class Pausable(models.Model):
-    """The one pause model: since when, by whom, why, until when."""
+    """A pause: since when, by whom, why, until when. The same fields for everything that can be paused."""
 
     paused_at = models.DateTimeField(null=True, blank=True, editable=False)
     paused_by = models.CharField(max_length=150, blank=True, db_default="", editable=False)
@@ -65,7 +66,7 @@ class Tenant(Pausable):
 
 
 class Role(models.TextChoices):
-    """What a member may do; each role holds the scopes of the ones before it."""
+    """What a member may do. Each role includes the scopes of the roles before it."""
 
     VIEWER = "VIEWER"
     OPERATOR = "OPERATOR"
@@ -81,7 +82,7 @@ ALL_SCOPES = SCOPES[Role.ADMIN]
 
 
 class Membership(models.Model):
-    """A user in a tenant, with a role."""
+    """A user's role in a tenant."""
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
@@ -103,7 +104,7 @@ class Membership(models.Model):
 
 
 class ApiKey(models.Model):
-    """A key of one user in one tenant; only its prefix and SHA-256 are stored."""
+    """A key of one user in one tenant. Only its prefix and SHA-256 are stored."""
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="api_keys")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="api_keys")
@@ -128,7 +129,7 @@ class ApiKey(models.Model):
 
 
 class AuditEntry(models.Model):
-    """Who did what, when and why, through any door; the database refuses to change or delete an entry."""
+    """Who did what, when, why, and through which door. The database refuses to change or delete an entry."""
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="+")
     at = models.DateTimeField(db_default=Now())

@@ -1,4 +1,4 @@
-"""Who asks and who a job runs as: captured at submission, restricted at the run to what is still true."""
+"""Who acts, and who a job runs as: captured at submission, restricted at the run to current permissions."""
 
 import hashlib
 import json
@@ -45,11 +45,11 @@ class Principal:
 
     @property
     def is_platform(self) -> bool:
-        """Whether they stand on the platform's floor: superusers, the local command line, the system."""
+        """Whether they act for the platform: superusers, the local command line, the system."""
         return self.is_superuser or self.kind is not Kind.USER
 
     def require(self, scope: str) -> None:
-        """Raise Forbidden, naming the scope, unless it is held."""
+        """Raise Forbidden, which names the scope, unless the principal has it."""
         if scope not in self.scopes:
             raise Forbidden(
                 f"{self.name} lacks {scope} in tenant {self.tenant.code}", code="missing_scope", scope=scope
@@ -57,7 +57,7 @@ class Principal:
 
     @property
     def captured(self) -> "Captured":
-        """The context that jobs of this principal carry; the superuser bit is not part of it."""
+        """The context that jobs of this principal carry. The superuser bit is not part of it."""
         return _captured(
             str(self.kind), self.user_id, self.name, self.tenant.code, self.roles, self.scopes, self.permissions,
             self.language, self.tenant.time_zone,
@@ -66,7 +66,7 @@ class Principal:
 
 @dataclass(frozen=True)
 class Captured:
-    """A context as it is stored: its key, and its canonical JSON."""
+    """A context as it is stored: its key and its canonical JSON."""
 
     key: UUID
     content: str
@@ -99,7 +99,7 @@ def system(tenant: Tenant) -> Principal:
 
 
 def local(tenant: Tenant, *, login: str, door: str = "cli") -> Principal:
-    """Whoever can run commands on this machine: all permissions of the tenant."""
+    """A person who can run commands on this machine. They have all permissions of the tenant."""
     return Principal(Kind.LOCAL, tenant, f"local:{login}", frozenset(ALL_SCOPES), language=tenant.language, door=door)
 
 
@@ -127,7 +127,7 @@ def of_user(user: User, tenant: Tenant, *, door: str = "python") -> Principal:
 
 
 def again(tenant: Tenant, *, kind: str, user_id: int | None, name: str, door: str = "python") -> Principal:
-    """Whoever was noted by kind, user and name, with what they may do now.
+    """The principal that was stored as kind, user and name, with their permissions as of now.
 
     Raises NotFound where they are no active member of the tenant any more.
     """
@@ -144,26 +144,26 @@ def again(tenant: Tenant, *, kind: str, user_id: int | None, name: str, door: st
 
 
 def _permissions_of(user: User) -> set[str]:
-    # Not get_all_permissions(): to a superuser that gives every permission, and the bit must not be carried.
+    # Not get_all_permissions(): it returns every permission for a superuser, and jobs must not carry the superuser bit.
     granted = Permission.objects.filter(user=user) | Permission.objects.filter(group__user=user)
     rows = granted.values_list("content_type__app_label", "codename").distinct()
     return {f"{label}.{codename}" for label, codename in rows}
 
 
 class PermissionRefused(Exception):
-    """The job's principal may not do this (any more); permanent, kind REFUSED."""
+    """The job's principal may not do this, or not any more. A permanent failure of kind REFUSED."""
 
 
 @dataclass(frozen=True)
 class RunningAs:
-    """The principal of a run: the user as they are now, and those of the captured permissions that still hold."""
+    """The principal of a run: the user as of now, and the captured permissions that they still have."""
 
     user: User | None
     permissions: frozenset[str]
     everything: bool
 
     def require(self, permission: str) -> None:
-        """Raise PermissionRefused, naming the permission, unless the job has it."""
+        """Raise PermissionRefused, which names the permission, unless the job has it."""
         if not self.everything and permission not in self.permissions:
             name = self.user.get_username() if self.user else "the job"
             raise PermissionRefused(f"{name} lacks the permission {permission}")
@@ -180,7 +180,7 @@ class _Current:
 
 
 def running_as(context: Mapping[str, Any], *, tenant_id: int) -> RunningAs:
-    """Restrict a captured context to what its user still has; looked up at most every five seconds.
+    """Restrict a captured context to the permissions that its user still has, looked up at most every five seconds.
 
     Raises PermissionRefused with the reason when the user was deactivated, deleted or removed from the tenant.
     """

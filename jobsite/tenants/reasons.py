@@ -1,4 +1,4 @@
-"""What operators give with their acts, whatever the door: why, and until when."""
+"""What operators give with their acts, through every door: why, and until when."""
 
 from datetime import datetime
 
@@ -11,13 +11,13 @@ MAX_REASON = 1_000
 
 
 def check_reason(reason: str) -> None:
-    """Raise Invalid (invalid_reason) unless the text can be kept."""
+    """Raise Invalid (invalid_reason) unless the text can be stored."""
     if len(reason) > MAX_REASON or not storable.is_storable(reason):
         raise Invalid(f"a reason has at most {MAX_REASON} characters of valid text", code="invalid_reason")
 
 
 def end_of(until: datetime | str | None) -> datetime | None:
-    """The moment until which something is to last, None for no end; Invalid (invalid_time) when it makes no sense."""
+    """The moment at which something is to end; None for no end. Raises Invalid (invalid_time) for any other text."""
     if until is None:
         return None
     try:

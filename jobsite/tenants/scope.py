@@ -1,4 +1,4 @@
-"""Which tenant a command means."""
+"""Find the tenant that a command is for."""
 
 from django.conf import settings
 
@@ -9,9 +9,9 @@ NAMED = 10
 
 
 def choose(code: str | None) -> Tenant:
-    """The tenant of this code; without one that of JOBSITE_TENANT, else the only one there is.
+    """The tenant with this code; without a code that of JOBSITE_TENANT, else the only tenant.
 
-    Raises NotFound when there is no such tenant, Invalid when it takes a choice; both say what to do.
+    Raises NotFound when there is no such tenant, Invalid when there are several to choose from.
     """
     wanted = code or settings.JOBSITE_TENANT
     if wanted:
@@ -24,5 +24,5 @@ def choose(code: str | None) -> Tenant:
         raise NotFound("there is no tenant yet; make one with: jobsite tenants create CODE")
     if len(tenants) > 1:
         codes = ", ".join(tenant.code for tenant in tenants[:NAMED]) + (", …" if len(tenants) > NAMED else "")
-        raise Invalid(f"which tenant? say --tenant CODE or set JOBSITE_TENANT ({codes})")
+        raise Invalid(f"which tenant? give --tenant CODE or set JOBSITE_TENANT ({codes})")
     return tenants[0]

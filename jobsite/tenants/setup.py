@@ -12,9 +12,9 @@ from jobsite.tenants.models import SYSTEM, Tenant
 
 
 def create(code: str, *, name: str = "", language: str = "en", time_zone: str = "UTC") -> Tenant:
-    """A new tenant with what the functions named in JOBSITE_TENANT_SETUP add to it, all or nothing.
+    """Make a tenant, with everything that the functions in JOBSITE_TENANT_SETUP add, in one transaction.
 
-    Raises Invalid for a code or time zone that is none, Conflict when the code is taken.
+    Raises Invalid for an invalid code or time zone, Conflict when the code is taken.
     """
     if code == SYSTEM or Tenant.objects.filter(code=code).exists():
         raise Conflict(f"tenant {code} exists already", code="tenant_exists")

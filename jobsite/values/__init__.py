@@ -1,3 +1,3 @@
-"""Plain values and how they are read and written: moments, durations, what can be stored, what is hidden."""
+"""Plain values: reading and writing moments and durations, making values storable, masking secrets."""
 
 __all__ = ["durations", "masking", "storable", "times"]

@@ -1,4 +1,4 @@
-"""How long, as people write it: `500ms`, `30s`, `5m`, `1h`, `1d`, `1h30m`."""
+"""Durations as people write them: `500ms`, `30s`, `5m`, `1h`, `1d`, `1h30m`."""
 
 import re
 
@@ -11,13 +11,13 @@ _FORMS = 'such as "500ms", "30s", "5m", "1h" or "1d"'
 
 
 class DurationError(ValueError):
-    """A text is not a duration; the message names the forms that are."""
+    """A text is not a duration. The message gives examples of valid ones."""
 
 
 def parse_duration(text: object) -> float:
-    """Seconds of a duration: numbers with units from days down to milliseconds, at most 3,650 days.
+    """The seconds of a duration: numbers with units from days down to milliseconds, at most 3,650 days.
 
-    Raises DurationError for everything else; a number without a unit says nothing about its unit.
+    Raises DurationError for everything else, also for a number without a unit.
     """
     if not isinstance(text, str):
         raise DurationError(f"expected a duration {_FORMS}, got {type(text).__name__}")
@@ -34,7 +34,7 @@ def parse_duration(text: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """What `parse_duration` reads back, to the millisecond: 90 is `1m30s`, 0.5 is `500ms`, 1.5 is `1.5s`."""
+    """The text that `parse_duration` reads back, to the millisecond: 90 is `1m30s`, 0.5 `500ms`, 1.5 `1.5s`."""
     milliseconds = round(abs(seconds) * 1_000)
     sign = "-" if seconds < 0 and milliseconds else ""
     if 0 < milliseconds < 1_000:

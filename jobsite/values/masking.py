@@ -1,4 +1,4 @@
-"""What stands for a secret wherever people read: in parameters as they are stored, and in what a run says."""
+"""Mask secrets wherever people read: in stored parameters, and in all that a run writes."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 MASK = "••••"
 SECRET_KEY = "$secret"  # noqa: S105 - the key under which a secret is stored, not a secret
 MIN_LENGTH = 4
-"""A shorter value is not looked for in texts: it would be found by chance, and reveal more than it hides."""
+"""A shorter secret is not looked for in texts: it would match by chance, and the masks would reveal it."""
 MAX_TEXTS = 500
 
 
@@ -25,24 +25,24 @@ def masked(value: Any) -> Any:
 
 
 class Mask:
-    """Hides the secrets of one run in what it says; its own `repr` shows none."""
+    """Masks the secrets of one run in all that it writes. Its own `repr` shows none."""
 
     def __init__(self, texts: Iterable[str], values: Iterable[str]) -> None:
-        """`texts` are looked for in texts, however escaped; `values`, as compact JSON, among numbers and containers."""
-        # The longest first, so that a secret that contains another one is hidden as a whole; and not every short line
-        # of a huge one, since each costs time at every character of every text.
+        """`texts` are looked for in texts, however escaped; `values`, compact JSON, are compared with other values."""
+        # The longest come first, so that a secret that contains another one is masked as a whole. Their number is
+        # limited, because each line of a huge secret costs time at every character of every text.
         ordered = sorted(texts, key=len, reverse=True)[:MAX_TEXTS]
         self._pattern = re.compile("|".join(map(_escaped, ordered)))
         self._values = frozenset(values)
         self.longest = max(len(text) for text in ordered) * _LONGEST_ESCAPE
-        """Bytes of the longest secret as it may be written: what cuts a text before `text` has seen it keeps these."""
+        """The bytes of the longest secret in any writing. Code that cuts a text before masking it must keep these."""
 
     def text(self, value: str) -> str:
-        """`value` with every secret in it as ••••; to be called before a text is cut."""
+        """`value` with every secret replaced by ••••. Call it before a text is cut."""
         return self._pattern.sub(MASK, value)
 
     def value(self, value: Any) -> Any:
-        """A copy of JSON with every secret in its texts and keys, and every value that is one, as ••••."""
+        """A copy of JSON with •••• for every secret in its texts and keys, and for every value that is a secret."""
         if isinstance(value, str):
             return self.text(value)
         if value is None or isinstance(value, bool):
@@ -57,7 +57,7 @@ class Mask:
 
 
 def mask_of(secrets: Iterable[object]) -> Mask | None:
-    """The mask of these values; None where none of them can be looked for."""
+    """The mask for these secrets; None where none of them can be looked for."""
     parts = [part for secret in secrets for part in _parts(secret)]
     texts = {text for part in parts for text in _texts(part) if len(text) >= MIN_LENGTH}
     values = {text for part in parts if len(text := part if isinstance(part, str) else _compact(part)) >= MIN_LENGTH}
@@ -65,7 +65,7 @@ def mask_of(secrets: Iterable[object]) -> Mask | None:
 
 
 def _parts(secret: object) -> Iterator[object]:
-    """A secret and what it consists of; true, false and null are words that stand in every text."""
+    """A secret and its parts, without true, false and null: these words are in every text."""
     if secret is None or isinstance(secret, bool):
         return
     yield secret
@@ -74,7 +74,7 @@ def _parts(secret: object) -> Iterator[object]:
 
 
 def _texts(part: object) -> Iterator[str]:
-    """How a secret may be written: a text also in a URL and line by line, another value as JSON and by Python."""
+    """The ways to write a secret: a text also in a URL and line by line, any other value as JSON and in Python."""
     if isinstance(part, str):
         in_urls = (quote(part, safe=""), quote_plus(part), quote(part), quote(part, safe="/?:@!$&'()*+,;="))
         yield from (part, *in_urls, *map(str.strip, part.splitlines()))
@@ -82,19 +82,19 @@ def _texts(part: object) -> Iterator[str]:
         yield from (_compact(part), json.dumps(part, ensure_ascii=False), repr(part))
 
 
-# A text is escaped by JSON, by `repr`, and by one inside the other, which doubles every backslash. Possessive, since
-# two repetitions that could share a run of backslashes would try every way to divide it.
+# JSON and `repr` escape a text, and one inside the other doubles every backslash. The quantifiers are possessive:
+# otherwise two repetitions could share a run of backslashes, and matching would try every way to divide it.
 _LONGEST_ESCAPE = 6
 _NAMED = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 
 
 def _escaped(text: str) -> str:
-    """A pattern for a text in every such writing."""
+    """A pattern that matches a text however it is escaped."""
     return "".join(_after(run, char) for run, char in re.findall(r"(\\*)(.?)", text, re.DOTALL))
 
 
 def _after(run: str, char: str) -> str:
-    """A pattern for a run of backslashes, perhaps of none, and the character behind it, if there is one."""
+    """A pattern for a run of backslashes, which may be empty, and the character after it, if there is one."""
     if not run and (not char or (char.isascii() and char.isalnum())):
         return char
     backslashes, optional = (rf"\\{{{len(run)},}}+", "") if run else (r"\\++", r"\\*+")
@@ -107,7 +107,7 @@ def _after(run: str, char: str) -> str:
 
 
 def _codes(char: str) -> Iterator[str]:
-    """What may stand behind the backslashes for a character that is not written as it is."""
+    """What may follow the backslashes for an escaped character."""
     number = ord(char)
     if char in _NAMED:
         yield _NAMED[char]

@@ -1,4 +1,4 @@
-"""What comes out of an action, made storable in PostgreSQL: clean text, JSON of bounded size and depth."""
+"""Make what an action returns storable in PostgreSQL: clean text, JSON of limited size and depth."""
 
 import json
 import math
@@ -10,30 +10,30 @@ from jobsite.values.masking import Mask
 MAX_BYTES = 64 * 1024
 MAX_MESSAGE = 4 * 1024
 MAX_DEPTH = 32
-# Far beyond any counter, and below the length at which Python refuses to turn an integer into text.
+# Larger than any counter, and below the length at which Python refuses to turn an integer into text.
 _MAX_INTEGER_BITS = 4_096
 
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 Path = tuple["Path", str | int] | None
-"""Where a value stands: the path of its container, and its key or index there; None is the top."""
+"""The place of a value: the path of its container, and its key or index there. None is the top."""
 Refuse = Callable[[str, str], None]
-"""Called with the JSON pointer of a value and what is wrong with it; raises, or notes it and returns."""
+"""Called with the JSON pointer of a value and what is wrong with it. It raises, or notes it and returns."""
 
 
 class NotStorable(ValueError):
-    """An action returned what cannot be stored; the message names the JSON pointer and the reason."""
+    """An action returned a value that cannot be stored. The message has the JSON pointer and the reason."""
 
 
 class _FullError(Exception):
-    """There are more values than fit into MAX_BYTES, however short."""
+    """There are more values than MAX_BYTES has room for."""
 
 
 def text(value: str, *, limit: int, mask: Mask | None = None) -> str:
     """`value` with NUL and lone surrogates as U+FFFD, in at most `limit` bytes (40 or more) of UTF-8.
 
-    What is longer is cut between characters and ends with " … (N bytes cut)". Before that, what `mask` hides is.
+    `mask` is applied first. A longer text is then cut between characters and ends with " … (N bytes cut)".
     """
     clean = mended(value if mask is None else mask.text(value))
     if len(clean) * 4 <= limit:
@@ -48,7 +48,7 @@ def text(value: str, *, limit: int, mask: Mask | None = None) -> str:
 def result(value: object, *, mask: Mask | None = None) -> object:
     """A copy of `value` as JSON: tuples become lists, NUL and lone surrogates U+FFFD, in texts and in keys.
 
-    What `mask` hides is hidden in it.
+    `mask` is applied to the copy.
 
     Raises NotStorable for NaN, infinity, keys that are not text, every other type, more than 64 KiB of
     compact JSON, or nesting deeper than 32.
@@ -60,7 +60,7 @@ def result(value: object, *, mask: Mask | None = None) -> object:
 
 
 def error(raised: BaseException, *, step: str, mask: Mask | None = None) -> dict[str, object]:
-    """An exception as jobs and steps keep it: its type, what it says in at most 4 KiB, and the step, None for ""."""
+    """An exception as jobs and steps store it: its type, its message in at most 4 KiB, and the step (None for "")."""
     try:
         words = str(raised) or type(raised).__name__
     except Exception:  # its own __str__ may raise anything
@@ -70,10 +70,10 @@ def error(raised: BaseException, *, step: str, mask: Mask | None = None) -> dict
 
 
 def plain(value: object, *, refuse: Refuse, mend: bool, reserved: str | None = None) -> object:
-    """A copy of `value` in the types of JSON alone, within MAX_BYTES and MAX_DEPTH.
+    """A copy of `value` in the types of JSON only, within MAX_BYTES and MAX_DEPTH.
 
-    `refuse` hears of everything that JSON or PostgreSQL cannot hold; where it returns, null stands in the
-    copy. Text with NUL or lone surrogates is mended, and without `mend` refused too. So is the key `reserved`.
+    `refuse` is called for everything that JSON or PostgreSQL cannot hold; where it returns, the copy has null. Text
+    with NUL or lone surrogates is repaired with `mend`, and refused without it. The key `reserved` is refused.
     """
     copier = _Copier(refuse, mend=mend, reserved=reserved)
     try:
@@ -87,7 +87,7 @@ def plain(value: object, *, refuse: Refuse, mend: bool, reserved: str | None = N
 
 
 def mended(value: str) -> str:
-    """`value` with every character that PostgreSQL cannot store, NUL and lone surrogates, as U+FFFD."""
+    """`value` with U+FFFD for every character that PostgreSQL cannot store (NUL and lone surrogates)."""
     return _UNSTORABLE.sub("\ufffd", value)
 
 
@@ -122,19 +122,19 @@ def _cut_mark(count: int) -> str:
 
 
 class _Copier:
-    """One walk over a value; counts what it has seen, so that a value that holds itself comes to an end."""
+    """One walk over a value. It counts what it has seen, so that it ends for a value that contains itself."""
 
     def __init__(self, refuse: Refuse, *, mend: bool, reserved: str | None) -> None:
         self._refuse = refuse
         self._mend = mend
         self._reserved = reserved
-        self._room = MAX_BYTES  # every value takes a byte at least
+        self._room = MAX_BYTES  # every value takes at least one byte
 
     def copy(self, value: object, path: Path, depth: int) -> object:
         self._room -= 1
         if self._room < 0:
             raise _FullError
-        # Subclasses (enums, SafeString, numpy's float64) are stored as what they extend.
+        # Subclasses (enums, SafeString, numpy's float64) are stored as their base type.
         if isinstance(value, str):
             return self._text(str.__str__(value), path)
         if value is None or isinstance(value, bool):

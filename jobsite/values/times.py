@@ -1,4 +1,4 @@
-"""Moments as doors take and give them: RFC 3339 with a zone in, UTC with milliseconds out."""
+"""Moments as entry points read and write them: RFC 3339 with a zone in, UTC with milliseconds out."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ _FORM = 'RFC 3339 such as "2026-11-22T01:02:03Z"'
 
 
 class TimeError(ValueError):
-    """A text or value is not a moment that can be used here; the message says which form is."""
+    """A text or value is not a moment that can be used here. The message says which form is expected."""
 
 
 def parse_time(text: object) -> datetime:
@@ -44,7 +44,7 @@ def parse_scheduled_at(value: object, *, now: datetime) -> datetime:
 
 
 def parse_since(text: str, *, now: datetime) -> datetime:
-    """The moment that a filter means by `1h` (before `now`) or by an RFC 3339 text; else TimeError."""
+    """The moment of a filter: `1h` (before `now`) or an RFC 3339 text. Raises TimeError for everything else."""
     try:
         if text.endswith(tuple(SECONDS)):
             return _aware(now) - timedelta(seconds=parse_duration(text))
@@ -56,7 +56,7 @@ def parse_since(text: str, *, now: datetime) -> datetime:
 
 
 def within_reason(moment: datetime) -> datetime:
-    """The moment, in UTC; TimeError without a zone, before 2000 and after 2199, where zones mean little."""
+    """The moment in UTC. Raises TimeError without a zone, and before 2000 or after 2199, where zones mean little."""
     at = _aware(moment)
     if not 2000 <= at.year < 2200:
         raise TimeError(f"{at.date().isoformat()} is out of reach: expected a time from 2000 to 2199")

@@ -1,4 +1,4 @@
-"""What a job costs is counted on the database of the stories."""
+"""The costs of a job are counted on the database of the flows."""
 
 from tests.flows.conftest import db, installation, submit
 

@@ -1,4 +1,4 @@
-"""How figures are compared and shown: decided without a machine."""
+"""How figures are compared and shown, without measuring anything."""
 
 from io import StringIO
 
@@ -58,7 +58,7 @@ def test_without_an_aim_there_is_a_ratio_and_no_verdict() -> None:
     assert judge([Aim("drain", OURS, THEIRS)], {OURS: [3.0], THEIRS: [2.0]})[0].is_reached is None
 
 
-def test_every_aim_is_of_figures_that_somebody_has() -> None:
+def test_every_aim_is_about_known_contenders() -> None:
     names = {contender.name for contender in contenders.ALL} | {name for name, *_ in limits.LIMITS}
 
     assert {who for aim in AIMS for who, _ in filter(None, (aim.ours, aim.peer))} <= names
@@ -66,7 +66,7 @@ def test_every_aim_is_of_figures_that_somebody_has() -> None:
 
 @pytest.fixture
 def outcome() -> Outcome:
-    """As long as figures get."""
+    """An outcome with the longest possible figures."""
     names = [contender.name for contender in contenders.ALL]
     small = {Figure.PICK_UP_P50: 1_234.5, Figure.PICK_UP_P95: 1_234.5, Figure.PICK_UP_P99: 1_234.5}
     results = {(name, figure): [small.get(figure, 123_456.789)] for name in names for figure in Figure}
@@ -105,5 +105,5 @@ def test_the_document_has_every_round(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize(("value", "shown"), [(None, "–"), (0.123, "0.12"), (12.34, "12.3"), (12_345.6, "12,346")])
-def test_a_figure_has_the_digits_that_mean_something(value: float | None, shown: str) -> None:
+def test_a_figure_has_three_significant_digits(value: float | None, shown: str) -> None:
     assert report.number(value) == shown

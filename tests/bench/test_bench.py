@@ -1,4 +1,4 @@
-"""`jobsite bench` as people start it: own servers, own processes, nothing left behind."""
+"""`jobsite bench` as people start it: its own servers and processes, and nothing left behind."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ SMALL = ("--quick", "--rounds", "1")
 
 
 def _start(home: Path, *arguments: str) -> "subprocess.Popen[str]":
-    # The benchmark must not look at what the caller has configured: such a database would be an error.
+    # The benchmark must ignore the caller's configuration: this tenant does not exist.
     environment = {
         "JOBSITE_HOME": str(home),
         "JOBSITE_TENANT": "nobody",
@@ -34,7 +34,7 @@ def _start(home: Path, *arguments: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell that runs the tests in the background lets all that it starts ignore Ctrl-C.
+        # A shell that runs the tests in the background makes all processes that it starts ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
@@ -96,7 +96,7 @@ def test_ctrl_c_stops_servers_and_workers(tmp_path: Path) -> None:
     assert not _belonging_to(home)
 
 
-def test_what_makes_no_sense_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_wrong_options_are_refused_in_one_line(tmp_path: Path) -> None:
     wrong = [("--rounds", "0"), ("--jobs", "1"), ("--rules", "0"), ("--only", "speed"), ("--who", "me")]
     runs = {arguments: _start(tmp_path, *arguments) for arguments in wrong}
     said = {arguments: run.communicate(timeout=60)[1].splitlines() for arguments, run in runs.items()}

@@ -1,4 +1,4 @@
-"""The counting proxy, against the server itself."""
+"""The counting proxy in front of a real server."""
 
 import psycopg
 import pytest
@@ -11,7 +11,7 @@ from jobsite.bench.costs import Counter, Proxy
 @pytest.mark.parametrize("size", [1, 3, 5, 6, 100])
 def test_blocks_may_end_anywhere(size: int) -> None:
     idle, inside = b"Z\x00\x00\x00\x05I", b"Z\x00\x00\x00\x05T"
-    row = b"D\x00\x00\x00\x0aZZZZZZ"  # data that looks like what is counted
+    row = b"D\x00\x00\x00\x0aZZZZZZ"  # data with the bytes of the message that is counted
     stream, counter = row + idle + row + inside + row + idle, Counter()
 
     for first in range(0, len(stream), size):

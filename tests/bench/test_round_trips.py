@@ -9,7 +9,7 @@ from jobsite.programs.models import Job
 from jobsite.tenants.models import Tenant
 
 
-def test_a_job_that_travels_alone_costs_three_or_four_round_trips_to_the_database(
+def test_a_job_alone_in_its_message_costs_three_or_four_round_trips_to_the_database(
     db: None, tenant: Tenant, define: Any, submit: Any, tmp_path: Path
 ) -> None:
     define("noop", target="jobsite.samples:noop")
@@ -33,7 +33,7 @@ def test_a_job_that_travels_alone_costs_three_or_four_round_trips_to_the_databas
         workers.connection().pgconn.untrace()
 
     trips = trace.read_text(errors="replace").count("ReadyForQuery")
-    # Claim, finish, a look whether the window wants more, and a dispatch where it does; once a second the program's
-    # mean; now and then new plans.
+    # Claim, finish, a check whether the window has room, and a dispatch where it has. Once a second the program's mean;
+    # now and then new plans.
     assert 30 <= trips <= 43
     workers.drop_connection()

@@ -1,4 +1,4 @@
-"""What happens to a run when one of its contenders comes to no end."""
+"""What happens to a run when one of its contenders fails."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,10 +20,8 @@ def own() -> Iterator[ground.Ground]:
 
 
 @pytest.mark.slow
-def test_a_contender_that_comes_to_no_end_spoils_only_its_own_figures(
-    own: ground.Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The time limit of the wait is what is broken, for one contender alone."""
+def test_a_contender_that_fails_loses_only_its_own_figures(own: ground.Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test shortens the time limit of the wait for one contender."""
     wait = measure.Turn._wait_for
 
     def impatient(turn: Any, count: int, *, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""`jobsite bench --schedules`: what is told of both, and that a small run measures both."""
+"""`jobsite bench --schedules`: what the report shows, and that a small run measures both schedulers."""
 
 import json
 

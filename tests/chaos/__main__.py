@@ -1,7 +1,7 @@
 """Break everything on purpose: `python -m tests.chaos R2 --seed 7`, `--list`, or `all --log FILE`.
 
-Names several scenarios to run them one after another, each on servers of its own. Ends with status 1 when something
-did not hold, and prints the command that runs that seed again.
+Several names run one after another, each on servers of its own. The exit status is 1 when something did not hold; the
+output has the command that runs that seed again.
 """
 
 import argparse
@@ -31,9 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", metavar="SCENARIO", help="such as R2; all: the complete run")
     parser.add_argument("--list", action="store_true", help="show the scenarios")
     parser.add_argument("--seed", type=int, action="append", default=[], help="may be given several times (default: 1)")
-    parser.add_argument("--size", type=float, default=1.0, help="the share of the jobs, 0.1 for a tenth")
+    parser.add_argument("--size", type=float, default=1.0, help="the share of the jobs: 0.1 is a tenth")
     parser.add_argument("--grouped", action="store_true", help="short jobs travel in groups")
-    parser.add_argument("--keep", action="store_true", help="leave the folder also where all held")
+    parser.add_argument("--keep", action="store_true", help="leave the folder even when everything held")
     parser.add_argument("--log", type=Path, help="run in the background, with the output in this file")
     parser.add_argument("--report", type=Path, help="write the report as JSON here")
     return parser

@@ -1,4 +1,4 @@
-"""What a scenario is given: the installation, its processes, programs, jobs and faults, and what it must show."""
+"""What a scenario works with: the installation, its processes, programs, jobs and faults, and its expectations."""
 
 import json
 import random
@@ -35,12 +35,12 @@ ENDED = "status IN ('COMPLETED', 'FAILED', 'CANCELED')"
 
 
 class Broken(AssertionError):
-    """The scenario cannot go on: what it waits for does not come."""
+    """The scenario cannot go on: a condition did not become true in time."""
 
 
 @dataclass
 class Report:
-    """What a run has shown; `broken` are the sentences that do not hold."""
+    """What a run has shown. `broken` are the expectations that did not hold."""
 
     scenario: str
     seed: int
@@ -84,13 +84,13 @@ class Chaos:
     def program(
         self, code: str, *, target: str = "act", tenant: str = "acme", short: bool = True, **keys: Any
     ) -> Program:
-        """A program of one action of tests.chaos.actions; a `short` one travels in groups where the run is grouped."""
+        """A program with one action of tests.chaos.actions. `short`: its jobs form groups in a grouped run."""
         target = target if ":" in target else f"tests.chaos.actions:{target}"
         keys.setdefault("action", [{"kind": "python", "target": target}])
         keys.setdefault("parameters", {"type": "object"})
         keys.setdefault("timeout", "120s")
         keys.setdefault("group", self.grouped and short)
-        # A job of the harness is often hit; how often it may be is a question of its own (R17).
+        # Jobs of the harness lose their worker often; R17 tests this limit.
         keys.setdefault("max_worker_losses", 1_000)
         definition = from_mapping({"code": code, **keys}, where="chaos", queues=settings.JOBSITE_QUEUES)
         load(principals.local(self.tenant(tenant), login="chaos"), [definition])
@@ -103,14 +103,14 @@ class Chaos:
     def submitter(
         self, kinds: list[Kind], *, count: int, rate: float = 0.0, prefix: str = "s", tenant: str = "acme"
     ) -> OwnProcess:
-        """A process that submits so many jobs."""
+        """Start a process that submits `count` jobs."""
         self.tenant(tenant)
         return self.fleet.submitter(
             prefix, count=count, rate=rate, tenant=tenant, kinds=kinds, seed=f"{self.report.seed} {prefix}"
         )
 
     def insert(self, program: Program, count: int, parameters: dict[str, Any] | None = None) -> list[int]:
-        """So many PENDING jobs by the statement of the submission, without a word to any broker."""
+        """Insert `count` PENDING jobs by the statement of submissions, without sending any message."""
         captured = principals.system(program.tenant).captured
         new = NewJob(program.tenant_id, program.pk, json.dumps(parameters or {}), captured)
         numbers: list[int] = []
@@ -122,13 +122,13 @@ class Chaos:
 
     @contextmanager
     def bursts(self, program: Program) -> Iterator[None]:
-        """In a grouped run, many short jobs at once every other second while the block runs, so that groups form."""
+        """In a grouped run, insert many short jobs at once every two seconds while the block runs: groups form."""
 
         def burst() -> None:
             try:
                 self.insert(program, BURST)
             except psycopg.OperationalError:
-                self.counts_inserted = False  # whether they are in is unsure
+                self.counts_inserted = False  # they may have been inserted or not
 
         with self.beside(burst, every=BURST_SECONDS) if self.grouped else nullcontext():
             yield
@@ -150,20 +150,20 @@ class Chaos:
         self.report.figures[name] = round(value, 3) if isinstance(value, float) else value
 
     def expect(self, holds: bool, sentence: str) -> None:
-        """What must hold; the run goes on, and fails in the end where it does not."""
+        """Check something that must hold. Where it does not, the run goes on and fails at the end."""
         if not holds:
             self.report.broken.append(sentence)
             self.say(f"BROKEN {sentence}")
 
     def say(self, text: str) -> None:
-        """A line on the terminal, with the time of the run."""
+        """Print a line with the time of the run."""
         with self._say_lock:
             sys.stdout.write(f"{self.now:7.1f} s  {self.report.scenario}  {text}\n")
             sys.stdout.flush()
 
-    def replace_the_dead(self) -> None:
-        """Start the workers anew that have ended, as a supervisor does."""
-        if replaced := self.fleet.replace_the_dead():
+    def restart_ended_workers(self) -> None:
+        """Restart the workers that have ended, as a supervisor does."""
+        if replaced := self.fleet.restart_ended_workers():
             self.say(f"started again: {', '.join(replaced)}")
 
     def history(self) -> History:
@@ -171,15 +171,15 @@ class Chaos:
         return History.read(self.installation.folder / "history.jsonl")
 
     def ended(self) -> int:
-        """How many jobs have come to their end."""
+        """The number of jobs that have ended."""
         return int(self.database.number(f"SELECT count(*) FROM jobsite_job WHERE {ENDED}"))
 
     def losses(self) -> int:
-        """How many runs were lost with their worker."""
+        """The number of runs that were lost with their worker."""
         return int(self.database.number("SELECT sum(losses) FROM jobsite_job"))
 
     def statuses(self) -> dict[str, int]:
-        """How many jobs are in which status."""
+        """The number of jobs in each status."""
         return dict(self.database.rows("SELECT status, count(*) FROM jobsite_job GROUP BY 1 ORDER BY 1"))  # type: ignore[arg-type]
 
     # ---- waiting ----------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class Chaos:
     def until(
         self, condition: Callable[[], object], what: str, *, seconds: float, meanwhile: Callable[[], object] = int
     ) -> None:
-        """Wait for a condition, saying now and then how far the run is; Broken at the deadline."""
+        """Wait for a condition, and print progress now and then. Raises Broken at the deadline."""
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
@@ -197,7 +197,7 @@ class Chaos:
             time.sleep(0.05)
 
     def sleep(self, seconds: float, what: str, *, meanwhile: Callable[[], object] = int) -> None:
-        """Let time pass, which is the fault itself here."""
+        """Let time pass, where the passing time is the fault itself."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._say_how_far(what)
@@ -205,7 +205,7 @@ class Chaos:
             time.sleep(min(0.05, max(0.0, end - time.monotonic())))
 
     def _keep_short(self) -> None:
-        """Believe the short programs of a grouped run to be short, whatever this shared machine makes of them."""
+        """Keep the short programs of a grouped run marked as short, even if this shared machine runs them slowly."""
         if self.grouped and time.monotonic() - self._kept > KEEP_SECONDS:
             self._kept = time.monotonic()
             self.database.rows(KEEP_SHORT)
@@ -231,7 +231,7 @@ class Chaos:
 
     @contextmanager
     def beside(self, step: Callable[[], object], *, every: float) -> Iterator[None]:
-        """Do something again and again in a thread, while the block runs; what it raises fails the run."""
+        """Repeat a step in a thread while the block runs. An exception in it fails the run."""
         stop = threading.Event()
 
         def work() -> None:

@@ -1,4 +1,4 @@
-"""After the faults: every invariant, by the product's own checker and by what only the harness knows."""
+"""After the faults: check every invariant with the product's own checker and with the records of the harness."""
 
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -14,15 +14,15 @@ SOME = 5
 
 
 def violations(chaos: "Chaos", *, at_rest: bool = True) -> list[str]:
-    """What does not hold, a sentence each."""
+    """What does not hold, one sentence each."""
     with connect(application_name="chaos checker") as connection, connection.cursor() as cursor:
         found = [f"{one.invariant} {one.rule} ({one.count}): {one.said}" for one in check(cursor, at_rest=at_rest)]
-    # While jobs run, the ledger and the database are of different moments.
+    # While jobs run, the ledger and the database cannot be read as of the same moment.
     return [*found, *(_ledger(chaos) if at_rest else ()), *_accepted(chaos)]
 
 
 def _ledger(chaos: "Chaos") -> list[str]:
-    """I7, and that the attempts in the database are the runs that the world outside saw."""
+    """I7, and that the attempts in the database are the runs that the outside service saw."""
     found = []
     highest: dict[int, int] = {}
     tokens: dict[tuple[int, int], set[str]] = {}
@@ -64,11 +64,11 @@ def _accepted(chaos: "Chaos") -> list[str]:
     if lost := [key for key in history.accepted if key not in numbers]:
         found.append(f"I14 {len(lost)} accepted submissions have no job: {_some(lost)}")
     if other := [key for key, given in history.accepted.items() if key in numbers and set(given) != {numbers[key]}]:
-        found.append(f"I14 {len(other)} submissions were told another number: {_some(other)}")
-    if undead := history.withdrawn & set(numbers):
-        found.append(f"I14 {len(undead)} jobs of transactions that were rolled back: {_some(sorted(undead))}")
-    if unasked := set(numbers) - history.asked - history.withdrawn:
-        found.append(f"I14 {len(unasked)} jobs that nobody asked for: {_some(sorted(unasked))}")
+        found.append(f"I14 {len(other)} submissions got another number: {_some(other)}")
+    if rolled_back := history.withdrawn & set(numbers):
+        found.append(f"I14 {len(rolled_back)} jobs of transactions that were rolled back: {_some(sorted(rolled_back))}")
+    if unknown := set(numbers) - history.asked - history.withdrawn:
+        found.append(f"I14 {len(unknown)} jobs that nobody submitted: {_some(sorted(unknown))}")
     keyless = Counter(number for (number,) in chaos.database.rows(WITHOUT_KEY))
     if (others := set(keyless) ^ set(chaos.inserted)) and chaos.counts_inserted:
         found.append(f"I14 {len(others)} jobs without a key differ from those inserted: {_some(sorted(others))}")

@@ -1,4 +1,4 @@
-"""The faults: each does its harm, and notes that it did."""
+"""The faults. Each one notes that it has happened."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from tests.flows.processes import WorkerProcess, is_alive, session_of
 
 
 def kill_somebody_at_work(chaos: Chaos) -> bool:
-    """SIGKILL for a child that runs a job, or for its worker's main process; False when nobody works now."""
+    """Kill a child that runs a job, or its worker's main process. Returns False when no job runs now."""
     at_work = [pid for entry in chaos.ledger.open_runs() if is_alive(pid := int(entry["pid"]))]
     if not at_work:
         return False
@@ -27,12 +27,12 @@ def kill_somebody_at_work(chaos: Chaos) -> bool:
 
 
 def kill_main(chaos: Chaos, worker: WorkerProcess) -> None:
-    """SIGKILL for the main process of a worker."""
+    """Kill the main process of a worker."""
     _kill(chaos, worker.pid, "kill -9 main")
 
 
 def kill_child(chaos: Chaos, worker: WorkerProcess) -> None:
-    """SIGKILL for one of its children."""
+    """Kill one of a worker's children."""
     if children := [pid for pid in session_of(worker.pid) if pid != worker.pid]:
         _kill(chaos, chaos.random.choice(children), "kill -9 child")
 
@@ -51,7 +51,7 @@ def _parent(pid: int) -> int:
 
 
 def flush_broker(chaos: Chaos) -> bool:
-    """FLUSHALL at a moment at which messages wait, which are lost; False when none waits now."""
+    """Run FLUSHALL while messages wait, so that they are lost. Returns False when none waits now."""
     with chaos.installation.client() as client:
         waiting = int(client.eval(FLUSH_IF_FULL, 1, f"{PREFIX}default"))
     if waiting:
@@ -68,12 +68,12 @@ PREFIX = "jobsite:jobsite:"
 
 
 def messages_waiting(client: "redis.Redis[bytes]") -> int:
-    """The messages in the lists of all queues."""
+    """The number of messages in the lists of all queues."""
     return sum(int(client.llen(f"{PREFIX}{queue}")) for queue in ("default", "other"))
 
 
 def restart_postgres(chaos: Chaos, *, down_seconds: float = 0.0) -> None:
-    """An immediate restart: no client is told, nothing is written but the log of the database."""
+    """Restart PostgreSQL immediately: it does not notify clients, and writes nothing but its log."""
     before = chaos.database.one("SELECT pg_postmaster_start_time()")
     chaos.installation.restart_postgres(down_seconds=down_seconds)
     after = chaos.database.one("SELECT pg_postmaster_start_time()")
@@ -82,7 +82,7 @@ def restart_postgres(chaos: Chaos, *, down_seconds: float = 0.0) -> None:
 
 
 def cut_some_backend(chaos: Chaos) -> int:
-    """pg_terminate_backend for one connection of jobsite's, chosen at random."""
+    """Run pg_terminate_backend for one connection of jobsite, chosen at random."""
     pids = [
         row[0]
         for row in chaos.database.rows(

@@ -1,4 +1,4 @@
-"""The processes of a chaos run: workers, beat, submitters, the outside service; killed ones start again."""
+"""The processes of a chaos run: workers, beat, submitters and the outside service. Killed workers can be restarted."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ BOOT_SECONDS = 60.0
 
 @dataclass
 class Placement:
-    """How one worker is started; the same again after its death."""
+    """How one worker is started, and started again after it has ended."""
 
     name: str
     queues: tuple[str, ...]
@@ -55,14 +55,14 @@ class Fleet:
         return started
 
     def many_workers(self, count: int, **options: int | str) -> list[WorkerProcess]:
-        """So many alike, started at once."""
+        """Start `count` workers with the same options at once."""
         started = [self.worker(f"w{place}", wait=False, **options) for place in range(1, count + 1)]  # type: ignore[arg-type]
         for one in started:
             self.wait_until_ready(one)
         return started
 
     def start(self, name: str) -> WorkerProcess:
-        """Start a worker as it was placed."""
+        """Start a worker again as it was started first."""
         place = self._placements[name]
         if name in self.workers:
             self.past.append(self.workers[name])
@@ -76,7 +76,7 @@ class Fleet:
         return started
 
     def wait_until_ready(self, worker: WorkerProcess, *, seconds: float = BOOT_SECONDS) -> None:
-        """Until it consumes and can be told to stop; fails at once when it has ended instead."""
+        """Wait until it consumes and a signal can stop it. Fails at once when it has ended instead."""
 
         def is_ready() -> bool:
             assert worker.is_running, f"worker {worker.name} ended while it booted:\n{worker.tail()}"
@@ -85,22 +85,22 @@ class Fleet:
 
         until(is_ready, f"worker {worker.name} is ready", seconds=seconds)
 
-    def replace_the_dead(self) -> list[str]:
-        """Start the workers anew that have ended, as a supervisor does; their names."""
-        dead = [name for name, worker in self.workers.items() if not worker.is_running]
-        for name in dead:
+    def restart_ended_workers(self) -> list[str]:
+        """Restart the workers that have ended, as a supervisor does. Returns their names."""
+        ended = [name for name, worker in self.workers.items() if not worker.is_running]
+        for name in ended:
             self.start(name)
-        return dead
+        return ended
 
     def beat(self, name: str = "beat", *, environment: dict[str, str] | None = None) -> OwnProcess:
-        """Celery's beat with jobsite's scheduler."""
+        """Start Celery's beat with jobsite's scheduler."""
         pidfile = str(self._installation.folder / f"{name}.pid")
-        Path(pidfile).unlink(missing_ok=True)  # of one that was killed
+        Path(pidfile).unlink(missing_ok=True)  # left by a beat that was killed
         argv = [sys.executable, "-m", "celery", "-A", "jobsite", "beat", "-l", "INFO", "--pidfile", pidfile]
         return self._start(name, argv, environment or {})
 
     def service(self) -> OwnProcess:
-        """The outside service."""
+        """Start the outside service."""
         ledger = str(self._installation.folder / "ledger.jsonl")
         started = self._start(
             "service", [sys.executable, "-m", "tests.chaos.service", str(self._installation.service_socket), ledger]
@@ -111,7 +111,7 @@ class Fleet:
     def submitter(
         self, prefix: str, *, count: int, rate: float, tenant: str, kinds: list[Kind], seed: str
     ) -> OwnProcess:
-        """A submitter of so many jobs."""
+        """Start a submitter of `count` jobs."""
         history = str(self._installation.folder / "history.jsonl")
         order = Order(prefix, count, rate, tenant, seed, history, kinds)
         return self._start(
@@ -127,7 +127,7 @@ class Fleet:
         return self._installation.folder / f"{name}.log"
 
     def stop_gracefully(self, *, seconds: float = 60.0) -> dict[str, int]:
-        """SIGTERM to all workers and beat; their exit statuses once all have ended, the service goes on."""
+        """Send SIGTERM to all workers and beat, wait for their end, return their exit statuses. The service goes on."""
         ending: list[OwnProcess] = [
             *self.workers.values(),
             *(one for one in self.others if one.name.startswith("beat")),
@@ -140,7 +140,7 @@ class Fleet:
         return {one.name: int(one.process.returncode) for one in ending}
 
     def strays(self) -> dict[int, str]:
-        """The living processes of this run that no living process of ours leads."""
+        """The live processes of this run that are in no session of a process that we started and that runs."""
         leaders = {one.pid for one in [*self.workers.values(), *self.others] if one.is_running}
         known = {pid for leader in leaders for pid in session_of(leader)}
         return {pid: line for pid, line in self._marked().items() if pid not in known}
@@ -156,7 +156,7 @@ class Fleet:
         return found
 
     def kill_everything(self) -> None:
-        """Nothing of the run stays behind."""
+        """Kill every process of the run."""
         for one in [*self.workers.values(), *self.others, *self.past]:
             with contextlib.suppress(AssertionError):
                 one.send_all(signal.SIGCONT)

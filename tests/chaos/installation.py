@@ -1,6 +1,6 @@
 """The servers of one chaos run, in a folder of its own: a durable PostgreSQL, one or two Redis, their environment.
 
-Nothing of Django is imported before `enter`, which puts the environment in place that Django's settings are read from.
+Django is imported only after `enter`, which sets the environment that Django's settings are read from.
 """
 
 import base64
@@ -26,7 +26,7 @@ MARKER = "JOBSITE_CHAOS"
 
 
 class Installation:
-    """One folder with everything that a run leaves: servers, logs, history, ledger."""
+    """One folder with everything of a run: servers, logs, history, ledger."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,7 +55,7 @@ class Installation:
 
     @property
     def service_socket(self) -> Path:
-        """Where the outside service listens; short enough for a socket."""
+        """The socket of the outside service. Its path is short enough for a socket."""
         return self.places.socket_directory / "service.sock"
 
     @staticmethod
@@ -64,7 +64,7 @@ class Installation:
         return f"postgresql://jobsite@/jobsite?host={quote(str(directory), safe='')}"
 
     def enter(self) -> None:
-        """Make the folder, and this process a member of the installation; starts nothing."""
+        """Make the folder and set the environment of this process. Starts nothing."""
         embedded.down(self.folder / "home")
         embedded.down(self.folder / "second")
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -74,32 +74,32 @@ class Installation:
         os.environ.update(self.environment)
 
     def start(self) -> None:
-        """PostgreSQL with commits that outlive it, and Redis."""
+        """Start PostgreSQL with durable commits, and Redis."""
         embedded.ensure(self.folder / "home", durable=True)
 
     def start_second_broker(self) -> str:
-        """Another Redis; its URL."""
+        """Start another Redis. Returns its URL."""
         return embedded.ensure(self.folder / "second", postgres=False, durable=True).broker_url
 
     def stop(self) -> None:
-        """All servers, cleanly."""
+        """Stop all servers cleanly."""
         embedded.down(self.folder / "home")
         embedded.down(self.folder / "second")
 
     def client(self, *, second: bool = False) -> "redis.Redis[bytes]":
-        """A client of a broker that waits for no answer for longer than two seconds."""
+        """A client of a broker that waits at most two seconds for an answer."""
         places = self.second if second else self.places
         return redis.Redis(unix_socket_path=str(places.redis_socket), socket_timeout=2.0)
 
     def restart_postgres(self, *, down_seconds: float = 0.0) -> None:
-        """Stop PostgreSQL as `immediate` does, without a word to its clients, and start it after a while."""
+        """Stop PostgreSQL in immediate mode, without notice to its clients, and start it after a while."""
         server = Postgres(self.places)
         _end(server.process(), signal.SIGQUIT, server.is_running)
         time.sleep(down_seconds)
         embedded.ensure(self.folder / "home", redis=False)
 
     def stop_broker(self, *, second: bool = False, forget: bool = True) -> None:
-        """End Redis by SIGKILL; with `forget` what it had on disk is gone too."""
+        """Kill Redis by SIGKILL; with `forget` also delete its data on disk."""
         server = Redis(self.second if second else self.places)
         _end(server.process(), signal.SIGKILL, server.is_running)
         if forget:
@@ -127,7 +127,7 @@ class Database:
         self._connection: psycopg.Connection | None = None
 
     def rows(self, query: str, *values: object, seconds: float = 60.0) -> list[tuple]:
-        """The rows; asked again for a while when the server is away. Only for what may be done twice."""
+        """The rows. Repeats the query for a while when the server is away, so it must be safe to run twice."""
         end = time.monotonic() + seconds
         while True:
             try:
@@ -146,7 +146,7 @@ class Database:
         return self.rows(query, *values)[0][0]
 
     def number(self, query: str, *values: object) -> float:
-        """The same as a number; nothing counts as zero."""
+        """The same as a number; NULL is zero."""
         return float(str(self.one(query, *values) or 0))
 
     def close(self) -> None:

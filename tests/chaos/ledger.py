@@ -1,4 +1,4 @@
-"""What the outside service and the submitters wrote down, read back."""
+"""Read what the outside service and the submitters have recorded."""
 
 import json
 from collections import Counter, defaultdict
@@ -11,13 +11,13 @@ from typing import Any
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     if path.exists():
         with path.open() as file:
-            # A last line without an end is one that is still being written.
+            # A last line without a line end is still being written.
             yield from (json.loads(line) for line in file if line.endswith("\n"))
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a job, as the world outside saw it."""
+    """One run of a job, as the outside service saw it."""
 
     job: int
     fence: int
@@ -25,7 +25,7 @@ class Run:
 
 
 class Ledger:
-    """The effects of the actions, in the order in which the service took them."""
+    """The effects of the actions, in the order in which the service received them."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -35,13 +35,13 @@ class Ledger:
         return list(_lines(self._path))
 
     def runs(self, kind: str) -> Counter[Run]:
-        """How often each run said this."""
+        """How often each run reported this kind."""
         return Counter(
             Run(entry["job"], entry["fence"], entry["token"]) for entry in self.entries() if entry["kind"] == kind
         )
 
     def open_runs(self) -> list[dict[str, Any]]:
-        """The runs that have begun and not ended: each with the `pid` of its process."""
+        """The runs that have begun but not ended, each with the `pid` of its process."""
         found: dict[Run, dict[str, Any]] = {}
         for entry in self.entries():
             run = Run(entry["job"], entry["fence"], entry["token"])
@@ -52,18 +52,18 @@ class Ledger:
         return list(found.values())
 
     def refused(self) -> int:
-        """How many writes the service refused for their fence."""
+        """The number of writes that the service refused because of their fence."""
         return sum(entry["kind"] == "write" and not entry["accepted"] for entry in self.entries())
 
     def ran_twice(self) -> int:
-        """How many jobs came to the end of their action more than once."""
+        """The number of jobs whose action ended more than once."""
         ends = Counter(run.job for run in self.runs("end"))
         return sum(count > 1 for count in ends.values())
 
 
 @dataclass
 class History:
-    """What the submitters know: accepted keys with their numbers and answers, withdrawn keys, all that were asked."""
+    """What the submitters recorded: accepted keys with numbers and answers, withdrawn keys, and all requested keys."""
 
     asked: set[str] = field(default_factory=set)
     accepted: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -78,7 +78,7 @@ class History:
 
     @classmethod
     def read(cls, path: Path) -> "History":
-        """As far as it is written."""
+        """Read what is written so far."""
         history = cls()
         for line in _lines(path):
             match line["what"]:
@@ -95,5 +95,5 @@ class History:
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The value that this share of the values does not exceed; 0 of none."""
+    """The value that this share of the values does not exceed; 0 where there are no values."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else 0.0

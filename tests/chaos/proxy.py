@@ -1,4 +1,4 @@
-"""A network that breaks: a proxy for PostgreSQL and Redis, on a TCP port or a Unix socket, without root."""
+"""A network that fails: a proxy for PostgreSQL and Redis, on a TCP port or a Unix socket, without root."""
 
 import asyncio
 import contextlib
@@ -9,12 +9,12 @@ CHUNK = 65536
 
 
 class Proxy:
-    """Forwards connections to a Unix socket; what it does with them can be changed at any time.
+    """Forwards connections to a Unix socket. What it does with them can be changed at any time.
 
-    `pass_on` forwards. `black_hole` keeps everything open and delivers nothing until the network heals, as lost
-    packets do, which are sent again. `reset` cuts all connections, and every new one, with RST where there is TCP.
-    `half_open` ends the server's side of the connections there are and lets the client wait for ever. `delay` in
-    seconds holds back each piece.
+    `pass_on` forwards. `black_hole` keeps connections open and delivers nothing until `pass_on`; then it delivers all,
+    as a network does that sends lost packets again. `reset` cuts all connections, and every new one, with RST on TCP.
+    `half_open` closes the server's side of open connections and lets the client wait for ever. `delay` holds back
+    each piece, in seconds.
     """
 
     def __init__(self, upstream: Path, *, listen: Path | None = None) -> None:
@@ -41,25 +41,25 @@ class Proxy:
             self.port = server.sockets[0].getsockname()[1]
 
     def pass_on(self) -> None:
-        """Heal."""
+        """Forward everything again."""
         self._set(is_open=True)
 
     def black_hole(self) -> None:
-        """Deliver nothing, say nothing."""
+        """Deliver nothing, and keep the connections open."""
         self._set(is_open=False)
 
     def reset(self) -> None:
-        """Cut what there is, and what comes."""
+        """Cut all connections, and every new one."""
         self._set(is_open=True, is_reset=True)
         self._loop.call_soon_threadsafe(lambda: [pair.cut() for pair in list(self._pairs)])
 
     def half_open(self) -> None:
-        """Let the clients of the connections there are wait for ever; new ones work."""
+        """Let the clients of open connections wait for ever; new connections work."""
         self._set(is_open=True)
         self._loop.call_soon_threadsafe(lambda: [pair.forget_client() for pair in list(self._pairs)])
 
     def delay(self, seconds: float) -> None:
-        """Forward each piece so much later."""
+        """Forward each piece `seconds` later."""
         self._set(is_open=True, delay=seconds)
 
     def _set(self, *, is_open: bool, is_reset: bool = False, delay: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""The scenarios by name, each a function with what it takes."""
+"""The scenarios by name, each a function with its limits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One scenario: `limit` in seconds bounds the whole run, `seeds` are how many the complete run takes."""
+    """One scenario. `limit` is the time limit of a run in seconds; `seeds` is how often the complete run repeats it."""
 
     name: str
     title: str
@@ -26,7 +26,7 @@ SCENARIOS: dict[str, Scenario] = {}
 def scenario(
     name: str, *, limit: float, seeds: int = 1, groups: bool = False
 ) -> "Callable[[Callable[[Chaos], None]], Callable[[Chaos], None]]":
-    """Enter a scenario; the first line of its docstring is its title. `groups`: it says something of groups too."""
+    """Register a scenario. The first line of its docstring is its title. `groups`: it also tests groups of jobs."""
 
     def enter(function: "Callable[[Chaos], None]") -> "Callable[[Chaos], None]":
         title = (function.__doc__ or name).splitlines()[0]

@@ -22,12 +22,12 @@ class OutOfTime(BaseException):
 
 
 def run(scenario: Scenario, installation: Installation, *, seed: int, size: float, grouped: bool) -> Report:
-    """Run it and say what it has shown; nothing is left running."""
+    """Run the scenario and report. Nothing is left running."""
     report = Report(scenario.name, seed, grouped)
     began = time.monotonic()
     chaos = Chaos(installation, report, size=size)
-    signal.signal(signal.SIGALRM, _ring)
-    signal.signal(signal.SIGTERM, _ring)
+    signal.signal(signal.SIGALRM, _time_out)
+    signal.signal(signal.SIGTERM, _time_out)
     signal.setitimer(signal.ITIMER_REAL, scenario.limit)
     try:
         installation.start()
@@ -36,11 +36,11 @@ def run(scenario: Scenario, installation: Installation, *, seed: int, size: floa
         chaos.say(f"seed {seed}: {scenario.title}")
         scenario.run(chaos)
         if grouped and scenario.groups:
-            chaos.expect(chaos.database.number(LARGEST) > 1, "some jobs travelled in a group")
+            chaos.expect(chaos.database.number(LARGEST) > 1, "some jobs ran in a group")
         _come_to_rest(chaos)
         _check(chaos)
     except Exception as error:
-        # What a broken product does to the scenario itself is a finding like any other.
+        # An error in the scenario itself may be caused by a broken product, so it is reported like other findings.
         report.broken.append(f"{type(error).__name__}: {error}")
         report.broken += traceback.format_tb(error.__traceback__)[-3:]
         report.broken += checker.violations(chaos, at_rest=False)
@@ -55,20 +55,20 @@ def run(scenario: Scenario, installation: Installation, *, seed: int, size: floa
     return report
 
 
-def _ring(_signal: int, _frame: FrameType | None) -> None:
+def _time_out(_signal: int, _frame: FrameType | None) -> None:
     raise OutOfTime
 
 
 def _come_to_rest(chaos: Chaos) -> None:
-    """I13: with all jobs at their end the brokers are empty, everybody stops when told, and nobody is left."""
+    """I13: when all jobs have ended, the brokers are empty, all processes stop on SIGTERM, and none is left."""
 
     def is_empty() -> bool:
         with chaos.installation.client() as client:
             return messages_waiting(client) == 0
 
     chaos.until(is_empty, "I13 the broker's lists are empty", seconds=REST_SECONDS)
-    # A worker that is told to stop while it boots dies of it, as any process does.
-    chaos.replace_the_dead()
+    # SIGTERM kills a worker that still boots, as it does any process. So wait until all are ready.
+    chaos.restart_ended_workers()
     for worker in chaos.fleet.workers.values():
         chaos.fleet.wait_until_ready(worker)
     statuses = chaos.fleet.stop_gracefully()
@@ -96,7 +96,7 @@ def _count(chaos: Chaos) -> None:
         report.figures |= {f"lost: {why}": count for why, count in database.rows(LOST)}
         report.completed_twice = int(database.number(TWICE))
         report.ran_twice = chaos.ledger.ran_twice()
-    except Exception as error:  # a run whose database never came up has a reason of its own
+    except Exception as error:  # the database may never have started; that is reported already
         report.broken.append(f"nothing could be counted: {error}")
 
 

@@ -1,4 +1,4 @@
-"""Many runs one after another, each a process with servers of its own; in the end a table of all."""
+"""Many runs one after another, each a process with servers of its own. A table of all is printed at the end."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ class Planned:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do the runs that the command line asks for; 1 when any of them broke."""
+    """Do the runs that the command line names. Returns 1 when one of them was broken."""
     if options.log:
         return _in_background(options.log)
     planned = _planned(options)

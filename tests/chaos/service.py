@@ -1,11 +1,11 @@
-"""The outside service of the actions, a process of its own: it keeps the ledger and refuses an older fence.
+"""The outside service of the actions, a process of its own. It keeps the ledger and refuses an older fence.
 
     python -m tests.chaos.service SOCKET LEDGER
 
-Each request is one line of JSON. `begin` and `end` are noted, and answered by nobody. `write` is accepted while its
-fence is the highest that the service has heard of for its job, and answered by "1" or "0". The ledger holds the lines
-in the order in which the service took them; what a killed process had sent is in it, because the socket outlives it.
-No fsync: the faults of the harness end processes, never the machine.
+Each request is one line of JSON. `begin` and `end` are recorded and get no answer. `write` is accepted while its fence
+is the highest that the service has seen for its job, and is answered by "1" or "0". The ledger has the lines in the
+order in which the service read them. Lines that a killed process had sent are in it, because the socket outlives the
+process. There is no fsync: the faults of the harness end processes, never the machine.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import IO, Any
 
 
 class Service:
-    """One thread, so that there is one order of all effects."""
+    """The server. It has one thread, so that there is one order of all effects."""
 
     def __init__(self, path: Path, ledger: IO[str]) -> None:
         self._ledger = ledger
@@ -34,16 +34,16 @@ class Service:
         self._selector.register(self._listener, selectors.EVENT_READ)
 
     def serve(self) -> None:
-        """For ever."""
+        """Serve until killed."""
         while True:
             for key, _ in self._selector.select():
                 if key.fileobj is self._listener:
-                    self._greet(self._listener.accept()[0])
+                    self._add(self._listener.accept()[0])
                 else:
                     self._read(key.fileobj)  # type: ignore[arg-type]
             self._ledger.flush()
 
-    def _greet(self, client: socket.socket) -> None:
+    def _add(self, client: socket.socket) -> None:
         self._rests[client] = b""
         self._selector.register(client, selectors.EVENT_READ)
 
@@ -65,21 +65,21 @@ class Service:
         highest = self._highest[request["job"]] = max(request["fence"], self._highest.get(request["job"], 0))
         if request["kind"] == "write":
             request["accepted"] = request["fence"] == highest
-            # Killed while it waited: whether its write counts is decided all the same.
+            # The client may have been killed while it waited. Its write counts all the same.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 client.sendall(b"1\n" if request["accepted"] else b"0\n")
         self._ledger.write(json.dumps(request | {"taken": time.time()}) + "\n")
 
 
 class Client:
-    """An action's way to the service; a forked child opens its own."""
+    """An action's connection to the service. A forked child opens its own."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._pid = 0
 
-    def tell(self, kind: str, **values: object) -> bool:
-        """Send a line; whether the service accepted it, for a `write`."""
+    def send(self, kind: str, **values: object) -> bool:
+        """Send a line. Returns False for a `write` that the service refused."""
         if self._socket is None or self._pid != os.getpid():
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._socket.connect(os.environ["JOBSITE_CHAOS_SERVICE"])

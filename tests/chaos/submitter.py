@@ -1,9 +1,9 @@
-"""A submitter, a process of its own: keeps the client's history of what it asked for and what was accepted.
+"""A submitter, a process of its own. It records what it submitted and what was accepted, as a client sees it.
 
     python -m tests.chaos.submitter '{"count": 100, "rate": 40, …}'
 
-Every submission has an idempotency key. When the answer is an error it is unsure whether the job exists, and the same
-submission is made again until there is an answer. Every 25th is withdrawn: its transaction is rolled back.
+Every submission has an idempotency key. After an error it is unsure whether the job exists, so the same submission is
+repeated until there is an answer. Every 25th is withdrawn: its transaction is rolled back.
 """
 
 import json
@@ -32,7 +32,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Order:
-    """What a submitter is asked to do: `rate` a second, 0 for as fast as it can."""
+    """What a submitter is to do. `rate` is in jobs a second; 0 means as fast as possible."""
 
     prefix: str
     count: int
@@ -53,7 +53,7 @@ class _Withdrawn(Exception):
 
 
 class Submitter:
-    """Carries an order out."""
+    """Submits the jobs of an order."""
 
     def __init__(self, order: Order, history: IO[str]) -> None:
         from jobsite.tenants.models import Tenant
@@ -63,7 +63,7 @@ class Submitter:
         self._tenant = Tenant.objects.get(code=order.tenant)
 
     def run(self) -> None:
-        """Every submission, at its time, until each has an answer."""
+        """Make every submission at its time, and repeat it until it has an answer."""
         began = time.monotonic()
         shares = [kind.share for kind in self._order.kinds]
         for place in range(self._order.count):
@@ -115,7 +115,7 @@ def main() -> None:
     order = Order.read(sys.argv[1])
     with Path(order.history).open("a") as history:
         Submitter(order, history).run()
-    os._exit(0)  # nothing of kombu's connections is worth waiting for
+    os._exit(0)  # without waiting for kombu's connections
 
 
 if __name__ == "__main__":

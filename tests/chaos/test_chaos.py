@@ -1,6 +1,6 @@
-"""The chaos runs as tests, all of them with `-m slow`: a small one for a quick look, then each in full.
+"""The chaos runs as tests, all with `-m slow`: a small run first, then every scenario in full.
 
-Each is a process with servers of its own, as `python -m tests.chaos NAME --seed N` by hand.
+Each is a process with servers of its own, like `python -m tests.chaos NAME --seed N`.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ def _run(name: str, size: float) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_what_is_promised_holds_in_a_small_run() -> None:
+def test_the_invariants_hold_in_a_small_run() -> None:
     ended = _run("R2", 0.1)
 
     assert ended.returncode == 0, ended.stdout[-20_000:]
@@ -30,7 +30,7 @@ def test_what_is_promised_holds_in_a_small_run() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_what_is_promised_holds(name: str) -> None:
+def test_the_invariants_hold(name: str) -> None:
     ended = _run(name, 1.0)
 
     assert ended.returncode == 0, ended.stdout[-20_000:]

@@ -1,4 +1,4 @@
-"""Commands as their users type them: in this process on the tests' database, or as a process of their own."""
+"""Commands as users type them: in this process on the tests' database, or in a process of their own."""
 
 import json
 import os
@@ -33,9 +33,9 @@ class Answer:
 
 @pytest.fixture
 def run(db: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
-    """`run("jobs", "list", "--json")`; the servers and the tables are there already."""
+    """Run a command, as in `run("jobs", "list", "--json")`. The servers and the tables exist already."""
     monkeypatch.setattr(boot, "prepare", lambda: None)
-    # A command closes its connections at its end, and with them the transaction of the test.
+    # A command closes its connections at its end, which would end the transaction of the test.
     monkeypatch.setattr(connections, "close_all", lambda: None)
 
     def call(*arguments: object) -> Answer:
@@ -52,7 +52,7 @@ def run(db: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    """A JOBSITE_HOME of the test's own, whose servers are stopped at the end."""
+    """A JOBSITE_HOME for this test. Its servers are stopped at the end."""
     path = tmp_path / "home"
     yield path
     subprocess.run(
@@ -61,6 +61,6 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The environment of somebody who configured nothing but the folder."""
+    """An environment in which only the folder is configured."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return kept | {"JOBSITE_HOME": str(home), "PYTHONUNBUFFERED": "1"}

@@ -78,7 +78,7 @@ def test_all_parameters_are_replaced(run: Run, ended: int, tmp_path: Path) -> No
         (("--as", "charlie"), 3, "user charlie is no active member of tenant acme"),
     ],
 )
-def test_what_makes_no_sense_is_one_line_and_makes_no_job(
+def test_a_wrong_retry_is_refused_in_one_line_and_makes_no_job(
     run: Run, ended: int, charlie: User, options: tuple[str, ...], status: int, words: str
 ) -> None:
     answer = run("jobs", "retry", ended, "--tenant", "acme", *options)
@@ -145,7 +145,7 @@ def test_acknowledging_says_what_was_done_and_what_needed_nothing(run: Run, fail
     assert AuditEntry.objects.get(action="acknowledge").reason == "seen"
 
 
-def test_one_job_that_is_not_there_leaves_all_as_they_are(run: Run, failed: int) -> None:
+def test_one_unknown_number_changes_no_job(run: Run, failed: int) -> None:
     answer = run("jobs", "acknowledge", failed, 10**9)
 
     assert (answer.status, answer.err) == (2, f"jobsite: no job {10**9}\n")
@@ -171,7 +171,7 @@ def held(run: Run, define: Any) -> list[int]:
     return [*numbers, int(run("submit", "marks", "--hold").out)]
 
 
-def test_what_matches_is_told_then_done(run: Run, held: list[int]) -> None:
+def test_the_matching_jobs_are_listed_before_the_act(run: Run, held: list[int]) -> None:
     answer = run("jobs", "cancel", "--all", "--program", "scores", "--status", "pending", "--yes", "--reason", "x")
 
     assert answer.status == 0
@@ -189,7 +189,7 @@ def test_what_matches_is_told_then_done(run: Run, held: list[int]) -> None:
 @pytest.mark.parametrize(
     ("command", "after"), [("release", "release"), ("hold", "hold"), ("retry", "retry"), ("acknowledge", "acknowledge")]
 )
-def test_every_act_has_its_all(run: Run, failed: int, command: str, after: str) -> None:
+def test_every_act_takes_all(run: Run, failed: int, command: str, after: str) -> None:
     waiting = int(run("submit", "scores", "-p", "student=1", *(["--hold"] if command == "release" else [])).out)
     options = ["--status", "FAILED"] if command == "retry" else []
 
@@ -200,12 +200,12 @@ def test_every_act_has_its_all(run: Run, failed: int, command: str, after: str) 
     assert AuditEntry.objects.get(target_type="job").target == str(target)
 
 
-def test_without_a_terminal_it_takes_yes(run: Run, held: list[int]) -> None:
+def test_without_a_terminal_yes_is_required(run: Run, held: list[int]) -> None:
     answer = run("jobs", "cancel", "--all")
 
     assert (answer.status, answer.err) == (
         2,
-        "jobsite: nobody is there to confirm this; add --yes to do it without being asked\n",
+        "jobsite: there is no terminal to confirm this; add --yes to do it without a question\n",
     )
     assert not Job.objects.exclude(status="PENDING").exists()
     assert not BulkAct.objects.exists()
@@ -230,7 +230,7 @@ def test_on_a_terminal_it_asks(
     assert set(Job.objects.values_list("status", flat=True)) == {status}
 
 
-def test_where_nothing_matches_nothing_is_asked(run: Run, held: list[int]) -> None:
+def test_without_a_match_there_is_no_question(run: Run, held: list[int]) -> None:
     answer = run("jobs", "cancel", "--all", "--program", "nothing")
 
     assert (answer.status, answer.out) == (0, "No job to cancel matches.\n")
@@ -254,7 +254,7 @@ def test_where_nothing_matches_nothing_is_asked(run: Run, held: list[int]) -> No
         (("retry", "--all", "--wait"), "--wait goes with one job"),
     ],
 )
-def test_what_makes_no_sense_for_all_is_one_line(
+def test_wrong_options_with_all_are_refused_in_one_line(
     run: Run, held: list[int], arguments: tuple[str, ...], words: str
 ) -> None:
     if arguments[0] == "hold" and "--all" in arguments:
@@ -267,7 +267,7 @@ def test_what_makes_no_sense_for_all_is_one_line(
     assert not BulkAct.objects.exists()
 
 
-def test_a_job_that_refuses_is_told_and_the_others_are_done(run: Run, failed: int) -> None:
+def test_a_refused_job_is_named_and_the_others_are_done(run: Run, failed: int) -> None:
     another = int(run("jobs", "retry", failed).out)
     run("jobs", "cancel", another)
     first = int(run("jobs", "retry", failed).out)
@@ -282,7 +282,7 @@ def test_a_job_that_refuses_is_told_and_the_others_are_done(run: Run, failed: in
     assert f"  #{another}: {why}\n" in answer.out
 
 
-def test_all_of_a_stranger_is_nothing(run: Run, held: list[int], other_tenant: Tenant) -> None:
+def test_all_does_not_reach_another_tenant(run: Run, held: list[int], other_tenant: Tenant) -> None:
     answer = run("jobs", "cancel", "--all", "--yes", "--tenant", "umbrella")
 
     assert answer.out == "No job to cancel matches.\n"
@@ -290,7 +290,7 @@ def test_all_of_a_stranger_is_nothing(run: Run, held: list[int], other_tenant: T
 
 
 @pytest.mark.django_db(transaction=True)
-def test_ctrl_c_stops_between_jobs_and_says_how_far_it_came(run: Run, define: Any) -> None:
+def test_ctrl_c_stops_between_two_jobs_and_prints_how_many_are_done(run: Run, define: Any) -> None:
     with connection.cursor() as cursor:
         Jobs(cursor, define).many(2_000)
     is_over = threading.Event()

@@ -1,4 +1,4 @@
-"""Every command: what it prints, its JSON, its one line of refusal, its exit status."""
+"""Every command: its output, its JSON, its refusals in one line, its exit status."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_a_tenant_is_created_once(run: Run) -> None:
         (("tenants", "create", "system"), "tenant system exists already"),
     ],
 )
-def test_a_tenant_that_makes_no_sense_is_refused(run: Run, arguments: tuple[str, ...], sentence: str) -> None:
+def test_an_invalid_tenant_is_refused(run: Run, arguments: tuple[str, ...], sentence: str) -> None:
     answer = run(*arguments)
 
     assert answer.status in (2, 3)
@@ -74,12 +74,12 @@ def test_a_tenant_that_makes_no_sense_is_refused(run: Run, arguments: tuple[str,
     assert not Tenant.objects.exclude(code="system").exists()
 
 
-def test_several_tenants_take_a_choice(run: Run, tenant: Tenant, other_tenant: Tenant) -> None:
+def test_with_several_tenants_one_must_be_chosen(run: Run, tenant: Tenant, other_tenant: Tenant) -> None:
     unclear = run("jobs", "list")
     chosen = run("jobs", "list", "--tenant", "umbrella", "--json")
 
     assert unclear.status == 2
-    assert "which tenant? say --tenant CODE" in unclear.err
+    assert "which tenant? give --tenant CODE" in unclear.err
     assert chosen.json == {"items": [], "next_cursor": None}
 
 
@@ -152,7 +152,7 @@ def test_parameters_are_typed_by_the_schema(run: Run, tenant: Tenant, tmp_path: 
         (("hello", "--parameters", "@/no/such/file"), "cannot read /no/such/file"),
         (("hello", "-p", "times=1", "--as", "nobody"), "no user nobody"),
         (("hello", "--tenant", "nowhere"), "no tenant nowhere"),
-        (("hello", "-p", "times=1", "--notify"), "--notify tells the submitter when the job ends: give --as USER"),
+        (("hello", "-p", "times=1", "--notify"), "--notify sends a message to the submitter, who must be a user: "),
     ],
 )
 def test_a_wrong_submission_is_one_sentence_and_no_job(
@@ -168,7 +168,7 @@ def test_a_wrong_submission_is_one_sentence_and_no_job(
     assert not Job.objects.exists()
 
 
-def test_a_user_submits_with_his_own_permissions(run: Run, define: Any, bob: User, charlie: User) -> None:
+def test_a_user_submits_with_their_own_permissions(run: Run, define: Any, bob: User, charlie: User) -> None:
     define("sample")
 
     by_bob = run("submit", "sample", "--tenant", "acme", "--as", "bob", "--json").json
@@ -240,7 +240,7 @@ def test_hold_release_and_cancel_are_audited(run: Run, define: Any) -> None:
 
 
 @pytest.mark.parametrize("command", [("show",), ("logs",), ("why",), ("cancel",), ("hold",), ("release",)])
-def test_a_job_of_another_tenant_does_not_exist(
+def test_a_job_of_another_tenant_is_not_found(
     run: Run, define: Any, other_tenant: Tenant, command: tuple[str, ...]
 ) -> None:
     define("sample")
@@ -328,7 +328,7 @@ def test_the_children_of_a_job_are_listed_and_canceled_by_their_parent(run: Run,
     assert [Job.objects.get(pk=one).status == "CANCELED" for one in numbers] == [False, True, False]
 
 
-def test_of_many_children_those_that_matter_are_drawn_first(run: Run, define: Any) -> None:
+def test_open_children_are_drawn_before_completed_ones(run: Run, define: Any) -> None:
     define("sample")
     numbers = [int(run("submit", "sample").out.strip()) for _ in range(34)]
     of_parent = {"parent": numbers[0], "child_key": F("number"), "parent_fence": 0, "trigger": "CHILD"}

@@ -15,7 +15,7 @@ from tests.cli.conftest import ROOT, environment
 COMMAND = [sys.executable, "-m", "jobsite.cli"]
 
 
-def test_the_demo_runs_every_job_to_the_end_that_it_should_have(home: Path) -> None:
+def test_every_job_of_the_demo_ends_as_it_should(home: Path) -> None:
     demo = subprocess.run(
         [*COMMAND, "demo"], env=environment(home), cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
     )

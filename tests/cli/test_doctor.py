@@ -1,4 +1,4 @@
-"""jobsite doctor --invariants: a damaged database named, a healthy one praised, in words and as JSON."""
+"""jobsite doctor --invariants: violations in a damaged database, none in a healthy one, as text and as JSON."""
 
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Run = Callable[..., Answer]
 
 @pytest.fixture
 def damaged(define: Callable[..., Program], tenant: Tenant) -> list[int]:
-    """Three jobs: one with a status, one with an attempt, one with a lock that cannot be."""
+    """Three damaged jobs: one has an impossible status, one an impossible attempt, one an impossible lock."""
     define()
     numbers = [submission.submit(tenant=tenant, program="sample").number for _ in range(3)]
     with connection.cursor() as cursor:
@@ -38,7 +38,7 @@ def damaged(define: Callable[..., Program], tenant: Tenant) -> list[int]:
     return numbers
 
 
-def test_the_doctor_names_what_is_broken_in_a_database_that_was_damaged(run: Run, damaged: list[int]) -> None:
+def test_the_doctor_names_the_violations_in_a_damaged_database(run: Run, damaged: list[int]) -> None:
     answer = run("doctor", "--invariants")
 
     one, two, three = damaged
@@ -85,7 +85,7 @@ def test_at_rest_a_job_that_waits_is_a_violation(run: Run, define: Callable[...,
     assert f"job {number} is PENDING" in answer.out
 
 
-def test_what_cannot_be_checked_is_said_in_one_line(run: Run, settings: Any) -> None:
+def test_a_check_that_cannot_be_made_is_refused_in_one_line(run: Run, settings: Any) -> None:
     settings.JOBSITE_BROKER_URLS = dict.fromkeys(settings.JOBSITE_QUEUES, "redis://127.0.0.1:1/0")
 
     bare, unreachable = run("doctor", "--at-rest"), run("doctor", "--invariants", "--at-rest")
@@ -118,16 +118,16 @@ def test_the_doctor_says_when_dead_rows_pile_up(
 def test_the_doctor_says_which_schedules_are_late_or_cannot_fire(
     define: Callable[..., Program], operator: Principal
 ) -> None:
-    def told() -> tuple[bool, str]:
+    def finding() -> tuple[bool, str]:
         [found] = [one for one in diagnosis.examine() if one.what == "schedules"]
         return found.is_good, found.said
 
     define()
     schedules.create(operator, "tick", Wanted("sample", minute="*"))
-    assert told() == (True, "none is late")
+    assert finding() == (True, "none is late")
 
     past = timezone.now() - timedelta(minutes=5)
     Schedule.objects.update(next_at=past, due_at=past)
-    assert told() == (False, "1 late")
+    assert finding() == (False, "1 late")
     Schedule.objects.update(problem="owner left")
-    assert told() == (False, "1 late, 1 cannot fire")
+    assert finding() == (False, "1 late, 1 cannot fire")

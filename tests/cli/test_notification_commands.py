@@ -1,4 +1,4 @@
-"""jobsite notifications: what its commands print, and what they refuse."""
+"""jobsite notifications: the output and the refusals of its commands."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ WORDS = "--- subject\nOh no: {{ program.code }}\n--- text\nJob {{ job.number }} 
 
 @pytest.fixture(autouse=True)
 def _acme_is_meant(settings: Any) -> None:
-    """Of several tenants Alice's is meant where none is given."""
+    """Commands without --tenant are for Alice's tenant."""
     settings.JOBSITE_TENANT = "acme"
 
 
@@ -46,12 +46,12 @@ def vera(tenant: Tenant) -> User:
 
 
 def create(run: Run, *options: object) -> int:
-    """A rule of the group ops; its number."""
+    """Make a rule of the group ops. Returns its number."""
     return int(run("notifications", "rules", "create", "ops", *options, "--json").json["number"])
 
 
 def sent(run: Run, *options: object) -> list[int]:
-    """The messages that a test of such a rule of the channel inbox sends, as the worker sends them."""
+    """Make an inbox rule, test it, and send its messages as the worker does. Returns their numbers."""
     rule = create(run, "--event", "FAILED", "--channel", "inbox", *options)
     numbers = [one["number"] for one in run("notifications", "rules", "test", rule, "--json").json]
     assert [delivery.deliver(number) for number in numbers] == ["SENT"] * len(numbers)
@@ -73,7 +73,7 @@ def test_empty_lists_say_what_to_do(run: Run, tenant: Tenant, bob: User) -> None
         (["templates", "list"], "No templates yet. Make one with: jobsite notifications templates create CODE"),
         (["deliveries", "list"], "No deliveries yet. Rules make them; try one with: jobsite notifications rules test"),
         (["deliveries", "list", "--status", "failed"], "No such deliveries."),
-        (["inbox", "list", "--as", "bob"], "No messages for bob. Rules of --channel inbox that tell bob send them."),
+        (["inbox", "list", "--as", "bob"], "No messages for bob. Rules with --channel inbox send them."),
     ):
         assert sentence in run("notifications", *words).out
 
@@ -89,7 +89,7 @@ def test_a_group_is_made_listed_with_its_programs_and_deleted(
         {"code": "default", "name": "Whoever submitted it, and the admins", "rules": 3, "programs": []},
         {"code": "ops", "name": "On call", "rules": 0, "programs": ["nightly"]},
     ]
-    assert "programs that tell it" in run("notifications", "groups", "list").out
+    assert "programs that name it" in run("notifications", "groups", "list").out
     assert_refused(run("notifications", "groups", "delete", "ops"), 3, "program nightly tells this group")
     assert run("notifications", "groups", "delete", "default", "--reason", "x").out == (
         "group default is deleted, with its rules\n"
@@ -157,17 +157,17 @@ def test_the_secret_of_a_webhook_is_shown_once(run: Run, group: str) -> None:
     number = Rule.objects.get(group__code="ops").pk
 
     _said, sentence, secret = made.out.splitlines()
-    assert sentence == "The secret that its messages are signed with, shown this once; give it to the receiver:"
+    assert sentence == "Its messages are signed with this secret, shown only now; give it to the receiver:"
     assert secret.startswith("whsec_")
     assert "whsec_" not in run("notifications", "rules", "show", number).out
     assert "secret" not in run("notifications", "rules", "change", number, "--throttle", "5m", "--json").json
     rotated = run("notifications", "rules", "rotate-secret", number).out.splitlines()
-    assert rotated[0].startswith(f"The new secret of rule {number}, shown this once; the one before signs beside it")
+    assert rotated[0].startswith(f"The new secret of rule {number}, shown only now; messages are also signed with ")
     assert rotated[1] != secret
     assert run("notifications", "rules", "rotate-secret", number, "--json").json.keys() == {"number", "secret"}
 
 
-def test_what_becomes_a_webhook_gets_a_secret(run: Run, group: str) -> None:
+def test_a_rule_that_is_changed_to_a_webhook_gets_a_secret(run: Run, group: str) -> None:
     number = create(run, "--event", "LATE", "--submitter")
     assert_refused(run("notifications", "rules", "rotate-secret", number), 3, "sends by email, which is not signed")
 
@@ -204,7 +204,7 @@ def test_what_becomes_a_webhook_gets_a_secret(run: Run, group: str) -> None:
         (["--submitter"], "the following arguments are required: --event"),
     ],
 )
-def test_wrong_rules_are_one_sentence_by_the_names_that_they_have_here(
+def test_wrong_rules_are_refused_in_one_sentence_that_names_the_option(
     run: Run, group: str, charlie: User, options: list[str], sentence: str
 ) -> None:
     assert_refused(run("notifications", "rules", "create", "ops", *options), 2, sentence)
@@ -224,26 +224,26 @@ def test_a_rule_that_is_not_there_or_not_changed_is_refused(run: Run, group: str
         assert_refused(run("notifications", "rules", act, 10**20), 2, f"no rule {10**20} in tenant acme")
 
 
-def test_a_test_says_whom_it_is_sent_to_or_why_to_nobody(run: Run, group: str, alice: User, bob: User) -> None:
+def test_a_test_prints_its_recipients_or_why_there_are_none(run: Run, group: str, alice: User, bob: User) -> None:
     number = create(run, "--event", "COMPLETED+ERROR", "--submitter")
-    assert_refused(run("notifications", "rules", "test", number), 3, "nobody now; to be its submitter give --as USER")
+    assert_refused(run("notifications", "rules", "test", number), 3, "; give --as USER to test it as the submitter")
 
     answer = run("notifications", "rules", "test", number, "--as", "alice")
-    told = Delivery.objects.get()
-    assert answer.out.startswith(f"delivery {told.pk}: FAILED by email to alice\nThey are sent at once by a worker")
+    row = Delivery.objects.get()
+    assert answer.out.startswith(f"delivery {row.pk}: FAILED by email to alice\nA worker of the queue notifications")
     run("notifications", "rules", "change", number, "--user", "bob")
     [item] = run("notifications", "rules", "test", number, "--json").json
     assert (item["to"], item["status"], item["is_test"], item["rule"]) == ("bob", "PENDING", True, number)
     run("notifications", "rules", "change", number, "--off")
     assert_refused(
-        run("notifications", "rules", "test", number), 3, f"it is off; jobsite notifications rules change {number} --on"
+        run("notifications", "rules", "test", number), 3, f"with: jobsite notifications rules change {number} --on"
     )
 
 
 # ---- Templates ------------------------------------------------------------------------------------------------
 
 
-def test_what_show_prints_is_what_set_reads(
+def test_set_reads_the_output_of_show(
     run: Run, started: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "failed.liquid"
@@ -270,13 +270,13 @@ def test_a_template_is_made_listed_changed_previewed_restored_and_deleted(
     file = tmp_path / "words"
     file.write_text(WORDS)
     made = run("notifications", "templates", "create", "pager", "--event", "failed")
-    assert made.out.startswith("template pager is created and says what FAILED says; change it with: jobsite")
+    assert made.out.startswith("template pager is created with the text of FAILED; change it with: jobsite")
 
     tried = run("notifications", "templates", "preview", "pager", "--file", file, "--json").json
     assert (tried["subject"], tried["text"]) == ("Oh no: recalc_scores", "Job 4711 of Acme.\n")
     assert run("notifications", "templates", "preview", "pager").out.startswith("FAILED: Recalculate scores (job 4711)")
     done = run("notifications", "templates", "set", "pager", "--language", "de", "--file", file)
-    assert done.out.startswith("template pager has these words in de now; see them with: jobsite notifications ")
+    assert done.out.startswith("template pager has this text in de now; see it with: jobsite notifications ")
     items = {one["code"]: one for one in run("notifications", "templates", "list", "--json").json}
     assert len(items) == 13
     assert items["pager"] == {"code": "pager", "event": "FAILED", "is_default": False, "changed": ["de"]}
@@ -286,13 +286,13 @@ def test_a_template_is_made_listed_changed_previewed_restored_and_deleted(
     assert run(*preview).out == "Oh no: recalc_scores\n\nJob 4711 of Acme.\n"
     assert "<html lang=" in run(*preview, "--html").out
     restore = ("notifications", "templates", "restore", "pager", "--language", "de")
-    assert run(*restore).out == "template pager has the event's own words in de again\n"
+    assert run(*restore).out == "template pager has jobsite's own text in de again\n"
     assert run(*restore).out == "template pager was not changed in de; nothing to restore\n"
     assert run("notifications", "templates", "delete", "pager", "--reason", "x").out == "template pager is deleted\n"
     assert run("notifications", "templates", "show", "pager").status == 2
 
 
-def test_a_preview_is_of_a_job_too_in_the_tenants_language(
+def test_a_preview_can_be_of_a_job_and_is_in_the_tenants_language(
     run: Run, started: Tenant, define: Callable[..., Program]
 ) -> None:
     define("nightly")
@@ -310,7 +310,7 @@ def test_a_preview_is_of_a_job_too_in_the_tenants_language(
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("Hello", "expected each section once, begun by a line of its own: --- subject, --- text, and --- html"),
+        ("Hello", "expected each section once, after a line of its own: --- subject, --- text, and optionally "),
         ("--- subject\nx\n", "expected each section once"),
         ("x\n--- subject\nx\n--- text\nx\n", "expected each section once"),
         ("--- subject\nx\n--- text\nx\n--- text\ny\n", "expected each section once"),
@@ -319,7 +319,7 @@ def test_a_preview_is_of_a_job_too_in_the_tenants_language(
         ("\udcff", "cannot read "),
     ],
 )
-def test_words_that_make_no_sense_are_one_sentence_that_names_the_file(
+def test_wrong_texts_are_refused_in_one_sentence_that_names_the_file(
     run: Run, started: Tenant, tmp_path: Path, content: str, sentence: str
 ) -> None:
     file = tmp_path / "words"
@@ -352,7 +352,7 @@ def test_wrong_templates_are_one_sentence(
     assert_refused(run("notifications", "templates", *words), status, sentence)
 
 
-def test_a_template_that_a_rule_names_stays(run: Run, group: str) -> None:
+def test_a_template_that_a_rule_names_cannot_be_deleted(run: Run, group: str) -> None:
     run("notifications", "templates", "create", "pager", "--event", "FAILED")
     number = create(run, "--event", "COMPLETED+ERROR", "--submitter", "--template", "pager")
 
@@ -387,9 +387,7 @@ def test_deliveries_are_listed_shown_and_sent_again(run: Run, group: str, bob: U
     assert_refused(run("notifications", "deliveries", "send-again", number), 3, f"delivery {number} waits to be sent")
 
 
-def test_the_deliveries_of_a_job_say_what_they_tell_of(
-    run: Run, group: str, bob: User, define: Callable[..., Program]
-) -> None:
+def test_the_deliveries_of_a_job_name_it(run: Run, group: str, bob: User, define: Callable[..., Program]) -> None:
     create(run, "--event", "SUBMITTED", "--address", "a@example.org")
     define("nightly", notification_group="ops")
     define("silent")
@@ -423,7 +421,7 @@ def test_wrong_deliveries_are_one_sentence(run: Run, started: Tenant, words: lis
 # ---- The inbox ------------------------------------------------------------------------------------------------
 
 
-def test_an_inbox_says_what_is_unread_and_is_read(run: Run, group: str, alice: User, bob: User) -> None:
+def test_an_inbox_shows_what_is_unread_and_marks_it_read(run: Run, group: str, alice: User, bob: User) -> None:
     first, *_others = sent(run, "--user", "bob")
     second, third = sent(run, "--user", "bob", "--user", "alice")
     mine = second if Delivery.objects.get(pk=second).user == bob else third
@@ -440,7 +438,7 @@ def test_an_inbox_says_what_is_unread_and_is_read(run: Run, group: str, alice: U
     assert run("notifications", "inbox", "list", "--as", "alice", "--json").json["unread"] == 1
 
 
-def test_an_inbox_is_a_users(run: Run, group: str, alice: User, bob: User) -> None:
+def test_an_inbox_belongs_to_one_user(run: Run, group: str, alice: User, bob: User) -> None:
     [number] = sent(run, "--user", "alice")
 
     assert_refused(run("notifications", "inbox", "list"), 2, "the following arguments are required: --as")
@@ -455,7 +453,7 @@ def test_an_inbox_is_a_users(run: Run, group: str, alice: User, bob: User) -> No
 # ---- Who may what ---------------------------------------------------------------------------------------------
 
 
-def test_charlie_sees_nothing_of_it(run: Run, group: str, bob: User, charlie: User) -> None:
+def test_charlie_sees_nothing_of_another_tenant(run: Run, group: str, bob: User, charlie: User) -> None:
     [number] = sent(run, "--user", "bob")
     rule = Rule.objects.get(group__code="ops").pk
     run("notifications", "templates", "create", "pager", "--event", "FAILED", "--tenant", "acme")
@@ -484,7 +482,7 @@ def test_charlie_sees_nothing_of_it(run: Run, group: str, bob: User, charlie: Us
 
 
 @pytest.mark.parametrize("name", ["vera", "bob"])
-def test_only_an_admin_changes_who_is_told_and_how(
+def test_only_an_admin_changes_rules_and_templates(
     run: Run, group: str, vera: User, bob: User, tmp_path: Path, name: str
 ) -> None:
     rule = create(run, "--event", "FAILED", "--role", "OPERATOR")
@@ -509,7 +507,7 @@ def test_only_an_admin_changes_who_is_told_and_how(
     assert run("notifications", "templates", "preview", "failed", "--as", name).status == 0
 
 
-def test_an_operator_sends_again_a_viewer_does_not(run: Run, group: str, vera: User, bob: User) -> None:
+def test_an_operator_may_send_again_and_a_viewer_may_not(run: Run, group: str, vera: User, bob: User) -> None:
     [number] = sent(run, "--user", "bob")
 
     again = ("notifications", "deliveries", "send-again", number)
@@ -520,9 +518,9 @@ def test_an_operator_sends_again_a_viewer_does_not(run: Run, group: str, vera: U
 # ---- The language of a member ---------------------------------------------------------------------------------
 
 
-def test_a_member_reads_a_language_of_his_own(run: Run, tenant: Tenant, bob: User) -> None:
-    assert run("members", "add", "bob", "--language", "de-AT").out == "bob is OPERATOR in acme, and reads de-AT\n"
-    assert run("members", "add", "bob", "--role", "ADMIN").out == "bob is ADMIN in acme, and reads de-AT\n"
+def test_a_member_can_have_a_language_of_their_own(run: Run, tenant: Tenant, bob: User) -> None:
+    assert run("members", "add", "bob", "--language", "de-AT").out == "bob is OPERATOR in acme, with language de-AT\n"
+    assert run("members", "add", "bob", "--role", "ADMIN").out == "bob is ADMIN in acme, with language de-AT\n"
     assert run("members", "list").out.splitlines()[1].split() == ["bob", "ADMIN", "de-AT"]
     assert run("members", "add", "bob", "--language", "").out == "bob is ADMIN in acme\n"
     for wrong in ("german!", "x", "de-" * 6 + "de"):

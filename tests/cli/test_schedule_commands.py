@@ -1,4 +1,4 @@
-"""jobsite schedules: what its commands print, and what they refuse."""
+"""jobsite schedules: the output and the refusals of its commands."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from tests.cli.conftest import Answer
 Run = Callable[..., Answer]
 
 
-def test_a_line_is_told_in_words_with_its_next_times_and_the_change_of_clocks(run: Run) -> None:
+def test_a_preview_shows_the_line_in_words_its_next_times_and_the_change_of_clocks(run: Run) -> None:
     lines = run(
         *("schedules", "preview", "--cron", "30 2 * * *", "--timezone", "Europe/Berlin"),
         *("--from", "2026-10-23T12:00:00Z", "-n", "3"),
@@ -46,12 +46,12 @@ def test_as_json_it_is_a_list_of_moments(run: Run) -> None:
         ),
         (["--cron", "0 9 * *"], "--cron: minute: expected five fields"),
         (["--cron", "0 0 31 2 *"], "--cron: day of month: 31 is no day of month 2, so that it never fires"),
-        (["--cron", "* * * * *", "--timezone", "Mars/Berlin"], "--timezone: 'Mars/Berlin' is no IANA time zone"),
+        (["--cron", "* * * * *", "--timezone", "Mars/Berlin"], "--timezone: 'Mars/Berlin' is not an IANA time zone"),
         (["--cron", "* * * * *", "--from", "yesterday"], '--from: "yesterday" is not a time'),
         (["--cron", "* * * * *", "-n", "0"], "-n: expected 1 to 1,000, got 0"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(run: Run, options: list[str], sentence: str) -> None:
+def test_a_wrong_preview_is_refused_in_one_sentence(run: Run, options: list[str], sentence: str) -> None:
     answer = run("schedules", "preview", *options)
 
     assert (answer.status, sentence in answer.err) == (2, True), answer.err
@@ -107,7 +107,7 @@ def test_a_schedule_is_made_listed_shown_changed_and_deleted(run: Run, program: 
         (["--every", "5m", "--starts", "soon"], '--starts: "soon" is not a time'),
     ],
 )
-def test_wrong_options_are_one_sentence_by_the_names_that_they_have_here(
+def test_wrong_options_are_refused_in_one_sentence_that_names_them(
     run: Run, program: Program, options: list[str], sentence: str
 ) -> None:
     answer = create(run, "nightly", *options)
@@ -148,7 +148,7 @@ def test_a_backfill_counts_first_and_asks(run: Run, program: Program) -> None:
 
     alone = run("schedules", "backfill", "hourly", *span)
     assert (alone.status, alone.out) == (2, "3 times of hourly to run.\n")
-    assert "nobody is there to confirm this; add --yes" in alone.err
+    assert "there is no terminal to confirm this; add --yes" in alone.err
     done = run("schedules", "backfill", "hourly", *span, "--yes", "--json")
     assert [one["at"] for one in done.json] == [f"2026-11-02T{hour}:00:00.000Z" for hour in (10, 11, 12)]
     assert "0 times of hourly to run; 3 more have a job already." in run("schedules", "backfill", "hourly", *span).out
@@ -164,7 +164,7 @@ def test_the_preview_of_a_schedule_says_when_it_fires(run: Run, program: Program
     assert run("schedules", "preview").err == "jobsite: give the code of a schedule, or a line with --cron\n"
 
 
-def test_periodic_tasks_are_told_and_taken_over(run: Run, tenant: Tenant) -> None:
+def test_periodic_tasks_are_listed_and_imported(run: Run, tenant: Tenant) -> None:
     interval = IntervalSchedule.objects.create(every=2, period="hours")
     PeriodicTask.objects.create(name="Add", task=sample_tasks.add.name, interval=interval)
 

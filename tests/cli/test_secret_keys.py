@@ -30,13 +30,13 @@ def numbers(login: None, operator: Principal) -> list[int]:
     return [submission.submit_as(operator, "login", {"password": CLEAR}).number for _ in range(3)]
 
 
-def test_rotating_tells_how_many_jobs_were_changed(run: Run, numbers: list[int], settings: Any) -> None:
+def test_rotating_prints_how_many_jobs_were_changed(run: Run, numbers: list[int], settings: Any) -> None:
     settings.JOBSITE_SECRET_KEYS = (NEW, *settings.JOBSITE_SECRET_KEYS)
 
     answer = run("secrets", "rotate")
 
     assert (answer.status, answer.err) == (0, "")
-    assert answer.out == "3 of 3 jobs with secrets are encrypted anew, with the newest key.\n"
+    assert answer.out == "3 of 3 jobs with secrets are encrypted again, with the newest key.\n"
     again = run("secrets", "rotate", "--json")
     nothing = {
         "jobs": 3,
@@ -54,10 +54,10 @@ def test_rotating_tells_how_many_jobs_were_changed(run: Run, numbers: list[int],
 
 
 def test_rotating_with_nothing_to_do_is_fine(run: Run) -> None:
-    assert run("secrets", "rotate").out == "0 of 0 jobs with secrets are encrypted anew, with the newest key.\n"
+    assert run("secrets", "rotate").out == "0 of 0 jobs with secrets are encrypted again, with the newest key.\n"
 
 
-def test_jobs_that_no_key_opens_are_named_and_the_status_is_3(
+def test_jobs_that_no_key_decrypts_are_named_and_the_status_is_3(
     run: Run, numbers: list[int], operator: Principal, settings: Any
 ) -> None:
     numbers += [submission.submit_as(operator, "login", {"password": CLEAR}).number for _ in range(20)]
@@ -70,7 +70,7 @@ def test_jobs_that_no_key_opens_are_named_and_the_status_is_3(
     named = ", ".join(map(str, numbers[:20]))
     assert answer.err == (
         f"jobsite: the secrets of 23 jobs ({named}, …) cannot be decrypted with any of JOBSITE_SECRET_KEYS; "
-        "put back the key that they have, then rotate again\n"
+        "add the key that they were encrypted with, then rotate again\n"
     )
     as_json = run("secrets", "rotate", "--json")
     assert (as_json.status, as_json.json["lost"], as_json.json["lost_jobs"]) == (3, 23, numbers[:20])
@@ -82,7 +82,7 @@ def test_bad_usage_is_one_line_and_status_2(run: Run) -> None:
         assert (answer.status, answer.out, answer.err.count("\n")) == (2, "", 1)
 
 
-def test_a_submission_is_typed_in_clear_and_shown_as_dots(run: Run, login: None) -> None:
+def test_a_secret_is_submitted_as_plain_text_and_shown_masked(run: Run, login: None) -> None:
     submitted = run("submit", "login", "-p", "user=bob", "-p", f"password={CLEAR}", "--json")
     number = submitted.json["number"]
 
@@ -121,7 +121,7 @@ def test_a_secret_that_is_refused_is_not_repeated(run: Run, login: None) -> None
         ((), False, "JOBSITE_SECRET_KEYS is empty"),
     ],
 )
-def test_the_doctor_looks_at_the_keys_and_shows_none(
+def test_the_doctor_checks_the_keys_and_shows_none(
     run: Run, settings: Any, keys: tuple[str, ...], is_good: bool, said: str
 ) -> None:
     settings.JOBSITE_SECRET_KEYS = keys

@@ -1,4 +1,4 @@
-"""What `jobsite up` keeps running: restarted when it dies, stopped together, killed when it does not listen."""
+"""The services of `jobsite up`: restarted when they end, stopped together, killed when they ignore the signal."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ def _attend(keeper: Supervisor, until: Callable[[], bool]) -> None:
         keeper.attend(0.05)
 
 
-def test_what_dies_is_started_again() -> None:
+def test_a_service_that_ends_is_started_again() -> None:
     keeper = Supervisor([Service("short", ["sh", "-c", "echo alive; exit 3"])], is_quiet=True)
     keeper.start()
 
@@ -26,7 +26,7 @@ def test_what_dies_is_started_again() -> None:
     assert "ended with status 3; starts again in 1 s" in keeper.last_lines["short"]
 
 
-def test_all_are_told_to_stop_and_waited_for() -> None:
+def test_stop_signals_all_services_and_waits_for_them() -> None:
     script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
     keeper = Supervisor([Service(name, ["sh", "-c", script]) for name in ("one", "two")], is_quiet=True)
     keeper.start()
@@ -35,10 +35,10 @@ def test_all_are_told_to_stop_and_waited_for() -> None:
     keeper.stop()
 
     assert all(lines == ["ready", "bye"] for lines in keeper.last_lines.values())
-    assert keeper.deaths == ["one", "two"]
+    assert keeper.ended == ["one", "two"]
 
 
-def test_who_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_ignores_the_signal_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "STOP_SECONDS", 0.3)
     keeper = Supervisor([Service("deaf", ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"])])
     keeper.start()
@@ -46,4 +46,4 @@ def test_who_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     keeper.stop()
 
-    assert keeper.deaths == ["deaf"]
+    assert keeper.ended == ["deaf"]

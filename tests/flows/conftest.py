@@ -1,9 +1,9 @@
-"""Real workers for the stories: `celery -A jobsite worker` on the tests' PostgreSQL and Redis.
+"""Real workers for the flows: `celery -A jobsite worker` on the tests' PostgreSQL and Redis.
 
-Workers are other processes, so nothing here runs inside a transaction that is rolled back: `db` is replaced
-by one that commits and empties the tables after each test. It leaves what a living worker stands on (its own
-row, queues, managers, sweeps), so that one worker can serve all the stories of a module (`worker`); stories
-that break their workers start their own (`start_worker`).
+Workers are other processes, so the tests cannot run inside a transaction that is rolled back. `db` is replaced by a
+fixture that commits, and empties the tables after each test. It keeps the rows that a running worker needs (its own
+row, queues, managers, sweeps), so that one worker can serve all tests of a module (`worker`). Tests that break their
+workers start their own (`start_worker`).
 """
 
 import base64
@@ -42,7 +42,7 @@ _started: list[WorkerProcess] = []
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """A test that fails shows what its workers logged."""
+    """Add the logs of the workers to the report of a failed test."""
     report = yield
     if report.failed:
         report.sections += [(f"log of worker {worker.name}", worker.tail()) for worker in _started]
@@ -53,7 +53,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def installation(
     django_db_setup: None, django_db_blocker: Any, servers: Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """The tests' database and broker, in use by several processes; their environment."""
+    """Let several processes use the tests' database and broker. Yields the environment of these processes."""
     name = connection.settings_dict["NAME"]
     with ExitStack() as stack:
         stack.enter_context(django_db_blocker.unblock())
@@ -86,20 +86,20 @@ def installation(
 
 
 def flush_broker(servers: Servers) -> None:
-    """What a Redis forgets that is wiped, or restarted without persistence."""
+    """Delete everything in Redis, as a restart without persistence does."""
     with redis.Redis(unix_socket_path=str(servers.redis_socket)) as client:
         client.flushall()
 
 
 def _forget_messages(servers: Servers) -> None:
-    """What earlier tests left on their way; or the first look at the emptied broker would take new ones for lost."""
+    """Delete messages of earlier tests, and the known epoch: else a sweep would take new messages for lost."""
     flush_broker(servers)
     Queue.objects.update(broker_epoch=None)
 
 
 @pytest.fixture
 def db(installation: dict[str, str]) -> Iterator[None]:
-    """The database, with commits that other processes see; looked over and emptied afterwards."""
+    """The database with real commits, which other processes see. Checked and emptied after the test."""
     yield
     with connection.cursor() as cursor:
         violations = invariants.check(cursor)
@@ -112,10 +112,10 @@ def _empty_the_tables_beside_workers() -> None:
         try:
             return _empty_the_tables()
         except OperationalError as error:
-            # A living worker's sweep takes its tables in another order, now and then.
+            # Sometimes a sweep of a running worker locks the tables in another order.
             if not isinstance(error.__cause__, psycopg.errors.DeadlockDetected):
                 raise
-    raise AssertionError("the tables cannot be emptied for deadlocks")
+    raise AssertionError("the tables cannot be emptied because of deadlocks")
 
 
 def _empty_the_tables() -> None:
@@ -129,9 +129,9 @@ def _empty_the_tables() -> None:
 
 @pytest.fixture
 def start_worker(db: None, installation: dict[str, str], servers: Servers, tmp_path: Path) -> Iterator[StartWorker]:
-    """Start workers of this test's own: `start_worker("default", concurrency=2)`; killed at its end.
+    """Start workers for this test: `start_worker("default", concurrency=2)`. They are killed at its end.
 
-    The messages that they leave are forgotten: they would be the next test's.
+    The messages that they leave are deleted, so that the next test does not get them.
     """
     yield from _workers(installation, tmp_path)
     _forget_messages(servers)
@@ -141,7 +141,7 @@ def start_worker(db: None, installation: dict[str, str], servers: Servers, tmp_p
 def worker(
     request: pytest.FixtureRequest, installation: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
-    """One worker for all the stories of a module, which sets WORKER to other options where it needs them."""
+    """One worker for all tests of a module. The module may set WORKER to other options."""
     options = getattr(request.module, "WORKER", {})
     for start in _workers(installation, tmp_path_factory.mktemp("worker")):
         yield start("default", **{"concurrency": 4, **options})
@@ -162,7 +162,7 @@ def _workers(installation: dict[str, str], folder: Path) -> Iterator[StartWorker
     ) -> WorkerProcess:
         name = name or f"w{len(mine) + 1}"
         extra = {"JOBSITE_MANAGER": manager} if manager else {}
-        # Mingling asks the other workers for a second; nothing here depends on it.
+        # Without mingle, which waits a second for the other workers and is not needed here.
         arguments = ["-Q", ",".join(queues), "-c", str(concurrency), "-P", pool, "-l", "INFO"]
         arguments += ["--without-mingle", "--without-gossip", *options]
         log = folder / f"{name}-{len(mine) + 1}.log"
@@ -181,7 +181,7 @@ def _workers(installation: dict[str, str], folder: Path) -> Iterator[StartWorker
 
 @pytest.fixture
 def submit(tenant: Tenant) -> Submit:
-    """Submit a job of Alice's tenant: `submit("work", {"folder": …}, user=bob, priority=5)`."""
+    """Submit a job in Alice's tenant: `submit("work", {"folder": …}, user=bob, priority=5)`."""
 
     def make(program: str, parameters: dict[str, Any] | None = None, **options: Any) -> Job:
         return submission.submit(tenant=tenant, program=program, parameters=parameters, **options)
@@ -191,10 +191,10 @@ def submit(tenant: Tenant) -> Submit:
 
 @pytest.fixture
 def group(define: Any, operator: Any) -> Callable[..., list[Job]]:
-    """QUEUED jobs of one program whose message is not sent yet: `group({"act": "hang"}, {}, timeout="2s")`."""
+    """Make QUEUED jobs of one program, without a message: `group({"act": "hang"}, {}, timeout="2s")`."""
 
     def make(*parameters: dict[str, Any], **program: Any) -> list[Job]:
-        # Or the first look at a broker that was emptied would take these messages for lost.
+        # Else a sweep that sees the emptied broker would take these messages for lost.
         Queue.objects.update(broker_epoch=None)
         return queued_each(operator, define(target="tests.sample_actions:perform", **program), parameters)
 
@@ -203,7 +203,7 @@ def group(define: Any, operator: Any) -> Callable[..., list[Job]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where `work` leaves its traces."""
+    """The folder in which `work` records its runs."""
     made = tmp_path / "work"
     made.mkdir()
     return made
@@ -211,7 +211,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def manager(db: None) -> Iterator[WorkerManager]:
-    """A worker manager that lets two jobs run at once."""
+    """A worker manager that allows two jobs at once."""
     made = WorkerManager.objects.create(name="two", max_running=2)
     yield made
     made.workers.all().delete()

@@ -1,4 +1,4 @@
-"""What the stories ask of jobs: how far they are, what their history says, what they really did."""
+"""What the flows ask about jobs: their status, the history of their runs, and their effects."""
 
 import json
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from tests.flows.processes import until
 
 
 def running(job: Job, *, seconds: float = 20.0) -> Job:
-    """The job, once a worker has claimed it."""
+    """Wait until a worker has claimed the job. Returns the job."""
     return _seen(job, frozenset({"RUNNING"}), seconds)
 
 
 def finished(job: Job, *, seconds: float = 20.0) -> Job:
-    """The job, once it has come to its end."""
+    """Wait until the job has ended. Returns the job."""
     return _seen(job, TERMINAL, seconds)
 
 
 def all_finished(jobs: list[Job], *, seconds: float = 20.0) -> list[Job]:
-    """The jobs, once all of them have come to their ends."""
+    """Wait until all jobs have ended. Returns the jobs."""
     numbers = [job.number for job in jobs]
     rows = Job.objects.filter(number__in=numbers)
 
@@ -41,17 +41,17 @@ def all_finished(jobs: list[Job], *, seconds: float = 20.0) -> list[Job]:
 def queued_without_message(
     principal: Principal, program: Program, parameters: dict[str, Any], *, count: int
 ) -> list[Job]:
-    """Jobs that dispatch has moved, and whose messages are the test's to send, double or lose."""
+    """Make QUEUED jobs without messages, which the test sends, doubles or leaves out."""
     return queued_each(principal, program, [parameters] * count)
 
 
 def queued_each(principal: Principal, program: Program, parameters: Sequence[dict[str, Any]]) -> list[Job]:
-    """The same, one job for each of these parameters."""
+    """The same, with one job for each of these parameters."""
     return [_queued(job) for job in pending_each(principal, program, parameters)]
 
 
 def pending_each(principal: Principal, program: Program, parameters: Sequence[dict[str, Any]]) -> list[Job]:
-    """Jobs that dispatch has not heard of, one for each of these parameters."""
+    """Make PENDING jobs that are not dispatched, one for each of these parameters."""
     new = [NewJob(principal.tenant.pk, program.pk, json.dumps(one), principal.captured) for one in parameters]
     with connection.cursor() as cursor:
         numbers = [row.number for row in insert(cursor, new)]
@@ -68,7 +68,7 @@ def _queued(job: Job) -> Job:
 
 
 def send_group(jobs: Sequence[Job], *, queue: str = "default", limit: float | None = None) -> None:
-    """One message that carries all these jobs."""
+    """Send one message with all these jobs."""
     brokers.publish([brokers.Message(TASK, queue, ([job.number for job in jobs],), limit)])
 
 
@@ -89,29 +89,29 @@ def _seen(job: Job, statuses: frozenset[str], seconds: float) -> Job:
 
 
 def attempts(job: Job) -> list[JobAttempt]:
-    """Its ended runs, in order."""
+    """The job's ended runs, in order."""
     return list(JobAttempt.objects.filter(job=job).order_by("fence"))
 
 
 def history(job: Job) -> list[str]:
-    """How its runs ended, in order."""
+    """How the job's runs ended, in order."""
     return [attempt.result for attempt in attempts(job)]
 
 
 def effects(folder: Path) -> list[tuple[int, int]]:
-    """(number, fence) of every `work` that came to its end, in order."""
+    """(number, fence) of every run of `work` that reached its end, in order."""
     file = folder / "effects"
     lines = file.read_text().splitlines() if file.exists() else []
     return [(int(number), int(fence)) for number, fence in (line.split() for line in lines)]
 
 
 def effects_of(job: Job, folder: Path) -> list[int]:
-    """The fences under which this job's `work` came to its end."""
+    """The fences under which this job's `work` reached its end."""
     return [fence for number, fence in effects(folder) if number == job.number]
 
 
 def process_of(job: Job, folder: Path, *, fence: int = 1, seconds: float = 20.0) -> int:
-    """The process that runs a job of `work`, once it does."""
+    """Wait until a process runs this job of `work`. Returns the process."""
     file = folder / f"{job.number}.{fence}"
 
     def pid() -> int:
@@ -121,5 +121,5 @@ def process_of(job: Job, folder: Path, *, fence: int = 1, seconds: float = 20.0)
 
 
 def log_of(job: Job) -> list[str]:
-    """What its log says, line by line."""
+    """The lines of the job's log."""
     return [entry.message for entry in JobLogEntry.objects.filter(job_number=job.number).order_by("sequence")]

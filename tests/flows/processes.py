@@ -1,4 +1,4 @@
-"""Processes of a test's own, Celery workers above all: started, waited for, signalled, and gone in the end."""
+"""Processes that tests start, mostly Celery workers: start them, wait for them, signal them, and end them."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 
 def until(condition: Callable[[], Value], what: str, *, seconds: float = 20.0) -> Value:
-    """The first true value of `condition`, asked every 20 ms; fails, saying what never came, at the deadline."""
+    """Wait for the first true value of `condition`, asked every 20 ms. Fails with `what` at the deadline."""
     end = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > end:
@@ -28,18 +28,18 @@ def until(condition: Callable[[], Value], what: str, *, seconds: float = 20.0) -
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process lives; a corpse that nobody has buried does not."""
+    """Whether a process is alive. One that has ended and was not reaped by its parent is not."""
     return _status(pid)[:1] not in ([], ["Z"], ["X"])
 
 
 def session_of(leader: int) -> list[int]:
-    """The living processes of a session."""
+    """The live processes of a session."""
     pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     return [pid for pid in pids if is_alive(pid) and _status(pid)[3:4] == [str(leader)]]
 
 
 def running_with(marker: str) -> list[int]:
-    """The living processes that have `marker` among their arguments."""
+    """The live processes that have `marker` among their arguments."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -57,7 +57,7 @@ def _status(pid: int) -> list[str]:
 
 
 class OwnProcess:
-    """A process of a test's own, in a session of its own, whose output goes to a log."""
+    """A process in a session of its own, with its output in a log."""
 
     def __init__(self, name: str, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.name, self.log = name, log
@@ -82,28 +82,28 @@ class OwnProcess:
         return self.process.poll() is None
 
     def send(self, number: signal.Signals) -> None:
-        """To the main process alone."""
+        """Send a signal to the main process only."""
         os.kill(self.pid, number)
 
     def send_all(self, number: signal.Signals) -> None:
-        """To the main process and its children."""
+        """Send a signal to the main process and its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
     def kill(self) -> None:
-        """End it and all its children without a word, and wait for the end."""
+        """Kill it and all its children, and wait for their end."""
         self.send_all(signal.SIGKILL)
         self.process.wait()
         until(lambda: not session_of(self.pid), f"all of {self.name} is gone", seconds=10)
 
     def wait_for_end(self, *, seconds: float = 20.0) -> int:
-        """Its exit status once it has ended, with all its children."""
+        """Wait until it has ended, with all its children. Returns its exit status."""
         until(lambda: not self.is_running, f"{self.name} has ended", seconds=seconds)
         until(lambda: not session_of(self.pid), f"the children of {self.name} are gone", seconds=10)
         return int(self.process.returncode)
 
     def has_logged(self, words: str) -> bool:
-        """Whether its log holds these words by now."""
+        """Whether these words are in its log now."""
         return words in self.log.read_text(errors="replace")
 
     def tail(self, lines: int = 150) -> str:
@@ -120,11 +120,11 @@ class WorkerProcess(OwnProcess):
 
     @property
     def row(self) -> Worker:
-        """Its registration."""
+        """Its row in the database."""
         return Worker.objects.get(pid=self.pid)
 
     def wait_until_ready(self) -> "WorkerProcess":
-        """Until it is registered; fails at once when it has ended instead."""
+        """Wait until it is registered. Fails at once when it has ended instead."""
 
         def is_ready() -> bool:
             assert self.is_running, f"worker {self.name} ended while it booted:\n{self.tail()}"

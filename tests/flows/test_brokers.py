@@ -1,4 +1,4 @@
-"""Two Redis servers, of which one stops: each queue goes its own way."""
+"""Two Redis servers, one of which stops: only its own queue is affected."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from tests.flows.processes import until
 
 
 class RedisServer:
-    """A Redis of the test's own, without persistence, on a socket."""
+    """A Redis for the test, without persistence, on a socket."""
 
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "redis.sock"
@@ -59,7 +59,7 @@ def second_redis() -> Iterator[RedisServer]:
 
 
 @pytest.mark.slow
-def test_a_broker_that_stops_holds_up_its_own_queue_only_and_until_it_is_back(
+def test_a_broker_that_stops_delays_only_its_own_queue_until_it_is_back(
     define, submit, start_worker, folder, second_redis
 ):
     environment = {"JOBSITE_BROKER_URL_CONTENT": second_redis.url}
@@ -91,7 +91,7 @@ def test_a_broker_that_stops_holds_up_its_own_queue_only_and_until_it_is_back(
 
 
 @pytest.mark.slow
-def test_a_broker_that_hangs_holds_up_no_submission_for_long(define, submit, start_worker, folder, second_redis):
+def test_a_broker_that_hangs_delays_submissions_only_for_seconds(define, submit, start_worker, folder, second_redis):
     environment = {"JOBSITE_BROKER_URL_CONTENT": second_redis.url}
     parameters = {"folder": str(folder)}
     define(code="content", target="tests.sample_actions:work", queue="content")

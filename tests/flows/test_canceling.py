@@ -1,4 +1,4 @@
-"""Cancel: at once where nobody works, by request where somebody does, by force where he does not listen."""
+"""Cancel: waiting jobs at once, running jobs by a request, and by force those that ignore the request."""
 
 import time
 import uuid
@@ -24,7 +24,7 @@ def test_a_waiting_job_is_canceled_at_once_and_never_runs(define, submit, operat
     assert list(folder.iterdir()) == []
 
 
-def test_a_running_job_that_looks_up_stops_within_a_second_or_so(define, submit, operator, tmp_path):
+def test_a_running_job_that_checks_for_the_request_stops_soon(define, submit, operator, tmp_path):
     define(target="tests.sample_actions:wait_for")
     job = running(submit("sample", {"path": str(tmp_path / "never")}))
 
@@ -36,7 +36,7 @@ def test_a_running_job_that_looks_up_stops_within_a_second_or_so(define, submit,
     assert (ended.status, ended.outcome, history(ended)) == ("CANCELED", "NORMAL", ["CANCELED"])
 
 
-def test_a_deaf_job_is_stopped_by_force_and_the_pool_lives_on(define, submit, operator, folder):
+def test_a_job_that_ignores_the_request_is_stopped_by_force_and_the_pool_goes_on(define, submit, operator, folder):
     define(target="tests.sample_actions:work", cancel_grace="1s")
     job = submit("sample", {"folder": str(folder), "seconds": 60})
     pid = process_of(job, folder)

@@ -1,4 +1,4 @@
-"""Celery's own commands, typed by hand, find jobsite's brokers and workers."""
+"""Celery's own commands find jobsite's brokers and workers."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from tests.flows.processes import ROOT
 
 @pytest.fixture
 def celery(installation):
-    """`celery -A jobsite …` to its end."""
+    """Run `celery -A jobsite …` to its end."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

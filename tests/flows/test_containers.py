@@ -1,4 +1,4 @@
-"""A container whose worker dies: nothing is left of it, and the job ends once."""
+"""A container whose worker dies: it is removed, and the job ends once."""
 
 import os
 import signal
@@ -46,7 +46,9 @@ def test_a_killed_worker_leaves_no_container_and_one_result(define, submit, star
 
 
 @pytest.mark.slow
-def test_a_container_whose_worker_renews_no_more_makes_room_for_the_next(define, submit, start_worker, docker_host):
+def test_a_container_whose_worker_has_ended_is_replaced_by_that_of_the_next_run(
+    define, submit, start_worker, docker_host
+):
     script = "trap '' TERM; echo begun; while :; do sleep 1; done"
     define(
         "deaf", timeout="60s", action=[{"kind": "container", "image": engine.IMAGE, "command": ["sh", "-c", script]}]
@@ -56,7 +58,7 @@ def test_a_container_whose_worker_renews_no_more_makes_room_for_the_next(define,
     until(lambda: lines(job) == ["begun"], "it says that it has begun", seconds=40)
     owner = running(job).lock_owner
 
-    # Nobody renews any more: another worker takes the job over, and the first container goes, whoever is first to it.
+    # The lock is not renewed any more: another worker takes the job over, and the first container is removed.
     os.kill(worker.pid, signal.SIGKILL)
     until(lambda: not is_alive(worker.pid), "the main process is gone")
     start_worker("default", concurrency=1, environment={"DOCKER_HOST": docker_host})
@@ -80,7 +82,7 @@ def running_elsewhere(job, owner):
 
 
 @pytest.mark.slow
-def test_what_a_job_left_behind_that_never_runs_again_goes_with_the_next_worker(
+def test_the_container_of_a_job_that_never_runs_again_is_removed_by_the_next_worker(
     define, submit, start_worker, docker_host
 ):
     define("boxed", timeout="120s", on_worker_lost="FAIL", action=[action("echo begun; sleep 100")])

@@ -1,4 +1,4 @@
-"""PostgreSQL dies and comes back in the middle of jobs: what ran is stored once it is back."""
+"""PostgreSQL is killed and started again while jobs run: their results are stored once it is back."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.flows.processes import is_alive, until
 
 @pytest.fixture
 def durable_database(db: None) -> Iterator[None]:
-    """Commits that outlive the server; the tests' server keeps the last half second in its own memory."""
+    """Make commits durable. Otherwise the tests' server keeps the last half second in memory only."""
     _set("SET synchronous_commit = on")
     yield
     _set("RESET synchronous_commit")
@@ -38,7 +38,7 @@ def _kill_postgres(servers: Servers) -> None:
 
 
 @pytest.mark.usefixtures("durable_database")
-def test_jobs_outlive_a_database_that_is_killed_under_them(define, submit, start_worker, servers, folder):
+def test_jobs_complete_although_the_database_is_killed_while_they_run(define, submit, start_worker, servers, folder):
     define(target="tests.sample_actions:work", timeout="60s")
     worker = start_worker("default")
     jobs = [submit("sample", {"folder": str(folder), "seconds": 1.0}) for _ in range(2)]
@@ -62,7 +62,7 @@ def test_jobs_outlive_a_database_that_is_killed_under_them(define, submit, start
 def test_jobs_of_people_run_again_once_the_database_is_back(define, submit, start_worker, servers, alice, bob):
     define(target="tests.sample_actions:need")
     start_worker("default")
-    # Looking people up opens Django's own connection in each child.
+    # Looking up the user opens Django's own connection in each child.
     before = all_finished([submit("sample", {"permission": "jobs:write"}, user=alice) for _ in range(6)])
     assert {job.status for job in before} == {"COMPLETED"}
 

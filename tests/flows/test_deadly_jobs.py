@@ -1,4 +1,4 @@
-"""Jobs that take their process along: they end by themselves, and nobody else's job is hurt for good."""
+"""Jobs that kill their process: they fail, and no other job fails with them."""
 
 import pytest
 
@@ -20,8 +20,8 @@ def test_a_job_that_kills_its_process_fails_after_its_losses_are_used_up(define,
     assert (ended.attempts, ended.losses, history(ended)) == (2, 2, ["LOST", "LOST"])
     assert ended.error["message"] == "Worker lost during execution: the child process died"
     assert (folder / "deaths").read_text() == f"{job.number} 1\n{job.number} 2\n"
-    unhurt = all_finished(others)
-    assert {(other.status, other.attempts, other.losses) for other in unhurt} == {("COMPLETED", 1, 0)}
+    completed = all_finished(others)
+    assert {(other.status, other.attempts, other.losses) for other in completed} == {("COMPLETED", 1, 0)}
     assert sorted(effects(folder)) == [(other.number, 1) for other in others]
 
 

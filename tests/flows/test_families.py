@@ -1,4 +1,4 @@
-"""Parents and children with real workers: who waits, who goes on, who stops, whoever dies in between."""
+"""Parents and children with real workers: waiting, callbacks, cancels and killed processes."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def waiting(job):
     )
 
 
-def test_a_parent_waits_without_a_worker_and_its_callback_sees_what_the_children_gave(
+def test_a_parent_waits_without_a_worker_and_its_callback_sees_the_results_of_the_children(
     define, submit, start_worker, folder
 ):
     define("child", target="tests.sample_actions:echo")
@@ -32,7 +32,7 @@ def test_a_parent_waits_without_a_worker_and_its_callback_sees_what_the_children
         action=[python("spawn_each", name="spawn")],
         callback=python("add_up"),
     )
-    # One child process: the parent must leave it to its children.
+    # There is one child process: the parent must free it for its children.
     start_worker("default", concurrency=1)
 
     job = finished(submit("parent", {"program": "child", "children": [{"value": n} for n in (3, 5, 8)]}))
@@ -70,7 +70,7 @@ def test_a_parent_killed_after_it_spawned_has_each_child_once(define, submit, st
     assert [one.result for one in family(job)] == [1, 2, 1]
 
 
-def test_to_cancel_a_parent_cancels_all_below_it(define, submit, start_worker, folder, operator):
+def test_canceling_a_parent_cancels_all_its_descendants(define, submit, start_worker, folder, operator):
     go = folder / "go"
     define("grandchild", target="tests.sample_actions:wait_for", timeout="120s")
     define("child", target="tests.sample_actions:spawn_each")

@@ -1,4 +1,4 @@
-"""A worker frozen past its lock and woken: what it held is another's by then, and it writes nothing."""
+"""A worker that was frozen for longer than its lock: its jobs run elsewhere by then, and it writes nothing."""
 
 import signal
 
@@ -9,10 +9,10 @@ from tests.flows.processes import is_alive, until
 
 
 @pytest.mark.slow
-def test_a_worker_that_wakes_after_its_lock_expired_writes_nothing(define, submit, start_worker, folder):
+def test_a_worker_that_goes_on_after_its_lock_expired_writes_nothing(define, submit, start_worker, folder):
     define(code="work", target="tests.sample_actions:work", timeout="120s")
     frozen = start_worker("default", name="frozen")
-    # The first returns the moment its process wakes, the second would go on for a minute.
+    # The first returns as soon as its process goes on. The second would run for another minute.
     jobs = [submit("work", {"folder": str(folder), "first_seconds": seconds}) for seconds in (3, 60)]
     pids = [process_of(job, folder) for job in jobs]
     tokens = [running(job).lock_token for job in jobs]
@@ -34,7 +34,7 @@ def test_a_worker_that_wakes_after_its_lock_expired_writes_nothing(define, submi
         assert "its lock ran out" in attempts(job)[0].error["message"]
     assert [attempts(job)[0].token for job in ended] == tokens
     assert [(job.finished_at, job.fence, job.attempts, history(job)) for job in ended] == before
-    # What the woken child still did in the world outside carries a fence that is not the last one.
+    # Effects that the stale run still had outside carry a fence that is not the last one.
     assert effects_of(jobs[0], folder) in ([2], [2, 1])
     assert effects_of(jobs[1], folder) == [2]
     assert all(frozen.has_logged(str(token)) for token in tokens)

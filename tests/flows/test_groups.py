@@ -1,4 +1,4 @@
-"""Short jobs that travel together: what happens to one of them is nothing to the others."""
+"""Short jobs in one message: what happens to one of them does not affect the others."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -22,12 +22,12 @@ from tests.flows.processes import until
 pytestmark = pytest.mark.usefixtures("worker")
 
 WORKER = {"concurrency": 2}
-SOON = timedelta(seconds=1.5)  # a quarter of a second, on a machine that has other things to do
+SOON = timedelta(seconds=1.5)  # a quarter of a second, with room for a busy machine
 
 
 @pytest.fixture
 def notes(tmp_path):
-    """What `note` wrote: (number, fence, process) in the order of the runs; `.act` is the parameters for it."""
+    """What `note` wrote: (number, fence, process) in the order of the runs. `.act` are its parameters."""
     return Notes(tmp_path / "notes")
 
 
@@ -48,7 +48,7 @@ def outcomes(jobs):
 
 
 def counted(job):
-    """How its runs ended, without those that it was given back: a slow machine may take a group apart."""
+    """How the runs ended, without those that were given back: a slow machine may split a group."""
     return [result for result in history(job) if result != "RETURNED"]
 
 
@@ -78,10 +78,10 @@ def test_a_group_runs_in_order_of_number_by_one_claim(group, notes):
     assert [log_of(job) for job in ended] == [[f"this is {number}"] for number in numbers]
 
 
-# ---- one that takes its time -----------------------------------------------------------------------------
+# ---- one that is slow ------------------------------------------------------------------------------------
 
 
-def test_behind_a_job_that_takes_its_time_the_others_go_elsewhere_soon_and_uncounted(group, notes, operator, tmp_path):
+def test_jobs_behind_a_slow_one_are_given_back_soon_and_uncounted(group, notes, operator, tmp_path):
     jobs = group({"act": "wait_for", "path": str(tmp_path / "never")}, *[notes.act] * 9, timeout="100s")
     first, others = jobs[0], jobs[1:]
 
@@ -107,7 +107,7 @@ def test_behind_a_job_that_takes_its_time_the_others_go_elsewhere_soon_and_uncou
     assert canceled.started_at == first.started_at
 
 
-def test_what_had_ended_before_a_job_that_hangs_is_written_while_it_still_hangs(group, notes):
+def test_jobs_that_ended_before_one_that_hangs_are_stored_while_it_hangs(group, notes):
     hang = {"act": "hang", "seconds": 60}
     jobs = group(notes.act, notes.act, hang, notes.act, timeout="3s")
 
@@ -126,7 +126,7 @@ def test_what_had_ended_before_a_job_that_hangs_is_written_while_it_still_hangs(
     assert (timed_out.finished_at - timed_out.started_at).total_seconds() == pytest.approx(3, abs=1)
 
 
-def test_a_deaf_job_of_a_group_is_stopped_by_force_and_takes_nobody_along(group, notes, operator):
+def test_a_job_of_a_group_is_stopped_by_force_without_effect_on_the_others(group, notes, operator):
     jobs = group(notes.act, {"act": "hang", "seconds": 60}, notes.act, cancel_grace="0.5s", timeout="100s")
     send_group(jobs)
     others = all_finished([jobs[0], jobs[2]])
@@ -141,7 +141,7 @@ def test_a_deaf_job_of_a_group_is_stopped_by_force_and_takes_nobody_along(group,
 # ---- one that dies ---------------------------------------------------------------------------------------
 
 
-def test_a_job_that_kills_its_process_is_found_out_alone_and_costs_the_others_nothing(group, notes, tmp_path):
+def test_a_job_that_kills_its_process_fails_alone_and_costs_the_others_no_loss(group, notes, tmp_path):
     deadly = {"act": "die", "path": str(tmp_path / "deaths")}
     jobs = group(notes.act, notes.act, deadly, notes.act, notes.act, max_worker_losses=2)
     killer, others = jobs[2], [*jobs[:2], *jobs[3:]]
@@ -200,10 +200,10 @@ def test_each_job_of_a_group_ends_in_its_own_way(group, notes, define, operator,
     assert not worker.has_logged("group_finished_one_by_one")
 
 
-# ---- what happened while the number was on its way ---------------------------------------------------------
+# ---- acts after the message was sent -----------------------------------------------------------------------
 
 
-def test_what_was_canceled_or_held_while_its_number_was_on_its_way_does_not_run(group, notes, operator):
+def test_jobs_that_are_canceled_or_held_after_their_message_was_sent_do_not_run(group, notes, operator):
     jobs = group(*[notes.act] * 4)
     operations.jobs.cancel(operator, jobs[1].number)
     operations.jobs.hold(operator, jobs[2].number)
@@ -232,7 +232,7 @@ def test_what_was_canceled_or_held_while_its_number_was_on_its_way_does_not_run(
     ],
     ids=["program", "queue", "tenant"],
 )
-def test_what_was_paused_while_its_numbers_were_on_their_way_waits_and_runs_later(group, notes, stop, go_on):
+def test_jobs_that_are_paused_after_their_message_was_sent_wait_and_run_later(group, notes, stop, go_on):
     jobs = group(*[notes.act] * 5)
     stop()
 
@@ -264,10 +264,10 @@ def test_a_job_that_is_canceled_before_its_turn_and_goes_back_never_runs(group, 
     assert notes.runs() == [(jobs[1].number, 2)]
 
 
-# ---- one job's traces ------------------------------------------------------------------------------------
+# ---- what one job leaves behind --------------------------------------------------------------------------
 
 
-def test_a_transaction_that_an_action_leaves_open_does_not_swallow_the_next_ones_writes(group, tenant):
+def test_a_transaction_that_an_action_leaves_open_does_not_lose_the_writes_of_the_next(group, tenant):
     jobs = group({"act": "forget_autocommit"}, {"act": "rename_tenant", "name": "renamed"})
 
     send_group(jobs)

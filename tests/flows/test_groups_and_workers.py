@@ -1,4 +1,4 @@
-"""Groups on workers that break, stop or are limited, and the messages in which dispatch sends them."""
+"""Groups on workers that are killed, stop or are limited, and the messages that dispatch sends for groups."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ def notes(tmp_path):
 
 
 class Notes:
-    """What `note` wrote, and the parameters that make a job write, or signal its worker in its first run before."""
+    """What `note` wrote, and the parameters of jobs: to write, or to signal the worker first in the first run."""
 
     def __init__(self, path):
         self.path = path
@@ -66,7 +66,9 @@ def test_a_worker_that_is_killed_with_a_group_costs_no_job_a_loss(group, notes, 
 
 
 @pytest.mark.slow
-def test_a_worker_frozen_with_a_group_past_its_lock_writes_nothing_and_starts_nothing_more(group, notes, start_worker):
+def test_a_worker_frozen_with_a_group_for_longer_than_its_lock_writes_nothing_and_starts_nothing(
+    group, notes, start_worker
+):
     jobs = group(notes.act, notes.after(signal.SIGSTOP, "group"), *[notes.act] * 20, timeout="100s")
     frozen = start_worker("default", name="frozen", concurrency=1)
 
@@ -79,14 +81,14 @@ def test_a_worker_frozen_with_a_group_past_its_lock_writes_nothing_and_starts_no
     frozen.send_all(signal.SIGCONT)
     [last] = group(notes.act)
     send_group([last])
-    assert attempts(finished(last))[0].worker == "frozen@flows"  # whose only child is through with the group
+    assert attempts(finished(last))[0].worker == "frozen@flows"  # its only child has finished with the group
 
     assert outcomes(ended) == {("COMPLETED", 1, 0)}
     assert {tuple(history(job)) for job in ended} == {("RETURNED", "SUCCESS")}
     now = Job.objects.filter(number__in=[job.number for job in jobs]).order_by("number")
     assert [(job.finished_at, job.fence, job.attempts, history(job)) for job in now] == before
     assert {attempts(job)[1].worker for job in now} == {"other@flows"}
-    # The job that was frozen may have gone on for a moment; none was begun.
+    # The frozen job may have gone on for a moment. No other job was started.
     assert {number for number, fence in notes.runs() if fence == 1} <= {jobs[0].number, jobs[1].number, last.number}
 
 
@@ -94,7 +96,7 @@ def test_a_worker_frozen_with_a_group_past_its_lock_writes_nothing_and_starts_no
 
 
 @pytest.mark.slow
-def test_a_worker_told_to_stop_in_the_middle_of_a_group_ends_it_first(group, notes, start_worker):
+def test_a_worker_stopped_in_the_middle_of_a_group_finishes_it_first(group, notes, start_worker):
     jobs = group(notes.act, notes.after(signal.SIGTERM, "parent"), *[notes.act] * 8)
     leaving = start_worker("default", name="leaving", concurrency=1)
 
@@ -107,7 +109,7 @@ def test_a_worker_told_to_stop_in_the_middle_of_a_group_ends_it_first(group, not
 
 
 @pytest.mark.slow
-def test_a_worker_told_to_stop_now_writes_what_has_run_and_gives_the_rest_back(group, notes, start_worker):
+def test_a_worker_stopped_at_once_stores_what_has_run_and_gives_the_rest_back(group, notes, start_worker):
     jobs = group(notes.act, notes.act, notes.after(signal.SIGQUIT, "parent", 60), *[notes.act] * 3, timeout="100s")
     stop_now = ("--", "worker.soft_shutdown_timeout=1")
     leaving = start_worker("default", name="leaving", concurrency=1, options=stop_now)
@@ -140,13 +142,13 @@ def test_a_group_does_not_exceed_its_managers_limit(group, notes, start_worker, 
     until(ended, "the jobs have ended")
 
     assert max(samples) == 2
-    # What it does not let through goes with the next message, not with the next sweep.
+    # The jobs that the limit refuses are sent again with the next message, not by the next sweep.
     assert time.monotonic() - began < 3
     assert outcomes(all_finished(jobs)) == {("COMPLETED", 1, 0)}
     assert sorted(number for number, _ in notes.runs()) == [job.number for job in jobs]
 
 
-def test_the_only_job_that_a_limit_lets_through_is_known_to_have_started(group, start_worker, manager, tmp_path):
+def test_the_only_job_that_a_limit_allows_is_stored_as_started(group, start_worker, manager, tmp_path):
     type(manager).objects.filter(pk=manager.pk).update(max_running=1)
     waiting = {"act": "wait_for", "path": str(tmp_path / "go")}
     jobs = group(waiting, {}, timeout="100s")
@@ -164,7 +166,7 @@ def test_the_only_job_that_a_limit_lets_through_is_known_to_have_started(group, 
 
 
 def messages(queue="default"):
-    """The numbers in each message of a queue, the oldest first."""
+    """The numbers in each message of a queue, oldest first."""
     key = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] + queue
     raws = brokers._client(settings.JOBSITE_BROKER_URLS[queue]).lrange(key, 0, -1)
     bodies = [json.loads(raw)["body"] for raw in reversed(raws)]
@@ -172,14 +174,14 @@ def messages(queue="default"):
 
 
 def send_off(jobs):
-    """Dispatch these, as a finish or the sweep does."""
+    """Dispatch these jobs, as a finish or the sweep does."""
     with connection.cursor() as cursor:
         wake(cursor, [job.number for job in jobs])
         dispatch(cursor, jobs[0].queue_id)
 
 
 def lose(jobs):
-    """Each has been lost once, with a worker that ran it alone."""
+    """Make each job lost once, with a worker that ran it alone."""
     owner = uuid4()
     Job.objects.filter(number__in=[job.number for job in jobs]).update(status="QUEUED", queued_at=datetime.now(UTC))
     with connection.cursor() as cursor:
@@ -203,7 +205,7 @@ def is_known_as_short(program):
 
 
 @pytest.mark.slow
-def test_a_program_that_proves_short_travels_in_groups_until_it_proves_slow(
+def test_jobs_of_a_program_are_grouped_once_it_is_known_as_short_until_it_is_slow(
     define, submit, operator, start_worker, servers
 ):
     flush_broker(servers)
@@ -222,7 +224,7 @@ def test_a_program_that_proves_short_travels_in_groups_until_it_proves_slow(
     worker.send_all(signal.SIGCONT)
     ended = all_finished(jobs)
 
-    # The first forty; one message may have gone to the worker, which was waiting for it when it was stopped.
+    # The first forty jobs. One message may have gone to the worker, which waited for it when it was stopped.
     assert 1 <= len(sent) <= 2
     assert all(len(numbers) == 20 and numbers == sorted(numbers) for numbers in sent)
     assert outcomes(ended) == {("COMPLETED", 1, 0)}
@@ -246,7 +248,7 @@ def test_a_program_that_proves_short_travels_in_groups_until_it_proves_slow(
     assert outcomes(all_finished(jobs)) == {("COMPLETED", 1, 0)}
 
 
-def test_what_must_not_share_a_message_travels_alone(define, operator, start_worker, servers):
+def test_jobs_that_must_not_be_grouped_have_messages_of_their_own(define, operator, start_worker, servers):
     flush_broker(servers)
     worker = start_worker("default", concurrency=2)
     worker.send_all(signal.SIGSTOP)
@@ -268,7 +270,7 @@ def test_what_must_not_share_a_message_travels_alone(define, operator, start_wor
     sent = messages()
     worker.kill()
 
-    in_company = {number for numbers in sent for number in numbers if len(numbers) > 1}
-    assert in_company
-    assert in_company <= {job.number for job in jobs["short"]}
-    assert {len(numbers) for numbers in sent if not in_company & set(numbers)} == {1}
+    grouped = {number for numbers in sent for number in numbers if len(numbers) > 1}
+    assert grouped
+    assert grouped <= {job.number for job in jobs["short"]}
+    assert {len(numbers) for numbers in sent if not grouped & set(numbers)} == {1}

@@ -1,4 +1,4 @@
-"""Processes that die in the middle of jobs: what they held is run again, once, by whoever lives."""
+"""Processes that die while they run jobs: another worker runs each of these jobs again, once."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from tests.flows.processes import is_alive, until
 WORK = {"code": "work", "target": "tests.sample_actions:work", "timeout": "120s"}
 
 
-def test_a_killed_child_costs_its_job_a_second_run_and_nobody_waits_for_a_lock(define, submit, start_worker, folder):
+def test_the_job_of_a_killed_child_runs_again_before_its_lock_expires(define, submit, start_worker, folder):
     define(**WORK)
     start_worker("default", concurrency=3)
     jobs = [submit("work", {"folder": str(folder), "first_seconds": seconds}) for seconds in (60, 60, 3)]
@@ -26,7 +26,7 @@ def test_a_killed_child_costs_its_job_a_second_run_and_nobody_waits_for_a_lock(d
     until(lambda: not any(is_alive(pid) for pid in victims[:2]), "the children are gone", seconds=5)
     lost = [finished(job) for job in jobs[:2]]
 
-    # Celery buries its dead every five seconds; a lock is good for eight, and renewed until then.
+    # Celery reaps its children every five seconds. A lock lasts eight seconds, and is renewed until then.
     assert time.monotonic() - killed_at < 8
     spared = finished(jobs[2])
     for job in lost:
@@ -38,13 +38,13 @@ def test_a_killed_child_costs_its_job_a_second_run_and_nobody_waits_for_a_lock(d
 
 
 @pytest.mark.slow
-def test_jobs_of_a_machine_that_died_come_back_when_their_locks_expire(define, submit, start_worker, folder):
+def test_jobs_of_a_machine_that_died_run_again_when_their_locks_expire(define, submit, start_worker, folder):
     define(**WORK)
     doomed = start_worker("default", name="doomed")
     jobs = [submit("work", {"folder": str(folder), "first_seconds": 60}) for _ in range(2)]
     held = [running(job) for job in jobs]
     pids = [process_of(job, folder) for job in jobs]
-    # Nobody can look into another machine's processes.
+    # A worker cannot see the processes of another machine.
     Worker.objects.filter(pid=doomed.pid).update(boot_id="another machine")
 
     doomed.kill()
@@ -67,7 +67,7 @@ def test_jobs_of_a_machine_that_died_come_back_when_their_locks_expire(define, s
 
 
 @pytest.mark.slow
-def test_a_worker_that_restarts_under_its_name_takes_its_jobs_back_at_once(define, submit, start_worker, folder):
+def test_the_jobs_of_a_worker_that_restarts_under_its_name_run_again_at_once(define, submit, start_worker, folder):
     define(**WORK)
     first = start_worker("default", name="phoenix")
     job = submit("work", {"folder": str(folder), "first_seconds": 60})
@@ -86,16 +86,16 @@ def test_a_worker_that_restarts_under_its_name_takes_its_jobs_back_at_once(defin
     assert lost.ended_at < expires_at
 
 
-def test_a_sweep_by_hand_takes_back_what_a_dead_worker_of_this_machine_held(define, submit, start_worker, folder):
+def test_a_manual_sweep_reaps_the_jobs_of_a_worker_of_this_machine_that_has_ended(define, submit, start_worker, folder):
     define(**WORK)
     doomed = start_worker("default")
     job = submit("work", {"folder": str(folder), "first_seconds": 60})
     process_of(job, folder)
 
     doomed.kill()
-    mended = sweeps.run_all()
+    repaired = sweeps.run_all()
 
-    assert mended["lost_workers"] == 1
+    assert repaired["lost_workers"] == 1
     job.refresh_from_db()
     assert (job.status in ("PENDING", "QUEUED"), job.losses, history(job)) == (True, 1, ["LOST"])
     assert effects(folder) == []

@@ -1,4 +1,4 @@
-"""A worker manager's limit holds over all its workers, at every moment."""
+"""A worker manager's limit holds for all its workers together, at every moment."""
 
 from jobsite.programs.models import Job
 from tests.flows.jobs import effects, history

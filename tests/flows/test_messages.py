@@ -1,4 +1,4 @@
-"""Messages doubled, lost, or never sent: they are hints, and the row decides."""
+"""Messages that are doubled, lost or never sent: they are hints, and the row decides."""
 
 from collections import Counter
 
@@ -43,7 +43,7 @@ def test_two_workers_and_a_thousand_doubled_messages_run_each_job_once(define, o
     assert sum(by_worker.values()) == 1_000
 
 
-def test_a_broker_that_is_wiped_costs_nothing_but_time(define, operator, submit, start_worker, folder, servers):
+def test_a_broker_that_is_flushed_loses_no_job(define, operator, submit, start_worker, folder, servers):
     program = define(**WORK)
     worker = start_worker("default")
     go = folder / "go"
@@ -55,7 +55,7 @@ def test_a_broker_that_is_wiped_costs_nothing_but_time(define, operator, submit,
     jobs += [submit("work", {"folder": str(folder)}) for _ in range(10)]
     until(lambda: Queue.objects.get(name="default").broker_epoch == _state().epoch, "the epoch is known")
 
-    # Before the flush: from then on a sweep may put them back at any moment.
+    # Checked before the flush: after it, a sweep may set them to PENDING at any moment.
     assert Job.objects.filter(status="QUEUED").count() >= 40
     flush_broker(servers)
     go.touch()
@@ -66,11 +66,11 @@ def test_a_broker_that_is_wiped_costs_nothing_but_time(define, operator, submit,
     assert Counter(effects(folder)) == {(job.number, 1): 1 for job in ended}
 
 
-def test_a_submission_lives_and_dies_with_the_transaction_of_its_caller(define, submit, start_worker, folder):
+def test_a_submission_is_part_of_the_transaction_of_its_caller(define, submit, start_worker, folder):
     define(**WORK)
     with pytest.raises(LookupError), transaction.atomic():
         undone = submit("work", {"folder": str(folder)})
-        raise LookupError("the caller thinks better of it")
+        raise LookupError("the caller rolls back")
     assert not Job.objects.filter(number=undone.number).exists()
     assert _state().waiting["default"] == 0
 

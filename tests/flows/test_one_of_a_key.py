@@ -1,4 +1,4 @@
-"""Jobs of one key run one after another, in order, with real workers; and what is a duplicate is refused."""
+"""With real workers, jobs of one key run one after another, in order, and duplicates are refused."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("worker")
 SCHEMA = {"type": "object", "properties": {"folder": {}, "seconds": {}}}
 
 
-def test_jobs_of_a_key_run_one_after_another_and_others_beside_them(define, submit, folder):
+def test_jobs_of_a_key_run_one_after_another_and_those_of_another_key_at_the_same_time(define, submit, folder):
     define(target="tests.sample_actions:work", overlap="QUEUE", overlap_keys=["seconds"], parameters=SCHEMA)
 
     jobs = [submit("sample", {"folder": str(folder), "seconds": (0.05, 0.06)[place % 2]}) for place in range(16)]
@@ -25,7 +25,7 @@ def test_jobs_of_a_key_run_one_after_another_and_others_beside_them(define, subm
         runs = [job for job in ended if job.parameters["seconds"] == key]
         assert runs == sorted(runs, key=lambda job: job.claimed_at), "in order of their numbers"
         assert all(earlier.finished_at <= later.claimed_at for earlier, later in pairwise(runs))
-        # The next one starts when its predecessor ends, not when a sweep comes along.
+        # The next one starts when its predecessor ends, not with the next sweep.
         waits = [(later.claimed_at - earlier.finished_at).total_seconds() for earlier, later in pairwise(runs)]
         assert sorted(waits)[len(waits) // 2] < 0.5
 

@@ -14,7 +14,7 @@ WORKER = {"concurrency": 1}
 pytestmark = pytest.mark.usefixtures("worker")
 
 
-def test_a_job_for_later_starts_then_and_not_before(define, submit, folder):
+def test_a_job_for_later_does_not_start_before_its_time(define, submit, folder):
     define(target="tests.sample_actions:work")
     due = timezone.now() + timedelta(seconds=2)
 

@@ -1,4 +1,4 @@
-"""What actions return and raise, and what becomes of their jobs; who may still run them when they start."""
+"""What actions return and raise, what becomes of their jobs, and permissions at the time of the run."""
 
 import pytest
 
@@ -45,12 +45,12 @@ def test_a_transient_error_is_tried_again_after_one_and_then_two_seconds(define,
     assert "fail_until" in first.traceback
     assert third.error is None
     pauses = [(b.claimed_at - a.ended_at).total_seconds() for a, b in ((first, second), (second, third))]
-    # Ten percent of jitter; the sweep that finds them due comes every second.
+    # There are ten percent of jitter, and the sweep that finds them due runs every second.
     assert 0.9 <= pauses[0] <= 3.1
     assert 1.8 <= pauses[1] <= 4.2
 
 
-def test_a_transient_error_may_ask_for_more_patience(define, submit):
+def test_a_transient_error_may_set_the_pause_before_the_retry(define, submit):
     define(target="tests.sample_actions:ask_for_patience")
 
     job = finished(submit("sample", {"seconds": 2.5}))
@@ -77,7 +77,7 @@ def test_other_errors_fail_the_job_at_once(define, submit, action, error):
     assert action in attempts(job)[0].traceback
 
 
-def test_a_job_of_somebody_who_has_left_the_tenant_is_refused(define, submit, operator, bob, folder):
+def test_a_job_of_a_user_who_has_left_the_tenant_is_refused(define, submit, operator, bob, folder):
     define(target="tests.sample_actions:work")
     job = submit("sample", {"folder": str(folder)}, user=bob, hold=True)
 
@@ -89,7 +89,7 @@ def test_a_job_of_somebody_who_has_left_the_tenant_is_refused(define, submit, op
     assert effects(folder) == []
 
 
-def test_a_job_of_somebody_who_was_deactivated_is_refused(define, submit, operator, bob, folder):
+def test_a_job_of_a_user_who_was_deactivated_is_refused(define, submit, operator, bob, folder):
     define(target="tests.sample_actions:work")
     job = submit("sample", {"folder": str(folder)}, user=bob, hold=True)
 

@@ -1,4 +1,4 @@
-"""A secret in the hands of a real worker: the action has it, its log and the worker's own do not."""
+"""A secret on a real worker: the action gets it; the job's log and the worker's log do not show it."""
 
 import json
 
@@ -32,14 +32,14 @@ def worker(request, start_worker):
 
 
 def test_an_action_has_its_secret_and_no_log_does(worker, login, submit):
-    told = [finished(submit("login", {"password": CLEAR, "how": how})) for how in ("return", "fail")]
+    jobs = [finished(submit("login", {"password": CLEAR, "how": how})) for how in ("return", "fail")]
     measured = finished(submit("measure", {"value": CLEAR}))
 
-    assert [job.status for job in told] == ["COMPLETED", "FAILED"]
+    assert [job.status for job in jobs] == ["COMPLETED", "FAILED"]
     assert measured.result == {"length": len(CLEAR)}
     until(lambda: worker.has_logged("an_event"), "the worker logged what the action did")
     assert not worker.has_logged(CLEAR)
-    for job in told:
+    for job in jobs:
         said = json.dumps([log_of(job), job.result, job.error, job.progress], ensure_ascii=False)
         assert "••••" in said
         assert CLEAR not in said

@@ -1,4 +1,4 @@
-"""Workers that are told to stop: they end what they can, and give the rest back uncounted."""
+"""Workers that are stopped: they finish what they can, and give the rest back uncounted."""
 
 import os
 import signal
@@ -12,14 +12,14 @@ WORK = {"code": "work", "target": "tests.sample_actions:work", "timeout": "120s"
 
 
 @pytest.mark.slow
-def test_a_worker_told_to_stop_ends_its_job_first(define, submit, start_worker, folder):
+def test_a_worker_that_is_stopped_finishes_its_job_first(define, submit, start_worker, folder):
     define(**WORK)
     worker = start_worker("default", name="leaving")
     job = submit("work", {"folder": str(folder), "seconds": 2})
     process_of(job, folder)
 
     worker.send(signal.SIGTERM)
-    until(lambda: worker.row.status == "STOPPING", "the worker counts for no window any more")
+    until(lambda: worker.row.status == "STOPPING", "the worker is STOPPING")
     assert running(job).status == "RUNNING"
     code = worker.wait_for_end()
 
@@ -29,14 +29,14 @@ def test_a_worker_told_to_stop_ends_its_job_first(define, submit, start_worker, 
     assert effects_of(job, folder) == [1]
 
 
-def test_a_worker_told_to_stop_now_gives_its_job_back_uncounted(define, submit, start_worker, folder):
+def test_a_worker_stopped_at_once_gives_its_job_back_uncounted(define, submit, start_worker, folder):
     define(**WORK)
     worker = start_worker("default", name="leaving", options=("--", "worker.soft_shutdown_timeout=1"))
     job = submit("work", {"folder": str(folder), "first_seconds": 60})
     pid = process_of(job, folder)
 
     worker.send(signal.SIGTERM)
-    until(lambda: worker.row.status == "STOPPING", "the worker has heard")
+    until(lambda: worker.row.status == "STOPPING", "the worker is STOPPING")
     worker.send(signal.SIGQUIT)
     worker.wait_for_end()
 
@@ -51,7 +51,7 @@ def test_a_worker_told_to_stop_now_gives_its_job_back_uncounted(define, submit, 
 
 
 @pytest.mark.slow
-def test_a_worker_told_to_stop_now_stops_though_its_child_is_frozen(define, submit, start_worker, folder):
+def test_a_worker_stopped_at_once_ends_although_its_child_is_frozen(define, submit, start_worker, folder):
     define(**WORK)
     worker = start_worker("default", name="leaving", options=("--", "worker.soft_shutdown_timeout=1"))
     job = submit("work", {"folder": str(folder), "first_seconds": 60})

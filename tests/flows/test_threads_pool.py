@@ -1,4 +1,4 @@
-"""A worker with a pool of threads: jobs run side by side in one process, limits are cooperative."""
+"""A worker with a pool of threads: jobs run at the same time in one process, and limits are cooperative."""
 
 import time
 
@@ -10,7 +10,7 @@ from tests.flows.jobs import all_finished, effects, finished, history, process_o
 WORKER = {"pool": "threads", "concurrency": 4}
 
 
-def test_jobs_run_side_by_side_in_one_process(worker, define, submit, folder):
+def test_jobs_run_at_the_same_time_in_one_process(worker, define, submit, folder):
     define(target="tests.sample_actions:work")
 
     jobs = [submit("sample", {"folder": str(folder), "seconds": 1}) for _ in range(4)]
@@ -23,7 +23,7 @@ def test_jobs_run_side_by_side_in_one_process(worker, define, submit, folder):
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_job_that_looks_up_is_canceled(define, submit, operator, tmp_path):
+def test_a_job_that_checks_for_the_request_is_canceled(define, submit, operator, tmp_path):
     define(target="tests.sample_actions:wait_for")
     canceled, other = (running(submit("sample", {"path": str(tmp_path / name)})) for name in ("never", "go"))
 
@@ -38,7 +38,7 @@ def test_a_job_that_looks_up_is_canceled(define, submit, operator, tmp_path):
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_job_that_looks_up_keeps_to_its_time_limit(define, submit, tmp_path):
+def test_a_job_that_checks_for_its_time_limit_is_ended_by_it(define, submit, tmp_path):
     define(target="tests.sample_actions:wait_for", timeout="1s")
 
     job = finished(submit("sample", {"path": str(tmp_path / "never")}))

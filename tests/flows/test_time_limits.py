@@ -1,4 +1,4 @@
-"""Actions that overstay: asked, then ended by force, and what they said is kept."""
+"""Actions that exceed their time limit: asked to stop, then ended by force. Their output is kept."""
 
 import sys
 import uuid
@@ -16,7 +16,7 @@ def _seconds(job) -> float:
     return (attempt.ended_at - attempt.claimed_at).total_seconds()
 
 
-def test_an_action_that_sleeps_past_its_limit_is_interrupted(define, submit):
+def test_an_action_that_sleeps_beyond_its_limit_is_interrupted(define, submit):
     define(target="tests.sample_actions:hang", timeout="1s")
 
     job = finished(submit("sample"))
@@ -27,7 +27,7 @@ def test_an_action_that_sleeps_past_its_limit_is_interrupted(define, submit):
 
 
 @pytest.mark.slow
-def test_an_action_that_swallows_every_interruption_is_ended_with_its_process(define, submit, tmp_path):
+def test_an_action_that_catches_every_interruption_is_ended_with_its_process(define, submit, tmp_path):
     define(target="tests.sample_actions:swallow", timeout="1s")
     define("after", target="tests.sample_actions:succeed")
 
@@ -39,7 +39,7 @@ def test_an_action_that_swallows_every_interruption_is_ended_with_its_process(de
     until(lambda: not is_alive(int(pid)), "its process is gone", seconds=5)
     assert job.error["message"] == "Stopped by force after its time limit"
     assert _seconds(job) < 8.5
-    # The main process counts from when it takes the message, which is a moment before the claim.
+    # The main process counts from the moment when it gets the message, shortly before the claim.
     assert (job.finished_at - job.queued_at).total_seconds() >= 6
     assert finished(submit("after")).status == "COMPLETED"
 
@@ -66,7 +66,7 @@ def test_a_command_that_ignores_the_request_to_stop_is_killed_with_its_output_ke
     assert running_with(marker) == []
 
 
-def test_a_command_keeps_within_its_limit_and_gives_its_status(define, submit):
+def test_a_command_that_fails_within_its_limit_gives_its_status(define, submit):
     marker = f"flow-{uuid.uuid4()}"
     script = "import sys; print('on stdout'); print('on stderr', file=sys.stderr); sys.exit(3)"
     define(action=[{"kind": "command", "argv": [sys.executable, "-c", script, marker]}])

@@ -1,4 +1,4 @@
-"""Connections: when plans are made anew, statements whose placeholders are numbered, silence of a server."""
+"""Connections: when plans are made again, statements with numbered placeholders, servers that do not answer."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from jobsite.database import Plans, execute, pipelined, prepared_cursor
 pytestmark = pytest.mark.django_db
 
 
-def test_plans_are_made_anew_soon_at_first_and_then_every_ten_seconds(monkeypatch):
+def test_plans_are_made_again_soon_at_first_and_then_every_ten_seconds(monkeypatch):
     now = 1_000.0
     monkeypatch.setattr(database.time, "monotonic", lambda: now)
     plans, moments = Plans(), []
@@ -31,7 +31,7 @@ def test_plans_are_made_anew_soon_at_first_and_then_every_ten_seconds(monkeypatc
 
 
 @pytest.mark.parametrize(("are_old", "first"), [(True, "DISCARD PLANS"), (False, "SELECT 1")])
-def test_old_plans_go_before_the_next_statement_on_djangos_connection(monkeypatch, are_old, first):
+def test_old_plans_are_discarded_before_the_next_statement_on_djangos_connection(monkeypatch, are_old, first):
     executed, execute_really = [], psycopg.Cursor.execute
     monkeypatch.setattr(
         psycopg.Cursor,
@@ -48,7 +48,7 @@ def test_old_plans_go_before_the_next_statement_on_djangos_connection(monkeypatc
 
 
 @pytest.mark.django_db(transaction=True)
-def test_plans_are_kept_from_the_first_use_outside_a_transaction_whose_rollback_would_undo_it():
+def test_plans_are_kept_from_the_first_use_outside_a_transaction():
     connection.close()
     with pytest.raises(ZeroDivisionError), transaction.atomic(), prepared_cursor():
         raise ZeroDivisionError
@@ -66,7 +66,7 @@ def cursor():
         yield cursor
 
 
-def test_a_long_statement_takes_its_values_by_name_each_once(cursor):
+def test_a_long_statement_takes_its_values_by_name(cursor):
     row = execute(cursor, "SELECT %(a)s::int + %(b)s::int, %(a)s::int", {"b": 2, "a": 40, "unused": 1}).fetchone()
 
     assert row == (42, 40)
@@ -82,7 +82,7 @@ def test_errors_are_those_of_django():
         execute(cursor, "SELECT nothing_like_it", {})
 
 
-def test_what_is_pipelined_is_answered_after_the_block(cursor):
+def test_pipelined_statements_have_their_answers_after_the_block(cursor):
     with pipelined(cursor) as new_cursor:
         cursors = [new_cursor() for _ in range(3)]
         for place, one in enumerate(cursors):
@@ -92,7 +92,7 @@ def test_what_is_pipelined_is_answered_after_the_block(cursor):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_error_in_a_pipeline_is_told_and_leaves_the_connection_usable():
+def test_an_error_in_a_pipeline_is_raised_and_leaves_the_connection_usable():
     def insert_twice():
         with transaction.atomic(), prepared_cursor() as cursor, pipelined(cursor) as new_cursor:
             new_cursor().execute("INSERT INTO jobsite_queue (name) VALUES ('twice'), ('twice')")
@@ -107,7 +107,7 @@ def test_an_error_in_a_pipeline_is_told_and_leaves_the_connection_usable():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_exception_between_the_statements_of_a_pipeline_is_the_one_that_is_raised():
+def test_an_exception_between_the_statements_of_a_pipeline_is_raised_unchanged():
     def fail():
         with transaction.atomic(), prepared_cursor() as cursor, pipelined(cursor) as new_cursor:
             new_cursor().execute("SELECT 1")
@@ -119,10 +119,10 @@ def test_an_exception_between_the_statements_of_a_pipeline_is_the_one_that_is_ra
     assert connection.connection.info.pipeline_status == psycopg.pq.PipelineStatus.OFF
 
 
-def test_a_server_that_falls_silent_is_given_up_after_half_a_lock():
+def test_a_server_that_does_not_answer_is_given_up_after_half_a_lock():
     options = settings.DATABASES["default"]["OPTIONS"]
     silence = options["keepalives_idle"] + options["keepalives_interval"] * options["keepalives_count"]
 
     assert silence * 1_000 == options["tcp_user_timeout"] == settings.JOBSITE_LOCK_SECONDS / 2 * 1_000
-    # libpq knows them all.
+    # libpq knows all of these options.
     assert options.keys() <= connection.connection.info.get_parameters().keys() | {"application_name"}

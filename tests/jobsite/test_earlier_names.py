@@ -1,4 +1,4 @@
-"""What databases and brokers hold from before the packages moved into `jobsite` still means the same."""
+"""Names that databases and brokers store from before the packages moved into `jobsite` still work."""
 
 import pytest
 from celery import current_app
@@ -18,14 +18,14 @@ def test_a_stored_target_finds_its_function():
 
 
 @pytest.mark.parametrize("name", ["TransientError", "jobsite.TransientError", "programs.actions.base.TransientError"])
-def test_a_program_names_our_errors_as_it_always_did(name):
+def test_a_program_may_name_our_errors_by_earlier_names(name):
     assert name in names_of(TransientError())
     assert not is_transient(TransientError(), permanent=[name])
     assert is_transient(PermanentError(), transient=["programs.actions.base.PermanentError"])
 
 
 @pytest.mark.parametrize("name", ["jobsite.run_jobs", "programs.run_jobs"])
-def test_a_message_with_jobs_is_taken_under_either_name(name, monkeypatch):
+def test_a_message_with_jobs_is_accepted_under_both_names(name, monkeypatch):
     taken = []
     monkeypatch.setattr(execution, "run", lambda numbers, *, message: taken.append(numbers))
 
@@ -36,7 +36,7 @@ def test_a_message_with_jobs_is_taken_under_either_name(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["jobsite.deliver", "notifications.deliver"])
-def test_a_message_with_a_delivery_is_taken_under_either_name(name, monkeypatch):
+def test_a_message_with_a_delivery_is_accepted_under_both_names(name, monkeypatch):
     taken = []
     monkeypatch.setattr(delivery, "deliver", taken.append)
 

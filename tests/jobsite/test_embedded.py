@@ -1,4 +1,4 @@
-"""The embedded servers: real ones, each test's in a folder of its own, stopped at its end."""
+"""The embedded servers: each test has real ones in a folder of its own, which are stopped at its end."""
 
 import base64
 import contextlib
@@ -52,7 +52,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Path]:
-    """A home with servers that run, for tests that only look."""
+    """A home with running servers, for tests that only read."""
     with a_folder() as made:
         start(made / "home")
         yield made / "home"
@@ -61,7 +61,7 @@ def shared() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def worn() -> Iterator[Path]:
-    """A home that was used before, for tests that stop and hurt its servers."""
+    """A home that was used before, for tests that stop, kill or damage its servers."""
     with a_folder() as made:
         yield made / "home"
         embedded.down(made / "home")
@@ -78,7 +78,7 @@ def start(home: Path, *, postgres: bool = True, redis: bool = True) -> embedded.
 
 
 def question(home: Path, statement: str) -> str:
-    """Ask the embedded database, as Django would, for one value."""
+    """Query one value from the embedded database, as Django would."""
     with psycopg.connect(embedded.servers(home).database_url) as connection:
         row = connection.execute(statement.encode()).fetchone()
     assert row is not None
@@ -116,10 +116,10 @@ def processes_naming(path: Path) -> list[int]:
     return [number for number in numbers if os.fsencode(path) in daemon._command_line(number)]
 
 
-# To start and to join
+# Start and join
 
 
-def test_without_configuration_there_is_a_postgresql_with_an_ordinary_role_and_a_redis(shared: Path) -> None:
+def test_without_configuration_there_are_a_postgresql_with_an_ordinary_role_and_a_redis(shared: Path) -> None:
     found = start(shared)
 
     assert found == embedded.servers(shared)
@@ -138,7 +138,7 @@ def test_without_configuration_there_is_a_postgresql_with_an_ordinary_role_and_a
     assert redis_client(shared).config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
 
-def test_what_is_written_survives_only_when_durable(shared: Path, home: Path) -> None:
+def test_writes_are_durable_only_where_asked_for(shared: Path, home: Path) -> None:
     embedded.ensure(home)
 
     for servers, on in ((home, "on"), (shared, "off")):
@@ -222,7 +222,7 @@ def test_the_servers_do_not_inherit_our_secrets(home: Path, monkeypatch: pytest.
     assert b"confidential" not in inherited
 
 
-# To stop
+# Stop
 
 
 def test_down_stops_both_and_the_data_stays(worn: Path) -> None:
@@ -258,7 +258,7 @@ def test_down_without_a_home_does_nothing(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-# What crashes leave behind
+# After crashes
 
 
 def test_a_killed_server_is_started_again(worn: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_killed_server_is_started_again(worn: Path) -> None:
 
 @on_linux
 @pytest.mark.parametrize("with_initdb", [False, True])
-def test_a_start_killed_while_it_installs_is_cleared(home: Path, with_initdb: bool) -> None:
+def test_a_start_killed_during_the_installation_is_cleaned_up(home: Path, with_initdb: bool) -> None:
     starter = python("embedded.ensure(Path(sys.argv[1]))", home)
     until((home / "postgres.new" / "PG_VERSION").exists)
     starter.kill()
@@ -308,7 +308,7 @@ def test_a_start_that_ends_before_the_role_is_made_is_finished(home: Path, monke
     assert question(home, "SELECT current_user") == "jobsite"
 
 
-def test_a_process_number_given_away_again_does_not_stop_the_start(worn: Path) -> None:
+def test_a_reused_process_number_does_not_prevent_the_start(worn: Path) -> None:
     start(worn)
     embedded.down(worn)
     owner = (worn / "postgres").stat().st_uid
@@ -330,7 +330,7 @@ def test_a_process_number_given_away_again_does_not_stop_the_start(worn: Path) -
         somebody_else.kill()
 
 
-def test_servers_whose_sockets_were_cleaned_away_are_started_again(worn: Path) -> None:
+def test_servers_whose_sockets_were_deleted_are_started_again(worn: Path) -> None:
     found = start(worn)
     before = [main_process(server) for server in both(worn)]
     shutil.rmtree(found.socket_directory)
@@ -343,7 +343,7 @@ def test_servers_whose_sockets_were_cleaned_away_are_started_again(worn: Path) -
 
 
 @on_linux
-def test_servers_whose_home_was_deleted_make_room_for_new_ones(home: Path) -> None:
+def test_servers_whose_home_was_deleted_are_replaced(home: Path) -> None:
     start(home)
     before = [main_process(server) for server in both(home)]
     shutil.rmtree(home)
@@ -362,7 +362,7 @@ def test_down_stops_servers_whose_home_was_deleted(home: Path) -> None:
     assert embedded.down(home) == ["PostgreSQL", "Redis"]
 
 
-def test_messages_that_redis_cannot_read_are_set_aside(home: Path) -> None:
+def test_messages_that_redis_cannot_read_are_moved_away(home: Path) -> None:
     embedded.ensure(home, postgres=False)
     embedded.down(home)
     (home / "redis" / "appendonly.aof").write_bytes(bytes(1000))
@@ -373,7 +373,7 @@ def test_messages_that_redis_cannot_read_are_set_aside(home: Path) -> None:
     assert (home / "redis.unreadable" / "appendonly.aof").stat().st_size == 1000
 
 
-# What is refused, in one sentence
+# Refusals
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_data_of_another_version(home: Path) -> None:
     (home / "postgres").mkdir(parents=True)
     (home / "postgres" / "PG_VERSION").write_text("12\n")
 
-    with pytest.raises(EmbeddedError, match=r"made by PostgreSQL 12, but PostgreSQL 1\d is installed: dump it"):
+    with pytest.raises(EmbeddedError, match=r"made by PostgreSQL 12, but PostgreSQL 1\d is installed: to keep"):
         start(home, redis=False)
 
 
@@ -477,7 +477,7 @@ def test_a_socket_directory_made_by_another_user(home: Path) -> None:
     planted.mkdir()
     os.chown(planted, NOBODY, NOBODY)
 
-    with pytest.raises(EmbeddedError, match=rf"^{planted} should be a directory of the user root, but nobody put"):
+    with pytest.raises(EmbeddedError, match=rf"^{planted} should be a directory .* belongs to nobody: remove it"):
         start(home)
 
     planted.rmdir()
@@ -528,7 +528,7 @@ def capabilities() -> int:
 
 @as_root
 @on_linux
-def test_root_starts_postgresql_below_a_closed_folder_and_opens_none(closed: Path) -> None:
+def test_root_starts_postgresql_in_a_closed_folder_and_leaves_it_closed(closed: Path) -> None:
     if not capabilities() & 1 << 2:
         pytest.skip("this root has no CAP_DAC_READ_SEARCH")
     home = closed / "home"
@@ -548,13 +548,13 @@ def test_root_starts_postgresql_below_a_closed_folder_and_opens_none(closed: Pat
 
 @as_root
 @on_linux
-def test_root_without_the_capability_is_told_which_folder_is_closed(closed: Path) -> None:
+def test_without_the_capability_the_refusal_names_the_closed_folder(closed: Path) -> None:
     drop_for_children = "import ctypes; ctypes.CDLL(None).prctl(24, 2, 0, 0, 0)"  # PR_CAPBSET_DROP
     code = f"{drop_for_children}; embedded.ensure(Path(sys.argv[1]), durable=False)"
 
     _, complaint = python(code, closed / "home").communicate(timeout=60)
 
-    assert f"may not enter or run {closed}, which it must for JOBSITE_HOME: move JOBSITE_HOME" in complaint
+    assert f"may not enter or run {closed}. JOBSITE_HOME needs this: move JOBSITE_HOME" in complaint
     embedded.down(closed / "home")
 
 
@@ -571,7 +571,7 @@ def test_postgresql_has_no_capability_where_it_needs_none(shared: Path) -> None:
 
 
 @as_root
-def test_another_process_of_the_servers_user_is_not_let_in(shared: Path) -> None:
+def test_another_process_of_the_servers_user_cannot_connect(shared: Path) -> None:
     found = start(shared)
     owner = (shared / "postgres").stat()
     connect = f"import socket; socket.socket(socket.AF_UNIX).connect('{found.redis_socket}')"
@@ -674,7 +674,7 @@ def test_damaged_keys(home: Path, damage: str) -> None:
 # Addresses
 
 
-def test_addresses_need_nothing_to_be_there(folder: Path) -> None:
+def test_addresses_are_known_before_anything_exists(folder: Path) -> None:
     found = embedded.servers(folder / "home")
 
     assert list(folder.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The environment: what each variable means, and the sentence for each that makes no sense."""
+"""The environment: what each variable means, and the refusals of wrong values."""
 
 from pathlib import Path
 
@@ -43,12 +43,12 @@ def test_a_database_means_production() -> None:
         "postgresql://jobsite@one:5432,two:5432/jobsite?target_session_attrs=read-write",
     ],
 )
-def test_every_form_of_url_that_postgresql_takes_is_taken(url: str) -> None:
+def test_every_form_of_a_postgresql_url_is_accepted(url: str) -> None:
     assert load(PRODUCTION | {"DATABASE_URL": url}).database_url == url
 
 
 @pytest.mark.parametrize("missing", ["DJANGO_SECRET_KEY", "JOBSITE_SECRET_KEYS", "DJANGO_ALLOWED_HOSTS"])
-def test_production_demands(missing: str) -> None:
+def test_production_requires(missing: str) -> None:
     environ = {name: value for name, value in PRODUCTION.items() if name != missing}
 
     with pytest.raises(ConfigurationError, match=f"^{missing} is not set, and production"):
@@ -100,7 +100,7 @@ def test_each_queue_may_have_a_broker_of_its_own() -> None:
         ("EMAIL_URL", "pigeon://coop", "must be smtp://"),
     ],
 )
-def test_nonsense_is_refused_with_a_sentence_that_names_it(variable: str, value: str, part: str) -> None:
+def test_a_wrong_value_is_refused_in_one_sentence_that_names_the_variable(variable: str, value: str, part: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         load({variable: value})
 
@@ -114,7 +114,7 @@ def test_nonsense_is_refused_with_a_sentence_that_names_it(variable: str, value:
     [
         ("JOBSITE_BROKER_URL", "amqp://user:hunter2@host"),
         ("JOBSITE_BROKER_URL", "redis://user:hunter2@host:many/0"),
-        ("JOBSITE_BROKER_URL", "redis://:hunter2/part-two@host:6379/0"),  # a slash that nobody escaped
+        ("JOBSITE_BROKER_URL", "redis://:hunter2/part-two@host:6379/0"),  # a slash that is not escaped
         ("DATABASE_URL", "mysql://user:hunter2@host/x"),
         ("EMAIL_URL", "pigeon://user:hunter2@coop"),
         ("DJANGO_SECRET_KEY", "hunter2"),

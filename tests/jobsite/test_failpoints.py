@@ -1,4 +1,4 @@
-"""Failpoints: nothing when off; a plan's faults where it says, as often as it says, and each one recorded."""
+"""Failpoints: none when off; with a plan, each fault happens where and as often as it says, and is recorded."""
 
 import ast
 import os
@@ -26,7 +26,7 @@ def claim() -> str:
 
 
 def run(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Python in a process of its own, whose environment has no failpoints but these."""
+    """Run Python in a process of its own, with only these failpoints in its environment."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBSITE_FAILPOINTS")}
     kept |= {"DJANGO_SETTINGS_MODULE": "jobsite.settings", "PYTHONPATH": str(ROOT)}
     return subprocess.run([sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True)
@@ -52,7 +52,7 @@ def test_with_the_variable_the_protocol_is_wrapped_even_without_a_plan() -> None
     assert ended.stdout == "True True\n", ended.stderr
 
 
-def test_without_the_variable_arming_says_that_there_is_nothing_to_arm() -> None:
+def test_without_the_variable_a_plan_cannot_be_armed() -> None:
     ended = run("from jobsite import failpoints\nwith failpoints.armed('claim.after=fail'): pass")
 
     assert "JOBSITE_FAILPOINTS was not set when jobsite was imported" in ended.stderr
@@ -73,7 +73,7 @@ def _failpoints_of(path: Path) -> dict[str, str | None]:
 def test_every_protocol_statement_has_its_points_and_every_point_its_statement() -> None:
     functions = {f"{path.stem}.{name}": point for path in TRANSITIONS for name, point in _failpoints_of(path).items()}
 
-    # To do it to one is to do it to all of a list of one; others only read, or tell of what has been done.
+    # Functions for one row call those for many. The others only read, or return statements.
     assert {name for name, point in functions.items() if point is None} == {
         *("finish.finish", "submit.insert"),
         *("cancel.forsaken", "resolve.forgotten", "spawn.line"),
@@ -81,7 +81,7 @@ def test_every_protocol_statement_has_its_points_and_every_point_its_statement()
     assert sorted([*filter(None, functions.values()), "publish", "record_firings"]) == sorted(NAMES)
 
 
-def test_without_a_plan_a_function_does_what_it_does() -> None:
+def test_without_a_plan_a_function_works_as_usual() -> None:
     assert claim() == "claimed"
 
 
@@ -110,7 +110,7 @@ def test_a_fault_happens_as_often_as_the_plan_says_and_is_recorded(tmp_path: Pat
     assert [line.split()[:2] for line in lines] == [["claim.before=fail", str(os.getpid())]] * 2
 
 
-def test_without_a_folder_this_process_counts_alone() -> None:
+def test_without_a_folder_only_this_process_is_counted() -> None:
     with armed("claim.before=fail*1"):
         ends = [_end_of_claim() for _ in range(3)]
 
@@ -202,7 +202,7 @@ def test_a_plan_names_several_points_and_actions() -> None:
 
 
 @pytest.mark.parametrize("point", ["", "claim", "claim.during", "unknown.before"])
-def test_a_point_that_there_is_not_is_named_with_those_there_are(point: str) -> None:
+def test_an_unknown_point_is_refused_with_the_known_ones(point: str) -> None:
     with pytest.raises(ConfigurationError) as refusal:
         parse(f"{point}=kill")
 
@@ -213,17 +213,17 @@ def test_a_point_that_there_is_not_is_named_with_those_there_are(point: str) -> 
 @pytest.mark.parametrize(
     "wanted", ["", "die", "stall", "kill:3", "fail:1", "kill*", "kill*x", "fail@2", "fail@0", "fail@.", "stall:1.2.3"]
 )
-def test_an_action_that_there_is_not_is_named_with_its_point(wanted: str) -> None:
+def test_an_unknown_action_is_refused_with_its_point(wanted: str) -> None:
     with pytest.raises(ConfigurationError) as refusal:
         parse(f"claim.after={wanted}")
 
     assert str(refusal.value) == (
-        f"JOBSITE_FAILPOINTS says {wanted!r} at the point claim.after, but what it takes is "
+        f"JOBSITE_FAILPOINTS has {wanted!r} at the point claim.after, but expected "
         "kill, stall:SECONDS or fail, then *TIMES and @PROBABILITY if wanted"
     )
 
 
-def test_a_bad_plan_stops_a_process_at_its_start() -> None:
+def test_a_wrong_plan_ends_a_process_at_its_start() -> None:
     ended = run("import jobsite.failpoints", JOBSITE_FAILPOINTS="claim.later=kill")
 
     assert ended.returncode == 1

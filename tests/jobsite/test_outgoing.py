@@ -1,4 +1,4 @@
-"""The guard of everything that goes out: where nothing goes, by whatever trick; and what goes, within its bounds."""
+"""The guard of outgoing requests: forbidden addresses in every spelling, and the limits of allowed requests."""
 
 import gzip
 import socket
@@ -19,7 +19,7 @@ from tests.receiver import Receiver, Request, receiving
 REAL = socket.getaddrinfo
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 
-# What a URL may name, and what is said of it. Names mean what the test says, as those of a resolver that lies.
+# URLs, and the refusal of each. The fixture `a_resolver_that_lies` resolves the names of NAMES.
 TRICKS = [
     ("http://127.0.0.1/", "127.0.0.1 is a loopback address"),
     ("http://127.1/", "127.1 is 127.0.0.1, a loopback address"),
@@ -93,7 +93,7 @@ NAMES = {"metadata.example": ["169.254.169.254"], "half.example": ["93.184.215.1
 
 @pytest.fixture(autouse=True)
 def a_resolver_that_lies(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """Names of `.example` mean what the test says; addresses in every spelling mean what they mean to the system."""
+    """Resolve known names as the test says, and everything else as the system does."""
     known, real = dict(NAMES), socket.getaddrinfo
 
     def resolve(host: Any, port: Any, *args: Any, **options: Any) -> Any:
@@ -106,7 +106,7 @@ def a_resolver_that_lies(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]
 
 
 @pytest.mark.parametrize(("url", "said"), TRICKS, ids=[url for url, _ in TRICKS])
-def test_nothing_goes_where_it_must_not(url: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forbidden_urls_are_refused_before_a_connection(url: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(*args: Any, **options: Any) -> Any:
         raise AssertionError(f"a connection was begun: {args}")
 
@@ -120,7 +120,7 @@ def test_nothing_goes_where_it_must_not(url: str, said: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "93.184.215.14", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8"])
-def test_public_addresses_are_open(address: str) -> None:
+def test_public_addresses_are_allowed(address: str) -> None:
     assert outgoing.forbidden(ip_address(address), ()) is None
 
 
@@ -135,7 +135,7 @@ def test_public_addresses_are_open(address: str) -> None:
         ("169.254.169.254", "169.254.169.254/32", True),
     ],
 )
-def test_a_network_that_is_named_is_open(address: str, network: str, is_open: bool) -> None:
+def test_an_allowed_network_is_open(address: str, network: str, is_open: bool) -> None:
     assert (outgoing.forbidden(ip_address(address), [ip_network(network)]) is None) is is_open
 
 
@@ -165,13 +165,13 @@ ROUTES: dict[str, Callable[[Request], None]] = {
 
 @pytest.fixture
 def server(settings: Any) -> Iterator[Receiver]:
-    """A server on loopback, which is opened."""
+    """A server on loopback, which is allowed."""
     settings.JOBSITE_ALLOWED_NETWORKS = LOOPBACK
     with receiving(lambda request: ROUTES[request.path](request)) as started:
         yield started
 
 
-def test_an_answer_comes_with_its_head_and_body(server: Receiver) -> None:
+def test_an_answer_has_its_status_headers_and_body(server: Receiver) -> None:
     answer = outgoing.send("POST", server.url("/ok"), seconds=5, headers={"X-One": "1"}, body=b"hello")
 
     assert (answer.status, answer.body, answer.is_cut) == (200, b"fine", False)
@@ -181,7 +181,7 @@ def test_an_answer_comes_with_its_head_and_body(server: Receiver) -> None:
     assert seen.headers["user-agent"].startswith("jobsite/")
 
 
-def test_the_name_is_sent_and_the_judged_address_is_connected_to(
+def test_the_name_is_sent_and_the_checked_address_is_connected_to(
     server: Receiver, a_resolver_that_lies: dict[str, list[str]]
 ) -> None:
     a_resolver_that_lies["inside.example"] = ["127.0.0.3"]
@@ -191,7 +191,7 @@ def test_the_name_is_sent_and_the_judged_address_is_connected_to(
     assert server.seen[0].headers["host"] == f"inside.example:{server.port}"
 
 
-def test_a_name_that_changes_its_meaning_is_asked_once(server: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_resolved_once_per_request(server: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     meanings = iter([["127.0.0.1"], ["10.0.0.1"]])
 
     def resolve(host: str, port: int, *args: Any, **options: Any) -> Any:
@@ -220,7 +220,7 @@ def test_a_name_that_changes_its_meaning_is_asked_once(server: Receiver, monkeyp
         ("/loop", "more than 3 redirects"),
     ],
 )
-def test_a_redirect_is_judged_like_any_request(server: Receiver, path: str, said: str) -> None:
+def test_a_redirect_is_checked_like_any_request(server: Receiver, path: str, said: str) -> None:
     with pytest.raises(outgoing.OutgoingRefused, match=said):
         outgoing.send("GET", server.url(path), seconds=5)
 
@@ -238,7 +238,7 @@ def test_a_redirect_is_followed_and_another_origin_gets_no_header(server: Receiv
 
 
 @pytest.mark.parametrize(("path", "status", "seen"), [("/to-ok", 302, 1), ("/to-other", 307, 1), ("/keep", 200, 2)])
-def test_what_is_sent_follows_no_redirect_that_would_change_it_or_its_receiver(
+def test_a_post_follows_no_redirect_that_would_change_its_method_or_receiver(
     server: Receiver, path: str, status: int, seen: int
 ) -> None:
     answer = outgoing.send("POST", server.url(path), seconds=5, headers={"X-One": "1"}, body=b"hello")
@@ -248,7 +248,7 @@ def test_what_is_sent_follows_no_redirect_that_would_change_it_or_its_receiver(
 
 
 @pytest.mark.parametrize("path", ["/pour-to-ok", "/gzip-to-ok"])
-def test_nothing_is_read_of_a_redirect(server: Receiver, path: str) -> None:
+def test_the_body_of_a_redirect_is_not_read(server: Receiver, path: str) -> None:
     tracemalloc.start()
     try:
         assert outgoing.send("GET", server.url(path), seconds=5).body == b"fine"
@@ -257,21 +257,23 @@ def test_nothing_is_read_of_a_redirect(server: Receiver, path: str) -> None:
         tracemalloc.stop()
 
 
-def test_nobody_is_led_from_https_to_http() -> None:
+def test_a_redirect_from_https_to_http_is_refused() -> None:
     request = httpx2.Request("GET", "https://example.org/")
-    leads = [httpx2.Response(302, headers={"location": to}, request=request) for to in ("/x", "http://example.org/")]
+    redirects = [
+        httpx2.Response(302, headers={"location": to}, request=request) for to in ("/x", "http://example.org/")
+    ]
 
-    assert str(outgoing._onward(leads[0], "GET")) == "https://example.org/x"
+    assert str(outgoing._onward(redirects[0], "GET")) == "https://example.org/x"
     with pytest.raises(outgoing.OutgoingRefused, match="redirects from https to http"):
-        outgoing._onward(leads[1], "GET")
+        outgoing._onward(redirects[1], "GET")
 
 
-def test_redirects_are_left_alone_where_nobody_wants_them(server: Receiver) -> None:
+def test_redirects_are_not_followed_where_none_are_allowed(server: Receiver) -> None:
     assert outgoing.send("GET", server.url("/to-metadata"), seconds=5, max_redirects=0).status == 302
 
 
 @pytest.mark.parametrize("path", ["/drip", "/drip-headers"])
-def test_time_is_bounded_as_a_whole(server: Receiver, path: str) -> None:
+def test_the_time_limit_is_for_the_whole_request(server: Receiver, path: str) -> None:
     began = time.monotonic()
 
     with pytest.raises(outgoing.OutgoingTimeout, match=r"no answer within 0\.5 s"):
@@ -280,7 +282,7 @@ def test_time_is_bounded_as_a_whole(server: Receiver, path: str) -> None:
     assert 0.4 < time.monotonic() - began < 10
 
 
-def test_a_reader_that_takes_its_time_gets_no_more_of_ours(server: Receiver) -> None:
+def test_the_time_limit_holds_for_a_slow_reader_too(server: Receiver) -> None:
     began = time.monotonic()
 
     with pytest.raises(outgoing.OutgoingTimeout):
@@ -289,7 +291,7 @@ def test_a_reader_that_takes_its_time_gets_no_more_of_ours(server: Receiver) -> 
     assert time.monotonic() - began < 10
 
 
-def test_of_several_addresses_one_that_does_not_answer_leaves_time_for_the_next(
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(
     server: Receiver, a_resolver_that_lies: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_resolver_that_lies["two.example"] = ["127.0.0.9", "127.0.0.1"]
@@ -309,7 +311,7 @@ def test_of_several_addresses_one_that_does_not_answer_leaves_time_for_the_next(
     assert type(error.value) is outgoing.OutgoingError
 
 
-def test_a_resolver_that_hangs_costs_no_more_than_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_limit_holds_for_a_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     awake = threading.Event()
     monkeypatch.setattr(outgoing.socket, "getaddrinfo", lambda *args, **options: [awake.wait(30)][:0])
 
@@ -319,20 +321,20 @@ def test_a_resolver_that_hangs_costs_no_more_than_the_time(monkeypatch: pytest.M
     awake.set()
 
 
-def test_what_is_read_is_bounded(server: Receiver) -> None:
+def test_the_size_of_an_answer_is_limited(server: Receiver) -> None:
     answer = outgoing.send("GET", server.url("/pour"), seconds=10, max_bytes=100_000)
 
     assert (len(answer.body), answer.is_cut) == (100_000, True)
 
 
-def test_nothing_is_unpacked(server: Receiver) -> None:
+def test_answers_are_not_decompressed(server: Receiver) -> None:
     answer = outgoing.send("GET", server.url("/gzip"), seconds=5)
 
     assert gzip.decompress(answer.body) == b"0" * 10**6
     assert server.seen[0].headers["accept-encoding"] == "identity"
 
 
-def test_no_proxy_of_the_environment_is_asked(server: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_of_the_environment_are_not_used(server: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
@@ -342,7 +344,7 @@ def test_no_proxy_of_the_environment_is_asked(server: Receiver, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("path", "kind"), [("/hang-up", outgoing.OutgoingError), ("/ok\r\nX: y", outgoing.OutgoingRefused)]
 )
-def test_what_goes_wrong_is_said(server: Receiver, path: str, kind: type[Exception]) -> None:
+def test_each_failure_has_its_exception(server: Receiver, path: str, kind: type[Exception]) -> None:
     with pytest.raises(kind) as error:
         outgoing.send("GET", server.url(path), seconds=5)
 
@@ -352,7 +354,7 @@ def test_what_goes_wrong_is_said(server: Receiver, path: str, kind: type[Excepti
 @pytest.mark.parametrize(
     "headers", [{"X-One": "hunter2\r\nX-Two: b"}, {"X One": "1"}, {"X-One": "hunter2\ud800"}, {"X-One": "hunter2\n"}]
 )
-def test_headers_that_are_none_are_refused_without_their_values(server: Receiver, headers: dict[str, str]) -> None:
+def test_invalid_headers_are_refused_without_their_values(server: Receiver, headers: dict[str, str]) -> None:
     with pytest.raises(outgoing.OutgoingRefused) as refusal:
         outgoing.send("GET", server.url("/ok"), seconds=5, headers=headers)
 
@@ -361,7 +363,7 @@ def test_headers_that_are_none_are_refused_without_their_values(server: Receiver
     assert not server.seen
 
 
-def test_a_closed_port_and_a_name_that_nobody_knows_are_worth_another_try(settings: Any) -> None:
+def test_a_closed_port_and_an_unknown_name_are_transient_errors(settings: Any) -> None:
     settings.JOBSITE_ALLOWED_NETWORKS = LOOPBACK
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -374,7 +376,7 @@ def test_a_closed_port_and_a_name_that_nobody_knows_are_worth_another_try(settin
         assert target in str(error.value)
 
 
-def test_a_certificate_that_nobody_vouches_for_is_no_answer(server: Receiver, tmp_path: Any, settings: Any) -> None:
+def test_an_untrusted_certificate_is_an_error(server: Receiver, tmp_path: Any, settings: Any) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*self_signed(tmp_path))
     server.socket = context.wrap_socket(server.socket, server_side=True)

@@ -18,7 +18,7 @@ def python(code: str) -> str:
     return ended.stdout.strip()
 
 
-def test_to_import_it_costs_nothing():
+def test_the_import_loads_nothing_else():
     loaded = "{name.split('.')[0] for name in sys.modules} & {'django', 'celery', 'psycopg', 'redis', 'structlog'}"
     ours = "sorted(name for name in sys.modules if name.startswith('jobsite'))"
 
@@ -32,17 +32,17 @@ def test_the_errors_of_actions_need_no_django():
 
 
 @pytest.mark.parametrize("name", jobsite.__all__)
-def test_every_name_is_there(name):
+def test_every_public_name_can_be_imported(name):
     assert getattr(jobsite, name).__name__ == name
     assert name in dir(jobsite)
 
 
-def test_another_name_is_not():
+def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'jobsite' has no attribute 'nothing'"):
         _ = jobsite.nothing
 
 
-def test_a_job_is_submitted_through_it(tenant: Tenant, define):
+def test_a_job_is_submitted_through_the_public_face(tenant: Tenant, define):
     program: Program = define("scores")
 
     job = submit(tenant=tenant, program=program.code)

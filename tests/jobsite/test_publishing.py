@@ -1,6 +1,6 @@
-"""Brokers as jobsite speaks to them (jobsite/brokers.py): where a queue lives, publishing, what is in a broker.
+"""Brokers (jobsite/brokers.py): the broker of a queue, publishing, and the state of a broker.
 
-Not named test_brokers.py, because tests/flows has one and pytest tells test modules apart by their names.
+Not named test_brokers.py, because tests/flows has one, and pytest distinguishes test modules by their names.
 """
 
 import base64
@@ -21,7 +21,7 @@ PREFIX = django_settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
 
 @pytest.fixture
 def client(servers):
-    """The real Redis, empty of what is jobsite's."""
+    """A client of the real Redis, without any keys of jobsite."""
     with redis.Redis(unix_socket_path=str(servers.redis_socket)) as client:
         forget(client)
         yield client
@@ -34,7 +34,7 @@ def forget(client):
 
 
 def waiting(client, queue):
-    """The messages in a queue's list, decoded, the oldest first."""
+    """The messages in a queue's list, decoded, oldest first."""
     raw = [json.loads(one) for one in reversed(client.lrange(PREFIX + queue, 0, -1))]
     return [one | {"body": json.loads(base64.b64decode(one["body"]))} for one in raw]
 
@@ -50,7 +50,7 @@ def urls(settings):
     return change
 
 
-# ---- where a queue lives ---------------------------------------------------------------------------------
+# ---- the broker of a queue -------------------------------------------------------------------------------
 
 
 def test_every_configured_queue_has_a_broker(settings):
@@ -59,7 +59,7 @@ def test_every_configured_queue_has_a_broker(settings):
     )
 
 
-def test_a_queue_that_is_not_configured_has_none():
+def test_a_queue_that_is_not_configured_has_no_broker():
     with pytest.raises(KeyError):
         brokers.url_of("nowhere")
 
@@ -91,7 +91,7 @@ def test_a_url_is_shown_without_its_password(urls, url, shown):
 
 
 @pytest.mark.parametrize("url", ["redis://h/0", "rediss://h/0", "redis+socket:///tmp/r.sock"])
-def test_a_redis_is_a_redis_however_it_is_reached(urls, url):
+def test_the_engine_is_redis_for_every_url_of_redis(urls, url):
     urls(content=url)
 
     assert brokers.engine_of("content") == "redis"
@@ -119,13 +119,13 @@ def test_messages_keep_their_order_and_have_ids_of_their_own(client):
     assert len({message["headers"]["id"] for message in messages}) == 50
 
 
-def test_nothing_to_send_is_nothing_sent(client):
+def test_without_messages_nothing_is_sent(client):
     brokers.publish([])
 
     assert client.keys(PREFIX + "*") == []
 
 
-def test_a_broker_that_is_down_is_told_soon_and_without_its_password(urls):
+def test_a_broker_that_is_down_is_an_error_soon_and_without_its_password(urls):
     urls(content=DEAD)
     began = time.monotonic()
 
@@ -137,7 +137,7 @@ def test_a_broker_that_is_down_is_told_soon_and_without_its_password(urls):
     assert "hunter2" not in str(unavailable.value)
 
 
-def test_the_other_brokers_get_theirs_all_the_same(client, urls):
+def test_the_other_brokers_still_get_their_messages(client, urls):
     urls(content=DEAD)
     messages = [Message("t", queue, ()) for queue in ("default", "content", "analytics")]
 
@@ -168,10 +168,10 @@ def test_connections_that_the_broker_closed_are_replaced(client):
     assert len(waiting(client, "default")) == 2
 
 
-# ---- what is in a broker ---------------------------------------------------------------------------------
+# ---- the state of a broker -------------------------------------------------------------------------------
 
 
-def test_a_broker_tells_how_many_messages_wait(client, settings):
+def test_the_state_has_the_number_of_waiting_messages(client, settings):
     brokers.publish(Message("t", queue, ()) for queue in ("default", "default", "content"))
 
     state = brokers.state(settings.CELERY_BROKER_URL, ["default", "content", "analytics"])
@@ -179,7 +179,7 @@ def test_a_broker_tells_how_many_messages_wait(client, settings):
     assert state.waiting == {"default": 2, "content": 1, "analytics": 0}
 
 
-def test_a_broker_keeps_its_epoch_until_it_loses_its_memory(client, settings):
+def test_a_broker_keeps_its_epoch_until_it_loses_its_data(client, settings):
     url = settings.CELERY_BROKER_URL
     first = brokers.state(url, []).epoch
 
@@ -189,14 +189,14 @@ def test_a_broker_keeps_its_epoch_until_it_loses_its_memory(client, settings):
     assert brokers.state(url, []).epoch != first
 
 
-def test_the_state_of_a_broker_that_is_down_is_not_known():
+def test_the_state_of_a_broker_that_is_down_is_an_error():
     with pytest.raises(BrokerUnavailable) as unavailable:
         brokers.state(DEAD, ["default"])
 
     assert str(unavailable.value).startswith("redis://:••••@127.0.0.1:1/0: ")
 
 
-def test_a_redis_tells_what_it_does_when_it_is_full(client, settings):
+def test_the_eviction_policy_of_a_redis_is_known(client, settings):
     assert brokers.eviction_policy(settings.CELERY_BROKER_URL) == "noeviction"
     with pytest.raises(BrokerUnavailable):
         brokers.eviction_policy(DEAD)

@@ -1,4 +1,4 @@
-"""The wheel, in an environment of its own: one import root, everything in it, and it works from there."""
+"""The wheel in an empty environment: it has one import root and all files, and works."""
 
 import os
 import shutil
@@ -31,9 +31,9 @@ print(len(pages), "pages")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of what a checkout holds."""
+    """The wheel, built from a copy of the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"  # an earlier build would leave its files for the next
+    source = folder / "source"  # a copy, because a build leaves files that the next one would pack
     others = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "tests", "docs")
     shutil.copytree(ROOT, source, symlinks=True, ignore=others)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "-q", "--no-deps"]
@@ -42,7 +42,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_one_package_with_all_that_it_reads(wheel: Path) -> None:
+def test_the_wheel_has_one_package_with_all_files_that_it_reads(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
     tops = {name.split("/")[0] for name in names}
@@ -62,7 +62,7 @@ def test_the_wheel_holds_one_package_with_all_that_it_reads(wheel: Path) -> None
 def run(
     wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., "subprocess.CompletedProcess[str]"]]:
-    """A command of an environment that has the wheel and what it asks for, and nothing else; in a folder of its own."""
+    """Run a command of an environment with only the wheel and its dependencies, in a folder of its own."""
     folder = tmp_path_factory.mktemp("elsewhere")
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True, timeout=60)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JOBSITE", "DJANGO"))}

@@ -1,4 +1,4 @@
-"""Who asks and who a job runs as: captured at submission, restricted to what is still true at the run."""
+"""Who acts, and who a job runs as: captured at submission, restricted at the run to current permissions."""
 
 import json
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db
 
 
 def captured(principal):
-    """What a job carries, as its worker reads it."""
+    """The context of a job, as its worker reads it."""
     return json.loads(principal.captured.content)
 
 
@@ -24,7 +24,7 @@ def grant(user, codename="add_user"):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time that goes on when the test says so."""
+    """A clock that the test advances."""
 
     class Clock:
         now = 1_000.0
@@ -58,7 +58,7 @@ def test_a_role_gives_its_scopes_and_those_of_the_roles_below(tenant, alice, rol
 
 
 @pytest.mark.parametrize("scope", ["jobs:read", "jobs:write", "jobs:admin"])
-def test_who_lacks_a_scope_is_told_which(tenant, alice, scope):
+def test_a_refusal_names_the_missing_scope(tenant, alice, scope):
     Membership.objects.update(role=Role.VIEWER)
     viewer = principals.of_user(alice, tenant)
 
@@ -70,20 +70,20 @@ def test_who_lacks_a_scope_is_told_which(tenant, alice, scope):
         assert refusal.value.details == {"scope": scope}
 
 
-def test_to_a_stranger_the_tenant_does_not_exist(tenant, charlie):
+def test_a_stranger_does_not_find_the_tenant(tenant, charlie):
     with pytest.raises(NotFound, match="no tenant acme"):
         principals.of_user(charlie, tenant)
 
 
 @pytest.mark.parametrize("is_superuser", [False, True])
-def test_nor_to_a_deactivated_user(tenant, alice, is_superuser):
+def test_a_deactivated_user_does_not_find_the_tenant(tenant, alice, is_superuser):
     alice.is_active, alice.is_superuser = False, is_superuser
 
     with pytest.raises(NotFound):
         principals.of_user(alice, tenant)
 
 
-def test_a_superuser_may_everything_everywhere(tenant, other_tenant):
+def test_a_superuser_has_every_scope_in_every_tenant(tenant, other_tenant):
     root = User.objects.create_superuser("root")
 
     for each in (tenant, other_tenant):
@@ -93,7 +93,7 @@ def test_a_superuser_may_everything_everywhere(tenant, other_tenant):
 
 
 @pytest.mark.parametrize("make", [principals.system, lambda tenant: principals.local(tenant, login="root")])
-def test_the_command_line_and_the_system_may_everything_in_the_tenant(tenant, make):
+def test_the_command_line_and_the_system_have_every_scope_in_the_tenant(tenant, make):
     principal = make(tenant)
 
     for scope in ("jobs:read", "jobs:write", "jobs:admin"):
@@ -104,7 +104,7 @@ def test_the_command_line_and_the_system_may_everything_in_the_tenant(tenant, ma
 # ---- what is captured ------------------------------------------------------------------------------------
 
 
-def test_a_job_carries_who_submitted_it_and_what_he_may(tenant, bob):
+def test_a_job_carries_its_submitter_and_their_permissions(tenant, bob):
     tenant.language, tenant.time_zone = "de", "Europe/Berlin"
     grant(bob)
 
@@ -124,7 +124,7 @@ def test_a_job_carries_who_submitted_it_and_what_he_may(tenant, bob):
     }
 
 
-def test_equal_contexts_have_one_key_and_others_another(tenant, alice, bob):
+def test_equal_contexts_have_the_same_key_and_different_ones_do_not(tenant, alice, bob):
     keys = {principals.of_user(alice, tenant, door=door).captured.key for door in ("api", "cli", "admin")}
 
     assert len(keys) == 1
@@ -191,7 +191,7 @@ def move_elsewhere(user, tenant):
         (move_elsewhere, "user bob is no longer a member of tenant acme"),
     ],
 )
-def test_who_left_runs_nothing_any_more(tenant, bob, leave, reason):
+def test_jobs_of_a_user_who_has_left_are_refused(tenant, bob, leave, reason):
     context = captured(principals.of_user(bob, tenant))
     leave(bob, tenant)
 
@@ -199,7 +199,7 @@ def test_who_left_runs_nothing_any_more(tenant, bob, leave, reason):
         running_as(context, tenant_id=tenant.pk)
 
 
-def test_a_deactivated_superuser_runs_nothing_either(tenant):
+def test_jobs_of_a_deactivated_superuser_are_refused(tenant):
     root = User.objects.create_superuser("root")
     context = captured(principals.of_user(root, tenant))
     deactivate(root, tenant)
@@ -208,7 +208,7 @@ def test_a_deactivated_superuser_runs_nothing_either(tenant):
         running_as(context, tenant_id=tenant.pk)
 
 
-def test_a_permission_that_was_taken_away_is_gone(tenant, bob):
+def test_a_permission_that_was_revoked_since_is_missing(tenant, bob):
     grant(bob)
     context = captured(principals.of_user(bob, tenant))
     bob.user_permissions.clear()
@@ -219,7 +219,7 @@ def test_a_permission_that_was_taken_away_is_gone(tenant, bob):
         running.require("auth.add_user")
 
 
-def test_a_permission_that_was_given_since_is_not_had(tenant, bob):
+def test_a_permission_that_was_granted_since_is_missing(tenant, bob):
     context = captured(principals.of_user(bob, tenant))
     grant(bob)
 
@@ -227,7 +227,7 @@ def test_a_permission_that_was_given_since_is_not_had(tenant, bob):
         running_as(context, tenant_id=tenant.pk).require("auth.add_user")
 
 
-def test_who_was_demoted_runs_with_the_lower_role(tenant, alice):
+def test_jobs_of_a_demoted_member_run_with_the_lower_role(tenant, alice):
     context = captured(principals.of_user(alice, tenant))
     Membership.objects.update(role=Role.VIEWER)
 
@@ -239,7 +239,7 @@ def test_who_was_demoted_runs_with_the_lower_role(tenant, alice):
             running.require(scope)
 
 
-def test_who_was_promoted_runs_with_the_lower_role_too(tenant, bob):
+def test_jobs_of_a_promoted_member_run_with_the_lower_role(tenant, bob):
     context = captured(principals.of_user(bob, tenant))
     Membership.objects.update(role=Role.ADMIN)
 
@@ -247,7 +247,7 @@ def test_who_was_promoted_runs_with_the_lower_role_too(tenant, bob):
         running_as(context, tenant_id=tenant.pk).require("jobs:admin")
 
 
-def test_the_job_of_a_superuser_has_the_permissions_that_he_was_given_and_no_others(tenant):
+def test_the_job_of_a_superuser_has_only_the_permissions_that_were_granted(tenant):
     root = User.objects.create_superuser("root")
     grant(root, "change_user")
 
@@ -258,7 +258,7 @@ def test_the_job_of_a_superuser_has_the_permissions_that_he_was_given_and_no_oth
         running.require("auth.add_user")
 
 
-def test_who_was_a_superuser_and_no_member_runs_nothing_any_more(tenant):
+def test_jobs_of_a_former_superuser_who_is_no_member_are_refused(tenant):
     root = User.objects.create_superuser("root")
     context = captured(principals.of_user(root, tenant))
     User.objects.update(is_superuser=False)
@@ -290,7 +290,7 @@ def test_a_user_is_looked_up_at_most_every_five_seconds(tenant, bob, clock, djan
         running_as(context, tenant_id=tenant.pk)
 
 
-def test_a_refusal_is_remembered_as_long(tenant, bob, clock):
+def test_a_refusal_is_remembered_for_five_seconds_too(tenant, bob, clock):
     context = captured(principals.of_user(bob, tenant))
     deactivate(bob, tenant)
     with pytest.raises(PermissionRefused):
@@ -304,7 +304,7 @@ def test_a_refusal_is_remembered_as_long(tenant, bob, clock):
     assert running_as(context, tenant_id=tenant.pk).user == bob
 
 
-def test_what_is_remembered_of_one_tenant_says_nothing_about_another(tenant, other_tenant, bob):
+def test_each_tenant_is_looked_up_for_itself(tenant, other_tenant, bob):
     context = captured(principals.of_user(bob, tenant))
     running_as(context, tenant_id=tenant.pk)
 
@@ -312,7 +312,7 @@ def test_what_is_remembered_of_one_tenant_says_nothing_about_another(tenant, oth
         running_as(context, tenant_id=other_tenant.pk)
 
 
-def test_two_names_of_one_user_are_both_told_right(tenant, bob):
+def test_a_refusal_has_the_name_of_the_context_as_it_is(tenant, bob):
     first = captured(principals.of_user(bob, tenant))
     deactivate(bob, tenant)
 

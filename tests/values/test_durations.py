@@ -1,4 +1,4 @@
-"""Durations: what is read, what is refused, and that what is written is read back."""
+"""Durations: accepted texts, refused texts, and that a formatted duration is read back."""
 
 import pytest
 from hypothesis import given
@@ -52,7 +52,7 @@ def test_a_number_with_its_unit_is_a_duration(text, seconds):
         pytest.param("9" * 5_000 + "s", "is too long", id="thousands of digits"),
     ],
 )
-def test_anything_else_is_refused_and_the_forms_are_named(value, message):
+def test_anything_else_is_refused_with_valid_examples(value, message):
     with pytest.raises(DurationError) as refused:
         parse_duration(value)
 
@@ -82,12 +82,12 @@ def test_anything_else_is_refused_and_the_forms_are_named(value, message):
         (-0.0001, "0s"),
     ],
 )
-def test_seconds_are_shown_in_the_units_that_a_person_would_choose(seconds, text):
+def test_seconds_are_formatted_in_the_units_that_people_use(seconds, text):
     assert format_duration(seconds) == text
 
 
 @given(st.integers(0, int(MAX_SECONDS * 1_000)))
-def test_what_is_shown_is_read_back_to_the_millisecond(milliseconds):
+def test_a_formatted_duration_is_read_back_to_the_millisecond(milliseconds):
     assert round(parse_duration(format_duration(milliseconds / 1_000)) * 1_000) == milliseconds
 
 
@@ -101,7 +101,7 @@ def test_a_single_unit_that_suffices_is_kept(count, unit):
 
 
 @given(st.text())
-def test_no_text_does_worse_than_a_duration_error(text):
+def test_any_text_is_a_duration_or_a_duration_error(text):
     try:
         seconds = parse_duration(text)
     except DurationError:

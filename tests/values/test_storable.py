@@ -1,4 +1,4 @@
-"""What comes out of an action: always storable afterwards, and refused in words where it cannot be."""
+"""Results of actions: made storable, or refused with a reason."""
 
 import json
 import timeit
@@ -29,11 +29,11 @@ class Level(IntEnum):
 
 
 class Ratio(float):
-    """Stands for the float types of numerical libraries, which are subclasses too."""
+    """A subclass, like the float types of numerical libraries."""
 
 
 class Student:
-    """Stands for a model instance."""
+    """A class of its own, like a model."""
 
 
 def nested(depth: int) -> object:
@@ -76,7 +76,7 @@ def test_a_result_becomes_plain_json(value, stored):
     assert json.loads(json.dumps(result)) == result
 
 
-def test_the_copy_holds_exact_types_only():
+def test_the_copy_has_only_the_plain_types():
     assert [type(each) for each in storable.result([Color.RED, Level.HIGH, Ratio(1)])] == [str, int, float]
 
 
@@ -113,7 +113,7 @@ def test_the_copy_shares_nothing_with_the_original():
         pytest.param([0] * 1_000_000, TOO_LARGE, id="a list that is given up early"),
     ],
 )
-def test_what_cannot_be_stored_is_named_with_its_place(value, message):
+def test_a_value_that_cannot_be_stored_is_named_with_its_place(value, message):
     with pytest.raises(NotStorable) as refused:
         storable.result(value)
 
@@ -131,7 +131,7 @@ def test_nesting_beyond_the_limit_is_refused_at_its_place():
         storable.result(nested(MAX_DEPTH + 1))
 
 
-def test_a_value_that_holds_itself_is_refused():
+def test_a_value_that_contains_itself_is_refused():
     endless: list[object] = []
     endless.append(endless)
 
@@ -139,7 +139,7 @@ def test_a_value_that_holds_itself_is_refused():
         storable.result(endless)
 
 
-def test_a_value_that_doubles_with_every_level_ends_soon():
+def test_a_value_that_doubles_with_every_level_is_refused_soon():
     value: object = 1
     for _ in range(MAX_DEPTH):
         value = [value, value]
@@ -148,7 +148,7 @@ def test_a_value_that_doubles_with_every_level_ends_soon():
         storable.result(value)
 
 
-def test_a_listener_that_returns_hears_everything_and_gets_null_in_its_place():
+def test_a_refuse_that_returns_gets_every_problem_and_the_copy_has_null():
     heard: list[tuple[str, str]] = []
 
     copy = storable.plain(
@@ -180,7 +180,7 @@ def test_a_listener_that_returns_hears_everything_and_gets_null_in_its_place():
         pytest.param("x" * 100_000, 100, "x" * 77 + " … (99923 bytes cut)", id="a long text"),
     ],
 )
-def test_text_is_mended_and_cut_with_a_mark(value, limit, stored):
+def test_text_is_repaired_and_cut_with_a_mark(value, limit, stored):
     assert storable.text(value, limit=limit) == stored
     assert len(stored.encode()) <= limit
 
@@ -193,7 +193,7 @@ def test_a_pointer_escapes_as_rfc_6901_says(keys, text):
 
 
 @pytest.mark.parametrize(("text", "expected"), [("Zoë 🎓", True), ("", True), ("\0", False), (LONE, False)])
-def test_text_can_be_asked_whether_it_is_storable(text, expected):
+def test_storable_text_is_recognized(text, expected):
     assert storable.is_storable(text) is expected
 
 
@@ -206,7 +206,7 @@ ANYTHING = st.recursive(
 
 @settings(deadline=None)
 @given(ANYTHING)
-def test_whatever_is_let_through_can_be_stored(value):
+def test_every_accepted_result_can_be_stored(value):
     try:
         result = storable.result(value)
     except NotStorable as error:
@@ -228,7 +228,7 @@ def test_any_text_fits_its_limit_and_can_be_stored(value, limit):
     assert stored.endswith(" bytes cut)") or stored == storable.mended(value)
 
 
-def test_the_usual_result_costs_microseconds():
+def test_a_usual_result_takes_microseconds():
     runs = 2_000
     best = min(timeit.repeat(lambda: storable.result({"scored": 3}), number=runs, repeat=5)) / runs
 

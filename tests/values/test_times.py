@@ -1,4 +1,4 @@
-"""Moments: RFC 3339 with a zone in, UTC with milliseconds out, nothing guessed."""
+"""Moments: RFC 3339 with a zone in, UTC with milliseconds out, without guesses."""
 
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
@@ -55,7 +55,7 @@ def test_rfc_3339_with_a_zone_is_a_moment_in_utc(text, moment):
         pytest.param("x" * 10_000, "is not a time", id="a long text"),
     ],
 )
-def test_anything_else_is_refused_and_says_why(value, message):
+def test_anything_else_is_refused_with_the_reason(value, message):
     with pytest.raises(TimeError) as refused:
         parse_time(value)
 
@@ -130,7 +130,7 @@ def test_since_takes_a_duration_before_now_or_a_moment(text, moment):
         ("", "is not a time"),
     ],
 )
-def test_since_refuses_what_is_neither_and_names_both_forms(text, message):
+def test_since_refuses_anything_else_and_names_both_forms(text, message):
     with pytest.raises(TimeError) as refused:
         parse_since(text, now=NOW)
 
@@ -145,11 +145,11 @@ def test_since_refuses_what_is_neither_and_names_both_forms(text, message):
         (NOW.astimezone(BERLIN_WINTER), "2026-11-22T01:02:03.000Z"),
     ],
 )
-def test_a_moment_is_shown_in_utc_with_milliseconds(moment, text):
+def test_a_moment_is_formatted_in_utc_with_milliseconds(moment, text):
     assert format_time(moment) == text
 
 
-def test_a_moment_without_a_zone_is_not_shown():
+def test_a_moment_without_a_zone_is_not_formatted():
     with pytest.raises(TimeError, match="has no zone"):
         format_time(datetime(2026, 11, 22))
 
@@ -160,14 +160,14 @@ ZONES: st.SearchStrategy[tzinfo] = st.integers(-23 * 60, 23 * 60).map(
 
 
 @given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=ZONES))
-def test_what_is_shown_is_read_back_to_the_millisecond(moment):
+def test_a_formatted_moment_is_read_back_to_the_millisecond(moment):
     cut = moment.replace(microsecond=moment.microsecond // 1_000 * 1_000)
 
     assert parse_time(format_time(moment)) == cut
 
 
 @given(st.text() | st.from_regex(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})\Z"))
-def test_no_text_does_worse_than_a_time_error(text):
+def test_any_text_is_a_time_or_a_time_error(text):
     for parse in (parse_time, lambda each: parse_since(each, now=NOW)):
         try:
             assert parse(text).tzinfo is UTC

@@ -1,1 +1,1 @@
-"""What the workers of each contender load: the same job, spelled as each wants it."""
+"""What the workers of each contender load: the same job, written for each of them."""

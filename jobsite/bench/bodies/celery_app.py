@@ -1,4 +1,4 @@
-"""The job of the benchmark as a Celery task; the environment says whether results are kept, and how."""
+"""The benchmark's job as a Celery task. The environment says whether and how results are kept."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The least Django project that django-celery-results and django-tasks run in."""
+"""The smallest Django project that django-celery-results and django-tasks can run in."""
 
 import os
 from importlib.util import find_spec

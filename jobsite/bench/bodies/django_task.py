@@ -1,4 +1,4 @@
-"""The job of the benchmark as a Django task."""
+"""The benchmark's job as a Django task."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -6,7 +6,7 @@ from typing import Any
 
 from jobsite.bench import ledger
 
-# Django has them itself from version 6 on.
+# From version 6 on, Django has tasks itself.
 _tasks: Any = import_module("django.tasks" if find_spec("django.tasks") else "django_tasks")
 
 

@@ -1,4 +1,4 @@
-"""The job of the benchmark as an action of jobsite's."""
+"""The benchmark's job as an action of jobsite."""
 
 from jobsite.bench import ledger
 from jobsite.programs.context import Context

@@ -1,4 +1,4 @@
-"""The job of the benchmark as a task of Procrastinate's."""
+"""The benchmark's job as a Procrastinate task."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Finish jobs of a program without rules and of one with many that do not concern it, by turns.
+"""Measure how long the end of a job takes, by the notification rules of its program, in alternation.
 
 Started as `python -m jobsite.bench.bodies.rules RULES FINISHES`; prints one JSON object of median milliseconds.
 """
@@ -19,7 +19,11 @@ ADDRESS = "ops@example.org"
 
 
 def fill(rules: int) -> dict[str, int]:
-    """The programs, by what their group has: no rules, as many as wanted of another event, one that tells."""
+    """Make one program for each case and return their keys.
+
+    "none" has no notification group; "silent" has one with `rules` rules for another event; "telling" has one with
+    a rule for the end of the job.
+    """
     from django.db import connection
 
     from jobsite.notifications import operations
@@ -30,11 +34,11 @@ def fill(rules: int) -> dict[str, int]:
     from jobsite.tenants import principals, setup
 
     tenant = setup.create("bench", name="Bench")
-    hand = principals.local(tenant, login="bench")
+    principal = principals.local(tenant, login="bench")
     action = {"kind": "python", "target": "jobsite.samples:noop"}
     for group, event in (("silent", "CANCELED"), ("telling", "COMPLETED")):
-        operations.create_group(hand, group)
-        operations.create_rule(hand, group, Wanted(event, to_addresses=(ADDRESS,)))
+        operations.create_group(principal, group)
+        operations.create_rule(principal, group, Wanted(event, to_addresses=(ADDRESS,)))
         if group == "silent":
             with connection.cursor() as cursor:
                 cursor.execute("SELECT string_agg(column_name, ', ') FROM information_schema.columns"
@@ -45,13 +49,13 @@ def fill(rules: int) -> dict[str, int]:
     for code, more in (("none", {}), ("silent", {"notification_group": "silent"}),
                        ("telling", {"notification_group": "telling"})):  # fmt: skip
         known = {"code": code, "parameters": {"type": "object"}, "action": [action], **more}
-        registration.load(hand, [definitions.from_mapping(known, where="bench", queues=settings.JOBSITE_QUEUES)])
+        registration.load(principal, [definitions.from_mapping(known, where="bench", queues=settings.JOBSITE_QUEUES)])
         found[code] = Program.objects.get(code=code, tenant=tenant).pk
     return found
 
 
 def finishes(programs: dict[str, int], count: int) -> dict[str, float]:
-    """What the statement takes that ends a job of each, in milliseconds: the median of so many, by turns."""
+    """The median milliseconds of the statement that ends a job, for each program: `count` jobs each, in alternation."""
     from jobsite.programs import workers
     from jobsite.programs.rules.lifecycle import AttemptResult, Status
     from jobsite.programs.transitions import submit
@@ -88,7 +92,7 @@ WHERE number = %(number)s
 
 
 def main(arguments: Sequence[str]) -> dict[str, float]:
-    """Do it; what is printed."""
+    """Make the programs and measure. Returns what is printed."""
     django.setup()
     call_command("migrate", verbosity=0)
     rules, count = map(int, arguments)

@@ -1,4 +1,4 @@
-"""Fill a database with minutely schedules of jobsite's or of django-celery-beat's, or look at an idle one.
+"""Fill a database with schedules of jobsite or of django-celery-beat, one firing a minute, or measure an idle one.
 
 Started as `python -m jobsite.bench.bodies.schedules jobsite|beat|idle COUNT`; prints one JSON value.
 """
@@ -16,7 +16,7 @@ from django.db import connection
 
 LOOKS = 200
 
-# As many as are wanted, of one that the domain made; those of `idle` are due at different times of the next day.
+# Copies of one schedule that the domain code made. With `apart` they are due that many seconds after each other.
 COPIES = """
 INSERT INTO jobsite_schedule (tenant_id, program_id, code, minute, hour, day_of_month, month, day_of_week, anchor_at,
                               time_zone, parameters, kind, owner, next_at, due_at)
@@ -28,7 +28,10 @@ FROM jobsite_schedule, generate_series(1, %(count)s - 1) n,
 
 
 def fill_jobsite(count: int, *, begin: datetime | None = None, apart: float = 0.0) -> None:
-    """So many schedules of a program that does nothing: all due each minute, or from `begin` so many seconds apart."""
+    """Make `count` schedules of a program that does nothing: all due every minute, or `apart` seconds after each other.
+
+    The first is due from `begin` on.
+    """
     from jobsite.programs import definitions, schedules
     from jobsite.programs.definitions import registration
     from jobsite.programs.schedules import Wanted
@@ -37,16 +40,16 @@ def fill_jobsite(count: int, *, begin: datetime | None = None, apart: float = 0.
     tenant = setup.create("bench", name="Bench")
     action = {"kind": "python", "target": "jobsite.samples:noop"}
     known = {"code": "noop", "parameters": {"type": "object"}, "action": [action]}
-    hand = principals.local(tenant, login="bench")
-    registration.load(hand, [definitions.from_mapping(known, where="bench", queues=settings.JOBSITE_QUEUES)])
-    schedules.create(hand, "tick-0", Wanted("noop", minute="*", starts_at=begin))
+    principal = principals.local(tenant, login="bench")
+    registration.load(principal, [definitions.from_mapping(known, where="bench", queues=settings.JOBSITE_QUEUES)])
+    schedules.create(principal, "tick-0", Wanted("noop", minute="*", starts_at=begin))
     with connection.cursor() as cursor:
         cursor.execute(COPIES, {"count": count, "apart": apart})
         cursor.execute("ANALYZE")
 
 
 def fill_beat(count: int) -> None:
-    """So many PeriodicTasks with one crontab, as django-celery-beat's users have them."""
+    """Make `count` PeriodicTasks with one crontab, as users of django-celery-beat do."""
     from django_celery_beat.models import CrontabSchedule, PeriodicTask, PeriodicTasks
 
     crontab = CrontabSchedule.objects.create(minute="*")
@@ -57,7 +60,7 @@ def fill_beat(count: int) -> None:
 
 
 def idle_milliseconds() -> float:
-    """What a look costs that finds nothing due, in the middle of many."""
+    """The median milliseconds of a sweep that finds nothing due among many schedules."""
     from jobsite.programs import workers
     from jobsite.programs.schedules import firing
 
@@ -72,11 +75,11 @@ def idle_milliseconds() -> float:
 
 
 def main(who: str, count: int) -> object:
-    """Do it; what is printed."""
+    """Fill the database of `who`. Returns what is printed."""
     django.setup()
     call_command("migrate", verbosity=0)
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM jobsite_schedule")  # those of the system programs
+        cursor.execute("DELETE FROM jobsite_schedule")  # the schedules of the system programs
     match who:
         case "jobsite":
             fill_jobsite(count)

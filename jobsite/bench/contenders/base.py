@@ -1,4 +1,4 @@
-"""What a contender is: how its workers are started, and how a program submits to it and asks what is done."""
+"""What a contender is: how its workers are started, how jobs are submitted to it, and how many have finished."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ from typing import ClassVar
 
 from jobsite.bench.processes import Launch
 
-# The kinds of job: as short as can be; the same with one job a message; one that takes its time.
+# The kinds of job: as short as possible; the same with one job per message; one that sleeps.
 SHORT, ALONE, SLEEPING = "short", "alone", "sleeping"
-CHATTY = "chatty"  # a command that writes lines, one job of it
+CHATTY = "chatty"  # one job, a command that writes many lines
 SLEEP_SECONDS = 0.05
 
 
 class Client(ABC):
-    """One contender as a program uses it, connected; lives in a process of its own (agent.py)."""
+    """A connected client of one contender. It lives in a process of its own (agent.py)."""
 
     @abstractmethod
     def submit(self, mark: int, kind: str) -> None:
-        """Submit one job: durable when this returns, as far as the contender ever is."""
+        """Submit one job. It is durable when this returns, as far as the contender offers that."""
 
     def submit_many(self, marks: Sequence[int], kind: str) -> None:
         """Submit jobs by the fastest way that the contender offers."""
@@ -27,27 +27,28 @@ class Client(ABC):
             self.submit(mark, kind)
 
     def chatter(self, count: int) -> int | None:
-        """Run one job to its end that writes so many lines; how many are stored, None where none are kept."""
+        """Run one job that writes `count` lines. Returns how many are stored; None where lines are not kept."""
         return None
 
     @abstractmethod
     def clear(self) -> None:
-        """Forget all jobs; nothing runs meanwhile."""
+        """Remove all jobs. Nothing runs meanwhile."""
 
     def finished(self) -> int | None:
-        """How many jobs have ended durably since `clear`; None where that is not recorded."""
+        """The number of jobs that have ended durably since `clear`; None where that is not recorded."""
         return None
 
     def is_warm(self) -> bool:
-        """Whether the contender knows about its jobs what it learns by running them."""
+        """Whether the contender has run its jobs often enough to know what it learns about them."""
         return True
 
 
 @dataclass(frozen=True)
 class Contender(ABC):
-    """One system with one setting, as the driver sees it.
+    """One system with one configuration, as the driver sees it.
 
-    `pace` is about what it drains in a second: its backlogs are sized by it, so that each takes some seconds.
+    `pace` is about what it drains in a second. The size of its backlogs follows from it, so that each takes some
+    seconds.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Contender(ABC):
 
     @property
     def missing(self) -> list[str]:
-        """The modules that it needs and that are not installed."""
+        """The modules that it needs but that are not installed."""
         return [name for name in self.needs if find_spec(name) is None]
 
     @abstractmethod
@@ -71,4 +72,4 @@ class Contender(ABC):
 
     @abstractmethod
     def connect(self) -> Client:
-        """Connect, and make what has to be there; called in the agent's process."""
+        """Connect, and create what the contender needs. Called in the agent's process."""

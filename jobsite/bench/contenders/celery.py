@@ -1,4 +1,4 @@
-"""Celery by itself, where a message is all there is, and Celery with its results in PostgreSQL."""
+"""Celery alone, which keeps nothing but messages, and Celery with its results in PostgreSQL."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +12,7 @@ DJANGO = {"DJANGO_SETTINGS_MODULE": "jobsite.bench.bodies.django_settings"}
 
 
 def worker(app: str, pool: str, children: int, *options: str) -> list[str]:
-    """The argv of a Celery worker; the options that spare it talk with others are the same for all."""
+    """The argv of a Celery worker. The same options keep every worker from talking with others."""
     quiet = ("--without-mingle", "--without-gossip", "-l", "WARNING")
     return ["-m", "celery", "-A", app, "worker", "-P", pool, "-c", str(children), *quiet, *options]
 
@@ -38,7 +38,7 @@ class BareCelery(Contender):
 class CeleryResults(Contender):
     """Celery with django-celery-results: each task has a row, with its start and its arguments.
 
-    `reuse` is CELERY_DB_REUSE_MAX: without it Celery's Django fixup closes the connection around every task.
+    `reuse` is CELERY_DB_REUSE_MAX: without it, Celery's Django fixup closes the connection around every task.
     """
 
     reuse: int | None = None
@@ -55,7 +55,7 @@ class CeleryResults(Contender):
 
 
 class CeleryClient(Client):
-    """`delay`, as everybody does."""
+    """Submits with `delay`, the usual way."""
 
     def __init__(self) -> None:
         from jobsite.bench.bodies.celery_app import app, mark
@@ -73,7 +73,7 @@ class CeleryClient(Client):
 
 
 class CeleryResultsClient(CeleryClient):
-    """The same, and the results' rows."""
+    """The same, with the rows of the results."""
 
     def __init__(self) -> None:
         import django

@@ -10,7 +10,7 @@ from jobsite.bench.processes import Launch
 
 @dataclass(frozen=True)
 class DjangoTasks(Contender):
-    """Two `db_worker`, which look for work once a second when there is none (the default)."""
+    """Two `db_worker` processes. An idle one looks for work once a second (the default)."""
 
     needs: ClassVar[tuple[str, ...]] = ("django_tasks_db",)
 
@@ -24,7 +24,7 @@ class DjangoTasks(Contender):
 
 
 class DjangoTasksClient(Client):
-    """`enqueue`."""
+    """Submits with `enqueue`."""
 
     def __init__(self) -> None:
         import django

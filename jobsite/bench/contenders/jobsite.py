@@ -1,4 +1,4 @@
-"""jobsite itself, by its public doors: `submit` and `celery -A jobsite worker`."""
+"""jobsite itself, used as its users do: `submit` and `celery -A jobsite worker`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ KNOWN_RUNS = 20
 LOG_SECONDS = 60.0
 
 CLEAR_ALL = "TRUNCATE jobsite_joblogentry, jobsite_jobstep, jobsite_jobattempt, jobsite_job"
-# In one transaction. Open jobs are never deleted, says a trigger; these are the benchmark's own.
+# In one transaction. A trigger refuses to delete open jobs; it is switched off because these are the benchmark's own.
 CLEAR_SINCE = """
 ALTER TABLE jobsite_job DISABLE TRIGGER USER;
 DELETE FROM jobsite_job WHERE number > {since};
@@ -45,7 +45,7 @@ class Jobsite(Contender):
 
 
 class JobsiteClient(Client):
-    """Submissions by the platform itself, in autocommit: each is durable when it returns."""
+    """Submissions in autocommit: each is durable when it returns."""
 
     def __init__(self, *, is_grown: bool) -> None:
         import django
@@ -64,14 +64,14 @@ class JobsiteClient(Client):
         _load_programs(self._tenant)
         self._submit, self._submit_many = submission.submit, submission.submit_many
         self._since = (Job.objects.aggregate(last=Max("number"))["last"] or 0) if is_grown else 0
-        Worker.objects.all().delete()  # of an earlier turn; they would count for the window
+        Worker.objects.all().delete()  # rows of an earlier turn would count for the window
 
     def submit(self, mark: int, kind: str) -> None:
         """See Client."""
         self._submit(tenant=self._tenant, program=kind, parameters=_parameters(mark, kind))
 
     def submit_many(self, marks: Sequence[int], kind: str) -> None:
-        """Ten thousand a call, each all or none."""
+        """Submit ten thousand per call. A call submits all of them or none."""
         for first in range(0, len(marks), CHUNK):
             chunk = marks[first : first + CHUNK]
             jobs = [{"program": kind, "parameters": _parameters(mark, kind)} for mark in chunk]
@@ -86,7 +86,7 @@ class JobsiteClient(Client):
         return JobLogEntry.objects.filter(job_number=job.number).count()
 
     def clear(self) -> None:
-        """Remove what was submitted here, but not what the database was filled with before."""
+        """Remove what was submitted here, and keep what the database was filled with before."""
         from django.db import connection
 
         with connection.cursor() as cursor:
@@ -94,11 +94,11 @@ class JobsiteClient(Client):
                 cursor.execute(CLEAR_ALL)
                 return
             cursor.execute(CLEAR_SINCE.format(since=self._since))
-            # Nothing dead is left behind, as where all is truncated.
+            # Leave no dead rows behind: the other branch, which truncates, leaves none either.
             cursor.execute("VACUUM jobsite_job, jobsite_jobattempt")
 
     def finished(self) -> int | None:
-        """Completed jobs, each with the attempt that says so."""
+        """The number of completed jobs that have a successful attempt."""
         from django.db import connection
 
         with connection.cursor() as cursor:
@@ -113,7 +113,7 @@ class JobsiteClient(Client):
             return int(cursor.fetchone()[0])
 
     def is_warm(self) -> bool:
-        """Whether the programs that are short are known to be."""
+        """Whether jobsite has measured that the short programs are short."""
         from jobsite.programs.models import Program
 
         known = Program.objects.filter(

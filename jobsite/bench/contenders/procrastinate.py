@@ -1,4 +1,4 @@
-"""Procrastinate: tasks in PostgreSQL, workers told by NOTIFY."""
+"""Procrastinate: tasks in PostgreSQL, with NOTIFY to wake its workers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ CHUNK = 1_000
 
 @dataclass(frozen=True)
 class Procrastinate(Contender):
-    """One worker with ten tasks at a time; finished jobs are kept (the default)."""
+    """One worker that runs ten tasks at a time. Finished jobs are kept (the default)."""
 
     needs: ClassVar[tuple[str, ...]] = ("procrastinate",)
     has_bulk: ClassVar[bool] = True
@@ -24,12 +24,12 @@ class Procrastinate(Contender):
         return [Launch(["-m", "procrastinate", f"--app={APP}", "worker", "-c", str(CONCURRENCY)])]
 
     def connect(self) -> Client:
-        """Apply the schema unless it is there."""
+        """Apply the schema if it is missing."""
         return ProcrastinateClient()
 
 
 class ProcrastinateClient(Client):
-    """`defer` and `batch_defer`."""
+    """Submits with `defer` and `batch_defer`."""
 
     def __init__(self) -> None:
         from jobsite.bench.bodies.procrastinate_app import app, mark
@@ -47,7 +47,7 @@ class ProcrastinateClient(Client):
         self._mark.defer(number=mark)
 
     def submit_many(self, marks: Sequence[int], kind: str) -> None:
-        """A thousand a statement."""
+        """Submit a thousand per statement."""
         for first in range(0, len(marks), CHUNK):
             given: list[Any] = [{"number": mark} for mark in marks[first : first + CHUNK]]
             self._mark.batch_defer(*given)

@@ -36,12 +36,12 @@ class Rq(Contender):
 
 
 def url() -> str:
-    """The broker of the environment as redis-py spells it."""
+    """The broker URL of the environment in the form that redis-py wants."""
     return f"unix://{urlsplit(os.environ['JOBSITE_BROKER_URL']).path}?db=0"
 
 
 class RqClient(Client):
-    """`enqueue` and `enqueue_many`."""
+    """Submits with `enqueue` and `enqueue_many`."""
 
     def __init__(self) -> None:
         from redis import Redis
@@ -55,18 +55,18 @@ class RqClient(Client):
         self._queue.enqueue(ledger.write, mark)
 
     def submit_many(self, marks: Sequence[int], kind: str) -> None:
-        """A thousand a pipeline."""
+        """Submit a thousand per pipeline."""
         for first in range(0, len(marks), CHUNK):
             chunk = marks[first : first + CHUNK]
             self._queue.enqueue_many([self._queue.prepare_data(ledger.write, args=(mark,)) for mark in chunk])
 
     def clear(self) -> None:
-        """Remove the jobs, their results and the lists of both; not the workers."""
+        """Remove the jobs, their results and the lists of both. The workers stay."""
         for pattern in ("rq:job:*", "rq:results:*", "rq:finished:*", "rq:wip:*", f"rq:queue:{QUEUE}*"):
             names = list(self._redis.scan_iter(pattern, count=CHUNK))
             for first in range(0, len(names), CHUNK):
                 self._redis.delete(*names[first : first + CHUNK])
 
     def finished(self) -> int | None:
-        """Jobs in the registry of those that have finished."""
+        """The number of jobs in the registry of finished jobs."""
         return int(self._redis.zcard(self._queue.finished_job_registry.key))

@@ -1,4 +1,4 @@
-"""R7 to R10, R12: brokers that forget, vanish, fall silent, or hiccup."""
+"""R7 to R10, R12: brokers that lose their data, stop, do not answer, or are slow for a moment."""
 
 import random
 import time
@@ -21,7 +21,7 @@ MESSAGES_PER_CHILD = 20
 
 @scenario("R7", limit=240, seeds=3, groups=True)
 def broker_forgets(chaos: Chaos) -> None:
-    """The broker is flushed three times under a backlog of 5,000 jobs: work goes on within five seconds."""
+    """The broker is flushed three times during a backlog of 5,000 jobs: work goes on within five seconds."""
     program = chaos.program("short")
     children = 4
     chaos.fleet.service()
@@ -34,7 +34,7 @@ def broker_forgets(chaos: Chaos) -> None:
         chaos.until(lambda part=part: chaos.ended() >= count * part / 5, "jobs run", seconds=90)  # type: ignore[misc]
         chaos.until(lambda: faults.flush_broker(chaos), "messages wait and are flushed", seconds=20)
         at = chaos.database.one("SELECT clock_timestamp()")
-        chaos.until(lambda at=at: _queued_after(chaos, at) is not None, "a job is sent anew", seconds=20)  # type: ignore[misc]
+        chaos.until(lambda at=at: _queued_after(chaos, at) is not None, "a job is sent again", seconds=20)  # type: ignore[misc]
         gaps.append(_queued_after(chaos, at) or 0.0)
     chaos.all_ended(seconds=150)
 
@@ -43,7 +43,7 @@ def broker_forgets(chaos: Chaos) -> None:
     window = children * MESSAGES_PER_CHILD
     chaos.figure("longest gap s", max(gaps))
     chaos.figure("messages", published)
-    chaos.expect(max(gaps) <= 5.0, f"sent anew within 5 s of each flush, not {max(gaps):.1f}")
+    chaos.expect(max(gaps) <= 5.0, f"sent again within 5 s of each flush, not {max(gaps):.1f}")
     if not chaos.grouped:
         chaos.expect(published <= count + 3 * 2 * window, f"{published} messages for {count} jobs")
     chaos.expect(chaos.losses() == 0, "no run was lost")
@@ -59,7 +59,7 @@ def _queued_after(chaos: Chaos, at: object) -> float | None:
 
 @scenario("R8", limit=300)
 def broker_down(chaos: Chaos) -> None:
-    """The broker is away for a minute and comes back empty: submissions never fail nor wait, workers resume."""
+    """The broker is away for a minute and comes back empty: submissions neither fail nor wait, workers resume."""
     chaos.program("short")
     chaos.fleet.service()
     chaos.fleet.beat()
@@ -99,7 +99,7 @@ def _claimed_after(chaos: Chaos, at: object) -> float | None:
 
 @scenario("R9", limit=360)
 def broker_silent(chaos: Chaos) -> None:
-    """The network to the broker swallows everything for a minute, then half-opens all connections: workers resume."""
+    """The network to the broker drops everything for a minute, then half-opens all connections: workers resume."""
     chaos.program("short")
     proxy = Proxy(chaos.installation.places.redis_socket)
     chaos.installation.environment["JOBSITE_BROKER_URL"] = f"redis://127.0.0.1:{proxy.port}/0"
@@ -122,12 +122,12 @@ def broker_silent(chaos: Chaos) -> None:
     chaos.all_ended(seconds=150)
     chaos.figure("pieces swallowed", proxy.swallowed)
     chaos.figure("slowest submission s", max(chaos.history().seconds))
-    chaos.expect(proxy.swallowed > 0, "the network has swallowed something")
+    chaos.expect(proxy.swallowed > 0, "the network has dropped something")
     chaos.expect(set(chaos.statuses()) == {"COMPLETED"}, f"all jobs COMPLETED, not {chaos.statuses()}")
 
 
 def _both_claim(chaos: Chaos, at: object, *, seconds: float) -> float:
-    """Until every worker has claimed something since `at`; how many seconds after it the last one did."""
+    """Wait until every worker has claimed a job since `at`. Returns the seconds that this took."""
     began = time.monotonic()
     names = len(chaos.fleet.workers)
     query = "SELECT count(DISTINCT worker) FROM jobsite_jobattempt WHERE claimed_at > %s"
@@ -137,7 +137,7 @@ def _both_claim(chaos: Chaos, at: object, *, seconds: float) -> float:
 
 @scenario("R10", limit=300)
 def broker_hiccups(chaos: Chaos) -> None:
-    """The broker throws its clients out, sleeps ten seconds and pauses fifteen: no worker falls silent."""
+    """The broker disconnects its clients, sleeps ten seconds and pauses fifteen: every worker goes on."""
     chaos.program("short")
     chaos.fleet.service()
     chaos.fleet.beat()
@@ -212,7 +212,7 @@ def one_of_two_brokers(chaos: Chaos) -> None:
     chaos.figure("p99 before s", quantile(before, 0.99))
     chaos.figure("p99 while away s", quantile(while_away, 0.99))
     chaos.expect(min(len(before), len(while_away)) > 100 * away / 60, "jobs ran before and meanwhile")
-    # A tenth of a second on top: a p99 of milliseconds says little on a machine that is shared.
+    # A tenth of a second more: a p99 of milliseconds is not reliable on a shared machine.
     most = 2 * quantile(before, 0.99) + 0.1
     chaos.expect(quantile(while_away, 0.99) <= most, f"p99 is {quantile(while_away, 0.99):.3f}, at most {most:.3f} s")
     chaos.expect(set(chaos.statuses()) == {"COMPLETED"}, f"all jobs COMPLETED, not {chaos.statuses()}")

@@ -13,15 +13,15 @@ from tests.flows.processes import is_alive
 
 
 def _logged(chaos: Chaos, words: str) -> int:
-    """How often the workers have logged this."""
+    """How often these words are in the logs."""
     return sum(path.read_text(errors="replace").count(words) for path in chaos.installation.folder.glob("*.log"))
 
 
 @scenario("R13", limit=240)
 def database_restarts(chaos: Chaos) -> None:
-    """PostgreSQL restarts three times under running jobs, and is away for longer than a lock once: nothing is wrong.
+    """PostgreSQL restarts three times while jobs run, and once is away for longer than a lock: all jobs complete.
 
-    The short restarts cost no run that had begun. In the long one workers stop what they cannot look after.
+    The short restarts lose no run that had begun. During the long one, workers stop the runs that they cannot renew.
     """
     program = chaos.program("work")
     chaos.fleet.service()
@@ -48,14 +48,14 @@ def database_restarts(chaos: Chaos) -> None:
 
 
 def _begun_and_lost(chaos: Chaos) -> list[Run]:
-    """The lost runs that had begun. A claim whose answer was lost never begins, and is lost by rights."""
+    """The lost runs that had begun. A run whose claim got no answer never begins, so it is rightly lost."""
     rows = chaos.database.rows("SELECT job_id, fence, token::text FROM jobsite_jobattempt WHERE result = 'LOST'")
     return [run for row in rows if (run := Run(*row)) in chaos.ledger.runs("begin")]
 
 
 @scenario("R14", limit=240, seeds=3, groups=True)
 def connections_cut(chaos: Chaos) -> None:
-    """Twice a second some connection to PostgreSQL is cut, for a minute: unsure ends are resolved."""
+    """For a minute, a connection to PostgreSQL is cut twice a second: unsure finishes are resolved."""
     noop = chaos.program("noop")
     chaos.program("short", short=False)
     chaos.fleet.service()
@@ -67,8 +67,8 @@ def connections_cut(chaos: Chaos) -> None:
     chaos.until(lambda: chaos.ended() >= 30, "jobs run", seconds=60)
 
     with chaos.beside(lambda: faults.cut_some_backend(chaos), every=0.5), chaos.bursts(noop):
-        chaos.sleep(60.0 * min(1.0, chaos.size), "connections are cut", meanwhile=chaos.replace_the_dead)
-    chaos.all_ended(seconds=120, meanwhile=chaos.replace_the_dead)
+        chaos.sleep(60.0 * min(1.0, chaos.size), "connections are cut", meanwhile=chaos.restart_ended_workers)
+    chaos.all_ended(seconds=120, meanwhile=chaos.restart_ended_workers)
     chaos.figure("finishes retried", _logged(chaos, '"event": "finish_retried"'))
     chaos.figure("claims retried", _logged(chaos, '"event": "claim_retried"'))
     chaos.figure("submissions unsure", chaos.history().unsure)
@@ -93,7 +93,8 @@ def database_out_of_reach(chaos: Chaos) -> None:
     held = chaos.ledger.open_runs()
     chaos.fleet.worker("heir", concurrency=3, wait=False)
     pids = [int(entry["pid"]) for entry in held]
-    # 3 s of work end before trust does; what then cannot be stored is given up with the process at the latest.
+    # The 3 s of work end before the lock expires. A result that cannot be stored is given up, at the latest with the
+    # process.
     chaos.sleep(LOCK_SECONDS, "the lock runs out")
     still = [entry for entry in chaos.ledger.open_runs() if is_alive(int(entry["pid"])) and int(entry["pid"]) in pids]
     chaos.expect(not still, f"no action of the cut-off worker runs when its lock has run out: {still}")
@@ -111,6 +112,6 @@ def database_out_of_reach(chaos: Chaos) -> None:
     )
     chaos.all_ended(seconds=60)
     chaos.figure("pieces swallowed", proxy.swallowed)
-    chaos.expect(proxy.swallowed > 0, "the network has swallowed something")
+    chaos.expect(proxy.swallowed > 0, "the network has dropped something")
     chaos.expect(chaos.losses() >= 3, f"what it held was taken away: {chaos.losses()}")
     chaos.expect(set(chaos.statuses()) == {"COMPLETED"}, f"all jobs COMPLETED, not {chaos.statuses()}")

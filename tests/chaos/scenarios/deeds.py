@@ -12,7 +12,7 @@ MAX_LOSSES = 3
 
 @scenario("R17", limit=240)
 def poison(chaos: Chaos) -> None:
-    """Jobs that kill their own worker end FAILED after three losses; all others run as ever."""
+    """Jobs that kill their own worker end FAILED after three losses; all other jobs complete."""
     for code in ("kill_my_worker", "kill_my_process"):
         chaos.program(code, target=code, short=False, max_worker_losses=MAX_LOSSES)
     chaos.program("fatal", target="kill_my_process", short=False, on_worker_lost="FAIL")
@@ -25,7 +25,7 @@ def poison(chaos: Chaos) -> None:
     ]
     fatal = chaos.insert(chaos.program("fatal", target="kill_my_process", short=False, on_worker_lost="FAIL"), 1)[0]
     others = chaos.insert(chaos.program("work"), chaos.count(200), {"seconds": 0.1})
-    chaos.all_ended(seconds=150, meanwhile=chaos.replace_the_dead)
+    chaos.all_ended(seconds=150, meanwhile=chaos.restart_ended_workers)
 
     chaos.report.faults["worker killed by its job"] += chaos.losses()
     rows = {
@@ -38,7 +38,7 @@ def poison(chaos: Chaos) -> None:
     chaos.expect(rows[fatal] == ("FAILED", "WORKER_LOST", 1, 1), f"job {fatal} is {rows[fatal]}")
     wrong = [number for number in others if rows[number][0] != "COMPLETED"]
     chaos.expect(not wrong, f"{len(wrong)} other jobs did not complete")
-    chaos.replace_the_dead()
+    chaos.restart_ended_workers()
     for worker in chaos.fleet.workers.values():
         chaos.fleet.wait_until_ready(worker)
     chaos.figure("others lost with their worker", sum(rows[number][2] for number in others))
@@ -46,7 +46,7 @@ def poison(chaos: Chaos) -> None:
 
 @scenario("R18", limit=180)
 def hang(chaos: Chaos) -> None:
-    """Jobs deaf to every signal end FAILED within seconds of their limit, and leave no process behind."""
+    """Jobs that ignore every signal end FAILED within seconds of their limit, and leave no process behind."""
     limit = 4.0
     marker = f"chaos-{chaos.report.seed}-{time.monotonic_ns()}"
     stubborn = ["sh", "-c", "trap '' TERM; sleep 601 & trap '' TERM; sleep 602", marker]
@@ -74,15 +74,15 @@ def hang(chaos: Chaos) -> None:
         chaos.expect((status, kind) == ("FAILED", "TIMEOUT"), f"{program.code} is {status} {kind}")
         chaos.expect(seconds <= limit + 2 + 5, f"{program.code} ended {seconds:.1f} s after its start")
     chaos.until(lambda: not running_with(marker), "no process of the jobs is left", seconds=10)
-    chaos.expect(worker.is_running, "the worker lives on")
+    chaos.expect(worker.is_running, "the worker still runs")
 
 
 @scenario("R19", limit=180)
 def interpreter_hog(chaos: Chaos) -> None:
-    """A call into C that holds the interpreter: the main process keeps the lock, nobody else takes the job.
+    """A C function holds the interpreter: the main process keeps the lock, and no other worker takes the job.
 
-    Where it lasts for longer than a watcher trusts a lock that it could not look at, the watcher itself may end the
-    run (PROTOCOL, "The worker"): then the run is lost to its own process, never to a lock that ran out.
+    A watcher trusts a lock only for some time without reading it. After this time it may end the run itself (PROTOCOL,
+    "The worker"): then the run is lost because its process ended, never because its lock expired.
     """
     program = chaos.program("hog", target="hog", short=False, max_worker_losses=2)
     chaos.fleet.service()
@@ -106,4 +106,4 @@ def interpreter_hog(chaos: Chaos) -> None:
     chaos.figure("long hog", f"{rows[long][0]} after {rows[long][1]} losses")
     chaos.expect(rows[short] == ("COMPLETED", 0), f"the short hog is {rows[short]}")
     chaos.expect(all("its lock ran out" not in str(error) for (error,) in errors), f"no lock ran out: {errors}")
-    chaos.expect(all(rows[number] == ("COMPLETED", 0) for number in others), "the other jobs ran as ever")
+    chaos.expect(all(rows[number] == ("COMPLETED", 0) for number in others), "the other jobs completed")

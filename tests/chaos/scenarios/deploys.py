@@ -1,4 +1,4 @@
-"""R20 and R21: workers that are stopped, gently and not."""
+"""R20 and R21: workers that are stopped, gracefully and not."""
 
 import contextlib
 import signal
@@ -13,7 +13,7 @@ from tests.flows.processes import WorkerProcess
 
 @scenario("R20", limit=360)
 def graceful_deploy(chaos: Chaos) -> None:
-    """All workers are restarted by SIGTERM, one after another, every twenty seconds under load: no run is counted."""
+    """Under load, all workers are restarted by SIGTERM one after another every twenty seconds: no run is lost."""
     for code in ("noop", "long"):
         chaos.program(code, short=code == "noop")
     chaos.fleet.service()
@@ -28,11 +28,11 @@ def graceful_deploy(chaos: Chaos) -> None:
         began = time.monotonic()
         for name in list(chaos.fleet.workers):
             worker = chaos.fleet.workers[name]
-            told = time.monotonic()
+            signaled = time.monotonic()
             worker.send(signal.SIGTERM)
             chaos.fault("SIGTERM", name)
             chaos.until(lambda worker=worker: not worker.is_running, f"{name} has drained", seconds=40)  # type: ignore[misc]
-            drains.append(time.monotonic() - told)
+            drains.append(time.monotonic() - signaled)
             chaos.expect(worker.process.returncode == 0, f"{name} ended with {worker.process.returncode}")
             chaos.fleet.wait_until_ready(chaos.fleet.start(name))
         chaos.sleep(max(0.0, 20.0 * min(1.0, chaos.size) - (time.monotonic() - began)), "between two deploys")
@@ -48,9 +48,9 @@ def graceful_deploy(chaos: Chaos) -> None:
 
 @scenario("R21", limit=420, seeds=3, groups=True)
 def cold_stop(chaos: Chaos) -> None:
-    """Workers at work are stopped cold, by SIGQUIT once, twice or after SIGTERM, at random moments, for two minutes.
+    """For two minutes, busy workers are stopped cold at random moments: by SIGQUIT once, twice, or after SIGTERM.
 
-    Celery may take the 25 seconds of its soft shutdown to end; another worker starts meanwhile.
+    Celery may take the 25 seconds of its soft shutdown to end. Another worker starts meanwhile.
     """
     for code in ("noop", "short"):
         chaos.program(code, short=code == "noop")
@@ -61,21 +61,21 @@ def cold_stop(chaos: Chaos) -> None:
     submitter = chaos.submitter(kinds, count=chaos.count(1_440), rate=12.0)
 
     def stop_somebody() -> None:
-        chaos.replace_the_dead()
+        chaos.restart_ended_workers()
         if at_work := _at_work(chaos):
             _stop_cold(chaos, *chaos.random.choice(sorted(at_work.items())))
 
     with chaos.bursts(Program.objects.get(code="noop")):
         chaos.until(lambda: not submitter.is_running, "workers are stopped", seconds=200, meanwhile=stop_somebody)
-    chaos.all_ended(seconds=150, meanwhile=chaos.replace_the_dead)
+    chaos.all_ended(seconds=150, meanwhile=chaos.restart_ended_workers)
 
     results = dict(chaos.database.rows("SELECT result, count(*) FROM jobsite_jobattempt GROUP BY 1"))
     trials = sum(chaos.report.faults.values())
     chaos.figure("workers stopped", trials)
     chaos.figure("runs given back", results.get("RETURNED", 0))
     with contextlib.suppress(Broken):
-        chaos.until(lambda: not _lingering(chaos), "all that were told to stop have ended", seconds=60)
-    chaos.expect(not _lingering(chaos), f"a minute after they were told to stop these live: {_lingering(chaos)}")
+        chaos.until(lambda: not _lingering(chaos), "all stopped workers have ended", seconds=60)
+    chaos.expect(not _lingering(chaos), f"a minute after the signal these workers still run: {_lingering(chaos)}")
     chaos.expect(trials >= 20 * min(1.0, chaos.size), f"only {trials} workers were stopped")
     chaos.expect(results.get("RETURNED", 0) + results.get("LOST", 0) > 0, "some run was interrupted")
     chaos.expect(set(results) <= {"SUCCESS", "RETURNED", "LOST"}, f"runs ended {results}")

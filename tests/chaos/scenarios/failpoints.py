@@ -1,4 +1,4 @@
-"""R3: every failpoint, killed, failed and stalled for longer than a lock; a sample of them for each seed."""
+"""R3: at every failpoint a kill, a failure and a stall for longer than a lock; a sample of them for each seed."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.chaos.installation import LOCK_SECONDS
 from tests.chaos.registry import scenario
 from tests.chaos.submitter import Kind
 
-# What workers, beat and submitters reach by themselves in a run of this kind; the others are an operator's.
+# The points that workers, beat and submitters reach in such a run. The others need an operator's act.
 REACHED = ("submit", "dispatch", "offer", "wake", "publish", "claim", "renew", "abandoned", "finish",
            "reap_child", "reap_expired", "expire_stuck", "end_holds", "unblock")  # fmt: skip
 ACTIONS = ("kill", "fail", f"stall:{LOCK_SECONDS + 2:g}")
@@ -19,7 +19,7 @@ JOBS = 20
 
 @scenario("R3", limit=900)
 def all_failpoints(chaos: Chaos) -> None:
-    """At each point of the protocol a process dies, fails or stalls, twice, with twenty jobs: a sample of them."""
+    """At a sample of the protocol's points, a process dies, fails or stalls, twice each, with twenty jobs."""
     for code in ("noop", "short"):
         chaos.program(code, short=code == "noop")
     chaos.fleet.service()
@@ -42,18 +42,21 @@ def _break(chaos: Chaos, plan: str, place: int) -> None:
     for name in ("w1", "w2"):
         chaos.fleet.worker(name, wait=False)
     kinds = [Kind(0.5, "noop", {}), Kind(0.5, "short", {"seconds": 0.4})]
-    # A submitter may be what dies; another one submits the rest.
+    # The first submitter may be the process that dies. Another one submits the rest.
     doomed = chaos.submitter(kinds, count=JOBS // 2, prefix=f"doomed{place}")
     doomed.name = f"doomed-{place}"
     chaos.until(
-        lambda: not doomed.is_running, "the first submitter has ended", seconds=90, meanwhile=chaos.replace_the_dead
+        lambda: not doomed.is_running,
+        "the first submitter has ended",
+        seconds=90,
+        meanwhile=chaos.restart_ended_workers,
     )
     environment["JOBSITE_FAILPOINTS"] = plan if "kill" not in plan else ""
     chaos.submitter(kinds, count=JOBS // 2, prefix=f"s{place}")
     environment["JOBSITE_FAILPOINTS"] = plan
     chaos.until(lambda: faults.kill_somebody_at_work(chaos) or _is_over(chaos), "somebody is at work", seconds=60,
-                meanwhile=chaos.replace_the_dead)  # fmt: skip
-    chaos.all_ended(seconds=120, meanwhile=chaos.replace_the_dead)
+                meanwhile=chaos.restart_ended_workers)  # fmt: skip
+    chaos.all_ended(seconds=120, meanwhile=chaos.restart_ended_workers)
     hits = _hits(folder)
     chaos.report.faults[plan.split("*")[0]] += hits
     point = plan.split(".")[0]

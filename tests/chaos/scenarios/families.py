@@ -14,7 +14,7 @@ from tests.chaos.registry import scenario
 
 KILL_SECONDS = 5.0
 FAMILY = 5
-# Where a family's own statements are, a process dies now and then.
+# Some processes die at the statements of families.
 POINTS = ";".join(f"{point}=kill*2" for point in
                   ("spawn.before", "spawn.after", "lock_parents.after", "resolve.before", "resolve.after"))  # fmt: skip
 GRACE = 1.0
@@ -23,9 +23,9 @@ STORM = 0.3
 
 @scenario("R26", limit=480, seeds=3)
 def fan_out(chaos: Chaos) -> None:
-    """A parent of 1,000 and 200 parents of five, under kills: each has every child once, and ends once after the last.
+    """One parent of 1,000 children and 200 of five, under kills: each has every child once and ends once, after all.
 
-    The large one has a callback, which is called once; the small ones end without.
+    The large one has a callback, which is called once. The small ones have none.
     """
     count, families = chaos.count(1_000), chaos.count(200)
     chaos.program("child", short=False)
@@ -46,7 +46,7 @@ def fan_out(chaos: Chaos) -> None:
 
     def step() -> None:
         nonlocal next_kill
-        chaos.replace_the_dead()
+        chaos.restart_ended_workers()
         if time.monotonic() >= next_kill and faults.kill_somebody_at_work(chaos):
             next_kill = time.monotonic() + KILL_SECONDS
 
@@ -55,12 +55,12 @@ def fan_out(chaos: Chaos) -> None:
 
     hits = (folder / "hits").read_text().splitlines() if (folder / "hits").exists() else []
     chaos.report.faults["killed within a family's statement"] += len(hits)
-    chaos.expect(len(hits) >= 5, f"processes died within the families' statements, {len(hits)} times")
+    chaos.expect(len(hits) >= 5, f"processes died in the families' statements at least 5 times, not {len(hits)}")
     chaos.expect(chaos.losses() > 0, "some run was lost")
     chaos.expect(set(chaos.statuses()) == {"COMPLETED"}, f"all jobs COMPLETED, not {chaos.statuses()}")
     _look_at_families(chaos, parent, count, families)
     logs = [path for path in chaos.installation.folder.rglob("*.log") if "deadlock" in path.read_text(errors="replace")]
-    chaos.expect(not logs, f"no deadlock came to light: {logs}")
+    chaos.expect(not logs, f"no deadlock was logged: {logs}")
 
 
 def _action(target: str) -> dict[str, str]:
@@ -71,7 +71,7 @@ def _waits_or_ended(chaos: Chaos, number: int) -> bool:
     return chaos.database.one("SELECT status FROM jobsite_job WHERE number = %s", number) in ("WAITING", "COMPLETED")
 
 
-# Of each parent: its children, their keys, and how long after the last child's end, or its own run's, it went on.
+# For each parent: its children, their keys, and how long after the end of the last child or of its own run it went on.
 FAMILIES = """
 SELECT p.number, count(*), count(DISTINCT c.child_key),
        extract(epoch FROM coalesce((SELECT max(a.claimed_at) FROM jobsite_jobattempt a
@@ -104,9 +104,9 @@ def _look_at_families(chaos: Chaos, large: int, count: int, families: int) -> No
 
 @scenario("R27", limit=300, seeds=3)
 def cancel_storm(chaos: Chaos) -> None:
-    """A third of all jobs is canceled in whatever status they are, parents too, while workers die.
+    """A third of all jobs is canceled in any status, parents too, while workers die.
 
-    Each ends CANCELED, or COMPLETED where it was too late; none begins after its end; whoever ran has stopped soon.
+    Each ends CANCELED, or COMPLETED where it was too late. None begins after its end. Running ones stop soon.
     """
     chaos.program("child", short=False, cancel_grace=f"{GRACE:g}s")
     parents = chaos.program("parent", target="fan_out", cancel_grace=f"{GRACE:g}s", callback=_action("gather"))
@@ -116,14 +116,14 @@ def cancel_storm(chaos: Chaos) -> None:
     chaos.fleet.many_workers(3, concurrency=2)
     chaos.insert(parents, chaos.count(60), {"program": "child", "count": FAMILY, "seconds": 0.3})
     chaos.insert(single, chaos.count(300), {"seconds": 0.3})
-    chaos.insert(single, chaos.count(20), {"seconds": 4.0})  # deaf for longer than the grace
-    hand = principals.local(chaos.tenant(), login="chaos")
+    chaos.insert(single, chaos.count(20), {"seconds": 4.0})  # longer than the grace, without a look at the request
+    principal = principals.local(chaos.tenant(), login="chaos")
     next_kill = time.monotonic() + KILL_SECONDS
     canceled: dict[str, int] = {}
 
     def step() -> None:
         nonlocal next_kill
-        chaos.replace_the_dead()
+        chaos.restart_ended_workers()
         if time.monotonic() >= next_kill and faults.kill_somebody_at_work(chaos):
             next_kill = time.monotonic() + KILL_SECONDS
         if sum(canceled.values()) >= STORM * chaos.database.number("SELECT count(*) FROM jobsite_job"):
@@ -131,7 +131,7 @@ def cancel_storm(chaos: Chaos) -> None:
         status = chaos.random.choice(["PENDING", "QUEUED", "RUNNING", "RUNNING", "WAITING"])
         for (number,) in chaos.database.rows(ANY_OF, status):
             try:
-                operations.jobs.cancel(hand, int(number))
+                operations.jobs.cancel(principal, int(number))
             except Conflict:
                 chaos.report.faults["cancel came too late"] += 1  # it has ended since
             else:
@@ -148,14 +148,14 @@ def cancel_storm(chaos: Chaos) -> None:
     bound = RENEW_SECONDS + GRACE + 2
     late = [float(row[0]) for row in chaos.database.rows(LATE)]
     chaos.figure("longest between request and end s", max(late, default=0.0))
-    chaos.expect(max(late, default=0.0) <= bound, f"a job went on {max(late, default=0):.1f} s after it was asked")
+    chaos.expect(max(late, default=0.0) <= bound, f"a job went on {max(late, default=0):.1f} s after the request")
 
 
 ANY_OF = """
 SELECT number FROM jobsite_job WHERE status = %s AND cancel_requested_at IS NULL ORDER BY random() LIMIT 1
 """
 ALONG = "SELECT count(*) FROM jobsite_job WHERE cancel_requested_by = 'system' AND status = 'CANCELED'"
-# Of those whose worker died while they were asked, whoever takes the run back says the end.
+# Without jobs whose worker died after the request: they end when a sweep reaps the run.
 LATE = """
 SELECT extract(epoch FROM finished_at - cancel_requested_at)::float FROM jobsite_job j
 WHERE cancel_requested_at IS NOT NULL

@@ -13,9 +13,9 @@ KILL_SECONDS = 5.0
 
 @scenario("R2", limit=600, seeds=3, groups=True)
 def everything_breaks(chaos: Chaos) -> None:
-    """Workers die every five seconds, the broker forgets, PostgreSQL restarts, while 10,000 jobs run.
+    """Workers die every five seconds, the broker loses its data, PostgreSQL restarts, while 10,000 jobs run.
 
-    No-op 80 %, 50 ms 19 %, long 1 %. Long is 5 s, and 2 s in a small run, whose whole length is that of a few kills.
+    No-op 80 %, 50 ms 19 %, long 1 %. Long is 5 s, and 2 s in a small run, which lasts only for a few kills.
     """
     count = chaos.count(10_000)
     long = 5.0 if chaos.size >= 1 else 2.0
@@ -56,7 +56,7 @@ class _Plan:
 
     def step(self) -> None:
         chaos = self._chaos
-        chaos.replace_the_dead()
+        chaos.restart_ended_workers()
         ended = _ended(chaos)
         if not self.has_flushed and ended >= self._count / 3:
             self.has_flushed = faults.flush_broker(chaos)
@@ -69,5 +69,5 @@ class _Plan:
 
 
 def _ended(chaos: Chaos) -> int:
-    """How many of the submitted jobs have ended; those of a grouped run's bursts come on top."""
+    """The number of submitted jobs that have ended, without those of a grouped run's bursts."""
     return int(chaos.database.number(f"SELECT count(*) FROM jobsite_job WHERE {ENDED} AND idempotency_key IS NOT NULL"))

@@ -21,7 +21,7 @@ KILL_SECONDS = 5.0
 
 @scenario("R28", limit=240)
 def manager_limit(chaos: Chaos) -> None:
-    """A manager lets three jobs run at once; six workers, killed every five seconds, never run more."""
+    """A manager allows three jobs at once: six workers, killed every five seconds, never run more."""
     WorkerManager.objects.create(name="three", max_running=LIMIT)
     program = chaos.program("work")
     chaos.fleet.service()
@@ -39,7 +39,7 @@ def manager_limit(chaos: Chaos) -> None:
         running = int(chaos.database.number("SELECT count(*) FROM jobsite_job WHERE status = 'RUNNING'"))
         samples.append(running)
         chaos.expect(running <= LIMIT, f"{running} jobs RUNNING at once")
-        chaos.replace_the_dead()
+        chaos.restart_ended_workers()
         if time.monotonic() >= next_kill and faults.kill_somebody_at_work(chaos):
             next_kill = time.monotonic() + KILL_SECONDS
 
@@ -54,7 +54,7 @@ def manager_limit(chaos: Chaos) -> None:
 
 @scenario("R31", limit=300)
 def big_backlog(chaos: Chaos) -> None:
-    """200,000 jobs wait: dispatch and claim take no longer than ever, and the broker holds no more than a window."""
+    """200,000 jobs wait: dispatch and claim take no longer than usual, and the broker holds at most one window."""
     program = chaos.program("noop")
     queue = Queue.objects.get(name="default")
     few = _Times.take(queue.pk, chaos.insert(program, 1_000))
@@ -67,7 +67,7 @@ def big_backlog(chaos: Chaos) -> None:
         chaos.figure(f"{name} p50 of 1,000 s", quantile(before, 0.5))
         chaos.figure(f"{name} p50 s", quantile(now, 0.5))
         chaos.figure(f"{name} p99 s", quantile(now, 0.99))
-        # The median, since the last hundredth says more of what else this machine does.
+        # The median, because the p99 depends on what else this machine does.
         chaos.expect(quantile(now, 0.5) <= 0.02, f"p50 of {name} is {quantile(now, 0.5):.4f} s")
         chaos.expect(quantile(now, 0.5) <= 3 * quantile(before, 0.5) + 0.002, f"{name} does not grow with the backlog")
 
@@ -91,14 +91,14 @@ def big_backlog(chaos: Chaos) -> None:
 
 @dataclass(frozen=True)
 class _Times:
-    """Seconds that a dispatch, and the claim of what it moved, took."""
+    """The seconds that each dispatch took, and each claim of a job that it moved."""
 
     dispatch: list[float]
     claim: list[float]
 
     @classmethod
     def take(cls, queue_id: int, numbers: list[int]) -> "_Times":
-        """A hundred times, and nothing stays of it."""
+        """Measure a hundred times, and roll everything back."""
         dispatches, claims = [], []
         with workers.open_connection() as connection, connection.cursor() as cursor:
             transition.wake(cursor, numbers[:1])
@@ -121,14 +121,14 @@ class _Times:
                     )
                     claims.append(time.monotonic() - began)
                     assert len(claimed) == 1, "what was dispatched can be claimed"
-        return cls(dispatches[10:], claims[10:])  # the first ones are planned anew each time
+        return cls(dispatches[10:], claims[10:])  # without the first ones, which the server plans each time
 
 
 @scenario("R33", limit=480)
 def fairness(chaos: Chaos) -> None:
     """One tenant has 10,000 jobs waiting when another submits ten: the ten begin within ten seconds.
 
-    And the large one never runs more at once than its quota, however often somebody looks.
+    The large tenant never runs more jobs at once than its quota.
     """
     large, small = chaos.program("work"), chaos.program("work", tenant="umbrella")
     Tenant.objects.filter(pk=large.tenant_id).update(running_quota=LIMIT)

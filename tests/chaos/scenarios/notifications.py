@@ -1,4 +1,4 @@
-"""R29: people are told though half of what takes the messages fails, and who sends them is killed."""
+"""R29: every notification arrives although half of the tries fail and senders are killed."""
 
 import re
 import signal
@@ -19,7 +19,7 @@ MOST_IN_A_ROW = 3
 DELIVERIES = """
 SELECT 'msg_' || identity, address, event, job_number, status, attempts, channel FROM jobsite_delivery ORDER BY id
 """
-# Of each end who is to be told: by both addresses of a failure, at the URL of a success.
+# The recipients of each end: both addresses for a failure, the URL for a success.
 WANTED = """
 SELECT j.number, j.status, t.address
 FROM jobsite_job j JOIN jobsite_program p ON p.id = j.program_id AND p.notification_group_id IS NOT NULL
@@ -27,8 +27,8 @@ CROSS JOIN LATERAL (SELECT unnest(CASE j.status WHEN 'FAILED' THEN %s::text[] EL
 """
 
 
-class Mood:
-    """Answers half of the time as it should; never fails one message more than three times in a row."""
+class Failures:
+    """Decides which tries fail: about half of them, but never more than three in a row for one message."""
 
     def __init__(self, chaos: Chaos) -> None:
         self._random, self._lock = chaos.random, threading.Lock()
@@ -37,7 +37,7 @@ class Mood:
         self.taken: Counter[tuple[str, str]] = Counter()
 
     def is_bad(self, identity: str) -> bool:
-        """Whether to fail this one now."""
+        """Whether this try fails."""
         with self._lock:
             if self._failures[identity] >= MOST_IN_A_ROW or self._random.random() < 0.5:
                 self._failures[identity] = 0
@@ -47,21 +47,21 @@ class Mood:
             return True
 
     def take(self, identity: str, address: str) -> None:
-        """Note that it has come."""
+        """Note that a message has arrived."""
         with self._lock:
             self.taken[identity, address] += 1
 
     def any_of(self, *ways: str) -> str:
-        """One of several ways to fail."""
+        """Choose one of several ways to fail."""
         with self._lock:
             return self._random.choice(ways)
 
 
 @scenario("R29", limit=240)
-def told_though_half_fails(chaos: Chaos) -> None:
-    """Mail server and webhook receiver fail half of the time, senders are killed: each is told, not too often."""
+def half_of_the_tries_fail(chaos: Chaos) -> None:
+    """Mail server and webhook receiver fail half of the time, senders are killed: each message arrives, few twice."""
     count = chaos.count(60)
-    mood = Mood(chaos)
+    mood = Failures(chaos)
     chaos.fleet.service()
 
     def mail(content: bytes) -> str:
@@ -83,10 +83,10 @@ def told_though_half_fails(chaos: Chaos) -> None:
 
     with sinking() as sink, receiving(hook) as receiver:
         sink.mood = mail
-        hand = principals.local(chaos.tenant(), login="chaos")
-        operations.create_group(hand, "ops")
-        operations.create_rule(hand, "ops", Wanted("FAILED", to_addresses=ADDRESSES))
-        operations.create_rule(hand, "ops", Wanted("COMPLETED", channel="webhook", to_url=receiver.url("/hook")))
+        principal = principals.local(chaos.tenant(), login="chaos")
+        operations.create_group(principal, "ops")
+        operations.create_rule(principal, "ops", Wanted("FAILED", to_addresses=ADDRESSES))
+        operations.create_rule(principal, "ops", Wanted("COMPLETED", channel="webhook", to_url=receiver.url("/hook")))
         works = chaos.program("works", notification_group="ops")
         fails = chaos.program("fails", target="fail", notification_group="ops")
         environment = {
@@ -98,12 +98,12 @@ def told_though_half_fails(chaos: Chaos) -> None:
         for program in (works, fails):
             chaos.insert(program, count)
         _kill_senders(chaos, 6)
-        chaos.all_ended(seconds=60, meanwhile=chaos.replace_the_dead)
+        chaos.all_ended(seconds=60, meanwhile=chaos.restart_ended_workers)
         chaos.until(
             lambda: not chaos.database.one("SELECT count(*) FROM jobsite_delivery WHERE status = 'PENDING'"),
             "every delivery is sent",
             seconds=120,
-            meanwhile=chaos.replace_the_dead,
+            meanwhile=chaos.restart_ended_workers,
         )
         came = Counter(mood.taken)
         for one in sink.mails:
@@ -114,30 +114,30 @@ def told_though_half_fails(chaos: Chaos) -> None:
 
 
 def _kill_senders(chaos: Chaos, times: int) -> None:
-    """A worker each time, main process and all, while deliveries are under way."""
+    """Kill a worker with all its processes while deliveries are being sent, `times` times."""
     for turn in range(times):
         chaos.until(
             lambda: chaos.database.one(
                 "SELECT count(*) FROM jobsite_delivery WHERE status = 'PENDING' AND lock_token IS NOT NULL"
             ),
-            "somebody sends",
+            "a delivery is being sent",
             seconds=60,
-            meanwhile=chaos.replace_the_dead,
+            meanwhile=chaos.restart_ended_workers,
         )
         worker = chaos.fleet.workers[f"w{turn % 2}"]
         if worker.is_running:
             worker.send_all(signal.SIGKILL)
             chaos.fault("sender killed", worker.name)
-        chaos.sleep(2.0, "others go on", meanwhile=chaos.replace_the_dead)
+        chaos.sleep(2.0, "others go on", meanwhile=chaos.restart_ended_workers)
 
 
-def _look(chaos: Chaos, mood: Mood, came: Counter[tuple[str, str]], *, url: str) -> None:
+def _look(chaos: Chaos, mood: Failures, came: Counter[tuple[str, str]], *, url: str) -> None:
     rows = chaos.database.rows(DELIVERIES)
     wanted = Counter(
         (number, status, address) for number, status, address in chaos.database.rows(WANTED, list(ADDRESSES), url)
     )
-    told = Counter((row[3], row[2], row[1]) for row in rows)
-    chaos.expect(told == wanted, f"{len(wanted - told)} deliveries are missing, {len(told - wanted)} too many")
+    found = Counter((row[3], row[2], row[1]) for row in rows)
+    chaos.expect(found == wanted, f"{len(wanted - found)} deliveries are missing, {len(found - wanted)} too many")
     unsent = [row for row in rows if row[4] != "SENT"]
     chaos.expect(not unsent, f"{len(unsent)} deliveries were not sent: {unsent[:3]}")
     for identity, address, _, _, _, attempts, channel in rows:

@@ -1,4 +1,4 @@
-"""R25: keys of jobs that must not overlap, asked for by many at the same moment."""
+"""R25: many submissions at the same moment of jobs that must not overlap."""
 
 import threading
 import time
@@ -18,14 +18,14 @@ SUBMITTERS = 20
 KEYS = 3
 SECONDS = 0.02
 SCHEMA = {"type": "object", "properties": {"key": {"type": "integer"}, "seconds": {"type": "number"}}}
-IN_THE_WAY = {"rejected": f"NOT ({ENDED})", "queued": "status IN ('QUEUED', 'RUNNING', 'WAITING')"}
+OVERLAPPING = {"rejected": f"NOT ({ENDED})", "queued": "status IN ('QUEUED', 'RUNNING', 'WAITING')"}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one submission between two moments: accepted under a number, or refused for that of another.
+    """The answer to one submission: accepted with a number, or refused with the number of another job.
 
-    Without a number it came too often upon a job that had ended before it could be named.
+    Without a number it was refused as contended: each time, the other job had ended before it could be named.
     """
 
     program: str
@@ -38,7 +38,7 @@ class Answer:
 
 @scenario("R25", limit=180, seeds=3)
 def overlap_race(chaos: Chaos) -> None:
-    """Twenty submit jobs of the same keys 1,000 times: of no key are two at work, and who is refused hears of which."""
+    """Twenty threads submit 1,000 jobs of a few keys: no two of a key run at once, a refusal names the other job."""
     programs = [
         chaos.program(code, overlap=policy, overlap_keys=["key"], parameters=SCHEMA)
         for code, policy in (("rejected", "REJECT"), ("queued", "QUEUE"))
@@ -99,23 +99,23 @@ def _ask(program: Program, key: int) -> Answer:
 
 
 def _at_once(chaos: Chaos, program: Program) -> int:
-    """The most jobs of one key that are in each other's way now."""
+    """The largest number of jobs of one key that overlap now."""
     counted = "SELECT count(*) AS jobs FROM jobsite_job WHERE program_id = %s AND {} GROUP BY overlap_key"
-    most = f"SELECT max(jobs) FROM ({counted.format(IN_THE_WAY[program.code])}) k"
+    most = f"SELECT max(jobs) FROM ({counted.format(OVERLAPPING[program.code])}) k"
     return int(chaos.database.number(most, program.pk))
 
 
 def _check(chaos: Chaos, answers: list[Answer], seen_ended: dict[int, float]) -> None:
-    """Each refusal names a job of the key that was open while the submission was; a QUEUE key refuses nobody.
+    """Each refusal names a job of the key that was open during the submission. A QUEUE key never refuses.
 
-    That a job had ended counts from when somebody saw it: its finished_at is older than the commit that shows it.
+    A job counts as ended from the moment when it was seen so: its finished_at is older than the commit.
     """
     refused = [answer for answer in answers if answer.is_refused]
     contended = sum(answer.number is None for answer in refused)
     accepted = Counter(answer.program for answer in answers if not answer.is_refused)
     chaos.figure("refused", len(refused))
     chaos.figure("contended", contended)
-    chaos.expect(contended <= 0.01 * len(answers), f"{contended} submissions were told to come again")
+    chaos.expect(contended <= 0.01 * len(answers), f"{contended} submissions were refused as contended")
     for code, count in sorted(accepted.items()):
         chaos.figure(f"accepted, {code}", count)
     accepted_as = {answer.number: answer for answer in answers if not answer.is_refused}
@@ -127,14 +127,14 @@ def _check(chaos: Chaos, answers: list[Answer], seen_ended: dict[int, float]) ->
         is_of_the_key = (named.program, named.key) == (answer.program, answer.key)
         if not is_of_the_key or named.asked_at > answer.answered_at or seen_ended[answer.number] < answer.asked_at:
             wrong.append(answer)
-    chaos.expect(not wrong, f"{len(wrong)} refusals name a job that was not in the way: {wrong[:3]}")
-    chaos.expect(bool(refused), "somebody was refused")
+    chaos.expect(not wrong, f"{len(wrong)} refusals name a job that did not overlap: {wrong[:3]}")
+    chaos.expect(bool(refused), "some submission was refused")
     chaos.expect(all(answer.program == "rejected" for answer in refused), "only a REJECT key refuses")
     chaos.expect(min(accepted.values()) > 1, f"jobs of both programs were accepted: {dict(accepted)}")
 
 
 def _overlapping(chaos: Chaos, answers: list[Answer]) -> list[tuple[int, int]]:
-    """The jobs that began, as the world outside saw it, while another of their key was at work."""
+    """The jobs that began while another job of their key was running, as the outside service saw it."""
     keys = {answer.number: (answer.program, answer.key) for answer in answers if not answer.is_refused}
     at_work: dict[tuple[str, int], int] = {}
     found = []

@@ -1,4 +1,4 @@
-"""R4 and R6: the protocol's statements against each other, at the same moment, on the real database."""
+"""R4 and R6: the protocol's statements at the same moment on a real database."""
 
 import threading
 import time
@@ -24,12 +24,12 @@ from tests.chaos.chaos import Chaos
 from tests.chaos.registry import scenario
 
 CLAIMERS = 8
-NOOP = "jobsite.samples:noop"  # what the harness itself runs leaves no effect in the ledger
+NOOP = "jobsite.samples:noop"  # races run in the harness leave no effect in the ledger
 SUCCESS = Ending(Status.COMPLETED, AttemptResult.SUCCESS)
 
 
 class Racers:
-    """Threads with a connection each, which begin at the same moment."""
+    """Threads with a connection each that begin at the same moment."""
 
     def __init__(self, count: int, stack: ExitStack) -> None:
         self._connections = [stack.enter_context(connect(application_name="chaos racer")) for _ in range(count)]
@@ -37,11 +37,11 @@ class Racers:
 
     @property
     def cursor(self) -> Any:
-        """A cursor for what goes before a race."""
+        """A cursor for the preparation of a race."""
         return self._connections[0].cursor()
 
     def race(self, *steps: Callable[[Cursor], Any]) -> list[Any]:
-        """What each step returned, or raised, in the order of the steps."""
+        """Run the steps at once. Returns what each returned or raised, in their order."""
         barrier = threading.Barrier(len(steps))
 
         def run(place: int, connection: Connection) -> Any:
@@ -55,7 +55,7 @@ class Racers:
 
 @scenario("R4", limit=180, seeds=3, groups=True)
 def claim_race(chaos: Chaos) -> None:
-    """Eight claimers want the same job, 500 times, and 1,000 messages are doubled: each job has one winner."""
+    """Eight claimers want the same job, 500 times, and each message comes ten times: each job has one winner."""
     program = chaos.program("raced", target=NOOP)
     rounds = chaos.count(500)
     began = time.monotonic()
@@ -93,7 +93,7 @@ def _claimer(number: int, owner: "workers.Registered") -> Callable[[Cursor], Cla
 
 
 def _doubled_messages(chaos: Chaos, program: Program) -> None:
-    """Real workers get each message ten times."""
+    """Send each message ten times to real workers."""
     numbers = chaos.insert(program, chaos.count(100))
     chaos.fleet.service()
     with connect(application_name="chaos") as connection, connection.cursor() as cursor:
@@ -116,7 +116,7 @@ def _doubled_messages(chaos: Chaos, program: Program) -> None:
 
 @scenario("R6", limit=180, seeds=3)
 def finish_against_reap(chaos: Chaos) -> None:
-    """A worker finishes a job at the moment in which a sweep takes it away, 1,000 times: one of them wins."""
+    """A worker finishes a job at the moment when a sweep reaps it, 1,000 times: one of them wins."""
     program = chaos.program("raced", target=NOOP)
     ends: Counter[str] = Counter()
     began = time.monotonic()
@@ -145,7 +145,7 @@ def finish_against_reap(chaos: Chaos) -> None:
 
 
 def _finish_race(chaos: Chaos, racers: Racers, owner: "workers.Registered", number: int) -> str:
-    """Both at once, one of them by a hair earlier."""
+    """Both at once, one of them up to two milliseconds earlier."""
     held = _expired(racers, owner, number)
     head_start = chaos.random.uniform(-0.002, 0.002)
 
@@ -163,7 +163,7 @@ def _finish_race(chaos: Chaos, racers: Racers, owner: "workers.Registered", numb
 
     ended, taken = racers.race(end, take)
     winner = {("finished", 0): "finish", ("stale", 1): "reap"}.get((str(ended), len(taken)), "")
-    chaos.expect(winner != "", f"job {number}: the finish was {ended!r} and the reaper took {taken!r}")
+    chaos.expect(winner != "", f"job {number}: the finish was {ended!r} and the sweep reaped {taken!r}")
     status = chaos.database.one("SELECT status FROM jobsite_job WHERE number = %s", number)
     wanted = {"finish": "COMPLETED", "reap": "PENDING"}.get(winner)
     chaos.expect(status == wanted, f"job {number} is {status} after {winner} won")
@@ -171,21 +171,21 @@ def _finish_race(chaos: Chaos, racers: Racers, owner: "workers.Registered", numb
 
 
 def _finish_inside(chaos: Chaos, racers: Racers, owner: "workers.Registered", number: int) -> str:
-    """One of them in an open transaction of the other's: the reaper passes by, a finish waits and finds nothing."""
+    """One of them during the other's open transaction: the sweep skips the row, a finish waits and finds nothing."""
     held = _expired(racers, owner, number)
     with connect(application_name="chaos racer") as first, connect(application_name="chaos racer") as second:
         if number % 2:
             with first.transaction(), first.cursor() as cursor:
                 finish(cursor, held, SUCCESS)
                 with second.cursor() as other:
-                    chaos.expect(reap_expired(other) == [], f"the reaper passes by job {number}")
+                    chaos.expect(reap_expired(other) == [], f"the sweep skips job {number}")
             return "finish"
         with ThreadPoolExecutor(1) as pool:
             with first.transaction(), first.cursor() as cursor:
                 taken = reap_expired(cursor)
                 waiting = pool.submit(_finish_or_stale, second, held)
                 _wait_for_lock(chaos, second)
-            chaos.expect(len(taken) == 1, f"the reaper took job {number}")
+            chaos.expect(len(taken) == 1, f"the sweep reaped job {number}")
             chaos.expect(waiting.result(10) == "stale", f"the finish of job {number} found nothing")
         return "reap"
 
@@ -205,13 +205,13 @@ def _wait_for_lock(chaos: Chaos, connection: Connection) -> None:
     pid = connection.info.backend_pid
     chaos.until(
         lambda: chaos.database.rows("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'", pid),
-        "the finish waits for the reaper",
+        "the finish waits for the sweep",
         seconds=10,
     )
 
 
 def _expired(racers: Racers, owner: "workers.Registered", number: int) -> Held:
-    """The job running, with a lock that has run out."""
+    """Claim the job, and let its lock expire."""
     with racers.cursor as cursor:
         _queue(cursor, [number])
         [claimed] = _claim(cursor, number, owner)

@@ -1,4 +1,4 @@
-"""R22, R23 and R30: schedules under two beats, under none, and by the ten thousand."""
+"""R22, R23 and R30: schedules with two beats, with none, and ten thousand of them."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ CAP = 5
 POINTS = "record_firings.before=kill*4;record_firings.after=kill*4"
 POLICIES = ("SKIP", "ONE", "ALL")
 
-# Each fires every minute at a second of its own, so that in each second some are due.
+# Each fires every minute at its own second, so that some are due in every second.
 STAGGER = """
 UPDATE jobsite_schedule s SET anchor_at = x.at, next_at = x.first, due_at = x.first
 FROM (SELECT id, at, at + interval '1 minute' AS first
@@ -42,11 +42,11 @@ ORDER BY s.code, f.nominal_at
 def _make(
     chaos: Chaos, program: Program, prefix: str, count: int, missed: str, *, ago: timedelta = timedelta()
 ) -> None:
-    """So many, whose first time is within the next minute, or so long ago."""
-    hand = principals.local(chaos.tenant(), login="chaos")
+    """Make `count` schedules whose first time is in the next minute, or `ago` earlier."""
+    principal = principals.local(chaos.tenant(), login="chaos")
     for number in range(count):
         wanted = Wanted(program.code, interval_minutes=1, missed=missed, missed_cap=CAP)
-        schedules.create(hand, f"{prefix}-{number}", wanted)
+        schedules.create(principal, f"{prefix}-{number}", wanted)
     with connection.cursor() as cursor:
         cursor.execute(STAGGER, [ago, f"{prefix}-%"])
     connection.close()
@@ -62,7 +62,7 @@ def _by_schedule(chaos: Chaos, prefix: str) -> dict[str, list[tuple]]:
 
 
 def _look(chaos: Chaos, prefix: str, count: int, *, until: datetime) -> None:
-    """One row for each nominal time, none missing or double; and those that fired are those of the policy."""
+    """Each nominal time has one row, none is missing or double, and the policy's times have fired."""
     found = _by_schedule(chaos, prefix)
     chaos.expect(len(found) == count, f"{len(found)} schedules of {prefix} have fired, not {count}")
     for code, rows in found.items():
@@ -90,7 +90,7 @@ def _batches(rows: Iterable[tuple]) -> Iterable[tuple[datetime, list[tuple]]]:
 
 
 def _wanted_of(batch: list[tuple], at: datetime) -> list[datetime]:
-    """What the policy lets fire of times that were come to at one moment."""
+    """The times of a batch, handled at one moment, that the policy fires."""
     times = [row[3] for row in batch]
     match batch[0][2]:
         case "SKIP":
@@ -122,7 +122,7 @@ def _now(chaos: Chaos) -> datetime:
 
 @scenario("R22", limit=300)
 def two_beats(chaos: Chaos) -> None:
-    """Two beats and two workers fire 50 schedules, and die at it: each nominal time fires once, and none is lost."""
+    """Two beats and two workers fire 50 schedules and die meanwhile: each nominal time fires once, none is lost."""
     count = chaos.count(50)
     program = chaos.program("ticked", short=False)
     chaos.fleet.service()
@@ -135,7 +135,7 @@ def two_beats(chaos: Chaos) -> None:
         chaos.fleet.worker(f"w{place}", concurrency=2, environment=plan, wait=False)
 
     def step() -> None:
-        chaos.replace_the_dead()
+        chaos.restart_ended_workers()
         for place, beat in enumerate(beats):
             if not beat.is_running:
                 chaos.fault("beat died", beat.name)
@@ -145,7 +145,7 @@ def two_beats(chaos: Chaos) -> None:
     until = _now(chaos) - timedelta(seconds=15)
     hits = (folder / "hits").read_text().splitlines() if (folder / "hits").exists() else []
     chaos.report.faults["killed while it fired"] += len(hits)
-    chaos.expect(len(hits) >= 4, f"processes died while they fired, {len(hits)} times")
+    chaos.expect(len(hits) >= 4, f"processes died while they fired at least 4 times, not {len(hits)}")
     _stop_schedules(chaos)
     chaos.all_ended(seconds=60, meanwhile=step)
     _look(chaos, "tick", count, until=until)
@@ -154,8 +154,8 @@ def two_beats(chaos: Chaos) -> None:
 
 
 @scenario("R23", limit=600)
-def beat_is_dead(chaos: Chaos) -> None:
-    """Nobody fires for three minutes, then for ten: what was missed runs by the policy, also where no beat lives."""
+def beat_is_down(chaos: Chaos) -> None:
+    """Nothing fires for three minutes, then for ten: missed times are handled by the policy, even without a beat."""
     each = chaos.count(6)
     program = chaos.program("ticked", short=False)
     chaos.fleet.service()
@@ -167,10 +167,10 @@ def beat_is_dead(chaos: Chaos) -> None:
     for one in (beat, worker):
         one.kill()
     chaos.fault("beat and worker killed for three minutes")
-    chaos.sleep(185, "nobody fires")
+    chaos.sleep(185, "nothing fires")
 
     alive_since = _now(chaos)
-    worker = chaos.fleet.start("w0")  # no beat: its sweeps alone
+    worker = chaos.fleet.start("w0")  # no beat runs: only the worker's sweeps fire
     chaos.fleet.wait_until_ready(worker)
     chaos.sleep(65, "a worker fires without beat")
     lateness = [late for late in _lateness(chaos, "without beat", alive_since) if late > 10]
@@ -182,7 +182,7 @@ def beat_is_dead(chaos: Chaos) -> None:
     for missed in POLICIES:
         _make(chaos, program, f"frozen-{missed.lower()}", each, missed, ago=timedelta(minutes=10))
     _thaw(beat, worker)
-    chaos.until(lambda: chaos.database.number(FROZEN_LEFT) == 0, "somebody has come to what was missed", seconds=30)
+    chaos.until(lambda: chaos.database.number(FROZEN_LEFT) == 0, "the missed times are handled", seconds=30)
     chaos.sleep(3, "the rest of the turn")
     until = _now(chaos) - timedelta(seconds=15)
     _stop_schedules(chaos)
@@ -192,10 +192,10 @@ def beat_is_dead(chaos: Chaos) -> None:
         _look(chaos, f"frozen-{missed.lower()}", each, until=until)
     missed_rows = chaos.database.number("SELECT count(*) FROM jobsite_firing WHERE result = 'MISSED'")
     chaos.figure("times MISSED", int(missed_rows))
-    told = chaos.database.rows("SELECT action, count(*) FROM jobsite_auditentry WHERE target_type = 'schedule' AND"
-                               " actor = 'system' GROUP BY 1 ORDER BY 1")  # fmt: skip
-    chaos.figure("events", ", ".join(f"{count} {action}" for action, count in told))
-    chaos.expect({"schedule missed", "schedule recovered"} <= {str(row[0]) for row in told}, f"late was told: {told}")
+    events = chaos.database.rows("SELECT action, count(*) FROM jobsite_auditentry WHERE target_type = 'schedule' AND"
+                                 " actor = 'system' GROUP BY 1 ORDER BY 1")  # fmt: skip
+    chaos.figure("events", ", ".join(f"{count} {action}" for action, count in events))
+    chaos.expect({"schedule missed", "schedule recovered"} <= {str(row[0]) for row in events}, f"audited: {events}")
 
 
 FROZEN_LEFT = """
@@ -206,11 +206,11 @@ SELECT count(*) FROM jobsite_schedule s WHERE code LIKE 'frozen-%%'
 
 @scenario("R30", limit=400)
 def ten_thousand(chaos: Chaos) -> None:
-    """10,000 schedules fire each minute: each once, 99 of a hundred within five seconds, for little of beat's time."""
+    """10,000 schedules fire each minute: each once, 99 % of them within five seconds, with little CPU time."""
     count, minutes = chaos.count(10_000), 2
     program = chaos.program("noop", target="jobsite.samples:noop")
-    hand = principals.local(chaos.tenant(), login="chaos")
-    schedules.create(hand, "tick-0", Wanted(program.code, minute="*"))
+    principal = principals.local(chaos.tenant(), login="chaos")
+    schedules.create(principal, "tick-0", Wanted(program.code, minute="*"))
     with connection.cursor() as cursor:
         cursor.execute(MANY, [count])
     connection.close()
@@ -233,7 +233,7 @@ def ten_thousand(chaos: Chaos) -> None:
     chaos.all_ended(seconds=60)
     _by_schedule(chaos, "tick")
     late = _lateness(chaos, "lateness")
-    chaos.expect(late[len(late) * 99 // 100] <= 5, f"99 of a hundred fired within {late[len(late) * 99 // 100]:.1f} s")
+    chaos.expect(late[len(late) * 99 // 100] <= 5, f"99 % fired within {late[len(late) * 99 // 100]:.1f} s")
     twice = chaos.database.rows(
         "SELECT schedule_id FROM jobsite_firing GROUP BY schedule_id, nominal_at HAVING count(*) > 1"
     )
@@ -252,7 +252,7 @@ FROM jobsite_schedule, generate_series(1, %s - 1) n WHERE code = 'tick-0'
 
 
 def _stop_schedules(chaos: Chaos) -> None:
-    """So that the run comes to rest."""
+    """Stop all schedules, so that the run comes to rest."""
     chaos.database.rows("UPDATE jobsite_schedule SET next_at = NULL, due_at = NULL")
 
 
@@ -267,6 +267,6 @@ def _thaw(*processes: OwnProcess) -> None:
 
 
 def _cpu_seconds(process: OwnProcess) -> float:
-    """What the process itself, without its children, has used."""
+    """The CPU seconds of the process itself, without its children."""
     parts = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")

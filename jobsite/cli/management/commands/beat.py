@@ -9,8 +9,8 @@ from jobsite.cli.celery_program import exec_celery
 class Command(BaseCommand):
     """Entry point."""
 
-    help = "Start celery beat: users' periodic tasks, and jobsite's sweeps. Any number may run."
+    help = "Start celery beat: users' periodic tasks and jobsite's sweeps. Several may run at once."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Become `celery beat`."""
+        """Replace this process with `celery beat`."""
         exec_celery("beat", "-l", "INFO", "--pidfile=")

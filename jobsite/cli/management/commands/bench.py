@@ -1,4 +1,4 @@
-"""jobsite bench: how fast this machine is with jobsite, beside its peers and its limits."""
+"""jobsite bench: how fast jobsite is on this machine, compared with its peers and its limits."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from jobsite.bench import contenders, ground, report, scheduling, telling
+from jobsite.bench import contenders, ground, report, rule_costs, scheduling
 from jobsite.bench.aims import GROUPS
 from jobsite.bench.measure import Sizes
 from jobsite.bench.run import Plan, run
@@ -20,21 +20,21 @@ from jobsite.errors import Invalid
 
 LIMITS, COSTS = "limits", "costs"
 FIGURES = (*GROUPS, LIMITS, COSTS)
-BUSY = 0.5  # running processes a core, before we begin
+BUSY = 0.5  # running processes per core before the run
 
 
 class Command(BaseCommand):
     """Entry point."""
 
-    help = "Measure jobsite beside its peers and its limits, on servers of the benchmark's own."
+    help = "Measure jobsite, its peers and its limits, on servers that the benchmark starts for itself."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """The options."""
-        parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each is measured (3)")
-        parser.add_argument("--jobs", type=int, default=Sizes.jobs, metavar="N", help="the backlog (%(default)s)")
+        parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often all are measured (3)")
+        parser.add_argument("--jobs", type=int, default=Sizes.jobs, metavar="N", help="backlog size (%(default)s)")
         parser.add_argument("--only", nargs="+", choices=FIGURES, metavar="FIGURE", help=f"of {', '.join(FIGURES)}")
         names = [contender.name for contender in contenders.ALL if contender is not contenders.GROWN]
-        parser.add_argument("--who", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
+        parser.add_argument("--who", nargs="+", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}")
         parser.add_argument(
             "--history", type=int, default=0, metavar="N", help="also with a database that holds N finished jobs"
         )
@@ -44,7 +44,7 @@ class Command(BaseCommand):
             nargs="?",
             const=1_000,
             metavar="N",
-            help="only: N minutely schedules (1000) beside django-celery-beat's, for --rounds minutes each",
+            help="only this: N schedules (1000) that fire every minute, and django-celery-beat; --rounds minutes each",
         )
         parser.add_argument(
             "--rules",
@@ -52,19 +52,19 @@ class Command(BaseCommand):
             nargs="?",
             const=1_000,
             metavar="N",
-            help="only: what N rules (1000) cost the end of a job that none of them concerns",
+            help="only this: what N rules (1000) cost at the end of a job that none of them matches",
         )
-        parser.add_argument("--quick", action="store_true", help="a small run that shows that all works")
+        parser.add_argument("--quick", action="store_true", help="a small run that shows that everything works")
         add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run, and print the tables or the document."""
         plan = _plan(options)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop ends all processes and servers
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM too ends all processes and servers
         progress = Console(stderr=True, highlight=False, markup=False)
         load = os.getloadavg()[0]
         if load > BUSY * (os.cpu_count() or 1):
-            progress.print(f"this machine is busy (load {load:.1f}): figures will be low, and ratios uncertain")
+            progress.print(f"this machine is busy (load {load:.1f}): figures will be low and ratios uncertain")
         if options["schedules"] is not None:
             self._measure_schedules(options, progress)
             return
@@ -86,13 +86,13 @@ class Command(BaseCommand):
 
     def _measure_rules(self, options: dict[str, Any], progress: Console) -> None:
         with ground.prepared() as own:
-            found = telling.measure(own, options["rules"], say=partial(progress.print, soft_wrap=True))
+            found = rule_costs.measure(own, options["rules"], say=partial(progress.print, soft_wrap=True))
         if options["json"]:
             printing.print_json({"machine": report.machine(), "rules": options["rules"], "finish_milliseconds": found})
             return
         out = printing.console()
         out.print(report.machine(), style="dim")
-        out.print(telling.table(found, options["rules"]))
+        out.print(rule_costs.table(found, options["rules"]))
 
     def _measure_schedules(self, options: dict[str, Any], progress: Console) -> None:
         say = partial(progress.print, soft_wrap=True)
@@ -105,7 +105,8 @@ class Command(BaseCommand):
         out.print(report.machine(), style="dim")
         out.print(f"\n[bold cyan]{options['schedules']:,} schedules, each minute[/]")
         out.print(scheduling.table(found))
-        out.print(f"\nAn idle look among {scheduling.IDLE:,} schedules takes {found.idle_milliseconds:.2f} ms.")
+        idle = f"{found.idle_milliseconds:.2f} ms"
+        out.print(f"\nA sweep that finds nothing due among {scheduling.IDLE:,} schedules takes {idle}.")
 
 
 def _plan(options: dict[str, Any]) -> Plan:

@@ -1,4 +1,4 @@
-"""jobsite demo: run real jobs to their end, show them live, and judge whether each ended as it should."""
+"""jobsite demo: run real jobs to their end, show them live, and check that each ended as it should."""
 
 import shutil
 import signal
@@ -64,12 +64,12 @@ class Command(BaseCommand):
         parser.add_argument("--keep", action="store_true", help="keep the workers running until Ctrl-C")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Set up the tenant, run the stories, print the table; exit 0 when all ended as they should."""
+        """Set up the tenant, run the jobs and print the table. Exit status 0: all ended as they should."""
         began = time.monotonic()
         out = printing.console()
         missing = set(settings.JOBSITE_QUEUES) - fleet.served_queues()
         supervisor = Supervisor(_workers(missing), is_quiet=True)
-        # A stop ends the workers too, whichever signal brings it.
+        # SIGTERM ends the workers too, as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with receiving() as receiver:
             principal = _set_up(receiver)
@@ -100,19 +100,19 @@ BY_SCHEDULE = Story("noop", {}, "submitted by a schedule")
 
 
 class _Numbers:
-    """The numbers of the jobs so far: the last is the schedule's, once it has fired."""
+    """The numbers of the jobs so far. The last is the job of the schedule, once it has fired."""
 
     def __init__(self, submitted: Sequence[int], schedule: Schedule) -> None:
         self._submitted = submitted
         self._fired = Firing.objects.filter(schedule=schedule, result=Firing.Result.FIRED).order_by("nominal_at")
 
     def __call__(self) -> list[int]:
-        """As of now."""
+        """The numbers as of now."""
         return [*self._submitted, *(one.job_number for one in self._fired[:1] if one.job_number)]
 
 
 def _schedule(principal: Principal) -> Schedule:
-    """A schedule that fires soon, and then each minute."""
+    """Make a schedule that fires soon, and then every minute."""
     if schedules.of_tenant(principal).filter(code=SCHEDULE).exists():
         schedules.delete(principal, SCHEDULE, reason="left by a demo that was interrupted")
     soon = datetime.now(UTC) + timedelta(seconds=SOON_SECONDS)
@@ -137,7 +137,7 @@ def _set_up(receiver: Receiver) -> Principal:
 
 
 def _announce(secret: str) -> dict[str, object]:
-    """Two actions, of which the second tells what the first found; its secret is made anew for each demo."""
+    """A program of two actions: a request, then a webhook. The webhook's secret is new for each demo."""
     base = "http://127.0.0.1:{{ parameters.port }}"
     return {
         "code": "zones.announce",
@@ -155,7 +155,7 @@ def _requests(receiver: Receiver) -> list[Story]:
     where = {"port": receiver.port}
     return [
         Story("zones.alive", where, "ask whether a server is alive"),
-        Story("zones.announce", where, "ask, then tell by a signed webhook"),
+        Story("zones.announce", where, "ask, then send a signed webhook"),
     ]
 
 
@@ -188,8 +188,8 @@ def _stories() -> list[Story]:
 
 
 def _submit(principal: Principal, stories: Sequence[Story]) -> list[int]:
-    # What an interrupted demo left must not refuse this one.
     numbers = []
+    # Files that an interrupted demo left must not make a job of this one fail.
     shutil.rmtree(Path(settings.JOBSITE_HOME) / "demo", ignore_errors=True)
     for story in stories:
         at = datetime.now(UTC) + timedelta(seconds=story.delay) if story.delay else None
@@ -205,7 +205,7 @@ def _jobs(numbers: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _families(numbers: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """How many children have ended, of how many, by the number of the parent."""
+    """For each parent's number: how many of its children have ended, and how many there are."""
     rows = Job.objects.filter(parent__in=numbers).values_list("parent").order_by("parent")
     has_ended = Q(status__in=sorted(TERMINAL))
     counted = rows.annotate(ended=Count("number", filter=has_ended), total=Count("number"))
@@ -213,7 +213,7 @@ def _families(numbers: Sequence[int]) -> dict[int, tuple[int, int]]:
 
 
 def _watch(numbers: _Numbers, count: int, supervisor: Supervisor) -> bool:
-    """Show the jobs until so many have ended; False when they did not in time."""
+    """Show the jobs until `count` have ended. Returns False when they do not end in time."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     out = printing.console()
     seen: dict[int, str] = {}
@@ -230,13 +230,13 @@ def _watch(numbers: _Numbers, count: int, supervisor: Supervisor) -> bool:
                 return True
             if time.monotonic() > deadline:
                 for name, lines in supervisor.last_lines.items():
-                    out.print(f"[red]{name} said last:[/]\n" + "\n".join(lines[-10:]))
-                out.print(f"[red]{count - len(jobs)} jobs were not even submitted.[/]" if len(jobs) < count else "")
+                    out.print(f"[red]The last lines of {name}:[/]\n" + "\n".join(lines[-10:]))
+                out.print(f"[red]{count - len(jobs)} jobs were not submitted.[/]" if len(jobs) < count else "")
                 return False
 
 
 def _judge(numbers: Sequence[int], stories: Sequence[Story]) -> bool:
-    """Print how each job ended beside how it should have; whether all are as they should be."""
+    """Print how each job ended. Returns whether all ended as they should."""
     rows = []
     good = True
     for job, story in zip(_jobs(numbers), stories, strict=False):

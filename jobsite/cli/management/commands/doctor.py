@@ -1,4 +1,4 @@
-"""jobsite doctor: what is wrong with this installation, and how to mend it; or whether the invariants hold."""
+"""jobsite doctor: what is wrong with this installation and how to fix it, or whether the invariants hold."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -22,19 +22,19 @@ from jobsite.programs.invariants import NotChecked, Report, Violation
 class Command(BaseCommand):
     """Entry point."""
 
-    help = "Look for what is wrong with this installation; exit status 1 when something is."
+    help = "Check this installation; exit status 1 when something is wrong."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """--invariants, --at-rest, --json."""
         parser.add_argument(
             "--invariants",
             action="store_true",
-            help="instead ask of all jobs whether the protocol's invariants hold; reads only, also on a live system",
+            help="check instead whether the protocol's invariants hold for all jobs; only reads, safe on a live system",
         )
         parser.add_argument(
             "--at-rest",
             action="store_true",
-            help="with --invariants: nothing is left to do, so every job has ended and the brokers are empty",
+            help="with --invariants: also check that every job has ended and the brokers are empty",
         )
         add_json(parser)
 
@@ -57,7 +57,7 @@ class Command(BaseCommand):
             out.print(mark + Text(f"{finding.what:<15}") + Text(finding.said))
             if not finding.is_good and finding.mend:
                 out.print(Text(f"  {'':<15}→ {finding.mend}", style="yellow"))
-        out.print("\n[green]All is well.[/]" if is_good else "\n[yellow]Something needs care.[/]")
+        out.print("\n[green]All is well.[/]" if is_good else "\n[yellow]Something is wrong.[/]")
         return is_good
 
     def _invariants(self, options: dict[str, Any]) -> bool:

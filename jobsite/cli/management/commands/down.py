@@ -13,13 +13,13 @@ from jobsite.errors import Conflict
 class Command(BaseCommand):
     """Entry point."""
 
-    help = "Stop the embedded PostgreSQL and Redis of JOBSITE_HOME; what they hold stays."
+    help = "Stop the embedded PostgreSQL and Redis of JOBSITE_HOME; their data stays."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Stop what runs, and say what that was; refused beside `jobsite up`, which would start it again."""
+        """Stop the servers and print which ran. Refused while `jobsite up` runs, which would start them again."""
         if embedded.is_in_use(settings.JOBSITE_HOME):
             raise Conflict(
-                f"jobsite up is running in {settings.JOBSITE_HOME} and would start them again; end it first, by Ctrl-C",
+                f"jobsite up is running in {settings.JOBSITE_HOME} and would start them again; stop it with Ctrl-C",
                 code="in_use",
             )
         stopped = embedded.down(settings.JOBSITE_HOME)

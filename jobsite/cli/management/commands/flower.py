@@ -14,7 +14,7 @@ from jobsite.errors import Invalid
 class Command(BaseCommand):
     """Entry point."""
 
-    help = "Start Flower for the broker of a queue (default: the first queue's), on this machine only."
+    help = "Start Flower for the broker of a queue (default: the first queue); reachable from this machine only."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """The queue and the port."""
@@ -22,10 +22,10 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=5555, metavar="N")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Become `celery flower`."""
+        """Replace this process with `celery flower`."""
         if options["queue"] not in settings.JOBSITE_QUEUES:
             raise Invalid(f"no queue {options['queue']}; the queues are {', '.join(settings.JOBSITE_QUEUES)}")
-        # The broker goes by the environment: on the command line its password would show in `ps`.
+        # The broker is given in the environment: on the command line, `ps` would show its password.
         url = brokers.url_of(options["queue"])
         exec_celery(
             "flower",

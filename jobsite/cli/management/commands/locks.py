@@ -1,4 +1,4 @@
-"""jobsite locks: who holds which job, and clearing what a dead worker left."""
+"""jobsite locks: list the locks of running jobs, and clear stale ones."""
 
 from typing import Any
 
@@ -24,11 +24,15 @@ class Command(GroupCommand):
 
     def add_commands(self) -> None:
         """list and clear."""
-        self.sub("list", list_locks, "The locks of running jobs, the oldest first.", json=True)
-        clear = self.sub("clear", clear_locks, "Clear stale locks; a healthy job is not touched.")
-        clear.add_argument("numbers", nargs="*", type=int, metavar="N", help="only of these jobs (default: all stale)")
-        clear.add_argument("--force", type=int, metavar="N", help="clear the live lock of this one job")
-        clear.add_argument("--reason", default="", help="why; demanded with --force")
+        self.sub("list", list_locks, "The locks of running jobs, oldest first.", json=True)
+        clear = self.sub("clear", clear_locks, "Clear stale locks; healthy jobs are not touched.")
+        clear.add_argument(
+            "numbers", nargs="*", type=int, metavar="N", help="only these jobs (default: all with a stale lock)"
+        )
+        clear.add_argument(
+            "--force", type=int, metavar="N", help="clear the lock of this one job even if it is not stale"
+        )
+        clear.add_argument("--reason", default="", help="why; required with --force")
 
 
 def list_locks(options: dict[str, Any]) -> None:
@@ -55,7 +59,7 @@ def list_locks(options: dict[str, Any]) -> None:
 
 
 def clear_locks(options: dict[str, Any]) -> None:
-    """Clear the stale locks, or one live one."""
+    """Clear the stale locks, or with --force the lock of one job."""
     principal, force = principal_of(options), options["force"]
     numbers = [force] if force is not None else options["numbers"] or None
     shown = operations.jobs.locks(principal, numbers)

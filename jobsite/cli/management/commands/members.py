@@ -1,4 +1,4 @@
-"""jobsite members: who may do what in a tenant."""
+"""jobsite members: the users of a tenant and their roles."""
 
 import re
 from typing import Any
@@ -23,19 +23,19 @@ class Command(GroupCommand):
 
     def add_commands(self) -> None:
         """add and list."""
-        add = self.sub("add", add_member, "Give a user a role in the tenant, or change it.")
+        add = self.sub("add", add_member, "Give a user a role in the tenant, or change the role.")
         add.add_argument("user", metavar="USER", help="the user name")
         add.add_argument(
-            "--role", type=str.upper, choices=list(Role), help="default: VIEWER, or the one that the member has"
+            "--role", type=str.upper, choices=list(Role), help="default: VIEWER, or the role that the member has"
         )
         add.add_argument(
-            "--language", metavar="L", help="what he reads, such as de-AT; an empty one is the tenant's (default)"
+            "--language", metavar="L", help="the member's language, such as de-AT; empty: the tenant's (default)"
         )
         self.sub("list", list_members, "The members of the tenant.", json=True)
 
 
 def add_member(options: dict[str, Any]) -> None:
-    """Add one, or change the role or the language."""
+    """Add a member, or change a member's role or language."""
     user = get_user_model().objects.filter(username=options["user"]).first()
     if user is None:
         raise NotFound(f"no user {options['user']}; make one with: jobsite createsuperuser, or in the admin")
@@ -44,18 +44,18 @@ def add_member(options: dict[str, Any]) -> None:
     _check_language(given.get("language"))
     with transaction.atomic(), connection.cursor() as cursor:
         known = Membership.objects.select_for_update().filter(tenant=principal.tenant, user=user).first()
-        earlier = None if known is None else _told(known)
+        earlier = None if known is None else _state(known)
         row, _is_new = Membership.objects.update_or_create(tenant=principal.tenant, user=user, defaults=given)
         if not user.is_staff:
-            # To enter the admin, where he sees what his role allows in his tenants and nothing else.
+            # Django's admin demands this flag. Members see there what their roles allow in their tenants, nothing else.
             user.is_staff = True
             user.save(update_fields=["is_staff"])
-        audit.record(cursor, principal, "add member", "user", user.get_username(), "", earlier, _told(row))
-    language = f", and reads {row.language}" if row.language else ""
+        audit.record(cursor, principal, "add member", "user", user.get_username(), "", earlier, _state(row))
+    language = f", with language {row.language}" if row.language else ""
     printing.console().print(f"{user.get_username()} is {row.role} in {principal.tenant.code}{language}", markup=False)
 
 
-def _told(row: Membership) -> dict[str, object]:
+def _state(row: Membership) -> dict[str, object]:
     return {"role": str(row.role), "language": row.language}
 
 
@@ -65,7 +65,7 @@ def _check_language(language: str | None) -> None:
 
 
 def list_members(options: dict[str, Any]) -> None:
-    """Print them."""
+    """Print the members."""
     rows = Membership.objects.filter(tenant=scope.choose(options["tenant"])).select_related("user")
     rows = rows.order_by("user__username")
     items = [{"user": row.user.get_username(), "role": row.role, "language": row.language} for row in rows]

@@ -1,4 +1,4 @@
-"""jobsite programs: load them from a file, look at them, pause and terminate them."""
+"""jobsite programs: load programs from a file, show, pause and terminate them."""
 
 import json
 from collections.abc import Callable
@@ -33,18 +33,18 @@ COLUMNS = {
 
 
 ACTS = (
-    ("pause", pausing.pause_program, "Let the jobs of a program wait.", "is paused; its jobs wait"),
-    ("resume", pausing.resume_program, "Let a paused program go on.", "goes on"),
+    ("pause", pausing.pause_program, "Pause a program: its jobs wait.", "is paused; its jobs wait"),
+    ("resume", pausing.resume_program, "Resume a paused program.", "goes on"),
     (
         "terminate",
         pausing.terminate_program,
-        "Stop what runs by itself: the jobs of its schedules. Those that people submit still run.",
+        "Stop the jobs of a program's schedules. Jobs that people submit still run.",
         "is terminated; the waiting jobs of its schedules are canceled",
     ),
     (
         "reactivate",
         pausing.reactivate_program,
-        "Let a terminated program run by itself again, its failures in a row forgotten.",
+        "Let the schedules of a terminated program run again, and reset its consecutive failures.",
         "is active again",
     ),
 )
@@ -57,7 +57,9 @@ class Command(GroupCommand):
 
     def add_commands(self) -> None:
         """load, list, show; pause, resume, terminate and reactivate."""
-        load = self.sub("load", load_file, "Make the programs be as a TOML file says; the same again changes nothing.")
+        load = self.sub(
+            "load", load_file, "Create or change programs from a TOML file; loading it again changes nothing."
+        )
         load.add_argument("file", metavar="FILE")
         self.sub("list", list_programs, "The programs of the tenant.", json=True)
         self.sub("show", show_program, "One program with its schema and actions.", json=True).add_argument(
@@ -68,7 +70,7 @@ class Command(GroupCommand):
             parser.add_argument("code", metavar="CODE")
             parser.add_argument("--reason", default="")
             if name == "pause":
-                parser.add_argument("--until", metavar="TIME", help="let it go on by itself then")
+                parser.add_argument("--until", metavar="TIME", help="resume by itself at this time")
 
 
 def load_file(options: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""jobsite queues: what waits, since when, and who serves it; pause a queue and let it go on."""
+"""jobsite queues: how much waits in each queue, since when, and which workers serve it; pause and resume."""
 
 from typing import Any
 
@@ -30,15 +30,17 @@ class Command(GroupCommand):
         """list, pause and resume."""
         self.sub("list", list_queues, "Depth, age of the oldest, running jobs, workers, broker.", json=True)
         for name, run, what in (
-            ("pause", pause_queue, "Let the jobs of a queue wait; what runs goes on to its end."),
-            ("resume", resume_queue, "Let a paused queue go on."),
+            ("pause", pause_queue, "Pause a queue: its jobs wait, running jobs go on to their end."),
+            ("resume", resume_queue, "Resume a paused queue."),
         ):
             parser = self.sub(name, run, what)
             parser.add_argument("queue", metavar="Q")
-            parser.add_argument("--only-tenant", action="store_true", help="for this tenant, not for everybody")
+            parser.add_argument(
+                "--only-tenant", action="store_true", help="only for this tenant (default: for all tenants)"
+            )
             parser.add_argument("--reason", default="")
             if name == "pause":
-                parser.add_argument("--until", metavar="TIME", help="let it go on by itself then")
+                parser.add_argument("--until", metavar="TIME", help="resume by itself at this time")
 
 
 def list_queues(options: dict[str, Any]) -> None:
@@ -54,14 +56,14 @@ def list_queues(options: dict[str, Any]) -> None:
 
 
 def pause_queue(options: dict[str, Any]) -> None:
-    """Pause one."""
+    """Pause a queue."""
     principal, whole = principal_of(options), not options["only_tenant"]
     pausing.pause_queue(principal, options["queue"], whole=whole, reason=options["reason"], until=options["until"])
     printing.console().print(f"queue {options['queue']} is paused{_for_whom(principal, whole)}; its jobs wait")
 
 
 def resume_queue(options: dict[str, Any]) -> None:
-    """Resume one."""
+    """Resume a queue."""
     principal, whole = principal_of(options), not options["only_tenant"]
     pausing.resume_queue(principal, options["queue"], whole=whole, reason=options["reason"])
     printing.console().print(f"queue {options['queue']} goes on{_for_whom(principal, whole)}")

@@ -1,4 +1,4 @@
-"""jobsite schedules: when programs run by themselves."""
+"""jobsite schedules: show, make, change, pause and backfill the schedules of programs."""
 
 import sys
 from argparse import ArgumentParser
@@ -30,7 +30,7 @@ OPTIONS = {
     "missed_cap": "--cap",
     "interval_minutes": "--every",
 }
-"""What fields are called here, where not by their own names."""
+"""The options whose names differ from the names of their fields."""
 
 
 class Command(GroupCommand):
@@ -45,32 +45,34 @@ class Command(GroupCommand):
         show.add_argument("code", metavar="CODE")
         create = self.sub("create", create_schedule, "Make a schedule; its jobs run as you.", json=True)
         create.add_argument("code", metavar="CODE")
-        create.add_argument("--program", required=True, metavar="P", help="the program that it submits jobs of")
+        create.add_argument("--program", required=True, metavar="P", help="the program that it runs")
         _add_fields(create)
         change = self.sub(
-            "change", change_schedule, "Change what is given; its jobs run as you from then on.", json=True
+            "change", change_schedule, "Change the fields that are given; its jobs run as you from then on.", json=True
         )
         change.add_argument("code", metavar="CODE")
         change.add_argument("--program", metavar="P")
         _add_fields(change)
         for name, act, what, said in (
-            ("delete", schedules.delete, "Let it fire no more.", "is deleted"),
+            ("delete", schedules.delete, "Delete a schedule: it fires no more.", "is deleted"),
             (
                 "pause",
                 pausing.pause_schedule,
-                "Skip its times until it is resumed.",
+                "Pause a schedule: its times are skipped until it is resumed.",
                 "is paused; its times are skipped",
             ),
-            ("resume", pausing.resume_schedule, "Let it go on with its next time.", "goes on"),
+            ("resume", pausing.resume_schedule, "Resume a schedule with its next time.", "goes on"),
         ):
             parser = self.sub(name, partial(steer, act, said), what)
             parser.add_argument("code", metavar="CODE")
             parser.add_argument("--reason", default="")
             if name == "pause":
-                parser.add_argument("--until", metavar="TIME", help="let it go on by itself then")
+                parser.add_argument("--until", metavar="TIME", help="resume by itself at this time")
         self._add_running()
-        found = self.sub("import-periodic-tasks", import_tasks, "Make schedules of django-celery-beat's PeriodicTasks.")
-        found.add_argument("--yes", action="store_true", help="do it; without, only say what would be done")
+        found = self.sub(
+            "import-periodic-tasks", import_tasks, "Turn PeriodicTasks of django-celery-beat into schedules."
+        )
+        found.add_argument("--yes", action="store_true", help="do it; without it, only show what would be done")
         found.add_argument(
             "--queue", metavar="Q", default="default", help="the queue of their programs (default: default)"
         )
@@ -81,12 +83,12 @@ class Command(GroupCommand):
         preview.add_argument("--cron", metavar="LINE", help='such as "0 9 * * 1-5"; needs no schedule')
         preview.add_argument("--timezone", metavar="ZONE", help="with --cron: such as Europe/Berlin (default: UTC)")
         preview.add_argument("--from", dest="begin", metavar="TIME", help="after this moment (default: now)")
-        preview.add_argument("-n", type=int, default=10, metavar="N", help="so many (default: 10)")
-        now = self.sub("run", run_now, "Submit now what the schedule would, as you; its own times stay.")
+        preview.add_argument("-n", type=int, default=10, metavar="N", help="how many (default: 10)")
+        now = self.sub("run", run_now, "Submit a job of the schedule now, as you; its own times stay.")
         now.add_argument("code", metavar="CODE")
         now.add_argument("--reason", default="")
         job_options.add_asker_and_wait(now)
-        again = self.sub("backfill", backfill, "Run the times of a range that have no job.", json=True)
+        again = self.sub("backfill", backfill, "Submit jobs for the times of a range that have none.", json=True)
         again.add_argument("code", metavar="CODE")
         again.add_argument("--from", dest="begin", required=True, metavar="TIME")
         again.add_argument("--to", dest="end", required=True, metavar="TIME")
@@ -97,31 +99,35 @@ class Command(GroupCommand):
 def _add_fields(parser: ArgumentParser) -> None:
     when = parser.add_argument_group("when")
     when.add_argument("--cron", metavar="LINE", help='minute, hour, day of month, month, day of week: "0 9 * * 1-5"')
-    when.add_argument("--every", metavar="15m", help="an interval of whole minutes instead: 15m, 2h, 7d at most")
-    when.add_argument("--timezone", dest="time_zone", metavar="ZONE", help="of the line (default: the tenant's)")
+    when.add_argument("--every", metavar="15m", help="instead an interval of whole minutes, at most 7d: 15m, 2h")
     when.add_argument(
-        "--jitter", dest="jitter_minutes", type=int, metavar="N", help="up to so many minutes later, 0 to 59"
+        "--timezone", dest="time_zone", metavar="ZONE", help="the time zone of the line (default: the tenant's)"
     )
-    when.add_argument("--starts", dest="starts_at", metavar="TIME", help="not before this")
-    when.add_argument("--ends", dest="ends_at", metavar="TIME", help="not after this")
+    when.add_argument(
+        "--jitter", dest="jitter_minutes", type=int, metavar="N", help="fire up to N minutes later, 0 to 59"
+    )
+    when.add_argument("--starts", dest="starts_at", metavar="TIME", help="not before this time")
+    when.add_argument("--ends", dest="ends_at", metavar="TIME", help="not after this time")
     job_options.add_parameters(parser)
     parser.add_argument("--priority", type=int, metavar="N", help="-100 to 100 (default: the program's)")
-    parser.add_argument("--overlap", metavar="ALLOW|SKIP", help="SKIP: not while its last job is open (default: ALLOW)")
+    parser.add_argument(
+        "--overlap", metavar="ALLOW|SKIP", help="SKIP: no job while the last one is open (default: ALLOW)"
+    )
     parser.add_argument(
         "--missed", metavar="SKIP|ONE|ALL", help="which missed times run after an outage (default: ONE)"
     )
     parser.add_argument(
-        "--cap", dest="missed_cap", type=int, metavar="N", help="with ALL: the newest so many (default: 10)"
+        "--cap", dest="missed_cap", type=int, metavar="N", help="with ALL: only the newest N (default: 10)"
     )
     parser.add_argument("--description", metavar="TEXT")
-    parser.add_argument("--as", dest="user", metavar="USER", help="as this user, with his permissions")
+    parser.add_argument("--as", dest="user", metavar="USER", help="as this user, with this user's permissions")
 
 
 # ---- Make and change ------------------------------------------------------------------------------------------
 
 
 def create_schedule(options: dict[str, Any]) -> None:
-    """Make one, and say when it will fire."""
+    """Make a schedule, and print when it fires next."""
     if options["cron"] is None and options["every"] is None:
         raise Invalid("give --cron or --every")
     principal = principal_of(options, user=options["user"])
@@ -136,7 +142,7 @@ def create_schedule(options: dict[str, Any]) -> None:
 
 
 def change_schedule(options: dict[str, Any]) -> None:
-    """Change what is given."""
+    """Change the fields that are given."""
     principal = principal_of(options, user=options["user"])
     row = schedules.find(principal, options["code"])
     given = _given(options)
@@ -175,7 +181,7 @@ def _whole_minutes(text: str) -> int:
 
 
 def _named(act: Callable[[], Schedule]) -> Schedule:
-    """The act's answer; what it refuses is told by the names that the options have here."""
+    """The result of the act. A refusal names the options of the command instead of the fields."""
     try:
         return act()
     except Invalid as error:
@@ -204,14 +210,14 @@ def _answer(row: Schedule, said: str, options: dict[str, Any]) -> None:
 
 
 def steer(act: Callable[..., None], said: str, options: dict[str, Any]) -> None:
-    """Pause, resume or delete one."""
+    """Pause, resume or delete a schedule."""
     given = {name: options[name] for name in ("reason", "until") if options.get(name) is not None}
     act(principal_of(options), options["code"], **given)
     printing.console().print(f"{options['code']} {said}", markup=False)
 
 
 def import_tasks(options: dict[str, Any]) -> None:
-    """Say, or with --yes do, what becomes of each PeriodicTask."""
+    """Print what each PeriodicTask becomes; with --yes do it."""
     principal = principal_of(options)
     found = periodic_tasks.import_all(principal, queue=options["queue"], is_trial=not options["yes"])
     rows = [
@@ -237,7 +243,7 @@ def import_tasks(options: dict[str, Any]) -> None:
 
 
 def run_now(options: dict[str, Any]) -> None:
-    """Submit one job of it."""
+    """Submit one job of the schedule."""
     principal = principal_of(options, user=options["user"])
     job = backfills.run(principal, options["code"], reason=options["reason"])
     if status := job_options.answer(principal, job.number, options):
@@ -245,7 +251,7 @@ def run_now(options: dict[str, Any]) -> None:
 
 
 def backfill(options: dict[str, Any]) -> None:
-    """Count the times of a range, ask, and run those that have no job."""
+    """Count the times of a range, ask, and submit jobs for those that have none."""
     principal = principal_of(options)
     begin, end = pages.moment_of("--from", options["begin"]), pages.moment_of("--to", options["end"])
     found = backfills.backfill(principal, options["code"], begin=begin, end=end)

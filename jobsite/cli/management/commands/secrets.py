@@ -30,7 +30,7 @@ class Command(GroupCommand):
 
 
 def rotate(options: dict[str, Any]) -> None:
-    """Rotate, showing how far it is; refused in the end where a secret cannot be decrypted."""
+    """Rotate all secrets, with a progress bar. Raises Conflict at the end where some cannot be decrypted."""
     seen, changed = 0, 0
     lost: list[int] = []
     out = printing.console()
@@ -52,13 +52,13 @@ def rotate(options: dict[str, Any]) -> None:
         found |= {"rules_changed": rules, "lost_rules": lost_rules[:NAMED]}
         printing.print_json(found)
     else:
-        out.print(f"{changed:,} of {seen:,} jobs with secrets are encrypted anew, with the newest key.")
+        out.print(f"{changed:,} of {seen:,} jobs with secrets are encrypted again, with the newest key.")
         if webhooks:
             out.print(f"So are the secrets of {webhooks:,} webhooks.")
         if schedules:
-            out.print(f"So are those of {schedules:,} schedules.")
+            out.print(f"So are the secrets of {schedules:,} schedules.")
         if rules:
-            out.print(f"So are those of {rules:,} notification rules.")
+            out.print(f"So are the secrets of {rules:,} notification rules.")
     lost_ones = (
         ("jobs", lost),
         ("webhooks of programs", lost_programs),
@@ -66,16 +66,16 @@ def rotate(options: dict[str, Any]) -> None:
         ("notification rules", lost_rules),
     )
     if any(names for _, names in lost_ones):
-        raise Conflict(_said(lost_ones), code="secrets_lost")
+        raise Conflict(_refusal(lost_ones), code="secrets_lost")
 
 
-def _said(lost: Sequence[tuple[str, Sequence[int | str]]]) -> str:
-    told = [
+def _refusal(lost: Sequence[tuple[str, Sequence[int | str]]]) -> str:
+    parts = [
         f"{len(names):,} {what} ({', '.join(map(str, names[:NAMED]))}{', …' if len(names) > NAMED else ''})"
         for what, names in lost
         if names
     ]
     return (
-        f"the secrets of {' and '.join(told)} cannot be decrypted with any of JOBSITE_SECRET_KEYS; "
-        "put back the key that they have, then rotate again"
+        f"the secrets of {' and '.join(parts)} cannot be decrypted with any of JOBSITE_SECRET_KEYS; "
+        "add the key that they were encrypted with, then rotate again"
     )

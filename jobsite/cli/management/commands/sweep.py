@@ -1,4 +1,4 @@
-"""jobsite sweep: look for what was lost, once or for ever."""
+"""jobsite sweep: run the sweeps, once or until stopped."""
 
 import signal
 import threading
@@ -20,7 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("--loop", action="store_true", help="go on until stopped")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Sweep once and say what was mended, or loop."""
+        """Sweep once and print what was repaired, or loop."""
         if options["loop"]:
             stopping = threading.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -28,7 +28,6 @@ class Command(BaseCommand):
             while not stopping.wait(1.0):
                 sweeps.run_due()
             return
-        rows = [{"sweep": name, "mended": count} for name, count in sweeps.run_all().items()]
-        printing.print_table(
-            rows, {"sweep": "sweep", "mended": "mended"}, empty="No sweep could run.", right=["mended"]
-        )
+        rows = [{"sweep": name, "repaired": count} for name, count in sweeps.run_all().items()]
+        columns = {"sweep": "sweep", "repaired": "repaired"}
+        printing.print_table(rows, columns, empty="No sweep could run.", right=["repaired"])

@@ -1,4 +1,4 @@
-"""jobsite tenants: make them, list them."""
+"""jobsite tenants: create, list, suspend and resume tenants."""
 
 from typing import Any
 
@@ -33,19 +33,19 @@ class Command(GroupCommand):
         create.add_argument("--language", default="en")
         create.add_argument("--time-zone", default="UTC", metavar="ZONE")
         for name, run, what in (
-            ("suspend", suspend_tenant, "Let a tenant's jobs wait; what runs goes on to its end."),
-            ("resume", resume_tenant, "Let a suspended tenant go on."),
+            ("suspend", suspend_tenant, "Suspend a tenant: its jobs wait, running jobs go on to their end."),
+            ("resume", resume_tenant, "Resume a suspended tenant."),
         ):
             parser = self.sub(name, run, what, tenant=False)
             parser.add_argument("tenant", metavar="CODE")
             parser.add_argument("--reason", default="")
             if name == "suspend":
-                parser.add_argument("--until", metavar="TIME", help="let it go on by itself then")
+                parser.add_argument("--until", metavar="TIME", help="resume by itself at this time")
         self.sub("list", list_tenants, "The tenants.", tenant=False, json=True)
 
 
 def create_tenant(options: dict[str, Any]) -> None:
-    """Make one."""
+    """Make a tenant."""
     with transaction.atomic(), connection.cursor() as cursor:
         tenant = setup.create(
             options["code"], name=options["name"], language=options["language"], time_zone=options["time_zone"]
@@ -57,7 +57,7 @@ def create_tenant(options: dict[str, Any]) -> None:
 
 
 def list_tenants(options: dict[str, Any]) -> None:
-    """Print them all."""
+    """Print the tenants."""
     items = list(Tenant.objects.exclude(code=SYSTEM).values(*COLUMNS))
     if options["json"]:
         printing.print_json(items)
@@ -68,12 +68,12 @@ def list_tenants(options: dict[str, Any]) -> None:
 
 
 def suspend_tenant(options: dict[str, Any]) -> None:
-    """Suspend one."""
+    """Suspend a tenant."""
     pausing.suspend_tenant(principal_of(options), reason=options["reason"], until=options["until"])
     printing.console().print(f"tenant {options['tenant']} is suspended; its jobs wait")
 
 
 def resume_tenant(options: dict[str, Any]) -> None:
-    """Resume one."""
+    """Resume a tenant."""
     pausing.resume_tenant(principal_of(options), reason=options["reason"])
     printing.console().print(f"tenant {options['tenant']} goes on")

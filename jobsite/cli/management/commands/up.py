@@ -27,20 +27,20 @@ FLOWER_OFFSET = 1
 class Command(BaseCommand):
     """Entry point."""
 
-    help = "Start web, beat, workers and Flower on this machine; Ctrl-C stops all, waiting for running jobs."
+    help = "Start web, beat, workers and Flower on this machine; Ctrl-C stops all and waits for running jobs."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """The options of INTERFACES."""
+        """The options."""
         parser.add_argument("--no-flower", action="store_true", help="without Flower")
         parser.add_argument(
-            "--port", type=int, default=8000, metavar="N", help="of the web process; Flower's is one more"
+            "--port", type=int, default=8000, metavar="N", help="port of the web process; Flower has the next one"
         )
         parser.add_argument(
-            "--worker-per-queue", action="store_true", help="a worker for each queue, not for each broker"
+            "--worker-per-queue", action="store_true", help="start a worker for each queue instead of each broker"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Start everything, say where it is, keep it running."""
+        """Start everything, print the URLs, keep it running."""
         port = options["port"]
         with_flower = not options["no_flower"]
         for number in (port, port + FLOWER_OFFSET) if with_flower else (port,):
@@ -125,7 +125,7 @@ def _announce(port: int, *, with_flower: bool, seconds: float) -> None:
 
 
 def _login() -> str:
-    """How to log in; on an embedded installation without a superuser, one is made."""
+    """How to log in. On an embedded installation without a superuser, one is made."""
     users = get_user_model().objects
     password_file = Path(settings.JOBSITE_HOME) / "admin-password"
     if not users.filter(is_superuser=True).exists():
@@ -141,14 +141,14 @@ def _login() -> str:
 
 
 def _holding_the_servers() -> AbstractContextManager[None]:
-    """Within, `jobsite down` is refused: what runs here would start the servers again."""
+    """Make `jobsite down` refuse inside the block: the processes here would start the servers again."""
     is_embedded = settings.JOBSITE_EMBEDDED_DATABASE or settings.JOBSITE_EMBEDDED_BROKER
     return embedded.in_use(settings.JOBSITE_HOME) if is_embedded else nullcontext()
 
 
 @contextmanager
 def _stopping_by_signal() -> Iterator[Any]:
-    """Within, SIGINT and SIGTERM only make the yielded function true."""
+    """Inside the block, SIGINT and SIGTERM only make the yielded function return True."""
     stopped = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:

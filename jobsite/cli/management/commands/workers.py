@@ -23,7 +23,7 @@ class Command(GroupCommand):
 
     def add_commands(self) -> None:
         """list."""
-        self.sub("list", list_workers, "Workers, the living first.", tenant=False, json=True)
+        self.sub("list", list_workers, "The workers, live ones first.", tenant=False, json=True)
 
 
 def list_workers(options: dict[str, Any]) -> None:

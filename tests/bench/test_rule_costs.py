@@ -1,4 +1,4 @@
-"""`jobsite bench --rules`: what is told of the ends of jobs, and that a small run measures them."""
+"""`jobsite bench --rules`: what the table shows, and that a small run measures all cases."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from jobsite.bench.telling import table
+from jobsite.bench.rule_costs import table
 from tests.bench.test_bench import _start
 
 

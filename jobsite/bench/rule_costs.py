@@ -1,4 +1,4 @@
-"""What the end of a job costs where rules are to be looked at: none, many that do not concern it, one that does."""
+"""What notification rules cost at the end of a job: no rules, many that do not match, and one that matches."""
 
 import json
 import subprocess
@@ -14,15 +14,15 @@ DATABASE = "rules"
 FINISHES = 1_000
 WHAT = {
     "none": "without rules",
-    "silent": "with {rules:,} rules, none of which concerns it",
-    "telling": "with one that tells of it",
+    "silent": "with {rules:,} rules, none of which matches",
+    "telling": "with one rule that matches",
 }
 
 
 def measure(ground: Ground, rules: int, *, say: Say) -> dict[str, float]:
-    """The median milliseconds of the statement that ends a job, by what rules its program has."""
+    """The median milliseconds of the statement that ends a job, by the rules of its program."""
     ground.create_database(DATABASE)
-    say(f"{FINISHES:,} jobs of each kind end, by turns, beside {rules:,} rules")
+    say(f"{FINISHES:,} jobs of each kind end, in alternation, with {rules:,} rules in the database")
     argv = [sys.executable, "-m", "jobsite.bench.bodies.rules", str(rules), str(FINISHES)]
     environment = ground.environment(DATABASE) | {"DJANGO_SETTINGS_MODULE": "jobsite.settings"}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
@@ -33,7 +33,7 @@ def measure(ground: Ground, rules: int, *, say: Say) -> dict[str, float]:
 
 
 def table(found: dict[str, float], rules: int) -> Table:
-    """What each costs, and how much more than the first."""
+    """What each case costs, and how much more than without rules."""
     shown = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("the end of a job", "ms", "more"):
         shown.add_column(heading, justify="left" if heading.startswith("the") else "right")
