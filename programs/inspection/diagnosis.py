@@ -16,7 +16,7 @@ OLDEST_POSTGRESQL = 140_000
 SILENT_SWEEP_SECONDS = 60.0
 UNCLAIMED_SECONDS = 30.0
 MIN_KEY_LENGTH = 32
-# Five times what migration 0010 has vacuumed.
+# Five times what the table of jobs is vacuumed after (migrations/0002_references_and_storage.py).
 DEAD_ROWS = 50_000
 DEAD_SHARE = 0.05
 

@@ -140,7 +140,7 @@ class Job(models.Model):
                 condition=Q(retry_of__isnull=False, status__in=_open),
                 name="job_retried_once_at_a_time",
             ),
-            # What a row may look like and how it may change says the trigger job_guard (migrations/0003_one_guard.py).
+            # What a row may look like, and how it may change: programs/sql/jobsite_job_guard.sql.
         ]
         indexes: ClassVar = [
             # The lane: all that dispatch ever reads.

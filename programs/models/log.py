@@ -1,4 +1,4 @@
-"""What a job said: log entries, partitioned by month in SQL (migration 0002)."""
+"""What a job said: log entries, partitioned by month by the migrations."""
 
 from typing import ClassVar
 

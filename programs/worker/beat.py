@@ -15,7 +15,10 @@ class Scheduler(DatabaseScheduler):
 
     def setup_schedule(self) -> None:
         """Start or join the embedded servers, then read Celery's schedule."""
-        boot.prepare()
+        try:
+            boot.prepare()
+        except boot.EarlierDatabase as error:
+            raise SystemExit(f"jobsite: beat cannot start: {error}") from error
         super().setup_schedule()
 
     def tick(self, *args: Any, **kwargs: Any) -> float:

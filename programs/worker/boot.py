@@ -22,7 +22,7 @@ from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.platforms import EX_FAILURE
 from celery.worker import state
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 from django.db.utils import OperationalError
 
 from jobsite import boot, brokers, embedded
@@ -93,6 +93,7 @@ def register(sender: Any, **_: Any) -> None:
 
 def _register(sender: Any) -> None:
     boot.prepare()
+    connections.close_all()  # the main process has no other use for Django's
     names = [name for name in _names(list(sender.app.amqp.queues.consume_from)) if name in settings.JOBSITE_QUEUES]
     connection = workers.open_connection()
     try:
