@@ -88,7 +88,7 @@ class Job(models.Model):
         "self", models.PROTECT, null=True, related_name="children", db_constraint=False, db_index=False
     )
     child_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - NULL means: not a child
-    # Under which fence the parent spawned it; under which fence this job itself ended a run that its callback follows.
+    # The parent's fence when it spawned this job; this job's own fence when it parked for its callback.
     parent_fence = models.BigIntegerField(null=True)
     parked_fence = models.BigIntegerField(null=True)
     retry_of = models.ForeignKey(
@@ -99,7 +99,7 @@ class Job(models.Model):
     idempotency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - NULL means: none given
     fingerprint = models.CharField(max_length=64, db_default="")
 
-    # What came of it.
+    # Its progress and its result.
     progress = models.JSONField(null=True)
     current_step = models.CharField(max_length=100, db_default="")
     result = models.JSONField(null=True)
@@ -143,7 +143,7 @@ class Job(models.Model):
             # What a row may look like, and how it may change: programs/sql/jobsite_job_guard.sql.
         ]
         indexes: ClassVar = [
-            # The lane: all that dispatch ever reads.
+            # The lane: dispatch finds ready jobs by this index alone.
             models.Index(
                 fields=["queue", "tenant", "rank", "number"],
                 condition=Q(status="PENDING", blocked__isnull=True),
@@ -166,7 +166,7 @@ class Job(models.Model):
                 name="job_waits_for_its_key",
             ),
             models.Index(fields=["queue", "queued_at"], condition=Q(status="QUEUED"), name="job_queued"),
-            # Not on lock_expires_at: a renewal changes it, and so stays a heap-only update.
+            # Not on lock_expires_at, which a renewal changes: without an index on it, that is a heap-only update.
             models.Index(fields=["lock_owner"], condition=Q(status="RUNNING"), name="job_running_by_owner"),
             models.Index(fields=["tenant"], condition=Q(status="RUNNING"), name="job_running_by_tenant"),
             models.Index(fields=["tenant", "number"], condition=Q(status__in=_open), name="job_open"),

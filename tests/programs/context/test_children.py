@@ -386,7 +386,7 @@ def test_a_quota_lets_the_parent_run_again_uncounted(jobs, spawning, run_job, te
     assert (job.status, job.blocked, jobs.attempts(job.number)) == ("PENDING", "SCHEDULED", ["RETURNED"])
     assert (job.attempts, "pending jobs" in job.error["message"]) == (0, True)
     [reason] = explain.why(operator, job.number)
-    assert reason.message.endswith(f"; the last run said TooMany: {job.error['message']}")
+    assert reason.message.endswith(f"; the last run ended with TooMany: {job.error['message']}")
     for _ in range(5):
         run_job(job.number)
     assert jobs.row(job.number).attempts == 0
