@@ -73,7 +73,6 @@ LONG: dict[str, str] = {
     "jobsite.cli.management.commands.jobs": "to be divided",
     "jobsite.notifications.admin.template": "to be divided",
     "jobsite.notifications.operations": "to be divided",
-    "jobsite.programs.actions.container": "to be divided",
     "jobsite.programs.admin.job": "to be divided",
     "jobsite.programs.context.children": "to be divided",
     "jobsite.programs.context.context": "to be divided",
