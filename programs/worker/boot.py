@@ -25,7 +25,6 @@ from jobsite.programs.worker.broker_choice import names_of
 from jobsite.programs.worker.renewer import Renewer
 from jobsite.programs.worker.sweepers import ContainerSweeper, Sweeper
 
-
 log = get_logger(__name__)
 MANAGER_VARIABLE = "JOBSITE_MANAGER"
 CHILD_SECONDS = 1.0
@@ -91,7 +90,11 @@ def start_threads(sender: Any, **_: Any) -> None:
     if _renewer is not None:
         return  # Celery says this again each time that it has found its broker again
     _look_after_children_more_often(sender)
-    _renewer, _sweeper, _container_sweeper = Renewer(sender.controller), Sweeper(give_back_and_leave), ContainerSweeper()
+    _renewer, _sweeper, _container_sweeper = (
+        Renewer(sender.controller),
+        Sweeper(give_back_and_leave),
+        ContainerSweeper(),
+    )
     _renewer.start()
     _sweeper.start()
     _container_sweeper.start()
