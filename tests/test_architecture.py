@@ -70,11 +70,9 @@ IMPURE = {
 }
 LONGEST_FILE, LONGEST_FUNCTION = 300, 50
 LONG: dict[str, str] = {
-    "jobsite.cli.management.commands.jobs": "to be divided",
     "jobsite.notifications.admin.template": "to be divided",
     "jobsite.notifications.operations": "to be divided",
     "jobsite.programs.admin.job": "to be divided",
-    "jobsite.programs.parameters.validation": "to be divided",
     "jobsite.programs.transitions.dispatch": "to be divided",
     "jobsite.programs.admin.job:_ask": "to be divided",
     "jobsite.programs.admin.job:change_view": "to be divided",
