@@ -71,7 +71,6 @@ IMPURE = {
 LONGEST_FILE, LONGEST_FUNCTION = 300, 50
 LONG: dict[str, str] = {
     "jobsite.notifications.admin.template": "to be divided",
-    "jobsite.notifications.operations": "to be divided",
     "jobsite.programs.admin.job": "to be divided",
     "jobsite.programs.transitions.dispatch": "to be divided",
     "jobsite.programs.admin.job:_ask": "to be divided",

@@ -275,7 +275,7 @@ def test_a_rule_is_made_with_all_its_fields(alice: User, bob: User, ops: Group, 
     answer = logged_in(alice).post(f"{RULES}add/", given)
 
     assert answer.status_code == 302, answer.context["adminform"].form.errors
-    assert operations.told(operations.rules_of(alices_hand, group="ops").get()) == {
+    assert operations.rule_as_data(operations.rules_of(alices_hand, group="ops").get()) == {
         "group": "ops",
         "event": "FAILED",
         "channel": "email",

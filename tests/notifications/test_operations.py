@@ -176,7 +176,7 @@ def test_a_secret_is_shown_once_and_stored_sealed_and_the_one_before_signs_on(al
     assert first.startswith("whsec_")
     assert len({first, second, third}) == 3
     assert [vault.opened(one) for one in rule.secret] == [third, second]
-    everything = str(list(AuditEntry.objects.values())) + str(rule.secret) + str(operations.told(rule))
+    everything = str(list(AuditEntry.objects.values())) + str(rule.secret) + str(operations.rule_as_data(rule))
     assert not any(one in everything for one in (first, second, third))
 
 
