@@ -6,7 +6,7 @@ delivery's lock has run out, under the same identity, so that a receiver can tel
 
 import random
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -26,6 +26,7 @@ from jobsite.notifications.models import Delivery
 from jobsite.notifications.models.delivery import Status
 from jobsite.notifications.rendering import Rendered
 from jobsite.tenants.models import Membership
+from jobsite.values import times
 
 log = get_logger(__name__)
 
@@ -255,7 +256,7 @@ def facts_of(delivery: Delivery, language: str) -> dict[str, Any] | None:
         return None
     event = {
         "name": delivery.event,
-        "at": _moment(delivery.happened_at),
+        "at": times.format_time(delivery.happened_at),
         "suppressed": _left_out(delivery),
         "in_a_row": delivery.details.get("in_a_row", 1),
     }
@@ -269,10 +270,6 @@ def _is_test(delivery: Delivery) -> bool:
 
 def _tenant(delivery: Delivery) -> dict[str, str]:
     return {"code": delivery.tenant.code, "name": delivery.tenant.name}
-
-
-def _moment(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _secrets(delivery: Delivery) -> tuple[str, ...]:
