@@ -12,7 +12,6 @@ import psycopg
 from celery.worker import state
 from django.conf import settings
 
-from jobsite.database import Connection
 from jobsite.logs import get_logger
 from jobsite.programs import workers
 from jobsite.programs.transitions import give_back, reap, renew
@@ -36,7 +35,6 @@ class Renewer(threading.Thread):
         self._controller = controller
         self._worker = workers.current()
         self.is_stopping = False
-        self._connection: Connection | None = None
         self._abandoned: dict[UUID, float] = {}
 
     def child_lost(self, message: UUID, *, timed_out: bool) -> None:
@@ -68,21 +66,14 @@ class Renewer(threading.Thread):
             step()
         except psycopg.Error as error:
             log.warning("renewer_failed", error=str(error))
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
+            workers.drop_connection()
         except Exception:
             # The thread that keeps the locks must outlive whatever it meets.
             log.exception("renewer_failed")
 
-    def _cursor(self) -> Any:
-        if self._connection is None or self._connection.closed:
-            self._connection = workers.open_connection()
-        return self._connection.cursor()
-
     def _renew(self) -> None:
         messages = [UUID(task_id) for task_id in list(state.requests) if _is_uuid(task_id)]
-        with self._cursor() as cursor:
+        with workers.connection().cursor() as cursor:
             owner, seconds = self._worker.incarnation, settings.JOBSITE_LOCK_SECONDS
             renewed = renew.renew(cursor, owner=owner, messages=messages, lock_seconds=seconds)
             renew.renew_passed_over(cursor, owner=owner, messages=messages, lock_seconds=seconds, renewed=renewed)
@@ -100,11 +91,11 @@ class Renewer(threading.Thread):
 
     def _take_back(self, message: UUID, timed_out: bool) -> None:
         owner = self._worker.incarnation
-        with self._cursor() as cursor:
+        with workers.connection().cursor() as cursor:
             sweeps.send_on(cursor, reap.reap_child(cursor, owner=owner, message=message, timed_out=timed_out))
 
     def _give_back(self) -> None:
-        with self._cursor() as cursor:
+        with workers.connection().cursor() as cursor:
             numbers = give_back.give_back_all(cursor, owner=self._worker.incarnation, worker=self._worker.name)
             workers.set_status(cursor, incarnation=self._worker.incarnation, status="STOPPED")
         if numbers:
