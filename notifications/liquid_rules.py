@@ -67,7 +67,7 @@ def render(source: str, facts: dict[str, object], *, language: str, part: str, s
 
 
 def problems(source: str, *, part: str) -> Iterator[tuple[int | None, str]]:
-    """Everything wrong with the source of a part that can be told without facts: line and reason."""
+    """Everything wrong with the source of a part that can be seen without facts: line and reason."""
     if excess := _excess(source):
         yield None, excess
         return

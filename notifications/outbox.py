@@ -1,7 +1,7 @@
-"""Write down, with what has happened and in its transaction, who is to be told of it: deliveries that are PENDING.
+"""Write down, with what has happened and in its transaction, who is to be notified of it: deliveries that are PENDING.
 
-The function jobsite_tell (migrations/0001_initial.py) writes them. It is called only where somebody may be told, since
-a plan with all of it in costs each statement more to begin than a whole job takes to end.
+The function jobsite_tell (migrations/0001_initial.py) writes them. It is called only where somebody may be notified: a
+plan with all of it in costs each statement more to begin than a whole job takes to end.
 """
 
 COLUMNS = (
@@ -10,11 +10,11 @@ COLUMNS = (
 )  # fmt: skip
 """What a row that has happened says.
 
-`names` are those that rules have for the event, `recovery` what is told by the rules for `recovered` that ask for it;
-`key` tells one thing that happened from every other; `source` is what a throttle counts together; who submitted the job
-is `user_id`, or stands in its captured `context`; `notify` says that he asked to be told, `alerts` that the operator of
-the installation is. `only_rule` is the only one that tells of it, where not all do. `hinted` says that whoever writes
-this tells the workers after the commit; else a sweep does, within seconds.
+`names` are those that rules have for the event, `recovery` the event for the rules of `recovered` that ask for it;
+`key` is the same for one thing that happened, and for no other; `source` is what a throttle counts together. Who
+submitted the job is `user_id`, or stands in its captured `context`; `notify` says that they asked for it, `alerts` that
+the operator of the installation gets it. `only_rule` is the only rule that applies, where not all do. `hinted` says
+that whoever writes this gives the workers a hint after the commit; else a sweep does, within seconds.
 """
 
 _RULES = """SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active"""

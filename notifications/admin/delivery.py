@@ -1,4 +1,4 @@
-"""The pages of deliveries: who was told what, what became of it, and to send one again."""
+"""The pages of deliveries: who was notified of what, what became of it, and to send one again."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
     names_tenant = True
     change_list_template = "admin/jobsite/notification_deliveries.html"
     empty_hint = (
-        "Nothing was sent yet. A message is written as soon as something happens that a rule tells of, or when a job "
+        "Nothing was sent yet. A message is written as soon as something happens that a rule waits for, or when a job "
         "that was submitted with notify ends."
     )
     list_display = ("number", "status_shown", "event", "channel", "recipient", "job_shown", "when", "why")
@@ -145,7 +145,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
         """When it was read, of a message of the inbox."""
         if obj is None or obj.channel == "inbox":
             return self.fieldsets
-        return [(title, {"fields": [one for one in told["fields"] if one != "read"]}) for title, told in self.fieldsets]
+        return [(title, {"fields": [one for one in part["fields"] if one != "read"]}) for title, part in self.fieldsets]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """All of them."""
@@ -194,7 +194,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="happened (UTC)")
     def when(self, row: Delivery) -> SafeString:
-        """When what it tells of happened."""
+        """When what it reports happened."""
         return display.minute(row.happened_at)
 
     @admin.display(description="reason")
@@ -213,7 +213,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="to")
     def recipient_linked(self, row: Delivery) -> str:
-        """A user with the address that he has now, or an address."""
+        """A user with the address that they have now, or an address."""
         if row.user is None:
             return row.address
         is_mail = row.channel == "email" and row.user.email
@@ -221,7 +221,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="about")
     def about(self, row: Delivery) -> str | SafeString:
-        """The job, schedule or program that it tells of, as far as there is one still."""
+        """The job, schedule or program that it is about, as far as there is one still."""
         if "test" in row.details:
             return "A test of the rule, of sample facts."
         found = subject(
@@ -236,7 +236,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="rule")
     def rule_shown(self, row: Delivery) -> str | SafeString:
-        """The rule that told it, in its group."""
+        """The rule that sent it, in its group."""
         if row.rule is None:
             return "None: the job was submitted with notify."
         named = f"{row.rule.pk}, {row.rule} of group {row.rule.group.code}"
@@ -247,7 +247,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="language")
     def language_shown(self, row: Delivery) -> str:
-        """In which it was told."""
+        """In which it was written."""
         return row.language or display.NOTHING
 
     @admin.display(description="read (UTC)")
@@ -257,7 +257,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="happened (UTC)")
     def happened(self, row: Delivery) -> str | SafeString:
-        """When what it tells of happened."""
+        """When what it reports happened."""
         return display.moment(row.happened_at)
 
     @admin.display(description="next try (UTC)")

@@ -93,7 +93,7 @@ def view(page: TenantScopedAdmin[Delivery], request: HttpRequest) -> HttpRespons
         "opts": page.opts,
         "shows_all": shows_all,
         "shows_tenant": access_of(request).sees_several,
-        "rows": [_told(row) for row in found[:SHOWN]],
+        "rows": [_as_shown(row) for row in found[:SHOWN]],
         "has_unread": any(row.read_at is None for row in found[:SHOWN]),
         "before": before,
         "older": found[SHOWN - 1].pk if has_older else None,
@@ -121,7 +121,7 @@ def _key(text: str) -> int:
     return int(text[:20])
 
 
-def _told(row: Delivery) -> dict[str, Any]:
+def _as_shown(row: Delivery) -> dict[str, Any]:
     job = row.job_number
     return {
         "row": row,
@@ -132,7 +132,7 @@ def _told(row: Delivery) -> dict[str, Any]:
 
 
 def _mark(page: TenantScopedAdmin[Delivery], request: HttpRequest) -> HttpResponse:
-    """Mark the messages that were chosen, or all; what is none of his stays as it is."""
+    """Mark the messages that were chosen, or all; another person's stays as it is."""
     keys = [_key(one) for one in request.POST.getlist("message")]
     if len(keys) > SHOWN:
         raise SuspiciousOperation(f"at most {SHOWN} messages are shown")

@@ -66,12 +66,12 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     in_a_row = forms.IntegerField(
         initial=1,
         label="After N in a row",
-        help_text=f"Of FAILED and COMPLETED+ERROR: told from so many in a row of a program on; 1 to {MAX_IN_A_ROW}.",
+        help_text=f"Of FAILED and COMPLETED+ERROR: sent from so many in a row of a program on; 1 to {MAX_IN_A_ROW}.",
     )
     on_recovery = forms.BooleanField(
         required=False,
         label="On recovery too",
-        help_text="Of FAILED, COMPLETED+ERROR and SCHEDULE_MISSED: tells also that it goes well again.",
+        help_text="Of FAILED, COMPLETED+ERROR and SCHEDULE_MISSED: sends also that it goes well again.",
     )
     throttle_minutes = forms.IntegerField(
         required=False,
@@ -106,10 +106,13 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
         "when the rule is saved.",
     )
     template = _TenantChoice(
-        Template.objects.none(), required=False, empty_label="the event's own", help_text="In whose words it is told."
+        Template.objects.none(),
+        required=False,
+        empty_label="the event's own",
+        help_text="The template of its messages.",
     )
     is_active = forms.BooleanField(
-        required=False, initial=True, label="Active", help_text="While it is off, nobody is told anything by it."
+        required=False, initial=True, label="Active", help_text="While it is off, nobody is notified by it."
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

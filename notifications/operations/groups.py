@@ -46,7 +46,7 @@ def delete_group(principal: Principal, code: str, *, reason: str = "") -> None:
         row = find_group(principal, code)
         using = row.programs.filter(deleted_at__isnull=True).order_by("code").first()
         if using is not None:
-            raise Conflict(f"program {using.code} tells this group; give it another first", code="group_in_use")
+            raise Conflict(f"program {using.code} notifies this group; give it another first", code="group_in_use")
         Group.objects.filter(pk=row.pk).update(deleted_at=Now())
         Rule.objects.filter(group=row, deleted_at__isnull=True).update(deleted_at=Now())
         audit.record(cursor, principal, "group deleted", "group", code, reason, {"name": row.name}, None)

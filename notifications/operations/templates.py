@@ -114,7 +114,7 @@ def preview(
     facts = defaults.sample(event, language)
     if job is not None:
         if facts["job"] is None:
-            raise Invalid(f"template {code} tells of no job; try it with the sample", code="no_job_in_it")
+            raise Invalid(f"template {code} is about no job; try it with the sample", code="no_job_in_it")
         real = subjects.facts(
             tenant=principal.tenant, job_number=job, program_id=None, schedule_id=None, language=language, details={}
         )
