@@ -1,11 +1,11 @@
 """The children of a job that have ended, as its actions see them."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from jobsite.programs import workers
+from jobsite.programs.context.time_limit import uninterrupted
 from jobsite.programs.rules.lifecycle import Outcome, Status
 from jobsite.programs.transitions import spawn
 
@@ -42,15 +42,14 @@ class Children:
     In a callback they are those that it is called for, all of them; in another run those that have ended by now.
     """
 
-    def __init__(self, parent: int, until: int, uninterrupted: Callable[[], AbstractContextManager[None]]) -> None:
-        """`uninterrupted` lets no time limit ring in the middle of a statement."""
+    def __init__(self, parent: int, until: int) -> None:
+        """The children of this parent that its runs up to this fence have spawned."""
         self._values = {"parent": parent, "until": until}
-        self._uninterrupted = uninterrupted
 
     def __iter__(self) -> Iterator[Child]:
         after = 0
         while True:
-            with self._uninterrupted():
+            with uninterrupted():
                 rows = workers.execute_patiently(ENDED, {**self._values, "after": after, "page": PAGE})
             for number, key, program, status, outcome, result, error in rows:
                 shown = "" if key.startswith(spawn.OWN_KEY) else key
@@ -69,5 +68,5 @@ class Children:
         return {word: counts[word] for word in _ENDED} | {"total": sum(counts.values())}
 
     def _counts(self) -> dict[str, int]:
-        with self._uninterrupted():
+        with uninterrupted():
             return dict(workers.execute_patiently(COUNTS, self._values))

@@ -201,7 +201,7 @@ class Context:
     @property
     def children(self) -> Children:
         """The children of this job that have ended, in the order in which they were spawned; in a callback all."""
-        return self.family.children(uninterrupted)
+        return self.family.children()
 
     def _running_step(self, what: str) -> Step:
         if threading.get_ident() != self._thread or self._step is None:

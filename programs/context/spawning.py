@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -77,10 +77,10 @@ class Family:
         self._count = 0
         self._line: list[spawn.Ancestor] = []
 
-    def children(self, uninterrupted: Callable[[], AbstractContextManager[None]]) -> Children:
+    def children(self) -> Children:
         """Those that this run may know of."""
         until = self._job.fence if self._job.parked_fence is None else self._job.parked_fence
-        return Children(self._job.number, until, uninterrupted)
+        return Children(self._job.number, until)
 
     @property
     def may_have_children(self) -> bool:

@@ -21,7 +21,6 @@ from jobsite.programs.worker import pool
 
 log = get_logger(__name__)
 
-
 ABANDONED_SECONDS = 5.0
 STOP_SECONDS = 10.0
 

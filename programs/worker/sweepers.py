@@ -21,7 +21,6 @@ from jobsite.programs.worker import pool
 
 log = get_logger(__name__)
 
-
 SWEEPER_SECONDS = 1.0
 CONTAINERS_SOON_SECONDS = 5.0
 CONTAINERS_SECONDS = 60.0

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-
 ENGINE_SECONDS = 30
 KILL_SECONDS = 5
 POLL_SECONDS = 0.2

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-
 LABEL = "jobsite"
 # The moment of the first migration, to the microsecond; and where it is now, for a copy is another installation.
 WHOSE = """

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-
 GRACE_SECONDS = 2
 Chunk = tuple[str, bytes] | BaseException | None
 """Some output of a stream, what broke the connection, or None at the end."""
