@@ -1,7 +1,7 @@
 """The Celery application and its configuration, nothing else; `celery -A jobsite` finds it.
 
-What happens when a worker boots (choice of the broker, registration, renewal) is programs/worker_boot.py,
-reached through `include`; which broker a queue lives on is jobsite/brokers.py.
+What happens when a worker boots (choice of the broker, registration, renewal) is in programs/worker/, reached
+through `include`; which broker a queue lives on is jobsite/brokers.py.
 """
 
 import os

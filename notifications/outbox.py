@@ -1,8 +1,8 @@
-"""Write down, with what has happened and in its transaction, who is to be told of it: deliveries that are PENDING.
+"""Write down, with what has happened and in its transaction, who is to be notified of it: deliveries that are PENDING.
 
 The database's function jobsite_write_deliveries writes them (sql/jobsite_write_deliveries.sql says what each of its
-arguments means). It is called only where somebody may be told, since a plan with all of it in costs each statement more
-to begin than a whole job takes to end.
+arguments means). It is called only where somebody may be notified, since a plan with all of it in costs each statement
+more to begin than a whole job takes to end.
 """
 
 _RULES = """SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active"""

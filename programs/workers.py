@@ -3,7 +3,6 @@
 import os
 import platform
 import socket
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from jobsite.database import Connection, Cursor, Plans, connect
+from jobsite.database import Connection, ConnectionOfEachThread, Cursor, connect
 from jobsite.errors import NotFound
 from jobsite.logs import get_logger
 from jobsite.programs.transitions import reap
@@ -174,7 +173,6 @@ def set_status(cursor: Cursor, *, incarnation: UUID, status: str) -> None:
 
 _registered: Registered | None = None
 _is_expendable = False
-_local = threading.local()
 
 
 def become(worker: Registered) -> None:
@@ -224,23 +222,17 @@ def open_connection() -> Connection:
     return opened
 
 
+_own_connection = ConnectionOfEachThread(open_connection)
+
+
 def connection() -> Connection:
     """This thread's own connection, opened when first asked for and again after `drop_connection`."""
-    known: Connection | None = getattr(_local, "connection", None)
-    if known is None or known.closed or _local.pid != os.getpid():
-        known = _local.connection = open_connection()
-        _local.pid, _local.plans = os.getpid(), Plans()
-    if _local.plans.are_old():
-        known.execute("DISCARD PLANS")
-    return known
+    return _own_connection.get()
 
 
 def drop_connection() -> None:
     """Close this thread's connection, whatever state it is in."""
-    known: Connection | None = getattr(_local, "connection", None)
-    _local.connection = None
-    if known is not None:
-        known.close()
+    _own_connection.drop()
 
 
 def execute_patiently(statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:

@@ -70,16 +70,7 @@ IMPURE = {
 }
 LONGEST_FILE, LONGEST_FUNCTION = 300, 50
 LONG: dict[str, str] = {
-    "jobsite.cli.management.commands.jobs": "to be divided",
-    "jobsite.notifications.operations": "to be divided",
-    "jobsite.outgoing": "to be divided",
-    "jobsite.programs.actions.container": "to be divided",
-    "jobsite.programs.context.children": "to be divided",
-    "jobsite.programs.context.context": "to be divided",
-    "jobsite.programs.parameters.validation": "to be divided",
     "jobsite.programs.transitions.dispatch": "to be divided",
-    "jobsite.programs.worker.boot": "to be divided",
-    "jobsite.programs.context.context:spawn": "to be divided",
     "jobsite.programs.execution.completion:raised": "to be divided",
 }
 

@@ -15,7 +15,7 @@ from functools import partial
 
 import psycopg
 
-from jobsite.database import Connection
+from jobsite.database import OwnConnection
 from jobsite.logs import get_logger
 from jobsite.programs import dispatch, workers
 from jobsite.programs.context import job_log
@@ -45,7 +45,7 @@ class Watcher(threading.Thread):
         super().__init__(name="jobsite-watcher", daemon=True)
         self._groups: set[Group] = set()
         self._wake = threading.Event()
-        self._connection: Connection | None = None
+        self._own_connection = OwnConnection(workers.open_connection)
         self._trust_seconds = trust_seconds()
 
     @contextmanager
@@ -100,18 +100,18 @@ class Watcher(threading.Thread):
             step()
         except psycopg.OperationalError as error:
             log.warning("look_failed", error=str(error))
-            self._drop_connection()
+            self._own_connection.drop()
         except Exception:
             # Whatever it was, the watch goes on: the trust in the lock runs out by itself.
             log.exception("look_failed")
-            self._drop_connection()
+            self._own_connection.drop()
 
     def _disband(self, group: Group) -> None:
         """The time of a group is up: what has not started goes back, what has ended is written.
 
         And what waited for it to end, believing that it would soon, waits no more.
         """
-        with self._connected().cursor() as cursor:
+        with self._own_connection.get().cursor() as cursor:
             if unstarted := group.close():
                 give_back.give_back(cursor, unstarted)
                 group.returned()
@@ -128,7 +128,7 @@ class Watcher(threading.Thread):
     def _look(self, group: Group, running: Running, now: float) -> None:
         held, context = running.held, running.context
         version, progress = context.progress_now
-        with self._connected().cursor() as cursor:
+        with self._own_connection.get().cursor() as cursor:
             if version != running.stored_progress:
                 cursor.execute(
                     REPORT,
@@ -165,12 +165,12 @@ class Watcher(threading.Thread):
             error={"type": "JobCanceled", "message": "stopped by force after the grace period", "step": None},
         )
         try:
-            with self._connected().cursor() as cursor:
+            with self._own_connection.get().cursor() as cursor:
                 job_log.close_all(cursor, [running.context.log])
                 finish.finish(cursor, running.held, ending)
         except psycopg.Error as error:
             log.warning("cancel_failed", job=running.held.number, error=str(error))
-            self._drop_connection()
+            self._own_connection.drop()
             return
         except StaleJob:
             log.info("canceled_by_another", job=running.held.number)
@@ -182,16 +182,6 @@ class Watcher(threading.Thread):
             for hook in group.running.context.stop_hooks if group.running else ():
                 hook()
         os.kill(os.getpid(), signal.SIGKILL)
-
-    def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = workers.open_connection()
-        return self._connection
-
-    def _drop_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
 
 
 _watcher: Watcher | None = None

@@ -12,6 +12,7 @@ from jobsite.errors import NotFound
 from jobsite.programs.rules.lifecycle import IS_OPEN, Status
 from jobsite.programs.transitions.dispatch import WORKERS
 from jobsite.tenants.principals import Principal
+from jobsite.values import times
 
 AHEAD_LIMIT = 1_000
 """Jobs ahead in the lane are counted up to this number."""
@@ -195,4 +196,4 @@ def _jobs(count: int) -> str:
 
 
 def _moment(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    return times.readable_time(moment, timespec="seconds")

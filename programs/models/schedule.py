@@ -11,6 +11,7 @@ from jobsite.programs.models.program import Program
 from jobsite.programs.rules.cron import LONGEST, Cron
 from jobsite.programs.rules.recurrence import Missed
 from jobsite.tenants.models import CODE, Pausable, Tenant
+from jobsite.values import times
 
 CRON_FIELDS = ("minute", "hour", "day_of_month", "month", "day_of_week")
 MAX_INTERVAL_MINUTES = 10_080
@@ -158,4 +159,4 @@ class Firing(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.schedule} at {self.nominal_at:%Y-%m-%d %H:%M} UTC"
+        return f"{self.schedule} at {times.readable_time(self.nominal_at)}"

@@ -12,7 +12,7 @@ from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 from referencing import Registry
 
-from jobsite.programs.parameters.schema_rules import Schema
+from jobsite.programs.parameters.schema_rules import Schema, target
 from jobsite.values.times import TimeError, parse_time
 
 # Keywords evaluated: more than 64 KiB of honest parameters need, and at most about a second of work.
@@ -41,6 +41,16 @@ def checker_for(schema: Schema) -> Validator:
     """The library's validator of a schema; it raises TooMuchWorkError past the limit of this thread."""
     made: Validator = _Checker(schema, registry=Registry(), format_checker=_formats)
     return made
+
+
+def chain(schemas: Mapping[str, Schema], schema: Schema) -> Iterator[Mapping[str, Any]]:
+    """The schema and what its `$ref` leads to among these, as far as that goes; each counts as work."""
+    while isinstance(schema, Mapping):
+        spend(1)
+        yield schema
+        if "$ref" not in schema:
+            return
+        schema = schemas[target(schema["$ref"])]
 
 
 _Keyword = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]

@@ -4,7 +4,6 @@ Beat's tick, every worker's main process and `jobsite sweep` call `run_due`; a r
 compare-and-set, lets only one of them do it each time.
 """
 
-import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ import psycopg
 from django.conf import settings
 
 from jobsite import brokers
-from jobsite.database import Connection, Cursor
+from jobsite.database import ConnectionOfEachThread, Cursor
 from jobsite.logs import get_logger
 from jobsite.notifications import hints
 from jobsite.programs import dispatch, families, workers
@@ -29,7 +28,7 @@ log = get_logger(__name__)
 EMPTY_LIST_SECONDS = 5.0
 MESSAGE_AGE_SECONDS = 60.0
 AFTER_START_SECONDS = 5.0
-_local = threading.local()
+_own_connection = ConnectionOfEachThread(workers.open_connection)
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def run_due(names: Collection[str] | None = None) -> dict[str, int]:
         return _run(only_due=True, names=names)
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         log.warning("sweeps_failed", error=str(error))
-        _drop_connection()
+        _own_connection.drop()
         return {}
 
 
@@ -71,7 +70,7 @@ RETURNING s.name
 def _run(*, only_due: bool, names: Collection[str] | None = None) -> dict[str, int]:
     sweeps = {sweep.name: sweep for sweep in all_sweeps() if names is None or sweep.name in names}
     mended: dict[str, int] = {}
-    with _connection().cursor() as cursor:
+    with _own_connection.get().cursor() as cursor:
         seconds = [sweep.seconds if only_due else 0.0 for sweep in sweeps.values()]
         cursor.execute(TAKE, {"names": list(sweeps), "seconds": seconds})
         due = {row[0] for row in cursor.fetchall()}
@@ -267,17 +266,3 @@ def _requeue_lost(cursor: Cursor, row: tuple[int, str, object, int], state: brok
         log.warning("messages_lost", queue=name, jobs=len(lost))
         dispatch.dispatch(cursor, queue_id)
     return len(lost)
-
-
-def _connection() -> Connection:
-    known: Connection | None = getattr(_local, "connection", None)
-    if known is None or known.closed:
-        known = _local.connection = workers.open_connection()
-    return known
-
-
-def _drop_connection() -> None:
-    known: Connection | None = getattr(_local, "connection", None)
-    _local.connection = None
-    if known is not None:
-        known.close()

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from jobsite import outgoing
+from jobsite.outgoing.urls import redirect_of
 from tests.receiver import Receiver, Request, receiving
 
 REAL = socket.getaddrinfo
@@ -198,7 +199,7 @@ def test_a_name_that_changes_its_meaning_is_asked_once(server: Receiver, monkeyp
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in next(meanings)]
 
     monkeypatch.setattr(
-        outgoing.socket,
+        socket,
         "getaddrinfo",
         lambda host, *args, **options: (
             resolve(host, *args, **options) if host == "turning.example" else REAL(host, *args, **options)
@@ -261,9 +262,9 @@ def test_nobody_is_led_from_https_to_http() -> None:
     request = httpx2.Request("GET", "https://example.org/")
     leads = [httpx2.Response(302, headers={"location": to}, request=request) for to in ("/x", "http://example.org/")]
 
-    assert str(outgoing._onward(leads[0], "GET")) == "https://example.org/x"
+    assert str(redirect_of(leads[0], "GET")) == "https://example.org/x"
     with pytest.raises(outgoing.OutgoingRefused, match="redirects from https to http"):
-        outgoing._onward(leads[1], "GET")
+        redirect_of(leads[1], "GET")
 
 
 def test_redirects_are_left_alone_where_nobody_wants_them(server: Receiver) -> None:
@@ -311,7 +312,7 @@ def test_of_several_addresses_one_that_does_not_answer_leaves_time_for_the_next(
 
 def test_a_resolver_that_hangs_costs_no_more_than_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     awake = threading.Event()
-    monkeypatch.setattr(outgoing.socket, "getaddrinfo", lambda *args, **options: [awake.wait(30)][:0])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [awake.wait(30)][:0])
 
     with pytest.raises(outgoing.OutgoingTimeout):
         outgoing.send("GET", "http://slow.example/", seconds=0.3)

@@ -509,5 +509,5 @@ def test_an_unreachable_broker_is_left_alone_for_a_while(broker, monkeypatch, se
 
 def test_notify_without_a_user_is_refused(define, operator):
     define("plain")
-    with pytest.raises(Exception, match="there is nobody to tell"):
+    with pytest.raises(Exception, match="there is nobody to notify"):
         submission.submit_as(operator, "plain", {}, Options(notify=True))

@@ -238,7 +238,7 @@ def test_the_error_for_a_wrong_or_taken_code_appears_beside_it(alice: User, tena
 def test_a_group_that_a_program_names_cannot_be_deleted(alice: User, watched: Program, ops: Group) -> None:
     answer = logged_in(alice).post(act(ops, "delete"), SURE, follow=True)
 
-    assert messages_of(answer) == ["Program watched tells this group; give it another first."]
+    assert messages_of(answer) == ["Program watched notifies this group; give it another first."]
     assert answer.redirect_chain[-1][0] == page(ops)
 
 
@@ -248,7 +248,7 @@ def test_empty_pages_say_what_to_do(alice: User, ops: Group) -> None:
 
     assert "Add one with the button above" in shown(client, page(ops))
     assert f"{RULES}add/?group={ops.pk}" in shown(client, page(ops))
-    assert "say who is told of which event" in shown(client, RULES)
+    assert "say who is notified of which event" in shown(client, RULES)
     assert "Nothing was sent yet" in shown(client, DELIVERIES)
     assert "Nothing unread" in shown(client, INBOX)
     assert "A rule of the channel inbox" in shown(client, f"{INBOX}?show=all")
@@ -274,7 +274,7 @@ def test_a_rule_is_made_with_all_its_fields(alice: User, bob: User, ops: Group, 
     answer = logged_in(alice).post(f"{RULES}add/", given)
 
     assert answer.status_code == 302, answer.context["adminform"].form.errors
-    assert operations.told(operations.rules_of(alices_hand, group="ops").get()) == {
+    assert operations.rule_as_data(operations.rules_of(alices_hand, group="ops").get()) == {
         "group": "ops",
         "event": "FAILED",
         "channel": "email",
@@ -312,7 +312,7 @@ def test_each_wrong_field_says_what_is_wrong(alice: User, ops: Group) -> None:
         "to_url": ["Only a webhook goes to a URL."],
     }
     assert errors(logged_in(alice), f"{RULES}add/", EMPTY | {"group": ops.pk}) == {
-        "to_submitter": ["There is nobody to tell; name the submitter, roles, users or addresses."]
+        "to_submitter": ["There is nobody to notify; name the submitter, roles, users or addresses."]
     }
     assert not Rule.objects.filter(group=ops).exists()
 

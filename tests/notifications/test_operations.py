@@ -124,7 +124,7 @@ def test_a_code_is_unique_only_within_its_tenant(alices_hand, theirs):
         ({"to_users": ("nobody\udcff",)}, "to_users", "is no member"),
         ({"to_addresses": ("a@example.org, b@example.org",)}, "to_addresses", ""),
         ({"to_addresses": ("a@example.org\r\nBcc: x@example.org",)}, "to_addresses", ""),
-        ({"to_addresses": ()}, "to_submitter", "there is nobody to tell"),
+        ({"to_addresses": ()}, "to_submitter", "there is nobody to notify"),
         ({"to_url": "https://example.org"}, "to_url", "only a webhook"),
         ({"channel": "webhook", "to_url": "https://example.org"}, "channel", "a webhook goes to its URL alone"),
         ({"channel": "webhook", "to_addresses": (), "to_url": "ftp://x"}, "to_url", ""),
@@ -156,7 +156,7 @@ def test_a_rule_can_be_changed_though_a_user_of_it_has_left(alices_hand, rule, b
 def test_a_group_that_a_program_names_cannot_be_deleted(alices_hand, define, ops):
     define("watched", notification_group="ops")
 
-    with pytest.raises(Conflict, match="program watched tells this group"):
+    with pytest.raises(Conflict, match="program watched notifies this group"):
         operations.delete_group(alices_hand, "ops")
     assert Group.objects.get().deleted_at is None
 
@@ -176,7 +176,7 @@ def test_a_secret_is_shown_once_and_stored_encrypted_and_the_previous_one_still_
     assert first.startswith("whsec_")
     assert len({first, second, third}) == 3
     assert [vault.opened(one) for one in rule.secret] == [third, second]
-    everything = str(list(AuditEntry.objects.values())) + str(rule.secret) + str(operations.told(rule))
+    everything = str(list(AuditEntry.objects.values())) + str(rule.secret) + str(operations.rule_as_data(rule))
     assert not any(one in everything for one in (first, second, third))
 
 

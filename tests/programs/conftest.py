@@ -63,7 +63,7 @@ def _nothing_is_left() -> Iterator[None]:
     yield
     principals._cache.clear()
     workers.drop_connection()
-    sweeps._drop_connection()
+    sweeps._own_connection.drop()
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def run_job(cursor: Cursor, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> Iter
         return jobs.row(number)
 
     yield run
-    watcher()._drop_connection()
+    watcher()._own_connection.drop()
 
 
 def claim_all(

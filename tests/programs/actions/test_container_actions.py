@@ -11,6 +11,7 @@ from docker.models.containers import Container
 
 from jobsite.errors import Forbidden
 from jobsite.programs.actions import container
+from jobsite.programs.actions.container import images
 from jobsite.programs.definitions import DefinitionError, from_mapping, registration
 from jobsite.programs.models import JobLogEntry
 from jobsite.programs.submission import submit_as
@@ -288,7 +289,7 @@ def test_a_job_is_retried_if_the_engine_is_unreachable(submitted, run_job, monke
     ],
 )
 def test_one_tag_of_an_image_is_pulled_not_all(image, parts):
-    assert container._repository(image) == parts
+    assert images._repository(image) == parts
 
 
 def test_only_the_platform_may_define_containers(alices_hand, define):

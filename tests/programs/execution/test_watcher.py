@@ -43,7 +43,7 @@ def watcher():
     """A watcher whose steps the test takes."""
     made = Watcher()
     yield made
-    made._drop_connection()
+    made._own_connection.drop()
     workers.drop_connection()
 
 
@@ -113,8 +113,7 @@ def test_an_ending_that_is_refused_keeps_the_watcher_from_nothing_else(jobs, gro
 
 def test_while_the_database_is_away_the_group_is_kept_together_and_given_back_afterwards(jobs, group, watcher):
     three = group(3)
-    watcher._connected()
-    jobs.cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [watcher._connection.info.backend_pid])
+    jobs.cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [watcher._own_connection.get().info.backend_pid])
 
     watcher._attend(three)
     assert not three.is_disbanded

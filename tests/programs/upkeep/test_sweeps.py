@@ -98,12 +98,12 @@ def run_and_close():
     try:
         return sweeps.run_due()
     finally:
-        sweeps._drop_connection()
+        sweeps._own_connection.drop()
 
 
 def test_a_database_that_is_away_is_no_error(broker, monkeypatch):
     sweeps.run_due()
-    sweeps._drop_connection()
+    sweeps._own_connection.drop()
     with monkeypatch.context() as away:
         away.setitem(connection.settings_dict, "HOST", "/nowhere")
         assert sweeps.run_due() == {}
@@ -114,7 +114,7 @@ def test_a_database_that_is_away_is_no_error(broker, monkeypatch):
 
 def test_a_connection_that_died_is_replaced_the_next_time(jobs, broker):
     sweeps.run_due()
-    jobs.cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [sweeps._connection().info.backend_pid])
+    jobs.cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [sweeps._own_connection.get().info.backend_pid])
     Sweep.objects.update(started_at=None)
 
     assert sweeps.run_due() == {}
