@@ -21,11 +21,11 @@ _RULES = """SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.delet
 
 
 def recorded(happened: str) -> str:
-    """The part `told` of a statement, which must be read: the ids of the deliveries for the rows of `happened`.
+    """The part `deliveries` of a statement, which must be read: the ids of the deliveries for the rows of `happened`.
 
     Those have COLUMNS. What has been written for the same key before is not written again.
     """
-    return f""", told AS (
+    return f""", deliveries AS (
     SELECT one.id FROM {happened} h
     CROSS JOIN LATERAL jobsite_tell({", ".join(f"h.{column}" for column in COLUMNS)}) AS one (id)
     WHERE h.notify OR h.alerts OR EXISTS ({_RULES} AND r.event = ANY(h.names))

@@ -79,12 +79,10 @@ LONG: dict[str, str] = {
     "jobsite.programs.context.children": "to be divided",
     "jobsite.programs.context.context": "to be divided",
     "jobsite.programs.parameters.validation": "to be divided",
-    "jobsite.programs.transitions.dispatch": "to be divided",
     "jobsite.programs.worker.boot": "to be divided",
     "jobsite.programs.admin.job:_ask": "to be divided",
     "jobsite.programs.admin.job:change_view": "to be divided",
     "jobsite.programs.context.context:spawn": "to be divided",
-    "jobsite.programs.execution.completion:raised": "to be divided",
 }
 
 

@@ -1,3 +1,3 @@
 """SQL that several statements share."""
 
-__all__ = ["budget", "deliveries", "failures"]
+__all__ = ["attempts", "blocked", "budget", "deliveries", "failures", "lanes", "limits", "locks", "window"]

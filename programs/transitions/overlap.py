@@ -8,16 +8,14 @@ from collections.abc import Sequence
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-
-# What a PENDING row of a QUEUE key waits for when nothing else is in its way: its turn, unless it has run before.
-TURN = "CASE WHEN {j}.overlap_policy = 'QUEUE' AND {j}.attempts = 0 THEN 'OVERLAP' END"
+from jobsite.programs.rules.lifecycle import ACTIVE, listed
 
 _SAME_KEY = "{j}.program_id = {k}.program_id AND {j}.overlap_key = {k}.overlap_key AND {j}.overlap_policy = 'QUEUE'"
 # Two questions, so that each has its partial index: job_queue_key_once_among_active and job_waits_for_its_key.
 _IS_FREE = f"""
     NOT EXISTS (SELECT FROM jobsite_job a
                 WHERE {_SAME_KEY.format(j="a", k="{k}")}
-                      AND (a.status IN ('QUEUED', 'RUNNING', 'WAITING') OR (a.status = 'PENDING' AND a.attempts > 0))
+                      AND (a.status IN {listed(ACTIVE)} OR (a.status = 'PENDING' AND a.attempts > 0))
                       {{but}})
     AND NOT EXISTS (SELECT FROM jobsite_job a
                     WHERE {_SAME_KEY.format(j="a", k="{k}")} AND a.status = 'PENDING' AND a.blocked IS NULL

@@ -20,7 +20,7 @@ from jobsite.notifications import delivery, hints, rules, setup
 from jobsite.notifications.models import Delivery, Template, Translation
 from jobsite.programs import submission
 from jobsite.programs.models import Job, Program
-from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.rules.lifecycle import FailureKind
 from jobsite.programs.submission import Options
 from jobsite.programs.transitions.finish import Ending, finish
 from jobsite.programs.upkeep import installation, system_programs
@@ -61,9 +61,7 @@ def happen(jobs, watched, tenant):
 
 def fail(message: str) -> Ending:
     error = {"type": "ValueError", "message": message, "step": None}
-    return Ending(
-        Status.FAILED, AttemptResult.PERMANENT, outcome=Outcome.ERROR, failure_kind=FailureKind.PERMANENT, error=error
-    )
+    return Ending.failed(FailureKind.PERMANENT, error)
 
 
 def make_due(row: Delivery) -> None:

@@ -10,7 +10,7 @@ from django.utils import timezone
 from jobsite.notifications.models import Delivery, Rule
 from jobsite.programs import schedules, submission
 from jobsite.programs.models import Program, Schedule
-from jobsite.programs.rules.lifecycle import AttemptResult, Outcome, Status, Trigger
+from jobsite.programs.rules.lifecycle import FailureKind, Trigger
 from jobsite.programs.schedules import Wanted, firing
 from jobsite.programs.sql import deliveries as telling
 from jobsite.programs.submission import Options
@@ -23,8 +23,8 @@ from tests.programs.conftest import FAILURE, SUCCESS, WAITING, claim_all, held
 
 pytestmark = pytest.mark.django_db
 
-RETRY = Ending(Status.PENDING, AttemptResult.TRANSIENT, delay=1.0)
-WARNED = Ending(Status.COMPLETED, AttemptResult.SUCCESS, outcome=Outcome.WARNING)
+RETRY = Ending.retry(FailureKind.TRANSIENT, delay=1.0)
+WARNED = Ending.completed(has_warned=True)
 
 
 @pytest.fixture
@@ -43,9 +43,9 @@ def ended(jobs, watched):
         (SUCCESS, {"COMPLETED", "COMPLETED+NORMAL"}),
         (WARNED, {"COMPLETED", "COMPLETED+WARNING"}),
         (FAILURE, {"FAILED", "COMPLETED+ERROR"}),
-        (Ending(Status.CANCELED, AttemptResult.CANCELED), {"CANCELED"}),
+        (Ending.canceled(), {"CANCELED"}),
         (RETRY, {"RETRYING"}),
-        (Ending(Status.PENDING, AttemptResult.RETURNED, counts=False), set()),
+        (Ending.returned(), set()),
         (WAITING, set()),
     ],
     ids=lambda value: value.status if isinstance(value, Ending) else "",
@@ -403,7 +403,7 @@ def test_notify_tells_the_submitter_when_it_ends(jobs, alices_hand, alice, endin
     job = submission.submit_as(alices_hand, "plain", {}, Options(notify=True))
     jobs.queue(job.number)
     claimed = jobs.claim(job.number)
-    assert (claimed.tells, told()) == (True, [])
+    assert (claimed.notifies, told()) == (True, [])
 
     finish(jobs.cursor, held(claimed), ending)
 
