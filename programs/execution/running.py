@@ -174,7 +174,7 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
     # A transaction that the action left open, or a connection that broke, is not handed to the next job.
     close_old_connections()
     measures.add(job.program_id, time.monotonic() - began)
-    # Without an ending the lock is lost: whoever has the job now says how it ends.
+    # Without an ending the lock is lost: the worker that has the job now says how it ends.
     if ending is None:
         return None
     if context is None:

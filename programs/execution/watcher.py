@@ -86,7 +86,7 @@ class Watcher(threading.Thread):
         if running is None:
             return
         if now - running.last_good > self._trust_seconds:
-            # Frozen, suspended or cut off: somebody else may hold the job by now. Ask nobody, stop.
+            # Frozen, suspended or cut off: another worker may hold the job by now. Stop without asking.
             self._abandon(running, "no_look_at_the_lock")
         elif now >= running.next_look or running.context.log.wants_flush:
             running.next_look = now + LOOK_SECONDS

@@ -1,6 +1,6 @@
-"""Make jobs of the schedules whose time has come: each nominal time once, in bounded batches, whoever looks.
+"""Make jobs of the schedules whose time has come: each nominal time once, in bounded batches, whichever process looks.
 
-Any number of processes may fire. A schedule's row is taken by whoever comes first, the row of a nominal time is unique,
+Any number of processes may fire. The first one takes a schedule's row, the row of a nominal time is unique,
 and it is made in one transaction with its job and with the schedule's next time.
 """
 
@@ -28,10 +28,10 @@ BATCH = 500
 TURN_SECONDS = 5.0
 RETRY_SECONDS = 60.0
 LOCK_TIMEOUT = "5s"
-"""So long a batch waits for whoever holds a REJECT key in a transaction of his own."""
+"""How long a batch waits for another transaction that holds a REJECT key."""
 
 IS_DUE = "s.due_at <= statement_timestamp() AND (s.retry_at IS NULL OR s.retry_at <= statement_timestamp())"
-# By the index schedule_due. Whoever fires keeps the row until the end of the transaction; who comes second goes on.
+# By the index schedule_due. The process that fires keeps the row until its transaction ends; the next one skips it.
 DUE = f"""
 SELECT s.id, s.tenant_id, s.code, p.code, p.version, s.minute, s.hour, s.day_of_month, s.month, s.day_of_week,
        s.interval_minutes, s.anchor_at, s.time_zone, s.starts_at, s.ends_at, s.jitter_minutes, s.parameters::text,
@@ -276,6 +276,6 @@ WITH late AS MATERIALIZED (
 
 
 def notice_late(cursor: Cursor) -> int:
-    """Say of schedules whose time is past, and to which nobody came, that they are late; how many those are."""
+    """Report schedules as late whose time is past and which no process has fired; how many those are."""
     cursor.execute(LATE, {"seconds": GRACE.total_seconds(), "batch": BATCH})
     return cursor.rowcount

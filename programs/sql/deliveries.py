@@ -28,8 +28,8 @@ _RECOVERED = "ARRAY['FAILED', 'COMPLETED+ERROR']"
 
 
 # Of the failures before the first success in the statement those that the program had before count too: as they were
-# under the lock of its row, or, where a success follows them, as the statement saw them. Nobody counts where nobody
-# waits for several in a row.
+# under the lock of its row, or, where a success follows them, as the statement saw them. They are counted only
+# where a rule waits for several in a row.
 _IN_A_ROW = """(runs.streak + CASE WHEN runs.stretch > 0 OR counted.id IS NULL THEN 0
                                     WHEN counted.has_success THEN p.consecutive_failures
                                     ELSE counted.consecutive_failures - counted.before END)::integer"""

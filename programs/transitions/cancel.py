@@ -30,7 +30,7 @@ SELECT target, (SELECT count(*) FROM deliveries) FROM moved
 MOST_CHILDREN = 500
 """So many children are canceled at once."""
 
-# One that was asked already is not asked again, so that whoever repeats this comes to an end.
+# One that was asked already is not asked again, so that to repeat this comes to an end.
 _NOT_ASKED = "({c}status <> 'RUNNING' OR {c}cancel_requested_at IS NULL)"
 _CASCADES = "(p.status = 'CANCELED' OR (p.status = 'FAILED' AND g.cancel_children_on_failure))"
 CANCEL_CHILDREN = f"""

@@ -75,10 +75,9 @@ _MAY_RUN = f"""p.status <> 'PAUSED' AND t.status = 'ACTIVE' AND q.paused_at IS N
                AND {may_run_though_terminated("j.trigger")}
                AND j.due_at <= clock_timestamp()"""
 
-# The token is made by the caller before the statement, so that a commit whose answer was lost can be told
-# from one that never happened. Where the claimer's manager has a limit, or the tenant a
-# quota, it must have locked their rows in a statement before (exact), so that the count of RUNNING rows is exact;
-# without that it gets nothing and changes nothing.
+# The caller makes the token before the statement, and so finds out whether a commit happened whose answer was lost.
+# Where the claimer's manager has a limit, or the tenant a quota, the caller must have locked their rows in a statement
+# before (exact), so that the count of RUNNING rows is exact; without that it gets nothing and changes nothing.
 # A job that came alone starts now. One of a group starts in the worker's memory: started_at stays empty, and
 # a group that is lost is known by it.
 # The status is compared with a parameter, so that the planner goes by the key and never by a partial index, in

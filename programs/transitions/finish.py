@@ -27,6 +27,7 @@ Error = dict[str, object]
 Progress = dict[str, object] | None
 TemporaryFailure = Literal[FailureKind.TRANSIENT, FailureKind.TIMEOUT]
 RunFailure = TemporaryFailure | Literal[FailureKind.PERMANENT, FailureKind.REFUSED]
+_OUTCOMES = {False: Outcome.NORMAL, True: Outcome.WARNING}
 _RESULTS: Mapping[RunFailure, AttemptResult] = {
     FailureKind.TRANSIENT: AttemptResult.TRANSIENT,
     FailureKind.TIMEOUT: AttemptResult.TIMEOUT,
@@ -57,20 +58,17 @@ class Ending:
     @classmethod
     def completed(cls, result: object = None, *, has_warned: bool = False, progress: Progress = None) -> "Ending":
         """The job has done what it is for."""
-        outcome = Outcome.WARNING if has_warned else Outcome.NORMAL
-        return cls(Status.COMPLETED, AttemptResult.SUCCESS, outcome, result=result, progress=progress)
+        return cls(Status.COMPLETED, AttemptResult.SUCCESS, _OUTCOMES[has_warned], result=result, progress=progress)
 
     @classmethod
     def waiting(cls, result: object = None, *, has_warned: bool = False, progress: Progress = None) -> "Ending":
         """The job has done what it is for, and completes when its children have ended."""
-        outcome = Outcome.WARNING if has_warned else Outcome.NORMAL
-        return cls(Status.WAITING, AttemptResult.SUCCESS, outcome, result=result, progress=progress)
+        return cls(Status.WAITING, AttemptResult.SUCCESS, _OUTCOMES[has_warned], result=result, progress=progress)
 
     @classmethod
     def parked(cls, *, has_warned: bool = False, progress: Progress = None) -> "Ending":
         """The job waits for its children, if any, and then for the run of its callback, whose result is the job's."""
-        outcome = Outcome.WARNING if has_warned else Outcome.NORMAL
-        return cls(Status.WAITING, AttemptResult.PARKED, outcome, progress=progress)
+        return cls(Status.WAITING, AttemptResult.PARKED, _OUTCOMES[has_warned], progress=progress)
 
     @classmethod
     def failed(cls, kind: RunFailure, error: Error, *, traceback: str = "", progress: Progress = None) -> "Ending":

@@ -14,7 +14,7 @@ from jobsite.programs.transitions.submit import NewJob
 OWN_KEY = "auto:"
 """How the key of a child begins that was given none."""
 
-# A run that was lost may hold the same key in a transaction that nobody ends: that is not waited for without an end.
+# A run that was lost may hold the same key in a transaction that never ends: the wait for it has an end.
 WAIT = "10s"
 # Under the parent's token, which is asked in the statement, and once more by its fence at the commit
 # (job_spawned_by_a_run). The child runs as the parent does: its context is the parent's.

@@ -26,7 +26,7 @@ from jobsite.programs.transitions.finish import Ending, finish
 from jobsite.programs.upkeep import installation, system_programs
 from jobsite.tenants import principals
 from jobsite.tenants.models import Membership
-from tests.notifications.deliveries import told
+from tests.notifications.deliveries import deliveries_made
 from tests.notifications.smtp_sink import Sink
 from tests.programs.conftest import DEAD_BROKER, FAILURE, SUCCESS, Broker, Jobs, held
 from tests.receiver import receiving
@@ -455,7 +455,7 @@ def test_the_operator_is_told_of_system_jobs_where_he_has_an_address(mail: Sink,
     assert delivery.deliver(second.pk) == "SENT"
 
     assert mail.mails[0].recipients == ["operator@example.org"]
-    assert told() == [("COMPLETED", "SYSTEM_JOBS_ALERT_EMAIL"), ("FAILED", "SYSTEM_JOBS_ALERT_EMAIL")]
+    assert deliveries_made() == [("COMPLETED", "SYSTEM_JOBS_ALERT_EMAIL"), ("FAILED", "SYSTEM_JOBS_ALERT_EMAIL")]
 
 
 # ---- Hints ------------------------------------------------------------------------------------------------------
