@@ -9,11 +9,11 @@ _RULES = """SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.delet
 
 
 def recorded(happened: str) -> str:
-    """The part `told` of a statement, which must be read: the ids of the deliveries for the rows of `happened`.
+    """The part `deliveries` of a statement, which must be read: the ids of the deliveries for the rows of `happened`.
 
     Such a row has a column for each argument below. What has been written for the same key before is not written again.
     """
-    return f""", told AS (
+    return f""", deliveries AS (
     SELECT one.id FROM {happened} h
     CROSS JOIN LATERAL jobsite_write_deliveries(
         tenant => h.tenant_id, to_group => h.group_id,

@@ -50,7 +50,7 @@ class Process:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it certainly lives no more, as seen from here; False where this cannot be known."""
+        """Whether it has certainly ended, as seen from here; False where this cannot be known."""
         return (
             self.boot_id != ""
             and (self.boot_id, self.pid_namespace) == (_boot_id(), _pid_namespace())
@@ -75,7 +75,7 @@ def _read(path: str) -> str:
 
 
 def _started(pid: int) -> int | None:
-    """The start time of a process in clock ticks since boot; None when there is none, or only its corpse."""
+    """The start time of a process in clock ticks since boot; None when there is none, or only a zombie."""
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return int(fields[19]) if fields and fields[0] not in ("Z", "X") else None
 
@@ -122,8 +122,8 @@ def register(cursor: Cursor, *, name: str, manager: str, queues: Sequence[str], 
     raise RuntimeError(f"a thousand living workers are called {name}")
 
 
-def bury(cursor: Cursor, *, silent_seconds: float) -> list[Reaped]:
-    """Mark dead workers LOST, and take back at once the jobs of those whose process is known to be gone.
+def reap_gone(cursor: Cursor, *, silent_seconds: float) -> list[Reaped]:
+    """Mark workers LOST that are gone, and take back at once the jobs of those whose process is known to be gone.
 
     A worker of another machine is LOST after `silent_seconds` without a heartbeat; its jobs come back when
     their locks expire.

@@ -2,17 +2,15 @@
 -- CLAIM of programs/transitions/claim.py
 
 WITH wanted AS MATERIALIZED (
-    SELECT j.number, c.token, p.status AS program_status, p.version AS program_version, p.timeout_seconds,
-           (p.max_consecutive_failures IS NOT NULL OR p.notification_group_id IS NOT NULL) AS counts_failures, (p.notification_group_id IS NOT NULL OR j.notify) AS tells, (p.notification_group_id IS NOT NULL AND EXISTS (
+    SELECT j.number, c.token, p.status AS program_status, p.timeout_seconds,
+           t.code AS tenant, p.version AS program_version, (p.max_consecutive_failures IS NOT NULL OR p.notification_group_id IS NOT NULL) AS counts_failures, (p.notification_group_id IS NOT NULL OR j.notify) AS notifies, (p.notification_group_id IS NOT NULL AND EXISTS (
     SELECT FROM jobsite_rule r WHERE r.group_id = p.notification_group_id AND r.event = 'STARTED'
-                                     AND r.deleted_at IS NULL AND r.is_active)) AS tells_start, t.code AS tenant,
+                                     AND r.deleted_at IS NULL AND r.is_active)) AS notifies_start, j.tenant_id,
            p.status <> 'PAUSED' AND t.status = 'ACTIVE' AND q.paused_at IS NULL AND l.paused_at IS NULL
                AND (p.status <> 'TERMINATED' OR j.trigger <> 'AUTOMATIC')
                AND j.due_at <= clock_timestamp() AS may_run,
-           p.status = 'TERMINATED' AND j.trigger = 'AUTOMATIC' AS is_over, j.tenant_id,
-           CASE WHEN t.running_quota IS NOT NULL
-                THEN t.running_quota - (SELECT count(*) FROM jobsite_job r
-                                        WHERE r.tenant_id = t.id AND r.status = 'RUNNING') END AS tenant_slots
+           p.status = 'TERMINATED' AND j.trigger = 'AUTOMATIC' AS is_over,
+           CASE WHEN t.running_quota IS NOT NULL THEN t.running_quota - (SELECT count(*) FROM jobsite_job r WHERE r.tenant_id = t.id AND r.status = 'RUNNING') END AS tenant_slots
     FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]) AS c (number, token)
     JOIN jobsite_job j ON j.number = c.number
     JOIN jobsite_program p ON p.id = j.program_id
@@ -26,9 +24,8 @@ WITH wanted AS MATERIALIZED (
     FOR NO KEY UPDATE OF j
 ), room AS MATERIALIZED (
     SELECT CASE WHEN m.max_running IS NULL THEN NULL
-                ELSE greatest(0, m.max_running - (SELECT count(*) FROM jobsite_job r
-                                      JOIN jobsite_worker w ON w.incarnation = r.lock_owner
-                                      WHERE r.status = 'RUNNING' AND w.manager_id = m.id)) END AS slots
+                ELSE greatest(0, m.max_running - (SELECT count(*) FROM jobsite_job r JOIN jobsite_worker o ON o.incarnation = r.lock_owner
+                    WHERE r.status = 'RUNNING' AND o.manager_id = m.id)) END AS slots
     FROM jobsite_workermanager m WHERE m.id = %(manager)s
 ), allowed AS MATERIALIZED (
     SELECT number FROM (SELECT number, tenant_slots, row_number() OVER (PARTITION BY tenant_id ORDER BY number) AS place
@@ -55,16 +52,10 @@ WITH wanted AS MATERIALIZED (
         progress = CASE WHEN runs THEN NULL ELSE j.progress END,
         current_step = CASE WHEN runs THEN '' ELSE j.current_step END,
         queued_at = CASE WHEN runs THEN j.queued_at END,
-        blocked = CASE WHEN runs OR is_over THEN NULL WHEN j.due_at > clock_timestamp() THEN 'SCHEDULED'
-                       WHEN decided.program_status = 'PAUSED' THEN 'PAUSED' END
+        blocked = CASE WHEN NOT runs AND NOT is_over THEN CASE WHEN j.due_at > clock_timestamp() THEN 'SCHEDULED' WHEN decided.program_status = 'PAUSED' THEN 'PAUSED' END END
     FROM decided
     WHERE j.number = decided.number AND j.status = %(queued)s
-    RETURNING decided.runs, j.number, decided.token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id,
-              decided.tenant, j.program_id, decided.program_version, decided.counts_failures, decided.tells,
-              decided.tells_start,
-              j.overlap_policy = 'QUEUE' AS holds_key, j.queue_id, j.parameters, j.context_id, j.claimed_at,
-              j.has_secrets, j.parent_id, j.parked_fence, decided.is_over,
-              j.notify
+    RETURNING decided.runs, decided.is_over, j.number AS number, decided.token, j.fence AS fence, j.attempts AS attempts, j.losses AS losses, j.returns AS returns, j.tenant_id AS tenant_id, decided.tenant, j.program_id AS program_id, decided.program_version, decided.counts_failures, decided.notifies, decided.notifies_start, j.overlap_policy = 'QUEUE' AS holds_key, j.queue_id AS queue_id, j.parameters AS parameters, j.context_id AS context_key, j.claimed_at AS claimed_at, j.has_secrets AS has_secrets, j.parent_id AS parent_id, j.parked_fence AS parked_fence, j.context_id, j.notify
 ), over AS (
     SELECT number, tenant_id, program_id, context_id, notify, fence, 'CANCELED' AS target FROM moved WHERE is_over
 ), happened AS (
@@ -89,7 +80,7 @@ WITH wanted AS MATERIALIZED (
     
     WHERE m.target <> 'WAITING' AND (m.target <> 'PENDING' OR false)
     
-), told AS (
+), deliveries AS (
     SELECT one.id FROM happened h
     CROSS JOIN LATERAL jobsite_write_deliveries(
         tenant => h.tenant_id, to_group => h.group_id,
@@ -102,7 +93,5 @@ WITH wanted AS MATERIALIZED (
     WHERE h.notify OR h.alerts OR EXISTS (SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active AND r.event = ANY(h.names))
           OR (h.recovered IS NOT NULL AND EXISTS (SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active AND r.on_recovery AND r.event = ANY(h.recovered)))
 )
-SELECT number, token, fence, attempts, losses, returns, tenant_id, tenant, program_id, program_version,
-       counts_failures, tells, tells_start, holds_key, queue_id, parameters, context_id, claimed_at, has_secrets,
-       parent_id, parked_fence
-FROM (SELECT count(*) FROM told) AS read LEFT JOIN moved ON runs ORDER BY number
+SELECT number, token, fence, attempts, losses, returns, tenant_id, tenant, program_id, program_version, counts_failures, notifies, notifies_start, holds_key, queue_id, parameters, context_key, claimed_at, has_secrets, parent_id, parked_fence
+FROM (SELECT count(*) FROM deliveries) AS read LEFT JOIN moved ON runs ORDER BY number

@@ -25,7 +25,7 @@ WITH moved AS (
     
     WHERE m.target <> 'WAITING' AND (m.target <> 'PENDING' OR false)
     
-), told AS (
+), deliveries AS (
     SELECT one.id FROM happened h
     CROSS JOIN LATERAL jobsite_write_deliveries(
         tenant => h.tenant_id, to_group => h.group_id,
@@ -38,4 +38,4 @@ WITH moved AS (
     WHERE h.notify OR h.alerts OR EXISTS (SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active AND r.event = ANY(h.names))
           OR (h.recovered IS NOT NULL AND EXISTS (SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active AND r.on_recovery AND r.event = ANY(h.recovered)))
 )
-SELECT id FROM told
+SELECT id FROM deliveries

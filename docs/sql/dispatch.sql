@@ -22,10 +22,8 @@ WITH gate AS MATERIALIZED (
     SELECT count(*) AS count, coalesce(sum(w.children), 0)::integer AS children,
            coalesce(sum(CASE WHEN m.max_running IS NULL THEN greatest(w.children - own.running, 0)
                 ELSE least(greatest(w.children - own.running, 0),
-                           greatest(m.max_running - (
-                               SELECT count(*) FROM jobsite_job j
-                               JOIN jobsite_worker o ON o.incarnation = j.lock_owner
-                               WHERE j.status = 'RUNNING' AND o.manager_id = m.id), 0)) END), 0) AS idle
+                           greatest(m.max_running - (SELECT count(*) FROM jobsite_job r JOIN jobsite_worker o ON o.incarnation = r.lock_owner
+                    WHERE r.status = 'RUNNING' AND o.manager_id = m.id), 0)) END), 0) AS idle
     FROM jobsite_worker w
     JOIN jobsite_workermanager m ON m.id = w.manager_id
     CROSS JOIN LATERAL (SELECT count(DISTINCT external_id) AS running FROM jobsite_job
@@ -51,8 +49,7 @@ WITH gate AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT id, weight, running_quota FROM jobsite_tenant
                         WHERE id = l.tenant_id AND status = 'ACTIVE' OFFSET 0) t
     CROSS JOIN LATERAL (SELECT CASE WHEN t.running_quota IS NOT NULL
-            THEN t.running_quota
-                 - (SELECT count(*) FROM jobsite_job r WHERE r.tenant_id = t.id AND r.status = 'RUNNING')
+            THEN t.running_quota - (SELECT count(*) FROM jobsite_job r WHERE r.tenant_id = t.id AND r.status = 'RUNNING')
                  - (SELECT count(*) FROM jobsite_job q
                     WHERE q.queue_id = gate.id AND q.status = 'QUEUED' AND q.tenant_id = t.id) END AS room) tenant
     WHERE coalesce(tenant.room, 1) > 0
@@ -100,7 +97,7 @@ WITH gate AS MATERIALIZED (
     FROM locked WHERE j.number = locked.number
     RETURNING j.number, locked.group_id, locked.timeout_seconds, locked.seconds, locked.tag
 ), emptied AS (
-    -- Not where the lane was waked since this statement's snapshot: the row that waked it is not in sight. Nor where
+    -- Not where the lane was woken since this statement's snapshot: the row that woken it is not in sight. Nor where
     -- a submission is on its way, which has seen that the lane is awake.
     UPDATE jobsite_lane l SET is_waiting = false
     FROM (SELECT id, wakes, queue_id, tenant_id FROM lanes

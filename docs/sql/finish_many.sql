@@ -26,14 +26,13 @@ WITH moved AS (
      JOIN jobsite_job j ON j.number = g.number AND j.lock_token = g.token AND j.status = %(running)s
      ORDER BY j.number FOR NO KEY UPDATE OF j) AS g
     WHERE j.number = g.number AND j.lock_token = g.token AND j.status = %(running)s
-    RETURNING j.number, j.tenant_id, j.program_id, j.status AS target, j.fence, j.external_id, j.claimed_at,
-              g.token, j.started_at, g.attempt_result, j.outcome, j.context_id, j.notify,
-              j.error, g.traceback
+    RETURNING j.number, j.tenant_id, j.program_id, j.context_id, j.notify, j.fence, j.status AS target, j.external_id, j.claimed_at, j.started_at,
+              g.token, g.attempt_result, j.outcome, j.error, g.traceback
 ), attempt AS (
-    INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at,
-                                    started_at, ended_at, result, error, traceback)
-    SELECT tenant_id, number, fence, token, %(worker)s::text, external_id, claimed_at, started_at,
-           clock_timestamp(), attempt_result, error, traceback
-    FROM moved
+    INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at, started_at,
+                                    ended_at, result, error, traceback)
+    SELECT m.tenant_id, m.number, m.fence, m.token, %(worker)s::text, m.external_id, m.claimed_at, m.started_at,
+           clock_timestamp(), m.attempt_result, m.error, m.traceback
+    FROM moved m
 )
 SELECT token, NULL FROM moved

@@ -22,15 +22,14 @@ WITH moved AS (
         lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
     FROM (SELECT %(number)s::bigint AS number, %(token)s::uuid AS token, %(status)s::text AS status, %(outcome)s::text AS outcome, %(failure_kind)s::text AS failure_kind, %(result)s::text AS result, %(error)s::text AS error, %(traceback)s::text AS traceback, %(delay)s::float AS delay, %(counted)s::smallint AS counted, %(returned)s::smallint AS returned, %(progress)s::text AS progress, %(attempt_result)s::text AS attempt_result, %(started_at)s::timestamptz AS started_at) AS g
     WHERE j.number = g.number AND j.lock_token = g.token AND j.status = %(running)s
-    RETURNING j.number, j.tenant_id, j.program_id, j.status AS target, j.fence, j.external_id, j.claimed_at,
-              g.token, j.started_at, g.attempt_result, j.outcome, j.context_id, j.notify,
-              j.error, g.traceback
+    RETURNING j.number, j.tenant_id, j.program_id, j.context_id, j.notify, j.fence, j.status AS target, j.external_id, j.claimed_at, j.started_at,
+              g.token, g.attempt_result, j.outcome, j.error, g.traceback
 ), attempt AS (
-    INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at,
-                                    started_at, ended_at, result, error, traceback)
-    SELECT tenant_id, number, fence, token, %(worker)s::text, external_id, claimed_at, started_at,
-           clock_timestamp(), attempt_result, error, traceback
-    FROM moved
+    INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at, started_at,
+                                    ended_at, result, error, traceback)
+    SELECT m.tenant_id, m.number, m.fence, m.token, %(worker)s::text, m.external_id, m.claimed_at, m.started_at,
+           clock_timestamp(), m.attempt_result, m.error, m.traceback
+    FROM moved m
 ), runs AS (
     SELECT number, program_id, target, stretch,
            count(*) FILTER (WHERE target = 'FAILED') OVER (PARTITION BY program_id, stretch ORDER BY number) AS streak
@@ -58,11 +57,7 @@ WITH moved AS (
     RETURNING p.id, p.tenant_id, p.code, p.max_consecutive_failures, p.consecutive_failures, p.status,
               c.status_before, c.before, c.has_success
 ), terminated AS (
-    INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason, before, after)
-    SELECT tenant_id, 'system', 'worker', 'terminate program', 'program', code,
-           max_consecutive_failures || ' failures in a row', jsonb_build_object('status', status_before),
-           jsonb_build_object('status', status)
-    FROM counted WHERE status = 'TERMINATED' AND status_before <> 'TERMINATED'
+    INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason, before, after) SELECT tenant_id, 'system', 'worker', 'terminate program', 'program', code, max_consecutive_failures || ' failures in a row', jsonb_build_object('status', status_before), jsonb_build_object('status', status) FROM counted WHERE status = 'TERMINATED' AND status_before <> 'TERMINATED'
 ), happened AS (
     SELECT m.tenant_id, p.notification_group_id AS group_id,
            CASE m.target WHEN 'PENDING' THEN 'RETRYING' ELSE m.target END AS event,
@@ -94,7 +89,7 @@ WITH moved AS (
     FROM counted JOIN jobsite_program p ON p.id = counted.id
     WHERE counted.status = 'TERMINATED' AND counted.status_before <> 'TERMINATED'
           AND p.notification_group_id IS NOT NULL
-), told AS (
+), deliveries AS (
     SELECT one.id FROM happened h
     CROSS JOIN LATERAL jobsite_write_deliveries(
         tenant => h.tenant_id, to_group => h.group_id,
@@ -107,4 +102,4 @@ WITH moved AS (
     WHERE h.notify OR h.alerts OR EXISTS (SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active AND r.event = ANY(h.names))
           OR (h.recovered IS NOT NULL AND EXISTS (SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active AND r.on_recovery AND r.event = ANY(h.recovered)))
 )
-SELECT token, NULL FROM moved UNION ALL SELECT NULL, id FROM told
+SELECT token, NULL FROM moved UNION ALL SELECT NULL, id FROM deliveries

@@ -11,14 +11,13 @@ WITH held AS MATERIALIZED (
         finished_at = CASE WHEN j.cancel_requested_at IS NOT NULL THEN clock_timestamp() END,
         queued_at = NULL, lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
     FROM held WHERE j.number = held.number AND j.status = 'RUNNING' AND j.lock_token = held.lock_token
-    RETURNING j.number, j.tenant_id, j.fence, held.lock_token, j.external_id, j.claimed_at, j.started_at,
-              j.program_id, j.context_id, j.notify, j.status AS target
+    RETURNING j.number, j.tenant_id, j.program_id, j.context_id, j.notify, j.fence, j.status AS target, held.lock_token AS token, j.external_id, j.claimed_at, j.started_at
 ), attempt AS (
     INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at, started_at,
-                                    ended_at, result)
-    SELECT tenant_id, number, fence, lock_token, %(worker)s, external_id, claimed_at, started_at,
-           clock_timestamp(), 'RETURNED'
-    FROM moved
+                                    ended_at, result, error, traceback)
+    SELECT m.tenant_id, m.number, m.fence, m.token, %(worker)s::text, m.external_id, m.claimed_at, m.started_at,
+           clock_timestamp(), 'RETURNED', NULL::jsonb, ''
+    FROM moved m
 ), happened AS (
     SELECT m.tenant_id, p.notification_group_id AS group_id,
            CASE m.target WHEN 'PENDING' THEN 'RETRYING' ELSE m.target END AS event,
@@ -41,7 +40,7 @@ WITH held AS MATERIALIZED (
     
     WHERE m.target <> 'WAITING' AND (m.target <> 'PENDING' OR false)
     
-), told AS (
+), deliveries AS (
     SELECT one.id FROM happened h
     CROSS JOIN LATERAL jobsite_write_deliveries(
         tenant => h.tenant_id, to_group => h.group_id,
@@ -54,4 +53,4 @@ WITH held AS MATERIALIZED (
     WHERE h.notify OR h.alerts OR EXISTS (SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active AND r.event = ANY(h.names))
           OR (h.recovered IS NOT NULL AND EXISTS (SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active AND r.on_recovery AND r.event = ANY(h.recovered)))
 )
-SELECT number, (SELECT count(*) FROM told) FROM moved
+SELECT number, (SELECT count(*) FROM deliveries) FROM moved

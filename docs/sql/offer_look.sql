@@ -10,8 +10,7 @@ SELECT gate.name AS queue, p.timeout_seconds,
                        AND b.status = 'PENDING' AND b.blocked IS NULL
                  ORDER BY b.rank, b.number LIMIT 1), false) AS is_behind,
        CASE WHEN CASE WHEN t.running_quota IS NOT NULL
-            THEN t.running_quota
-                 - (SELECT count(*) FROM jobsite_job r WHERE r.tenant_id = t.id AND r.status = 'RUNNING')
+            THEN t.running_quota - (SELECT count(*) FROM jobsite_job r WHERE r.tenant_id = t.id AND r.status = 'RUNNING')
                  - (SELECT count(*) FROM jobsite_job q
                     WHERE q.queue_id = gate.id AND q.status = 'QUEUED' AND q.tenant_id = t.id) END <= 0 THEN 0 WHEN NOT ((p.travels_in_groups AND p.measured_runs >= 20 AND p.mean_seconds <= 0.004) AND NOT j.alone AND j.losses = 0 AND j.parent_id IS NULL) THEN CASE WHEN workers.count = 0 THEN %(unattended)s ELSE workers.idle + 1 END
             WHEN 
@@ -31,10 +30,8 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS count, coalesce(sum(w.children), 0)::integer AS children,
            coalesce(sum(CASE WHEN m.max_running IS NULL THEN greatest(w.children - own.running, 0)
                 ELSE least(greatest(w.children - own.running, 0),
-                           greatest(m.max_running - (
-                               SELECT count(*) FROM jobsite_job j
-                               JOIN jobsite_worker o ON o.incarnation = j.lock_owner
-                               WHERE j.status = 'RUNNING' AND o.manager_id = m.id), 0)) END), 0) AS idle
+                           greatest(m.max_running - (SELECT count(*) FROM jobsite_job r JOIN jobsite_worker o ON o.incarnation = r.lock_owner
+                    WHERE r.status = 'RUNNING' AND o.manager_id = m.id), 0)) END), 0) AS idle
     FROM jobsite_worker w
     JOIN jobsite_workermanager m ON m.id = w.manager_id
     CROSS JOIN LATERAL (SELECT count(DISTINCT external_id) AS running FROM jobsite_job

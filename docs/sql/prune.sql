@@ -11,7 +11,7 @@ WITH candidate AS MATERIALIZED (
           AND NOT EXISTS (SELECT FROM jobsite_job p WHERE p.number = c.parent_id
                           AND (p.finished_at IS NULL
                                OR p.finished_at >= statement_timestamp() - %(days)s * interval '1 day'))
-), forgotten AS (
+), unlinked AS (
     UPDATE jobsite_job r SET retry_of_id = NULL FROM old
     WHERE r.retry_of_id = old.number AND NOT EXISTS (SELECT FROM old o WHERE o.number = r.number)
 ), lines AS (

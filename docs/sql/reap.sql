@@ -17,8 +17,7 @@ CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
         status = seen.target,
         outcome = CASE WHEN seen.target = 'FAILED' THEN 'ERROR' ELSE 'NORMAL' END,
         failure_kind = CASE WHEN seen.target = 'FAILED' THEN 'WORKER_LOST' END,
-        error = CASE WHEN seen.target = 'FAILED'
-                     THEN jsonb_build_object('type', 'WorkerLost', 'message', %(message)s::text, 'step', NULL) END,
+        error = CASE WHEN seen.target = 'FAILED' THEN jsonb_build_object('type', 'WorkerLost', 'message', %(message)s::text, 'step', NULL) END,
         needs_review = seen.target = 'FAILED',
         finished_at = CASE WHEN seen.target <> 'PENDING' THEN clock_timestamp() END,
         queued_at = CASE WHEN seen.target = 'PENDING' THEN NULL ELSE j.queued_at END,
@@ -27,14 +26,13 @@ CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
         lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
     FROM seen
     WHERE j.number = seen.number AND j.status = 'RUNNING' AND j.lock_token = seen.lock_token AND j.lock_expires_at < clock_timestamp()
-    RETURNING j.number, j.tenant_id, j.queue_id, j.program_id, j.fence, seen.lock_token, seen.lock_owner,
-              j.external_id, j.claimed_at, j.started_at, j.context_id, j.notify, seen.target
+    RETURNING j.number, j.tenant_id, j.program_id, j.context_id, j.notify, j.fence, seen.target, j.queue_id, seen.lock_token AS token, seen.lock_owner,
+              j.external_id, j.claimed_at, j.started_at
 ), attempt AS (
     INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at, started_at,
-                                    ended_at, result, error)
-    SELECT m.tenant_id, m.number, m.fence, m.lock_token, coalesce(w.name, ''), m.external_id, m.claimed_at,
-           m.started_at, clock_timestamp(), CASE WHEN m.started_at IS NULL THEN 'RETURNED' ELSE %(result)s END,
-           jsonb_build_object('type', 'WorkerLost', 'message', %(message)s::text, 'step', NULL)
+                                    ended_at, result, error, traceback)
+    SELECT m.tenant_id, m.number, m.fence, m.token, coalesce(w.name, ''), m.external_id, m.claimed_at, m.started_at,
+           clock_timestamp(), CASE WHEN m.started_at IS NULL THEN 'RETURNED' ELSE %(result)s END, jsonb_build_object('type', 'WorkerLost', 'message', %(message)s::text, 'step', NULL), ''
     FROM moved m LEFT JOIN jobsite_worker w ON w.incarnation = m.lock_owner
 ), runs AS (
     SELECT number, program_id, target, stretch,
@@ -63,11 +61,7 @@ CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
     RETURNING p.id, p.tenant_id, p.code, p.max_consecutive_failures, p.consecutive_failures, p.status,
               c.status_before, c.before, c.has_success
 ), terminated AS (
-    INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason, before, after)
-    SELECT tenant_id, 'system', 'worker', 'terminate program', 'program', code,
-           max_consecutive_failures || ' failures in a row', jsonb_build_object('status', status_before),
-           jsonb_build_object('status', status)
-    FROM counted WHERE status = 'TERMINATED' AND status_before <> 'TERMINATED'
+    INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason, before, after) SELECT tenant_id, 'system', 'worker', 'terminate program', 'program', code, max_consecutive_failures || ' failures in a row', jsonb_build_object('status', status_before), jsonb_build_object('status', status) FROM counted WHERE status = 'TERMINATED' AND status_before <> 'TERMINATED'
 ), happened AS (
     SELECT m.tenant_id, p.notification_group_id AS group_id,
            CASE m.target WHEN 'PENDING' THEN 'RETRYING' ELSE m.target END AS event,
@@ -99,7 +93,7 @@ CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
     FROM counted JOIN jobsite_program p ON p.id = counted.id
     WHERE counted.status = 'TERMINATED' AND counted.status_before <> 'TERMINATED'
           AND p.notification_group_id IS NOT NULL
-), told AS (
+), deliveries AS (
     SELECT one.id FROM happened h
     CROSS JOIN LATERAL jobsite_write_deliveries(
         tenant => h.tenant_id, to_group => h.group_id,
@@ -112,4 +106,4 @@ CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELED'
     WHERE h.notify OR h.alerts OR EXISTS (SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active AND r.event = ANY(h.names))
           OR (h.recovered IS NOT NULL AND EXISTS (SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active AND r.on_recovery AND r.event = ANY(h.recovered)))
 )
-SELECT number, target, queue_id, tenant_id, (SELECT count(*) FROM told) FROM moved
+SELECT number, target, queue_id, tenant_id, (SELECT count(*) FROM deliveries) FROM moved

@@ -2,7 +2,7 @@
 -- RESOLVE of programs/transitions/resolve.py
 
 WITH looked AS MATERIALIZED (
-    SELECT j.number, children.count, children.failed, children.told, p.on_child_failure,
+    SELECT j.number, children.count, children.failed, children.named, p.on_child_failure,
            CASE WHEN children.failed > 0 AND p.on_child_failure = 'FAIL' THEN 'FAILED'
                 WHEN j.parked_fence = j.fence THEN 'PENDING' ELSE 'COMPLETED' END AS target
     FROM jobsite_job j
@@ -10,7 +10,7 @@ WITH looked AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT count(*) AS count, count(*) FILTER (WHERE c.status <> 'COMPLETED') AS failed,
                (array_agg(format('job %%s %%s', c.number, c.status) ORDER BY c.number)
-                    FILTER (WHERE c.status <> 'COMPLETED'))[1:3] AS told
+                    FILTER (WHERE c.status <> 'COMPLETED'))[1:3] AS named
         FROM jobsite_job c WHERE c.parent_id = j.number AND c.parent_id IS NOT NULL) children
     WHERE j.number = ANY(%(numbers)s) AND j.status = %(waiting)s AND NOT EXISTS (SELECT FROM jobsite_job c
                              WHERE c.parent_id = j.number AND c.parent_id IS NOT NULL AND c.status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING'))
@@ -23,15 +23,15 @@ WITH looked AS MATERIALIZED (
         failure_kind = CASE WHEN l.target = 'FAILED' THEN 'PERMANENT' END,
         error = CASE WHEN l.target = 'FAILED' THEN jsonb_build_object(
             'type', 'ChildrenFailed', 'step', NULL, 'message',
-            format('%%s of %%s children did not complete: %%s', l.failed, l.count, array_to_string(l.told, ', '))
+            format('%%s of %%s children did not complete: %%s', l.failed, l.count, array_to_string(l.named, ', '))
             || CASE WHEN l.failed > 3 THEN format(' and %%s more', l.failed - 3) ELSE '' END) END,
         needs_review = l.target = 'FAILED',
         finished_at = CASE WHEN l.target <> 'PENDING' THEN clock_timestamp() END,
         queued_at = CASE WHEN l.target <> 'PENDING' THEN j.queued_at END,
         alone = true
     FROM looked l WHERE j.number = l.number AND j.status = %(waiting)s
-    RETURNING j.number, j.tenant_id, j.queue_id, j.program_id, j.parent_id, j.status AS target,
-              j.overlap_policy = 'QUEUE' AS holds_key, j.outcome, j.context_id, j.notify, j.fence
+    RETURNING j.number, j.tenant_id, j.program_id, j.context_id, j.notify, j.fence, j.status AS target, j.queue_id, j.parent_id,
+              j.overlap_policy = 'QUEUE' AS holds_key, j.outcome
 ), runs AS (
     SELECT number, program_id, target, stretch,
            count(*) FILTER (WHERE target = 'FAILED') OVER (PARTITION BY program_id, stretch ORDER BY number) AS streak
@@ -59,11 +59,7 @@ WITH looked AS MATERIALIZED (
     RETURNING p.id, p.tenant_id, p.code, p.max_consecutive_failures, p.consecutive_failures, p.status,
               c.status_before, c.before, c.has_success
 ), terminated AS (
-    INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason, before, after)
-    SELECT tenant_id, 'system', 'worker', 'terminate program', 'program', code,
-           max_consecutive_failures || ' failures in a row', jsonb_build_object('status', status_before),
-           jsonb_build_object('status', status)
-    FROM counted WHERE status = 'TERMINATED' AND status_before <> 'TERMINATED'
+    INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason, before, after) SELECT tenant_id, 'system', 'worker', 'terminate program', 'program', code, max_consecutive_failures || ' failures in a row', jsonb_build_object('status', status_before), jsonb_build_object('status', status) FROM counted WHERE status = 'TERMINATED' AND status_before <> 'TERMINATED'
 ), happened AS (
     SELECT m.tenant_id, p.notification_group_id AS group_id,
            CASE m.target WHEN 'PENDING' THEN 'RETRYING' ELSE m.target END AS event,
@@ -95,7 +91,7 @@ WITH looked AS MATERIALIZED (
     FROM counted JOIN jobsite_program p ON p.id = counted.id
     WHERE counted.status = 'TERMINATED' AND counted.status_before <> 'TERMINATED'
           AND p.notification_group_id IS NOT NULL
-), told AS (
+), deliveries AS (
     SELECT one.id FROM happened h
     CROSS JOIN LATERAL jobsite_write_deliveries(
         tenant => h.tenant_id, to_group => h.group_id,
@@ -108,4 +104,4 @@ WITH looked AS MATERIALIZED (
     WHERE h.notify OR h.alerts OR EXISTS (SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active AND r.event = ANY(h.names))
           OR (h.recovered IS NOT NULL AND EXISTS (SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active AND r.on_recovery AND r.event = ANY(h.recovered)))
 )
-SELECT number, target, queue_id, parent_id, holds_key, (SELECT count(*) FROM told) FROM moved ORDER BY number
+SELECT number, target, queue_id, parent_id, holds_key, (SELECT count(*) FROM deliveries) FROM moved ORDER BY number

@@ -6,8 +6,7 @@ INSERT INTO jobsite_job (
     overlap_policy, overlap_key, engine, has_secrets, created_at, parent_id, child_key, parent_fence)
 SELECT m.tenant_id, p.id, p.queue_id, 'CHILD', g.priority, %(parameters)s::jsonb, m.context_id,
        coalesce(g.at, statement_timestamp()), g.due_at, g.due_at - g.priority * interval '60 seconds',
-       CASE WHEN g.at > statement_timestamp() THEN 'SCHEDULED'
-            WHEN p.status = 'PAUSED' THEN 'PAUSED' WHEN %(overlap_policy)s = 'QUEUE' THEN 'OVERLAP' END,
+       CASE WHEN g.at > statement_timestamp() THEN 'SCHEDULED' WHEN p.status = 'PAUSED' THEN 'PAUSED' WHEN %(overlap_policy)s = 'QUEUE' THEN 'OVERLAP' END,
        %(overlap_policy)s, %(overlap_key)s, %(engine)s, %(has_secrets)s, clock_timestamp(),
        m.number, %(child_key)s, m.fence
 FROM jobsite_job m

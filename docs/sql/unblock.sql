@@ -6,6 +6,6 @@ WITH due AS MATERIALIZED (
     WHERE j.status = 'PENDING' AND j.blocked = 'SCHEDULED' AND j.due_at <= statement_timestamp()
     ORDER BY j.due_at LIMIT 1000 FOR NO KEY UPDATE OF j SKIP LOCKED
 )
-UPDATE jobsite_job j SET blocked = CASE WHEN due.program_status = 'PAUSED' THEN 'PAUSED' ELSE CASE WHEN j.overlap_policy = 'QUEUE' AND j.attempts = 0 THEN 'OVERLAP' END END
+UPDATE jobsite_job j SET blocked = CASE WHEN due.program_status = 'PAUSED' THEN 'PAUSED' WHEN j.overlap_policy = 'QUEUE' AND j.attempts = 0 THEN 'OVERLAP' END
 FROM due WHERE j.number = due.number
 RETURNING j.number, j.queue_id, j.blocked IS NULL

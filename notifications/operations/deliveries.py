@@ -21,7 +21,7 @@ WITH happened AS (
            '{{"test": true}}'::jsonb AS details, r.id AS only_rule, true AS hinted
     FROM jobsite_rule r WHERE r.id = %(rule)s
 ){outbox.recorded("happened")}
-SELECT id FROM told ORDER BY id
+SELECT id FROM deliveries ORDER BY id
 """
 
 

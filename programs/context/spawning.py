@@ -225,7 +225,7 @@ class Family:
     def _inserted(self, child: NewJob, key: str) -> int | None:
         self._has_inserted = True
         try:
-            with transaction.atomic() if child.tells else nullcontext(), prepared_cursor() as cursor:
+            with transaction.atomic() if child.notifies else nullcontext(), prepared_cursor() as cursor:
                 row = spawn.spawn(cursor, child, parent=self._job.number, token=self._job.token, key=key)
         except IntegrityError as error:
             if "job_spawned_by_a_run" in str(getattr(getattr(error.__cause__, "diag", None), "constraint_name", "")):

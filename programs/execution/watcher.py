@@ -21,7 +21,6 @@ from jobsite.programs import dispatch, workers
 from jobsite.programs.context import job_log
 from jobsite.programs.execution import completion
 from jobsite.programs.execution.group import BUDGET_SECONDS, Group, Running, boot_time, trust_seconds
-from jobsite.programs.rules.lifecycle import AttemptResult, Status
 from jobsite.programs.transitions import finish, give_back, start
 from jobsite.programs.transitions.dispatch import wake
 from jobsite.programs.transitions.finish import Ending, StaleJob
@@ -87,12 +86,12 @@ class Watcher(threading.Thread):
         if running is None:
             return
         if now - running.last_good > self._trust_seconds:
-            # Frozen, suspended or cut off: somebody else may hold the job by now. Ask nobody, stop.
+            # Frozen, suspended or cut off: another worker may hold the job by now. Stop without asking.
             self._abandon(running, "no_look_at_the_lock")
         elif now >= running.next_look or running.context.log.wants_flush:
             running.next_look = now + LOOK_SECONDS
             self._guarded(partial(self._look, group, running, now))
-        if running.told_at is not None and now - running.told_at > running.context.cancel_grace:
+        if running.asked_at is not None and now - running.asked_at > running.context.cancel_grace:
             self._cancel_by_force(group, running)
 
     def _guarded(self, step: Callable[[], None]) -> None:
@@ -148,7 +147,7 @@ class Watcher(threading.Thread):
         running.last_good, running.stored_progress = now, version
         if row[0]:
             context.request_cancel()
-            running.told_at = running.told_at if running.told_at is not None else now
+            running.asked_at = running.asked_at if running.asked_at is not None else now
 
     def _abandon(self, running: Running, reason: str) -> None:
         log.warning(reason, job=running.held.number, token=str(running.held.token))
@@ -159,11 +158,8 @@ class Watcher(threading.Thread):
     def _cancel_by_force(self, group: Group, running: Running) -> None:
         if not workers.is_expendable():
             return
-        ending = Ending(
-            Status.CANCELED,
-            AttemptResult.CANCELED,
-            error={"type": "JobCanceled", "message": "stopped by force after the grace period", "step": None},
-        )
+        message = "stopped by force after the grace period"
+        ending = Ending.canceled({"type": "JobCanceled", "message": message, "step": None})
         try:
             with self._own_connection.get().cursor() as cursor:
                 job_log.close_all(cursor, [running.context.log])

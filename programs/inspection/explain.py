@@ -10,7 +10,7 @@ from django.db import connection
 
 from jobsite.errors import NotFound
 from jobsite.programs.rules.lifecycle import IS_OPEN, Status
-from jobsite.programs.transitions.dispatch import WORKERS
+from jobsite.programs.sql.window import WORKERS
 from jobsite.tenants.principals import Principal
 from jobsite.values import times
 

@@ -1,7 +1,8 @@
 """One run asked for: the job, and the principal captured with it.
 
-No statement outside programs/transitions/ and programs/submission.py writes these rows, but the rotation of keys, which
-changes ciphertext alone (programs/rotation.py).
+Only programs/transitions/ inserts and deletes these rows and changes their status. Of an open job a worker writes its
+progress and its step (execution/watcher.py, context/steps.py), and the rotation of keys changes ciphertext
+(operations/rotation.py).
 """
 
 from typing import ClassVar
@@ -12,7 +13,7 @@ from django.db.models.functions import Now
 
 from jobsite.programs.models.program import Program
 from jobsite.programs.models.queue import Queue
-from jobsite.programs.rules.lifecycle import OPEN, TERMINAL, Outcome, Phase, Status, Trigger
+from jobsite.programs.rules.lifecycle import ACTIVE, HOLD, NEVER_HELD, OPEN, TERMINAL, Outcome, Phase, Status, Trigger
 from jobsite.tenants.models import Tenant
 
 _terminal = Q(status__in=sorted(TERMINAL))
@@ -37,6 +38,9 @@ class CapturedContext(models.Model):
 
 class Job(models.Model):
     """A job; its number is its key. Terminal rows are final: the database refuses to change them."""
+
+    MAY_BE_HELD: ClassVar = Q(status__in=HOLD.sources, hold_at__isnull=True) & ~Q(trigger=NEVER_HELD)
+    """Which rows `may_be_held` is true of."""
 
     number = models.BigAutoField(primary_key=True)
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="jobs", db_constraint=False, db_index=False)
@@ -132,7 +136,7 @@ class Job(models.Model):
             models.UniqueConstraint(
                 fields=["program", "overlap_key"],
                 condition=Q(overlap_policy="QUEUE")
-                & (Q(status__in=["QUEUED", "RUNNING", "WAITING"]) | Q(status="PENDING", attempts__gt=0)),
+                & (Q(status__in=sorted(ACTIVE)) | Q(status="PENDING", attempts__gt=0)),
                 name="job_queue_key_once_among_active",
             ),
             models.UniqueConstraint(
@@ -188,6 +192,11 @@ class Job(models.Model):
     def phase(self) -> Phase:
         """The derived phase of SPEC 4."""
         return Status(self.status).phase
+
+    @property
+    def may_be_held(self) -> bool:
+        """Whether an operator may hold it, as transitions/hold.py asks in the statement."""
+        return self.status in HOLD.sources and self.hold_at is None and self.trigger != NEVER_HELD
 
     @property
     def is_terminal(self) -> bool:

@@ -8,4 +8,4 @@ copy of the new text. The functions of the other applications are in notificatio
 `python -m tests.sql` writes the legal moves of a job into jobsite_job_guard.sql, from programs/rules/lifecycle.py.
 """
 
-__all__ = ["budget", "deliveries", "failures"]
+__all__ = ["attempts", "blocked", "budget", "deliveries", "failures", "lanes", "limits", "locks", "window"]

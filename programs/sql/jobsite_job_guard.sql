@@ -45,22 +45,22 @@ BEGIN
                           'CANCELED'    -- cancel
                       )
                       WHEN 'QUEUED' THEN NEW.status IN (
-                          'PENDING',    -- claim, hold, requeue
+                          'PENDING',    -- claim, hold, block, requeue
                           'RUNNING',    -- claim
-                          'CANCELED'    -- cancel
+                          'CANCELED'    -- claim, cancel
                       )
                       WHEN 'RUNNING' THEN NEW.status IN (
                           'PENDING',    -- finish, give back, reap, expire
                           'WAITING',    -- finish
                           'COMPLETED',  -- finish
                           'FAILED',     -- finish, give back, reap, expire
-                          'CANCELED'    -- finish, reap
+                          'CANCELED'    -- finish, give back, reap, expire
                       )
                       WHEN 'WAITING' THEN NEW.status IN (
                           'PENDING',    -- resolve
                           'COMPLETED',  -- resolve
                           'FAILED',     -- resolve
-                          'CANCELED'    -- cancel, resolve
+                          'CANCELED'    -- cancel
                       )
                       -- Moves: end
                       ELSE false

@@ -16,8 +16,9 @@ from jobsite.logs import get_logger
 from jobsite.notifications import hints
 from jobsite.programs import dispatch, families, workers
 from jobsite.programs.operations import bulk, pausing
+from jobsite.programs.rules.lifecycle import IS_READY
 from jobsite.programs.schedules import firing
-from jobsite.programs.sql import deliveries
+from jobsite.programs.sql import deliveries, lanes
 from jobsite.programs.submission import quotas
 from jobsite.programs.transitions import dispatch as dispatch_transition
 from jobsite.programs.transitions import hold, overlap, pause, reap
@@ -141,27 +142,24 @@ def _due(cursor: Cursor) -> int:
 
 # A skip scan over the index of ready rows: its cost grows with the lanes that have something waiting, not
 # with the rows that wait, nor with the tenants there are.
-OPEN_LANES = """
+OPEN_LANES = f"""
 WITH RECURSIVE lane (queue_id, tenant_id) AS (
-    (SELECT queue_id, tenant_id FROM jobsite_job WHERE status = 'PENDING' AND blocked IS NULL
+    (SELECT queue_id, tenant_id FROM jobsite_job WHERE {IS_READY}
      ORDER BY queue_id, tenant_id LIMIT 1)
     UNION ALL
     SELECT following.queue_id, following.tenant_id FROM lane CROSS JOIN LATERAL (
         SELECT queue_id, tenant_id FROM jobsite_job
-        WHERE status = 'PENDING' AND blocked IS NULL
+        WHERE {IS_READY}
               AND (queue_id, tenant_id) > (lane.queue_id, lane.tenant_id)
         ORDER BY queue_id, tenant_id LIMIT 1) following
-)
-INSERT INTO jobsite_lane (queue_id, tenant_id, is_waiting)
+)""" + lanes.woken("""
 SELECT queue_id, tenant_id, true FROM lane
 WHERE NOT EXISTS (SELECT 1 FROM jobsite_lane l
-                  WHERE l.queue_id = lane.queue_id AND l.tenant_id = lane.tenant_id AND l.is_waiting)
-ON CONFLICT (queue_id, tenant_id) DO UPDATE SET is_waiting = true, wakes = jobsite_lane.wakes + 1
-"""
+                  WHERE l.queue_id = lane.queue_id AND l.tenant_id = lane.tenant_id AND l.is_waiting)""")
 
 
 def open_lanes(cursor: Cursor) -> None:
-    """Let dispatch look at every lane that has a ready job, whoever forgot to wake it."""
+    """Let dispatch look at every lane that has a ready job, even one that nobody has woken."""
     cursor.execute(OPEN_LANES)
 
 
@@ -200,7 +198,7 @@ def _has_been_up(cursor: Cursor) -> bool:
 
 
 def _lost_workers(cursor: Cursor) -> int:
-    return send_on(cursor, workers.bury(cursor, silent_seconds=settings.JOBSITE_LOCK_SECONDS))
+    return send_on(cursor, workers.reap_gone(cursor, silent_seconds=settings.JOBSITE_LOCK_SECONDS))
 
 
 def _ended_holds(cursor: Cursor) -> int:

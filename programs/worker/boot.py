@@ -48,7 +48,7 @@ def _register(sender: Any) -> None:
     try:
         with connection.cursor() as cursor:
             installation.register(cursor)
-            sweeps.send_on(cursor, workers.bury(cursor, silent_seconds=settings.JOBSITE_LOCK_SECONDS))
+            sweeps.send_on(cursor, workers.reap_gone(cursor, silent_seconds=settings.JOBSITE_LOCK_SECONDS))
             worker = workers.register(
                 cursor,
                 name=sender.hostname,

@@ -76,7 +76,7 @@ def test_every_protocol_statement_has_its_points_and_every_point_its_statement()
     # To do it to one is to do it to all of a list of one; others only read, or tell of what has been done.
     assert {name for name, point in functions.items() if point is None} == {
         *("finish.finish", "submit.insert"),
-        *("cancel.forsaken", "resolve.forgotten", "spawn.line"),
+        *("cancel.ended_with_open_children", "resolve.waiting_without_open_child", "spawn.line"),
     }
     assert sorted([*filter(None, functions.values()), "publish", "record_firings"]) == sorted(NAMES)
 

@@ -20,13 +20,13 @@ from jobsite.notifications import delivery, hints, rules, setup
 from jobsite.notifications.models import Delivery, Template, Translation
 from jobsite.programs import submission
 from jobsite.programs.models import Job, Program
-from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.rules.lifecycle import FailureKind
 from jobsite.programs.submission import Options
 from jobsite.programs.transitions.finish import Ending, finish
 from jobsite.programs.upkeep import installation, system_programs
 from jobsite.tenants import principals
 from jobsite.tenants.models import Membership
-from tests.notifications.deliveries import told
+from tests.notifications.deliveries import deliveries_made
 from tests.notifications.smtp_sink import Sink
 from tests.programs.conftest import DEAD_BROKER, FAILURE, SUCCESS, Broker, Jobs, held
 from tests.receiver import receiving
@@ -61,9 +61,7 @@ def happen(jobs, watched, tenant):
 
 def fail(message: str) -> Ending:
     error = {"type": "ValueError", "message": message, "step": None}
-    return Ending(
-        Status.FAILED, AttemptResult.PERMANENT, outcome=Outcome.ERROR, failure_kind=FailureKind.PERMANENT, error=error
-    )
+    return Ending.failed(FailureKind.PERMANENT, error)
 
 
 def make_due(row: Delivery) -> None:
@@ -459,7 +457,7 @@ def test_operators_are_notified_of_system_jobs_if_their_address_is_set(mail: Sin
     assert delivery.deliver(second.pk) == "SENT"
 
     assert mail.mails[0].recipients == ["operator@example.org"]
-    assert told() == [("COMPLETED", "SYSTEM_JOBS_ALERT_EMAIL"), ("FAILED", "SYSTEM_JOBS_ALERT_EMAIL")]
+    assert deliveries_made() == [("COMPLETED", "SYSTEM_JOBS_ALERT_EMAIL"), ("FAILED", "SYSTEM_JOBS_ALERT_EMAIL")]
 
 
 # ---- Hints ------------------------------------------------------------------------------------------------------

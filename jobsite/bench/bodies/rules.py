@@ -53,14 +53,13 @@ def fill(rules: int) -> dict[str, int]:
 def finishes(programs: dict[str, int], count: int) -> dict[str, float]:
     """What the statement takes that ends a job of each, in milliseconds: the median of so many, by turns."""
     from jobsite.programs import workers
-    from jobsite.programs.rules.lifecycle import AttemptResult, Status
     from jobsite.programs.transitions import submit
     from jobsite.programs.transitions.finish import Ending, Held, finish_all
     from jobsite.tenants import principals
     from jobsite.tenants.models import Tenant
 
     tenant = Tenant.objects.get(code="bench")
-    ending = Ending(Status.COMPLETED, AttemptResult.SUCCESS)
+    ending = Ending.completed()
     took: dict[str, list[float]] = {code: [] for code in programs}
     with workers.open_connection() as opened, opened.cursor() as cursor:
         context = principals.system(tenant).captured
@@ -70,7 +69,7 @@ def finishes(programs: dict[str, int], count: int) -> dict[str, float]:
                 number, token = submit.insert(cursor, [job])[0].number, uuid4()
                 cursor.execute(QUEUED, [number])
                 cursor.execute(RUNNING, {"number": number, "token": token})
-                held = Held(number, token, "bench", None, counts_failures=code != "none", tells=code != "none")
+                held = Held(number, token, "bench", None, counts_failures=code != "none", notifies=code != "none")
                 began = time.perf_counter()
                 assert finish_all(cursor, [(held, ending)]).tokens == {token}
                 took[code].append((time.perf_counter() - began) * 1_000)

@@ -9,7 +9,7 @@ from jobsite.programs import operations
 from jobsite.programs.inspection import explain
 from jobsite.programs.models import Job, Program, WorkerManager
 from jobsite.programs.operations import pausing
-from jobsite.programs.rules.lifecycle import AttemptResult, Status
+from jobsite.programs.rules.lifecycle import FailureKind
 from jobsite.programs.transitions import finish, give_back
 from jobsite.programs.transitions.finish import Ending
 from jobsite.tenants.models import Tenant
@@ -17,7 +17,7 @@ from tests.programs.conftest import held, new_worker
 
 pytestmark = pytest.mark.django_db
 LATER = datetime(2030, 5, 17, 8, 30, tzinfo=UTC)
-RETRY = Ending(Status.PENDING, AttemptResult.TRANSIENT, delay=3_600.0,
+RETRY = Ending.retry(FailureKind.TRANSIENT, delay=3_600.0,
                error={"type": "ConnectionError", "message": "refused", "step": None})  # fmt: skip
 
 

@@ -79,6 +79,14 @@ def test_a_move_starts_from_open_statuses_only(move):
     assert set(move.sources) <= OPEN
 
 
+def test_a_move_names_its_source_and_its_target_where_there_is_one():
+    assert (lifecycle.DISPATCH.source, lifecycle.DISPATCH.target) == ("PENDING", "QUEUED")
+    with pytest.raises(ValueError, match="too many values"):
+        lifecycle.CANCEL.source  # noqa: B018 - to ask is what fails
+    with pytest.raises(ValueError, match="too many values"):
+        lifecycle.FINISH.target  # noqa: B018 - to ask is what fails
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
