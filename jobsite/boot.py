@@ -2,26 +2,51 @@
 
 import hashlib
 import warnings
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 
 from django.apps import apps
 from django.conf import settings
-from django.core.management import call_command
-from django.db import connection
+from django.core.management import CommandError, call_command
+from django.db import connection, connections
+from django.db.utils import DEFAULT_DB_ALIAS, OperationalError
 
 from jobsite import embedded
+from jobsite.errors import Refusal
 from jobsite.logs import get_logger
 
 log = get_logger(__name__)
 
 MIGRATION_LOCK = 0x6A6F6273
 
+# The migrations were numbered anew once. These had been there from the first days, and are not any more.
+EARLIER_MIGRATIONS = ("jobsite_programs.0002_guards", "jobsite_tenants.0002_languages")
+
+
+class EarlierDatabase(Refusal, CommandError):
+    """The database was made by an earlier development version, whose migrations are not those of this one.
+
+    It is a CommandError too, so that whatever runs Django's `migrate` says it in one line.
+    """
+
+    exit_status = 2
+
+    def __init__(self, remedy: str) -> None:
+        super().__init__(
+            f"this database was made by an earlier development version of jobsite and cannot be migrated: {remedy}",
+            code="earlier_database",
+        )
+
 
 def prepare() -> None:
     """Start or join the embedded servers that the configuration wants, and migrate the embedded database.
 
-    Costs a few milliseconds when all is there. Raises embedded.EmbeddedError when a server cannot be had.
+    Costs a few milliseconds when all is there.
+
+    Raises:
+        embedded.EmbeddedError: a server cannot be had.
+        EarlierDatabase: the database was made by an earlier development version.
     """
     if settings.JOBSITE_EMBEDDED_DATABASE or settings.JOBSITE_EMBEDDED_BROKER:
         embedded.ensure(
@@ -31,6 +56,29 @@ def prepare() -> None:
         )
     if settings.JOBSITE_EMBEDDED_DATABASE:
         _migrate_once()
+    else:
+        with suppress(OperationalError):  # whoever needs the database says so
+            refuse_earlier()
+
+
+def refuse_earlier(using: str = DEFAULT_DB_ALIAS, **_: object) -> None:
+    """Raise EarlierDatabase where the migrations of an earlier development version were applied; changes nothing.
+
+    Also the receiver of pre_migrate, so that no door migrates such a database.
+    """
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT to_regclass('django_migrations') IS NOT NULL")
+        if not cursor.fetchone()[0]:
+            return
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM django_migrations WHERE app || '.' || name = ANY(%s))",
+            [list(EARLIER_MIGRATIONS)],
+        )
+        if not cursor.fetchone()[0]:
+            return
+    if settings.JOBSITE_EMBEDDED_DATABASE:
+        raise EarlierDatabase(f"run jobsite down, remove {settings.JOBSITE_HOME}, and start again")
+    raise EarlierDatabase("create an empty one, set DATABASE_URL to it, and run jobsite migrate")
 
 
 def _migrate_once() -> None:
@@ -43,6 +91,7 @@ def _migrate_once() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
         try:
+            refuse_earlier()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
                 call_command("migrate", verbosity=0, interactive=False, stdout=StringIO())

@@ -1,6 +1,6 @@
 """The Celery application and its configuration, nothing else; `celery -A jobsite` finds it.
 
-What happens when a worker boots (choice of the broker, registration, renewal) is in programs/worker/boot.py, which
+What happens when a worker boots (choice of the broker, registration, renewal) is in programs/worker/, which
 `include` loads. Which broker a queue has is in jobsite/brokers.py.
 """
 

@@ -1,6 +1,8 @@
 """psycopg next to Django's ORM: connections outside of Django, and prepared statements on Django's own."""
 
+import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -150,6 +152,39 @@ def connect(*, application_name: str) -> Connection:
         prepare_threshold=PREPARE_THRESHOLD,
         **options,
     )
+
+
+class OwnConnection:
+    """A connection that is opened at its first use, and again after it was closed or dropped.
+
+    A forked process opens its own.
+    """
+
+    def __init__(self, open_one: Callable[[], Connection]) -> None:
+        self._open = open_one
+        self._connection: Connection | None = None
+        self._pid = 0
+        self._plans = Plans()
+
+    def get(self) -> Connection:
+        """The connection, open as far as is known. Old plans are discarded."""
+        known = self._connection
+        if known is None or known.closed or self._pid != os.getpid():
+            known = self._connection = self._open()
+            self._pid, self._plans = os.getpid(), Plans()
+        if self._plans.are_old():
+            known.execute("DISCARD PLANS")
+        return known
+
+    def drop(self) -> None:
+        """Close it, whatever state it is in."""
+        known, self._connection = self._connection, None
+        if known is not None:
+            known.close()
+
+
+class ConnectionOfEachThread(threading.local, OwnConnection):
+    """An OwnConnection for each thread that uses it."""
 
 
 @contextmanager

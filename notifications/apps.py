@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class NotificationsConfig(AppConfig):
-    """Who is told what, when, in which words."""
+    """Who is notified of what, when, in which words."""
 
     name = "jobsite.notifications"
     label = "jobsite_notifications"

@@ -1,12 +1,12 @@
 """Send one delivery: claim it, look whether it is still to be sent, render, send, and record what came of it.
 
-Nothing of that holds a transaction while it renders or sends. Who dies in between is followed by another when the
-delivery's lock has run out, under the same identity, so that a receiver can tell that he has had it.
+Nothing of that holds a transaction while it renders or sends. A sender that dies in between is followed by another
+when the delivery's lock has run out, under the same identity, so that a receiver can recognize what it has had already.
 """
 
 import random
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -26,6 +26,7 @@ from jobsite.notifications.models import Delivery
 from jobsite.notifications.models.delivery import Status
 from jobsite.notifications.rendering import Rendered
 from jobsite.tenants.models import Membership
+from jobsite.values import times
 
 log = get_logger(__name__)
 
@@ -35,7 +36,7 @@ MAX_REASON = 2_000
 MAX_KEPT_TEXT = 64 * 1024
 COUNTED = 1_000
 THROTTLED = "not more than one in"
-NOT_TOLD = (Status.SUPPRESSED, Status.FAILED)
+NOT_SENT = (Status.SUPPRESSED, Status.FAILED)
 SENDING_SHARE = 0.7
 """So much of the lock sending itself may take; the rest is for the template and the record."""
 
@@ -52,7 +53,7 @@ def deliver(delivery_id: int) -> Status | None:
     """Send a delivery that is due, and say where it stands then; None when it is not due, or another has it.
 
     Whatever it meets on the way is recorded: PENDING with the next try after a trouble that may pass, FAILED after the
-    last or after one that will not, SUPPRESSED where nobody is to be told any more.
+    last or after one that will not, SUPPRESSED where nobody is to get it any more.
     """
     token = uuid4()
     claimed = _claim(delivery_id, token)
@@ -69,7 +70,7 @@ def deliver(delivery_id: int) -> Status | None:
         return _record(claimed, token, status=Status.FAILED, reason=f"the template cannot be filled in: {error}")
     except DeliveryFailed as error:
         return _record_failure(claimed, token, error)
-    except Exception as error:  # of a channel's or our own: told like any other, and the tries are counted
+    except Exception as error:  # of a channel's or our own: recorded like any other, and the tries are counted
         log.exception("delivery_broke", delivery=delivery_id)
         return _record_failure(claimed, token, DeliveryFailed(f"{type(error).__name__}: {error}"))
     return _record(
@@ -107,13 +108,13 @@ def _end(delivery: Delivery, token: UUID, status: Status, reason: str) -> None:
 
 
 def _throttled(delivery: Delivery) -> str | None:
-    """Why the throttle of its rule keeps it back, if it does; the rule's row is held meanwhile, so that one is told."""
+    """Why the throttle of its rule keeps it back, if it does; the rule's row is held meanwhile, so that one is sent."""
     rule = delivery.rule
     if rule is None or rule.throttle_minutes is None or delivery.event in RECOVERS.values() or _is_test(delivery):
         return None
     type(rule).objects.select_for_update(no_key=True).get(pk=rule.pk)
-    told = _of_the_same(delivery).filter(attempts__gt=0).exclude(status__in=NOT_TOLD).order_by("-pk").first()
-    if told is None or told.happened_at <= delivery.happened_at - timedelta(minutes=rule.throttle_minutes):
+    latest = _of_the_same(delivery).filter(attempts__gt=0).exclude(status__in=NOT_SENT).order_by("-pk").first()
+    if latest is None or latest.happened_at <= delivery.happened_at - timedelta(minutes=rule.throttle_minutes):
         return None
     unit = "minute" if rule.throttle_minutes == 1 else "minutes"
     return f"{THROTTLED} {rule.throttle_minutes} {unit}; the next one says how many were left out"
@@ -127,11 +128,11 @@ def _of_the_same(delivery: Delivery) -> QuerySet[Delivery]:
 
 
 def _left_out(delivery: Delivery) -> int:
-    """How many of the same the throttle has kept back since one was told."""
+    """How many of the same the throttle has kept back since one was sent."""
     if delivery.rule is None or delivery.rule.throttle_minutes is None:
         return 0
-    told = _of_the_same(delivery).exclude(status__in=[*NOT_TOLD, Status.PENDING]).order_by("-pk").first()
-    since = told.finished_at if told is not None else None
+    latest = _of_the_same(delivery).exclude(status__in=[*NOT_SENT, Status.PENDING]).order_by("-pk").first()
+    since = latest.finished_at if latest is not None else None
     # In which order they ended is not that of their keys; of more than so many it is enough to say so many.
     newest = _of_the_same(delivery).order_by("-pk").values_list("status", "reason", "finished_at")[:COUNTED]
     return sum(
@@ -194,7 +195,7 @@ def _prepared(delivery: Delivery) -> tuple[Outgoing, Rendered]:
     language, wording = wordings.chosen(delivery.tenant_id, delivery.event, template, recipient.languages)
     facts = facts_of(delivery, language)
     if facts is None:
-        raise _Ended(Status.FAILED, f"what it tells of is gone: {delivery.source}")
+        raise _Ended(Status.FAILED, f"what it is about is gone: {delivery.source}")
     facts["user"] = {"name": recipient.name, "email": recipient.email} if delivery.user_id else None
     rendered = rendering.render(wording, facts, language=language)
     return (
@@ -240,10 +241,10 @@ def _recipient(delivery: Delivery) -> Recipient:
 
 
 def facts_of(delivery: Delivery, language: str) -> dict[str, Any] | None:
-    """What a template is filled in with, secrets masked; None when there is nothing left to tell of."""
+    """What a template is filled in with, secrets masked; None when what it is about is gone."""
     if _is_test(delivery):
         return defaults.sample(Event(delivery.event), language) | {"tenant": _tenant(delivery)}
-    told = subjects.facts(
+    facts = subjects.facts(
         tenant=delivery.tenant,
         job_number=delivery.job_number,
         program_id=delivery.program_id,
@@ -251,15 +252,15 @@ def facts_of(delivery: Delivery, language: str) -> dict[str, Any] | None:
         language=language,
         details=delivery.details,
     )
-    if told is None:
+    if facts is None:
         return None
     event = {
         "name": delivery.event,
-        "at": _moment(delivery.happened_at),
+        "at": times.format_time(delivery.happened_at),
         "suppressed": _left_out(delivery),
         "in_a_row": delivery.details.get("in_a_row", 1),
     }
-    return {**told, "event": event, "tenant": _tenant(delivery)}
+    return {**facts, "event": event, "tenant": _tenant(delivery)}
 
 
 def _is_test(delivery: Delivery) -> bool:
@@ -269,10 +270,6 @@ def _is_test(delivery: Delivery) -> bool:
 
 def _tenant(delivery: Delivery) -> dict[str, str]:
     return {"code": delivery.tenant.code, "name": delivery.tenant.name}
-
-
-def _moment(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _secrets(delivery: Delivery) -> tuple[str, ...]:

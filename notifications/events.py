@@ -1,4 +1,4 @@
-"""What can happen that somebody may be told of, by the names that rules and templates give it."""
+"""What can happen that somebody may be notified of, by the names that rules and templates give it."""
 
 from enum import StrEnum
 
@@ -32,10 +32,10 @@ RULE_EVENTS = (
     *(str(event) for event in Event if event is not Event.RECOVERED),
     *(ENDED_NORMAL, ENDED_WARNING, ENDED_ERROR),
 )
-"""What a rule may wait for. RECOVERED is told by the rules for failures that ask for it."""
+"""What a rule may wait for. RECOVERED is sent by the rules for failures that ask for it."""
 
 RECOVERS = {"FAILED": Event.RECOVERED, ENDED_ERROR: Event.RECOVERED, "SCHEDULE_MISSED": Event.SCHEDULE_RECOVERED}
-"""The events whose rules may ask to be told of the recovery as well, and what is told then."""
+"""The events whose rules may ask for the recovery as well, and the event that is sent then."""
 
 COUNTED_IN_A_ROW = ("FAILED", ENDED_ERROR)
 """The events of which a rule may wait for several in a row."""
@@ -45,5 +45,5 @@ ALERT_ADDRESS = "SYSTEM_JOBS_ALERT_EMAIL"
 
 
 def template_event(rule_event: str) -> str:
-    """The event whose template tells of what a rule waits for: of a phase and outcome that of the status."""
+    """The event whose template is for what a rule waits for: of a phase and outcome that of the status."""
     return {ENDED_NORMAL: "COMPLETED", ENDED_WARNING: "COMPLETED", ENDED_ERROR: "FAILED"}.get(rule_event, rule_event)

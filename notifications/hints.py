@@ -22,7 +22,7 @@ BATCH = 500
 
 _silent_until = 0.0
 
-# By the index delivery_due. What was told of since it became due is on its way, for a while, and each time for twice as
+# By the index delivery_due. What has had a hint since it became due is on its way for a while, each time for twice as
 # long, so that messages that nobody takes do not fill the broker.
 DUE = """
 WITH due AS MATERIALIZED (
@@ -58,7 +58,7 @@ def give(deliveries: Sequence[int]) -> None:
 
 
 def sweep(cursor: Cursor) -> int:
-    """Publish a message for a batch of the deliveries that are due and that nobody was told of; how many."""
+    """Publish a message for a batch of the deliveries that are due and have had no hint of late; how many."""
     cursor.execute(DUE, {"again": AGAIN_SECONDS, "batch": BATCH})
     due = sorted(row[0] for row in cursor.fetchall())
     if due:

@@ -6,7 +6,7 @@ so every filter is bounded here. Time and memory as a whole are bounded by the p
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache, wraps
 from typing import Any
 
@@ -15,6 +15,7 @@ from liquid.exceptions import FilterArgumentError, LiquidError, TemplateNotFound
 from liquid.static_analysis import TemplateAnalysis
 
 from jobsite.notifications.sections import LANGUAGES, partials
+from jobsite.values import times
 
 MAX_SOURCE = 16 * 1024
 MAX_TAGS = 500
@@ -66,7 +67,7 @@ def render(source: str, facts: dict[str, object], *, language: str, part: str, s
 
 
 def problems(source: str, *, part: str) -> Iterator[tuple[int | None, str]]:
-    """Everything wrong with the source of a part that can be told without facts: line and reason."""
+    """Everything wrong with the source of a part that can be seen without facts: line and reason."""
     if excess := _excess(source):
         yield None, excess
         return
@@ -148,10 +149,9 @@ def when(value: object) -> str:
     """A moment as RFC 3339 text, readably: `2026-11-28 12:00 UTC`. Anything else stays as it is."""
     text = "" if value is None else str(value)
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        return times.readable_time(datetime.fromisoformat(text))
+    except ValueError:  # no moment, or one without a zone
         return text
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if moment.tzinfo else text
 
 
 def duration(value: object) -> str:

@@ -1,33 +1,28 @@
-"""Write down, with what has happened and in its transaction, who is to be told of it: deliveries that are PENDING.
+"""Write down, with what has happened and in its transaction, who is to be notified of it: deliveries that are PENDING.
 
-The function jobsite_tell (migrations/0001_initial.py) writes them. It is called only where somebody may be told, since
-a plan with all of it in costs each statement more to begin than a whole job takes to end.
-"""
-
-COLUMNS = (
-    "tenant_id", "group_id", "event", "names", "recovery", "recovered", "key", "source", "job_number", "program_id",
-    "schedule_id", "context", "user_id", "notify", "alerts", "in_a_row", "details", "only_rule", "hinted",
-)  # fmt: skip
-"""What a row that has happened says.
-
-`names` are those that rules have for the event, `recovery` what is told by the rules for `recovered` that ask for it;
-`key` tells one thing that happened from every other; `source` is what a throttle counts together; who submitted the job
-is `user_id`, or stands in its captured `context`; `notify` says that he asked to be told, `alerts` that the operator of
-the installation is. `only_rule` is the only one that tells of it, where not all do. `hinted` says that whoever writes
-this tells the workers after the commit; else a sweep does, within seconds.
+The database's function jobsite_write_deliveries writes them (sql/jobsite_write_deliveries.sql says what each of its
+arguments means). It is called only where somebody may be notified, since a plan with all of it in costs each statement
+more to begin than a whole job takes to end.
 """
 
 _RULES = """SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active"""
 
 
 def recorded(happened: str) -> str:
-    """The part `told` of a statement, which must be read: the ids of the deliveries for the rows of `happened`.
+    """The part `deliveries` of a statement, which must be read: the ids of the deliveries for the rows of `happened`.
 
-    Those have COLUMNS. What has been written for the same key before is not written again.
+    Such a row has a column for each argument below. What has been written for the same key before is not written again.
     """
-    return f""", told AS (
+    return f""", deliveries AS (
     SELECT one.id FROM {happened} h
-    CROSS JOIN LATERAL jobsite_tell({", ".join(f"h.{column}" for column in COLUMNS)}) AS one (id)
+    CROSS JOIN LATERAL jobsite_write_deliveries(
+        tenant => h.tenant_id, to_group => h.group_id,
+        event => h.event, names => h.names, recovery => h.recovery, recovered => h.recovered,
+        key => h.key, source => h.source,
+        job => h.job_number, program => h.program_id, schedule => h.schedule_id,
+        context => h.context, submitter => h.user_id, notify => h.notify, alerts => h.alerts,
+        in_a_row => h.in_a_row, details => h.details, only_rule => h.only_rule, hinted => h.hinted
+    ) AS one (id)
     WHERE h.notify OR h.alerts OR EXISTS ({_RULES} AND r.event = ANY(h.names))
           OR (h.recovered IS NOT NULL AND EXISTS ({_RULES} AND r.on_recovery AND r.event = ANY(h.recovered)))
 )"""

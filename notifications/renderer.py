@@ -87,7 +87,7 @@ def _limit_memory() -> int:
 
 
 def _size() -> int:
-    """Bytes of address space; 0 where the system does not tell, and then time alone is limited."""
+    """Bytes of address space; 0 where the system does not say, and then time alone is limited."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:

@@ -25,7 +25,7 @@ MAX_SUBJECT = 200
 MAX_FACTS = 1024 * 1024
 MAX_ANSWER = 16 * 1024 * 1024
 LARGE = ("result", "parameters")
-"""Facts of any size. Where all are too large these are left out, so that the news itself is told."""
+"""Facts of any size. Where all are too large these are left out, so that the news itself is sent."""
 
 PARTS = ("subject", "text", "html")
 # A renderer has no use for passwords and keys: these alone does Python need to find itself.
@@ -82,19 +82,19 @@ def render(wording: Wording, facts: Mapping[str, object], *, language: str, stri
 
 
 def problems(wording: Wording) -> list[Problem]:
-    """What is wrong with the wording, as far as that can be told without facts; safe for any source, in TIME_LIMIT."""
+    """What is wrong with the wording, as far as that can be seen without facts; safe for any source, in TIME_LIMIT."""
     found = [Problem(part, None, "it is empty") for part in ("subject", "text") if not getattr(wording, part).strip()]
     with _renderer.talk() as talk:
         for part in PARTS:
             try:
-                told = talk.ask("problems", part, source=getattr(wording, part))
-            except _Told as failure:
+                answer = talk.ask("problems", part, source=getattr(wording, part))
+            except _ProblemFound as failure:
                 return [*found, failure.problem]
-            found += [Problem(part, line, message) for line, message in told]
+            found += [Problem(part, line, message) for line, message in answer]
     return found
 
 
-class _Told(RenderingFailed):
+class _ProblemFound(RenderingFailed):
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
         self.problem = problem
@@ -230,18 +230,18 @@ class _Talk:
         self._until: float | None = None
 
     def ask(self, operation: str, part: str, **fields: object) -> Any:
-        """The child's answer; raises _Told, also when the child ended, which is replaced then."""
+        """The child's answer; raises _ProblemFound, also when the child ended, which is replaced then."""
         try:
             child = self._renderer.ready_child()
             self._until = self._until or time.monotonic() + TIME_LIMIT
             answer = child.ask({"operation": operation, "part": part, **fields}, until=self._until)
         except _Broken as broken:
             self._renderer.replace()
-            raise _Told(Problem(part, None, str(broken))) from broken
+            raise _ProblemFound(Problem(part, None, str(broken))) from broken
         if answer.get("is_last"):
             self._renderer.replace()
         if "value" not in answer:
-            raise _Told(Problem(part, answer.get("line"), str(answer["message"])))
+            raise _ProblemFound(Problem(part, answer.get("line"), str(answer["message"])))
         return answer["value"]
 
 

@@ -1,4 +1,4 @@
-"""A rule as somebody asks for it, and whether each field is good: told by its name, for every door."""
+"""A rule as somebody asks for it, and whether each field is good; what is wrong is said by field, for every door."""
 
 import base64
 import secrets as random_secrets
@@ -53,9 +53,9 @@ class Checked:
 
 def invalid(errors: Mapping[str, str]) -> Invalid:
     """The refusal of fields, each with what is wrong."""
-    told = "; ".join(f"{name}: {wrong}" for name, wrong in errors.items())
+    message = "; ".join(f"{name}: {wrong}" for name, wrong in errors.items())
     listed = [{"pointer": f"/{name}", "message": wrong} for name, wrong in errors.items()]
-    return Invalid(told, code="invalid_rule", errors=listed)
+    return Invalid(message, code="invalid_rule", errors=listed)
 
 
 def check(tenant: Tenant, wanted: Wanted) -> Checked:
@@ -133,12 +133,12 @@ def _recipients(wanted: Wanted, users: list[User], errors: dict[str, str]) -> di
     url = wanted.to_url
     if wanted.channel == "webhook":
         if people:
-            errors["channel"] = "a webhook goes to its URL alone; tell people by another rule"
+            errors["channel"] = "a webhook goes to its URL alone; notify people by another rule"
         url = _address("webhook", "to_url", url, errors)
     elif url:
         errors["to_url"] = "only a webhook goes to a URL"
     elif not people and "to_users" not in errors:
-        errors["to_submitter"] = "there is nobody to tell; name the submitter, roles, users or addresses"
+        errors["to_submitter"] = "there is nobody to notify; name the submitter, roles, users or addresses"
     if wanted.channel == "inbox" and addresses:
         errors["to_addresses"] = "an inbox is a user's; give e-mail addresses to a rule of the channel email"
     return {

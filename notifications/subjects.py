@@ -1,4 +1,4 @@
-"""What deliveries tell of belongs to the applications above, which say it by functions that the settings name."""
+"""What deliveries are about belongs to the applications above; the settings name their functions that describe it."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -25,9 +25,9 @@ def facts(
     language: str,
     details: Mapping[str, Any],
 ) -> dict[str, Any] | None:
-    """The variables of a template, by JOBSITE_NOTIFICATION_FACTS; None when there is nothing left to tell of."""
-    tell = import_string(settings.JOBSITE_NOTIFICATION_FACTS)
-    told: Mapping[str, Any] | None = tell(
+    """The variables of a template, by JOBSITE_NOTIFICATION_FACTS; None when what it is about is gone."""
+    describe = import_string(settings.JOBSITE_NOTIFICATION_FACTS)
+    described: Mapping[str, Any] | None = describe(
         tenant=tenant,
         job_number=job_number,
         program_id=program_id,
@@ -35,7 +35,7 @@ def facts(
         language=language,
         details=details,
     )
-    return None if told is None else dict(told)
+    return None if described is None else dict(described)
 
 
 def subject(

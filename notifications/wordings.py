@@ -33,9 +33,9 @@ def of_event(tenant_id: int, event: str, language: str) -> Wording:
 
 
 def chosen(tenant_id: int, event: str, template: Template | None, languages: Iterable[str]) -> tuple[str, Wording]:
-    """The language that it is said in, the first of these that there are words in or English, and the words.
+    """The language, the first of these that there are words in or English, and the words.
 
-    A template is for its own event, as long as it is there; of the recovery, for one, the event's words tell.
+    A template is for its own event, as long as it is there; a recovery, for one, has the words of its own event.
     """
     wanted = tuple(languages)
     if template is not None and template.deleted_at is None and template.event == event:

@@ -1,4 +1,4 @@
-"""The application that holds the life of a job."""
+"""The Django application of programs, jobs, queues and workers."""
 
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
@@ -12,7 +12,7 @@ class ProgramsConfig(AppConfig):
     verbose_name = "Programs and jobs"
 
     def ready(self) -> None:
-        """Let every migration end with the rows that jobsite counts on."""
+        """Create the rows that jobsite needs after every migration."""
         from jobsite.programs.upkeep import installation, system_programs
 
         post_migrate.connect(installation.register_after_migrate, sender=self)

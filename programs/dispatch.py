@@ -1,4 +1,4 @@
-"""Move ready jobs from PENDING to QUEUED and tell their broker: after a submission, a finish, or in a sweep."""
+"""Move ready jobs from PENDING to QUEUED and publish their messages: after a submission, a finish, or in a sweep."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from django.db import transaction
 from jobsite import brokers
 from jobsite.database import Cursor, prepared_cursor
 from jobsite.logs import get_logger
+from jobsite.programs.sql.window import GROUP_SIZE
 from jobsite.programs.transitions import dispatch as transition
 from jobsite.programs.transitions import overlap
 from jobsite.programs.transitions.dispatch import Dispatched
@@ -144,7 +145,7 @@ def grouped(moved: Sequence[Dispatched]) -> list[list[Dispatched]]:
     But no message has less to do than it costs to carry, while there is more.
     """
     sizes = {
-        group: min(max(-(-count // max(moved[0].children, 1)), worth), transition.GROUP_SIZE)
+        group: min(max(-(-count // max(moved[0].children, 1)), worth), GROUP_SIZE)
         for (group, worth), count in Counter((job.group, _worth_a_message(job)) for job in moved).items()
     }
     messages: list[list[Dispatched]] = []

@@ -1,7 +1,7 @@
 """What follows for its family when a job has ended or waits: the parent goes on, the children of a canceled one stop.
 
 Always after the commit of what has happened, so that of two last children the later one finds no child open; and once
-more by the sweeps, for whoever dies in between.
+more by the sweeps, where a process was lost in between.
 """
 
 from collections.abc import Iterable, Mapping
@@ -77,5 +77,7 @@ def cancel_children(cursor: Cursor, parents: Iterable[int]) -> int:
 
 
 def sweep(cursor: Cursor) -> int:
-    """Resolve parents and cancel children that somebody has forgotten, who died at it; how many."""
-    return cancel_children(cursor, cancel.forsaken(cursor)) + resolve_all(cursor, resolve.forgotten(cursor))
+    """Resolve parents and cancel children that a lost process has left so; how many."""
+    return cancel_children(cursor, cancel.ended_with_open_children(cursor)) + resolve_all(
+        cursor, resolve.waiting_without_open_child(cursor)
+    )

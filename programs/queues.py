@@ -1,4 +1,4 @@
-"""The queues of this installation as rows, with what jobs refer to beside them."""
+"""The rows of this installation's queues, and the other rows that jobs refer to."""
 
 from django.conf import settings
 
@@ -18,7 +18,7 @@ def register(cursor: Cursor) -> None:
 
 
 def insert_names(cursor: Cursor, table: str, names: list[str]) -> None:
-    """Add rows of these names, where they are not there; `table` is a constant of the caller's."""
+    """Add rows with those of these names that are missing; `table` must be a constant, since it becomes SQL."""
     # Only what is missing is inserted: ON CONFLICT alone would use up a key each time.
     cursor.execute(
         f"""

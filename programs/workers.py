@@ -3,7 +3,6 @@
 import os
 import platform
 import socket
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from jobsite.database import Connection, Cursor, Plans, connect
+from jobsite.database import Connection, ConnectionOfEachThread, Cursor, connect
 from jobsite.errors import NotFound
 from jobsite.logs import get_logger
 from jobsite.programs.transitions import reap
@@ -51,7 +50,7 @@ class Process:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it certainly lives no more, as seen from here; False where this cannot be known."""
+        """Whether it has certainly ended, as seen from here; False where this cannot be known."""
         return (
             self.boot_id != ""
             and (self.boot_id, self.pid_namespace) == (_boot_id(), _pid_namespace())
@@ -76,7 +75,7 @@ def _read(path: str) -> str:
 
 
 def _started(pid: int) -> int | None:
-    """The start time of a process in clock ticks since boot; None when there is none, or only its corpse."""
+    """The start time of a process in clock ticks since boot; None when there is none, or only a zombie."""
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return int(fields[19]) if fields and fields[0] not in ("Z", "X") else None
 
@@ -123,8 +122,8 @@ def register(cursor: Cursor, *, name: str, manager: str, queues: Sequence[str], 
     raise RuntimeError(f"a thousand living workers are called {name}")
 
 
-def bury(cursor: Cursor, *, silent_seconds: float) -> list[Reaped]:
-    """Mark dead workers LOST, and take back at once the jobs of those whose process is known to be gone.
+def reap_gone(cursor: Cursor, *, silent_seconds: float) -> list[Reaped]:
+    """Mark workers LOST that are gone, and take back at once the jobs of those whose process is known to be gone.
 
     A worker of another machine is LOST after `silent_seconds` without a heartbeat; its jobs come back when
     their locks expire.
@@ -174,7 +173,6 @@ def set_status(cursor: Cursor, *, incarnation: UUID, status: str) -> None:
 
 _registered: Registered | None = None
 _is_expendable = False
-_local = threading.local()
 
 
 def become(worker: Registered) -> None:
@@ -224,23 +222,17 @@ def open_connection() -> Connection:
     return opened
 
 
+_own_connection = ConnectionOfEachThread(open_connection)
+
+
 def connection() -> Connection:
     """This thread's own connection, opened when first asked for and again after `drop_connection`."""
-    known: Connection | None = getattr(_local, "connection", None)
-    if known is None or known.closed or _local.pid != os.getpid():
-        known = _local.connection = open_connection()
-        _local.pid, _local.plans = os.getpid(), Plans()
-    if _local.plans.are_old():
-        known.execute("DISCARD PLANS")
-    return known
+    return _own_connection.get()
 
 
 def drop_connection() -> None:
     """Close this thread's connection, whatever state it is in."""
-    known: Connection | None = getattr(_local, "connection", None)
-    _local.connection = None
-    if known is not None:
-        known.close()
+    _own_connection.drop()
 
 
 def execute_patiently(statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:

@@ -64,7 +64,7 @@ def _groups(rows: Iterable[Any]) -> list[dict[str, Any]]:
 
 def rule_item(row: Rule) -> dict[str, Any]:
     """A rule as JSON: its number and its fields."""
-    return {"number": row.pk, **operations.told(row)}
+    return {"number": row.pk, **operations.rule_as_data(row)}
 
 
 def list_rules(options: dict[str, Any]) -> None:

@@ -136,7 +136,7 @@ def _print_times(found: Iterable[Coming], begin: datetime, zone: zoneinfo.ZoneIn
         has_jitter = has_jitter or one.fires_at != one.nominal_at
         rows.append(
             {
-                "at": f"{one.nominal_at:%Y-%m-%d %H:%M} UTC",
+                "at": times.readable_time(one.nominal_at),
                 "local": f"{local:%a %Y-%m-%d %H:%M}",
                 "zone": f"{local:%Z}",
                 "fires": f"{one.fires_at.astimezone(zone):%H:%M}",

@@ -1,6 +1,7 @@
 """The application of tenants."""
 
 from django.apps import AppConfig
+from django.db.models.signals import pre_migrate
 
 
 class TenantsConfig(AppConfig):
@@ -9,3 +10,9 @@ class TenantsConfig(AppConfig):
     name = "jobsite.tenants"
     label = "jobsite_tenants"
     verbose_name = "Tenants"
+
+    def ready(self) -> None:
+        """Refuse to migrate a database that an earlier development version made."""
+        from jobsite import boot
+
+        pre_migrate.connect(boot.refuse_earlier, sender=self)

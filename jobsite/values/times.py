@@ -68,6 +68,14 @@ def format_time(moment: datetime) -> str:
     return _aware(moment).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def readable_time(moment: datetime, *, timespec: str = "minutes") -> str:
+    """`2026-11-22 01:02 UTC`, or with `timespec` "seconds" `2026-11-22 01:02:03 UTC`, for people to read.
+
+    Raises TimeError for a moment without a zone.
+    """
+    return f"{_aware(moment).replace(tzinfo=None).isoformat(' ', timespec)} UTC"
+
+
 def _aware(moment: datetime) -> datetime:
     if moment.utcoffset() is None:
         raise TimeError(f"the time {moment.isoformat()} has no zone: use an aware datetime")

@@ -145,7 +145,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
         """Only messages of the inbox say when they were read."""
         if obj is None or obj.channel == "inbox":
             return self.fieldsets
-        return [(title, {"fields": [one for one in told["fields"] if one != "read"]}) for title, told in self.fieldsets]
+        return [(title, {"fields": [one for one in part["fields"] if one != "read"]}) for title, part in self.fieldsets]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """All of them."""
@@ -194,7 +194,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="happened (UTC)")
     def when(self, row: Delivery) -> SafeString:
-        """When what it tells of happened."""
+        """When what it reports happened."""
         return display.minute(row.happened_at)
 
     @admin.display(description="reason")
@@ -236,7 +236,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="rule")
     def rule_shown(self, row: Delivery) -> str | SafeString:
-        """The rule that told it, in its group."""
+        """The rule that sent it, in its group."""
         if row.rule is None:
             return "None: the job was submitted with notify."
         named = f"{row.rule.pk}, {row.rule} of group {row.rule.group.code}"
@@ -247,7 +247,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="language")
     def language_shown(self, row: Delivery) -> str:
-        """In which it was told."""
+        """In which it was written."""
         return row.language or display.NOTHING
 
     @admin.display(description="read (UTC)")
@@ -257,7 +257,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="happened (UTC)")
     def happened(self, row: Delivery) -> str | SafeString:
-        """When what it tells of happened."""
+        """When what it reports happened."""
         return display.moment(row.happened_at)
 
     @admin.display(description="next try (UTC)")

@@ -47,11 +47,11 @@ class GroupAdmin(ActedAdmin[Group]):
     change_form_template = "admin/jobsite/notification_group.html"
     page_note = display.words(
         'A program names its group in its program file, `notification_group = "CODE"`; the group\'s rules say who '
-        "is told what."
+        "is notified of what."
     )
     empty_hint = display.words(
-        "No groups yet: add one here, with rules that say who is told what, and name it in a program file with "
-        "`notification_group`."
+        "No groups yet: add one here, with rules that say who is notified of what, and name it in a program file "
+        "with `notification_group`."
     )
     list_display = ("code", "name", "rules_counted", "programs_shown")
     list_filter = (TenantFilter,)
@@ -121,7 +121,7 @@ class GroupAdmin(ActedAdmin[Group]):
             may_add = access_of(request).may(ADMIN, row.tenant_id)
             add = reverse("admin:jobsite_notifications_rule_add")
             context |= {
-                "rules": [rule_page.told(one) for one in rules[:RULES]],
+                "rules": [rule_page.as_shown(one) for one in rules[:RULES]],
                 "more": max(0, row.rules_count - RULES),
                 "rules_page": f"{address}?group={row.pk}",
                 "page_links": [("Add a rule", f"{add}?group={row.pk}")] if may_add else [],

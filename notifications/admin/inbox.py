@@ -93,7 +93,7 @@ def view(page: TenantScopedAdmin[Delivery], request: HttpRequest) -> HttpRespons
         "opts": page.opts,
         "shows_all": shows_all,
         "shows_tenant": access_of(request).sees_several,
-        "rows": [_told(row) for row in found[:SHOWN]],
+        "rows": [_as_shown(row) for row in found[:SHOWN]],
         "has_unread": any(row.read_at is None for row in found[:SHOWN]),
         "before": before,
         "older": found[SHOWN - 1].pk if has_older else None,
@@ -121,7 +121,7 @@ def _key(text: str) -> int:
     return int(text[:20])
 
 
-def _told(row: Delivery) -> dict[str, Any]:
+def _as_shown(row: Delivery) -> dict[str, Any]:
     job = row.job_number
     return {
         "row": row,

@@ -1,4 +1,4 @@
-"""The pages of rules: who is told of which event, by which channel, in which words."""
+"""The pages of rules: who is notified of which event, by which channel, in which words."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -75,7 +75,7 @@ ACTS = (
     RowAct(
         "delete",
         "Delete",
-        "It tells nobody any more, and its messages that still wait are not sent.",
+        "Nobody is notified by it any more, and its messages that still wait are not sent.",
         title="Delete: {row}",
         run=operations.delete_rule,
         said="is deleted",
@@ -88,25 +88,25 @@ ACTS = (
 
 
 def recipients(row: Rule, *, limit: int = NAMED_RECIPIENTS) -> str:
-    """Who is told, in words; of many the first."""
-    told = ["the submitter"] if row.to_submitter else []
-    told += [f"every {role}" for role in row.to_roles]
-    told += sorted(user.get_username() for user in row.to_users.all())
-    told += row.to_addresses
-    told += [row.to_url] if row.to_url else []
-    rest = len(told) - limit
-    return ", ".join(told[:limit]) + (f" and {rest} more" if rest > 0 else "") or "nobody any more"
+    """Who is notified, in words; of many the first."""
+    named = ["the submitter"] if row.to_submitter else []
+    named += [f"every {role}" for role in row.to_roles]
+    named += sorted(user.get_username() for user in row.to_users.all())
+    named += row.to_addresses
+    named += [row.to_url] if row.to_url else []
+    rest = len(named) - limit
+    return ", ".join(named[:limit]) + (f" and {rest} more" if rest > 0 else "") or "nobody any more"
 
 
 def limits(row: Rule) -> str:
-    """When it stays silent, and what else it tells."""
-    told = [f"after {row.in_a_row} in a row"] if row.in_a_row > 1 else []
-    told += [f"one in {row.throttle_minutes} min"] if row.throttle_minutes is not None else []
-    told += ["recovery too"] if row.on_recovery else []
-    return ", ".join(told) or display.NOTHING
+    """When it sends nothing, and what it sends besides."""
+    parts = [f"after {row.in_a_row} in a row"] if row.in_a_row > 1 else []
+    parts += [f"one in {row.throttle_minutes} min"] if row.throttle_minutes is not None else []
+    parts += ["recovery too"] if row.on_recovery else []
+    return ", ".join(parts) or display.NOTHING
 
 
-def told(row: Rule) -> dict[str, Any]:
+def as_shown(row: Rule) -> dict[str, Any]:
     """A rule as the page of its group shows it."""
     return {
         "row": row,
@@ -140,7 +140,7 @@ class RuleAdmin(ActedAdmin[Rule]):
     change_scope = ADMIN
     names_tenant = True
     form = RuleForm
-    empty_hint = "No rules yet: add one here, and say who is told of which event, by which channel."
+    empty_hint = "No rules yet: add one here, and say who is notified of which event, by which channel."
     list_display = (
         "event",
         "group_shown",
@@ -246,7 +246,7 @@ class RuleAdmin(ActedAdmin[Rule]):
 
     @admin.display(description="to")
     def recipients_shown(self, row: Rule) -> str:
-        """Who is told."""
+        """Who is notified."""
         return recipients(row)
 
     @admin.display(description="to")
@@ -261,7 +261,7 @@ class RuleAdmin(ActedAdmin[Rule]):
 
     @admin.display(description="limits")
     def limits_shown(self, row: Rule) -> str:
-        """When it stays silent, and what else it tells."""
+        """When it sends nothing."""
         return limits(row)
 
     @admin.display(description="state", ordering="is_active")

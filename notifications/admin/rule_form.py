@@ -66,12 +66,12 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     in_a_row = forms.IntegerField(
         initial=1,
         label="After N in a row",
-        help_text=f"For FAILED and COMPLETED+ERROR: tells after this many in a row of a program; 1 to {MAX_IN_A_ROW}.",
+        help_text=f"For FAILED and COMPLETED+ERROR: from this many in a row of a program on; 1 to {MAX_IN_A_ROW}.",
     )
     on_recovery = forms.BooleanField(
         required=False,
         label="On recovery too",
-        help_text="For FAILED, COMPLETED+ERROR and SCHEDULE_MISSED: also tells when it goes well again.",
+        help_text="For FAILED, COMPLETED+ERROR and SCHEDULE_MISSED: notifies also when it goes well again.",
     )
     throttle_minutes = forms.IntegerField(
         required=False,
@@ -111,7 +111,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
         Template.objects.none(), required=False, empty_label="the event's own", help_text="The words that are sent."
     )
     is_active = forms.BooleanField(
-        required=False, initial=True, label="Active", help_text="While it is off, it tells nobody."
+        required=False, initial=True, label="Active", help_text="While it is off, nobody is notified by it."
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

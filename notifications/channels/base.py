@@ -9,7 +9,7 @@ from datetime import datetime
 class Outgoing:
     """One rendered message to one recipient.
 
-    `identity` is the same each time this delivery is sent again by itself, so that receivers can tell: it becomes
+    `identity` is the same each time this delivery is sent again by itself, so that receivers can recognize it. It is
     the Message-ID or the webhook-id. `facts` is what the templates saw, plain JSON with secrets masked. `address` is
     an e-mail address or a URL, empty for the inbox; `secrets` are those that a webhook is signed with; `seconds` is all
     the time that sending may take.

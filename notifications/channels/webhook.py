@@ -12,6 +12,7 @@ from jobsite import outgoing
 from jobsite.errors import Invalid
 from jobsite.notifications.channels import one_line
 from jobsite.notifications.channels.base import DeliveryFailed, Outgoing
+from jobsite.values import times
 
 SECONDS = 15.0  # for all of it, from the name's resolution to the answer's last byte
 MAX_BYTES = 4 * 1024  # of an answer, of which one line is kept
@@ -62,7 +63,7 @@ def _body(message: Outgoing) -> str:
     facts = {name: value for name, value in message.facts.items() if name != "user"}
     event = {
         "type": _type(message.event),
-        "timestamp": message.happened_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "timestamp": times.format_time(message.happened_at),
         "data": facts | {"subject": message.subject, "text": message.text},
     }
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""Who is told, by which rules, in which words, and what became of it."""
+"""Who is notified, by which rules, in which words, and what became of it."""
 
 from jobsite.notifications.models.delivery import Delivery
 from jobsite.notifications.models.group import Group, Rule

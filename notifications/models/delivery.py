@@ -1,4 +1,4 @@
-"""One message to one recipient, and what became of it: an outbox, written with what is told."""
+"""One message to one recipient, and what became of it: an outbox, written with what it reports."""
 
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from jobsite.tenants.models import Tenant
 
 
 class Status(models.TextChoices):
-    """Where a delivery stands; FAILED after its last try, SUPPRESSED with the reason why nobody was told."""
+    """Where a delivery stands; FAILED after its last try, SUPPRESSED with the reason why it was not sent."""
 
     PENDING = "PENDING", "PENDING"
     SENT = "SENT", "SENT"
@@ -28,7 +28,7 @@ class Delivery(models.Model):
     """A message of one event by one rule to one recipient; `dedupe_key` says which, and is unique.
 
     It refers to a job or schedule by number and code alone, and to what its throttle counts together by `source`.
-    Without a rule it is for whoever submitted the job and asked to be told.
+    Without a rule it is for whoever submitted the job and asked to be notified.
     """
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="deliveries", db_constraint=False, db_index=False)

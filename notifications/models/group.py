@@ -1,4 +1,4 @@
-"""Groups, which programs name, and the rules in them: who is told of what, by which channel."""
+"""Groups, which programs name, and the rules in them: who is notified of what, by which channel."""
 
 from typing import ClassVar
 
@@ -46,10 +46,10 @@ class Group(models.Model):
 
 
 class Rule(models.Model):
-    """Of one event, who is told by which channel.
+    """Who is notified of one event, by which channel.
 
     `event` is one of RULE_EVENTS. `in_a_row`: not before so many failures of a program in a row. `on_recovery`: of
-    the first success after failures that were told, too. `throttle_minutes`: at most one to each recipient in so many
+    the first success after failures that were sent, too. `throttle_minutes`: at most one to each recipient in so many
     minutes, for each program or schedule; the next one says how many were left out.
     """
 

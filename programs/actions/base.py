@@ -1,4 +1,4 @@
-"""What every kind of action shares: the shape that execution calls, and what ends it from outside."""
+"""Shared by every kind of action: the signature that execution calls, and the check whether a run must stop."""
 
 import time
 from typing import Protocol
@@ -8,7 +8,7 @@ from jobsite.programs.rules.stops import JobCanceled, JobTimeout, LockLost
 
 
 def stop_wanted(context: Context, deadline: float) -> BaseException | None:
-    """What ends a run that must not go on, JobTimeout, JobCanceled or LockLost; for what runs outside this process."""
+    """The reason to stop a run: JobTimeout, JobCanceled or LockLost. For actions that run outside this process."""
     if time.monotonic() > deadline:
         return JobTimeout()
     try:

@@ -1,7 +1,7 @@
 """The kind `command`: a program of this machine, without a shell, in its own process group.
 
-Its output becomes the job's log line by line. At the time limit or a cancel it gets SIGTERM, two seconds, and
-then its whole group is killed. Its memory and its time of the processor may be limited, each process of it by itself.
+Its output becomes the job's log, line by line. At the time limit or on a cancel its group gets SIGTERM, and two seconds
+later it is killed. Memory and CPU time may be limited; the limits count for each process of the group by itself.
 """
 
 import math
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 2.0
 POLL_SECONDS = 0.2
 CHUNK = 64 * 1024
-# Nothing of the worker's environment (database URL, keys) reaches a command but this.
+# Only these variables of the worker's environment reach a command: others hold the database URL and keys.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
 class CommandFailed(PermanentError):
-    """The command ended with another exit status than 0."""
+    """The command ended with an exit status other than 0."""
 
     says_all = True
 
 
 def run_command(context: "Context", step: Step) -> object:
-    """Run the command to its end; its exit status is the result, and another than 0 is a permanent failure."""
+    """Run the command to its end. Its exit status is the result; a status other than 0 is a permanent failure."""
     argv = [render(part, context) for part in step.configuration["argv"]]
     environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
     environment |= {name: render(value, context) for name, value in step.configuration.get("env", {}).items()}
@@ -74,14 +74,14 @@ def _limits(configuration: Mapping[str, Any]) -> Limits:
     if memory := configuration.get("memory"):
         limits.append((resource.RLIMIT_AS, (memory, memory)))
     if seconds := configuration.get("cpu_time"):
-        # SIGXCPU, and SIGKILL a second later for those who do not mind it.
+        # SIGXCPU, and SIGKILL a second later for a process that ignores it.
         limits.append((resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds) + 1)))
     return limits
 
 
 def _prepared(limits: Limits) -> Callable[[], None]:
     """What the child does before it becomes the command."""
-    # A worker that is killed takes its command with it; it cannot do so itself any more.
+    # The kernel kills the command when its worker is killed, since the worker itself cannot do so then.
     tie = dying_with_parent(signal.SIGKILL)
 
     def prepare() -> None:
@@ -110,7 +110,7 @@ def _start(argv: list[str], environment: Mapping[str, str], directory: str, limi
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End whatever is left of the command, also what it left behind in its group."""
+    """Kill whatever is left of the command, and every other process in its group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -122,13 +122,13 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 def _described(argv: list[str], status: int, tail: "deque[str]", configuration: Mapping[str, Any]) -> str:
     ended = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     if status == -signal.SIGXCPU and "cpu_time" in configuration:
-        ended += f", its {configuration['cpu_time']:g} s of the processor being used up"
+        ended += f" after it used up its {configuration['cpu_time']:g} s of CPU time"
     last = f": {tail[-1]}" if tail else ""
     return f"{argv[0]} {ended}{last}"
 
 
 class _Running:
-    """Follows a running command: its output into the log, the requests to stop to its group."""
+    """Follows a running command: writes its output to the log and passes requests to stop to its group."""
 
     def __init__(self, context: "Context", process: subprocess.Popen[bytes]) -> None:
         self._context, self._process = context, process
@@ -141,7 +141,7 @@ class _Running:
         self._context.stop_hooks.append(self._kill)
 
     def follow(self, deadline: float) -> "deque[str]":
-        """Until the command and its output have ended; raises JobTimeout, JobCanceled, LockLost after stopping it."""
+        """Wait until the command and its output end; raise JobTimeout, JobCanceled or LockLost after stopping it."""
         try:
             stop = self._until_end(deadline)
             if stop is not None:
@@ -158,7 +158,7 @@ class _Running:
             if stop := stop_wanted(self._context, deadline):
                 return stop
             if self._process.poll() is not None:
-                # It has ended; what it left behind may hold its pipes open for ever.
+                # It has ended, but a process that it left behind may hold its pipes open for ever.
                 self._drain(time.monotonic() + POLL_SECONDS)
                 break
         self._process.wait()
@@ -185,7 +185,7 @@ class _Running:
                 return
 
     def _read(self, timeout: float) -> bool:
-        """Log what can be read within `timeout`; whether there was anything."""
+        """Log what can be read within `timeout`; return whether there was anything."""
         events = self._selector.select(timeout)
         for key, _ in events:
             stream: IO[bytes] = key.fileobj  # type: ignore[assignment]

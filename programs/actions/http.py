@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 SUCCESS = ((200, 299),)
 MAX_BODY = 32 * 1024
-MAX_TEXT = 8 * 1024  # where the body does not fit into a result as it is: each character may take six as JSON
-SAID = 200
+MAX_TEXT = 8 * 1024  # of a body that does not fit into a result whole: as JSON, a character may take six
+MAX_QUOTED = 200
 MAX_HEADERS = 100
 MAX_HEADER = 1024
 
 
 class WrongStatus(Exception):
-    """Another status than expected. 408, 425, 429 and 5xx are tried again, no sooner than `retry_after` seconds."""
+    """The status was not an expected one. 408, 425, 429 and 5xx are retried, after at least `retry_after` seconds."""
 
     says_all = True
 
@@ -35,23 +35,23 @@ class WrongStatus(Exception):
 
 
 class HeartbeatFailed(PermanentError):
-    """Something answered, and not as it should."""
+    """The service answered, but not with an expected status."""
 
     says_all = True
 
 
 def run_http(context: "Context", step: Step) -> object:
-    """Send the request; its answer is the result. Another status than expected fails the job."""
+    """Send the request; its answer is the result. A status that is not expected fails the job."""
     configuration = step.configuration
     body, kind = _body(configuration.get("body"), context)
     headers = {"Content-Type": kind} if kind else {}
     answer = request(context, step, str(configuration.get("method", "GET")), headers=headers, body=body)
-    demand(context, answer, configuration)
-    return told(context, answer)
+    check_status(context, answer, configuration)
+    return as_result(context, answer)
 
 
 def run_heartbeat(context: "Context", step: Step) -> object:
-    """Ask whether something is alive: its status decides, and another than expected is a permanent failure."""
+    """Ask a service whether it is alive. A status that is not expected is a permanent failure."""
     answer = request(context, step, "GET")
     if wrong := _wrong(context, answer, step.configuration):
         raise HeartbeatFailed(wrong)
@@ -61,10 +61,10 @@ def run_heartbeat(context: "Context", step: Step) -> object:
 def request(
     context: "Context", step: Step, method: str, *, headers: Mapping[str, str] | None = None, body: bytes = b""
 ) -> outgoing.Answer:
-    """Send what a step says, with the headers that tell the receiver which job this is, within the step's time.
+    """Send the request of a step within its time limit, with headers that tell the receiver which job this is.
 
-    `Idempotency-Key` is the same in every run of the job, as long as the action is not edited; `Jobsite-Fence` grows
-    with each claim, so that a receiver can refuse a worker that was overtaken.
+    `Idempotency-Key` is the same in every run of the job, as long as the action is not edited. `Jobsite-Fence` grows
+    with each claim, so that a receiver can refuse a worker that has lost the job to another.
     """
     configured = {name: render(value, context) for name, value in step.configuration.get("headers", {}).items()}
     ours = {"jobsite-job": context.job_number, "jobsite-attempt": context.attempt, "jobsite-fence": context.fence}
@@ -72,7 +72,7 @@ def request(
     for some in (headers or {}, configured, ours):
         sent |= {name.lower(): str(value) for name, value in some.items()}
     url = render(step.configuration["url"], context)
-    # A redirect that is expected is the answer; an event that would be led away is not delivered.
+    # An expected redirect is itself the answer. A webhook's event is not sent on to another address.
     is_awaited = any(low < 400 and high >= 300 for low, high in _expected(step.configuration))
     seconds = context.seconds_left
     redirects = 0 if is_awaited or step.kind == "webhook" else outgoing.MAX_REDIRECTS
@@ -84,14 +84,14 @@ def request(
     return answer
 
 
-def demand(context: "Context", answer: outgoing.Answer, configuration: Mapping[str, Any]) -> None:
+def check_status(context: "Context", answer: outgoing.Answer, configuration: Mapping[str, Any]) -> None:
     """Raise WrongStatus unless the answer has a status that is expected."""
     if wrong := _wrong(context, answer, configuration):
         raise WrongStatus(wrong, code=answer.status, retry_after=_retry_after(answer.headers))
 
 
-def told(context: "Context", answer: outgoing.Answer) -> dict[str, Any]:
-    """An answer as a result: its head, and its body as JSON where it is that, else as text; secrets in it as ••••."""
+def as_result(context: "Context", answer: outgoing.Answer) -> dict[str, Any]:
+    """An answer as a result: status, headers, and the body as JSON if it is JSON, else as text; secrets as ••••."""
     text = _text(context, answer)
     is_cut = answer.is_cut or len(answer.body) > MAX_BODY
     headers = list(answer.headers.items())[:MAX_HEADERS]
@@ -111,7 +111,7 @@ def told(context: "Context", answer: outgoing.Answer) -> dict[str, Any]:
 
 
 def _text(context: "Context", answer: outgoing.Answer) -> str:
-    """The body as text, its secrets hidden before anything is cut off, nor half a one left where the reading ended."""
+    """The body as text. Secrets are hidden before it is cut; half a secret at the end of a cut body is removed."""
     text = answer.body.decode(errors="replace")
     if context.mask is None:
         return text
@@ -130,7 +130,7 @@ def _parsed(answer: outgoing.Answer, text: str) -> object:
 
 
 def _body(configured: object, context: "Context") -> tuple[bytes, str]:
-    """The bytes to send, and their content type; a text is sent as it is, anything else as JSON."""
+    """The bytes to send and their content type. A text is sent as text, anything else as JSON."""
     if configured is None:
         return b"", ""
     if isinstance(configured, str):
@@ -148,12 +148,12 @@ def _wrong(context: "Context", answer: outgoing.Answer, configuration: Mapping[s
     if any(low <= answer.status <= high for low, high in expected):
         return None
     ranges = ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in expected)
-    said = " ".join(_text(context, answer)[: 4 * SAID].split())[:SAID]
-    return f"{answer.url} answered {answer.status}, expected {ranges}" + (f": {said}" if said else "")
+    quoted = " ".join(_text(context, answer)[: 4 * MAX_QUOTED].split())[:MAX_QUOTED]
+    return f"{answer.url} answered {answer.status}, expected {ranges}" + (f": {quoted}" if quoted else "")
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from a number of them or a date; None where the header is missing or makes no sense."""
+    """Seconds, from a number of seconds or a date; None if the header is missing or malformed."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:12])

@@ -1,4 +1,4 @@
-"""What a command or container writes, line by line into the job's log."""
+"""The output of a command or container, written line by line into the job's log."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ KEPT_LINES = 5
 
 
 class Output:
-    """The two streams of something that runs; `tail` are its last lines."""
+    """The two output streams of a command or container; `tail` holds the last lines."""
 
     def __init__(self, context: "Context") -> None:
         self.tail: deque[str] = deque(maxlen=KEPT_LINES)
@@ -28,7 +28,7 @@ class Output:
         self._streams = {name: Lines(context.mask) for name in ("stdout", "stderr")}
 
     def add(self, stream: str, chunk: bytes) -> None:
-        """Log what is complete with this chunk; an empty chunk ends the stream."""
+        """Log the lines that are complete with this chunk; an empty chunk ends the stream."""
         for line in self._streams[stream].add(chunk):
             self._log(stream, line)
         if self._context.log.wants_flush:
@@ -39,12 +39,12 @@ class Output:
             with workers.connection().cursor() as cursor:
                 self._context.log.flush(cursor)
         except psycopg.Error as error:
-            # A log never fails its job: what could not be written is kept for the next time.
+            # A log never fails its job: lines that could not be written are kept for the next flush.
             log.warning("log_kept", job=self._context.job_number, error=str(error))
             workers.drop_connection()
 
     def end(self) -> None:
-        """Log the last lines that had no end."""
+        """Log the last line of each stream if no line break ended it."""
         for name, lines in self._streams.items():
             for line in lines.rest():
                 self._log(name, line)
@@ -55,11 +55,11 @@ class Output:
 
 
 class Lines:
-    """Bytes to lines, holding no more of a line than the log would keep; what `mask` hides is hidden in them."""
+    """Splits bytes into lines. It holds no more of a line than the log keeps, and hides what `mask` hides."""
 
     def __init__(self, mask: Mask | None = None) -> None:
         self._mask = mask
-        # A secret that begins where the log still reads must be known by its end.
+        # A secret that begins within the logged part must fit whole, or the mask does not recognize it.
         self._room = LINE_BYTES + (mask.longest if mask else 0)
         self._kept = bytearray()
         self._cut = 0
@@ -76,7 +76,7 @@ class Lines:
         self._keep(rest)
 
     def rest(self) -> Iterator[str]:
-        """The last line, if it had no end."""
+        """The last line, if no line break ended it."""
         if self._kept or self._cut:
             yield self._take()
 
@@ -89,7 +89,7 @@ class Lines:
         text = self._kept.removesuffix(b"\r").decode(errors="replace")
         if self._mask:
             text = self._mask.text(text)
-            if self._cut:  # perhaps in the middle of a secret, which is not known by its beginning
+            if self._cut:  # perhaps in the middle of a secret, which the mask does not recognize by its beginning
                 hidden, mark, rest = text.rpartition(MASK)
                 text = hidden + mark + rest[: -self._mask.longest]
         if self._cut:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from jobsite.programs.context import Context
 
 MOVED = {"programs.housekeeping": "jobsite.programs.upkeep.housekeeping"}
-"""Modules of ours that stored targets name as they were called before."""
+"""Our modules whose earlier names stored targets may still use."""
 
 
 @cache
 def find_function(target: str) -> Callable[..., Any]:
-    """The function that `module:function` names, or the Celery task of a name; UnknownAction where it is not here."""
+    """The function that `module:function` names, or the named Celery task. Raises UnknownAction if there is none."""
     module_name, colon, name = target.partition(":")
     module_name = MOVED.get(module_name, module_name)
     if not colon:
@@ -44,7 +44,7 @@ def find_function(target: str) -> Callable[..., Any]:
 
 def _find_task(name: str) -> Task:
     try:
-        current_app.loader.import_default_modules()  # where no worker has done so
+        current_app.loader.import_default_modules()  # in case no worker has done so in this process
     except Exception as error:
         raise UnknownAction(f"{name}: {type(error).__name__}: {error}") from error
     task = current_app.tasks.get(name)
@@ -71,7 +71,7 @@ def run_python(context: "Context", step: Step) -> object:
         if not isawaitable(result):
             return result
         ended = asyncio.run(_awaited(result))
-    if alarm.rang:  # in a task of the loop that nobody asked for its error
+    if alarm.rang:  # inside a task of the loop whose error nobody awaited
         raise JobTimeout
     return ended
 
@@ -81,7 +81,7 @@ async def _awaited(result: Awaitable[object]) -> object:
 
 
 def _run_task(context: "Context", task: Task, parameters: Mapping[str, Any]) -> object:
-    # As Task.__call__ does it, but with a request that knows which try this is and, being eager, publishes no retry.
+    # Like Task.__call__, but the request knows which try this is. It is eager, so that it publishes no retry.
     _task_stack.push(task)
     task.push_request(
         id=str(context.lock_token),
@@ -107,7 +107,7 @@ def _run_task(context: "Context", task: Task, parameters: Mapping[str, Any]) -> 
 
 
 def _seconds_until(when: object) -> float | None:
-    """What a retry's countdown (seconds) or eta (a moment) means from now on."""
+    """The seconds from now that a retry's countdown (seconds) or eta (a moment) means."""
     if isinstance(when, datetime):
         return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
     return float(when) if isinstance(when, (int, float)) else None

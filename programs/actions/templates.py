@@ -1,7 +1,8 @@
-"""Liquid in the strings of an action, over the job's parameters and the results of its earlier actions, no more.
+"""Liquid templates in the strings of an action. They see the job's parameters and the results of its earlier actions.
 
-Tenants write them, and they are filled in within a worker: so there are no loops, no filter that makes much of little,
-and a bound on the length of a source, of every value on the way, of all that one action renders, and on the time.
+Tenants write them and workers render them. So there are no loops and no filters that turn small input into large
+output. Limits hold for the length of a source, of each intermediate value and of all that an action renders, and for
+the time.
 """
 
 import re
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from jobsite.programs.context import Context
 
 MAX_SOURCE = 8 * 1024
-KEPT_SOURCE = 1024  # what is parsed takes a hundred times as much
+KEPT_SOURCE = 1024  # longer templates are not cached: parsed, a template takes a hundred times its length
 MAX_VALUE = 256 * 1024
 MAX_RENDERED = 1024 * 1024
 CHILDREN = ("completed", "failed", "canceled", "total")
@@ -31,7 +32,7 @@ FILTERS = (
 )
 
 
-# Whether a range contains a value is asked by one loop of the interpreter's own, which nothing can interrupt.
+# Ranges are refused: the interpreter looks for a value in one by a loop that nothing can interrupt.
 _RANGE = re.compile(r"\([^()]*\.\.")
 
 
@@ -66,33 +67,33 @@ def _kept(source: str) -> BoundTemplate:
 
 
 def _parsed(source: str) -> BoundTemplate:
-    """The template; raises LiquidError for what costs much to read or to evaluate, before it is read."""
+    """The parsed template. Raises LiquidError, before it parses, for a source that is costly to parse or to render."""
     if len(source) > MAX_SOURCE:
         raise LiquidError(f"a text has at most {MAX_SOURCE:,} characters", token=None)
     if "{{{" in source:
-        raise LiquidError("three braces in a row", token=None)
-    if _RANGE.search(_filled_in(source)):
-        raise LiquidError("ranges such as (1..9) are not known here", token=None)
+        raise LiquidError("three braces in a row are not allowed", token=None)
+    if _RANGE.search(_liquid_part(source)):
+        raise LiquidError("ranges such as (1..9) are not allowed", token=None)
     return _kept(source) if len(source) <= KEPT_SOURCE else _environment.from_string(source)
 
 
-def _is_filled_in(source: str) -> bool:
-    """Whether there is anything of Liquid's in a text; a shell's ${HOME} is not."""
+def _has_liquid(source: str) -> bool:
+    """Whether a text contains Liquid; a shell's ${HOME} is not Liquid."""
     return "{{" in source or "{%" in source
 
 
-def _filled_in(source: str) -> str:
-    """All that Liquid may read as its own: from the first mark that opens to the last that closes."""
+def _liquid_part(source: str) -> str:
+    """The part that may be Liquid: from the first opening mark to the last closing mark."""
     begin = min(place for mark in ("{{", "{%") if (place := source.find(mark)) >= 0)
     return source[begin : max(source.rfind("}}"), source.rfind("%}")) + 2]
 
 
 def check(source: str, *, in_callback: bool = False) -> str | None:
-    """What is wrong with a template, in words with its line; None when it parses and knows its filters and names.
+    """What is wrong with a template, in words with its line; None if it parses and its filters and names exist.
 
-    Only in a callback `children` is known.
+    `children` exists only in a callback.
     """
-    if not _is_filled_in(source):
+    if not _has_liquid(source):
         return None
     try:
         found = _parsed(source).analyze()
@@ -110,13 +111,12 @@ def check(source: str, *, in_callback: bool = False) -> str | None:
 
 
 def render(source: str, context: "Context") -> str:
-    """The string with `parameters` and `steps` (results by name) filled in; PermanentError names what cannot be.
+    """The string with `parameters` and `steps` (results by name) filled in.
 
-    In a callback `children` has their counts: completed, failed, canceled, total.
-
-    The time that it takes counts for the action's limit.
+    In a callback `children` has their counts: completed, failed, canceled, total. The time that rendering takes counts
+    towards the action's time limit. Raises PermanentError, which names the template that cannot be rendered.
     """
-    if not _is_filled_in(source):
+    if not _has_liquid(source):
         return source
     try:
         with context.alarm():
@@ -129,7 +129,7 @@ def render(source: str, context: "Context") -> str:
 
 
 def render_all(value: object, context: "Context") -> object:
-    """A JSON value with the placeholders in each of its texts filled, in MAX_RENDERED characters; keys stay."""
+    """A JSON value with each of its texts rendered, at most MAX_RENDERED characters in all; keys are not rendered."""
     room = MAX_RENDERED
 
     def fill(part: object) -> object:

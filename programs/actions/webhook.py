@@ -21,7 +21,7 @@ def run_webhook(context: "Context", step: Step) -> object:
     """POST the event, signed with every secret of the action; any 2xx is success, 410 is final, else as with `http`.
 
     Secret parameters are sent as ••••. The `webhook-id` is the same in every run of the job, so that a receiver can
-    tell what it has seen.
+    recognize an event that it has already received.
     """
     now = datetime.now(UTC)
     event = {
@@ -45,8 +45,8 @@ def run_webhook(context: "Context", step: Step) -> object:
     answer = http.request(context, step, "POST", headers=headers, body=body.encode())
     if answer.status == GONE:
         raise PermanentError(f"{answer.url} answered 410: the receiver wants no more of these")
-    http.demand(context, answer, step.configuration)
-    return http.told(context, answer)
+    http.check_status(context, answer, step.configuration)
+    return http.as_result(context, answer)
 
 
 def _keys(step: Step) -> list[str]:

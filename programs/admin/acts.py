@@ -15,7 +15,7 @@ from jobsite.admin.row_acts import Act
 from jobsite.errors import Conflict, Refusal
 from jobsite.programs import operations
 from jobsite.programs.models import Job
-from jobsite.programs.rules.lifecycle import TERMINAL, Status, Trigger
+from jobsite.programs.rules.lifecycle import TERMINAL, Status
 from jobsite.tenants.principals import Principal
 
 NAMED_REFUSALS = 20
@@ -92,7 +92,7 @@ class JobAct(Act):
 
 
 def _may_be_held(job: Job) -> bool:
-    return job.status in ("PENDING", "QUEUED") and job.hold_at is None and job.trigger != Trigger.AUTOMATIC
+    return job.may_be_held
 
 
 def _is_stuck(job: Job) -> bool:

@@ -1,65 +1,36 @@
 """What an action is given: the job it runs, its log and progress, and the requests to stop that reach it."""
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property
-from types import FrameType
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from django.contrib.auth.models import User
 from django.db import connection
 
-from jobsite.logs import get_logger
-from jobsite.programs.context.children import MAX_KEY, Children, Family
+from jobsite.programs.context import time_limit
+from jobsite.programs.context.children import Children
 from jobsite.programs.context.coroutines import in_coroutines_too
 from jobsite.programs.context.job_log import JobLog
-from jobsite.programs.context.steps import Key, Step, Steps
+from jobsite.programs.context.spawning import Family, check_request
+from jobsite.programs.context.step_calls import StepCalls
+from jobsite.programs.context.steps import Key, Step
+from jobsite.programs.context.time_limit import Alarm, uninterrupted
 from jobsite.programs.parameters import secrets
 from jobsite.programs.rules.stops import JobCanceled, JobTimeout, LockLost, Snooze
 from jobsite.programs.transitions.claim import Claimed
-from jobsite.programs.transitions.spawn import OWN_KEY
 from jobsite.tenants.models import Tenant
 from jobsite.tenants.principals import RunningAs
 from jobsite.values import storable
 from jobsite.values.masking import Mask
 
-log = get_logger(__name__)
-
 MAX_PROGRESS_MESSAGE = 500
 MAX_STEP_NAME = 100
 MAX_COUNT = 2**53 - 1  # what every reader of JSON keeps exactly
-
-
-class Alarm:
-    """A time limit of an action, and whether it has rung."""
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self.rang = False
-
-
-# The one that may ring now. A signal that comes when there is none, since the action has returned, is nobody's.
-_alarm: Alarm | None = None
-
-
-def _ring(_signal: int, _frame: FrameType | None) -> None:
-    if _alarm is not None:
-        _alarm.rang = True
-        raise JobTimeout
-
-
-def _disarm() -> None:
-    """Let nothing ring any more: protocol code is never interrupted."""
-    global _alarm
-    if _alarm is not None:
-        _alarm = None
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _bounded(count: int) -> int:
@@ -107,12 +78,11 @@ class Context:
         self.was_told = False
         self.stop_hooks: list[Callable[[], None]] = []
         self.steps: dict[str, object] = {}
-        self._steps = Steps(job)
+        self._calls = StepCalls(self, job)
         self.family = Family(job)
         self._captured = captured or {}
         self._step: Step | None = None
         self._thread = threading.get_ident()
-        self._failed_step: tuple[BaseException, str] | None = None
         self.limit = 0.0
         self._limit_at = deadline
         self._principal = principal
@@ -180,7 +150,7 @@ class Context:
             raise ValueError("a step's name holds a secret of the parameters")
         self.checkpoint()
         key = Key(step.name, step.digest, name)
-        return self._once(key, lambda: self._without_secrets(function(*args, **kwargs)))
+        return self._calls.once(key, lambda: self._without_secrets(function(*args, **kwargs)))
 
     def spawn(
         self,
@@ -208,22 +178,10 @@ class Context:
         parameters; RuntimeError on another thread than the action's; and what progress() raises.
         """
         self._running_step("spawn")
-        if key is not None and not (
-            isinstance(key, str) and 0 < len(key) <= MAX_KEY and key.isprintable() and not key.startswith(OWN_KEY)
-        ):
-            raise ValueError(
-                f'a child\'s key is text of 1 to {MAX_KEY} printable characters that does not begin with "{OWN_KEY}", '
-                f"not {key!r:.220}"
-            )
-        if key is not None and self.mask is not None and self.mask.text(key) != key:
-            raise storable.NotStorable("a child's key holds a secret of the parameters")
-        if not isinstance(program, str) or not isinstance(parameters, Mapping | None):
-            raise TypeError(
-                f"spawn takes a program's code and its parameters, not {program!r:.80} and {parameters!r:.80}"
-            )
+        check_request(key, program, parameters, self.mask)
         self.checkpoint()
         self._principal.require("jobs:write")
-        with self._uninterrupted(), in_coroutines_too():
+        with uninterrupted(), in_coroutines_too():
             try:
                 return self.family.spawn(
                     self.tenant,
@@ -243,7 +201,7 @@ class Context:
     @property
     def children(self) -> Children:
         """The children of this job that have ended, in the order in which they were spawned; in a callback all."""
-        return self.family.children(self._uninterrupted)
+        return self.family.children()
 
     def _running_step(self, what: str) -> Step:
         if threading.get_ident() != self._thread or self._step is None:
@@ -278,24 +236,22 @@ class Context:
         if not is_stored:
             return self._run(step, run)
         key = Key(step.name, step.digest)
-        result = self._once(key, lambda: storable.result(self._run(step, run), mask=self.mask))
+        result = self._calls.once(key, lambda: storable.result(self._run(step, run), mask=self.mask))
         self.steps[step.name] = result
         return result
 
     def recall(self, steps: Iterable[Step]) -> None:
         """Know what these actions gave in an earlier run, as far as they are still the same, for the callback."""
         for step in steps:
-            with self._uninterrupted():
-                stored = self._steps.finished(Key(step.name, step.digest))
+            stored = self._calls.recalled(Key(step.name, step.digest))
             if stored is not None:
                 self.steps[step.name] = stored.result
-                self.has_warned = self.has_warned or stored.warned
 
     def _run(self, step: Step, run: Callable[["Context", Step], object]) -> object:
         try:
             return run(self, step)
         finally:
-            _disarm()  # also where an alarm rang on its way out of `alarm`
+            time_limit.disarm()  # also where an alarm rang on its way out of `alarm`
 
     @property
     def seconds_left(self) -> float:
@@ -304,48 +260,7 @@ class Context:
 
     def step_of(self, error: BaseException) -> str:
         """The step that an exception ended, "" where none had begun."""
-        failed = self._failed_step
-        return failed[1] if failed and failed[0] is error else self.log.step
-
-    def _once(self, key: Key, call: Callable[[], object]) -> object:
-        with self._uninterrupted():
-            stored = self._steps.finished(key)
-        if stored is not None:
-            self.log.info("%s ended in an earlier run; its result is taken from there", key.shown)
-            self.has_warned = self.has_warned or stored.warned
-            return stored.result
-        with self._uninterrupted():
-            self._go_on_if(self._steps.begin(key))
-        outer, self.log.step = self.log.step, key.shown
-        had_warned, self.has_warned = self.has_warned, False
-        try:
-            result = call()
-        except (Exception, JobCanceled, JobTimeout) as error:
-            self._fail(key, error)
-            raise
-        finally:
-            warned, self.has_warned = self.has_warned, self.has_warned or had_warned
-            self.log.step = outer
-        with self._uninterrupted():
-            stored = self._steps.complete(key, result, warned=warned)
-            self._go_on_if(stored is not None)
-        return stored.result if stored else None
-
-    def _fail(self, key: Key, error: BaseException) -> None:
-        if self._failed_step is None or self._failed_step[0] is not error:  # a step within a step says it better
-            self._failed_step = error, key.shown
-        try:
-            with self._uninterrupted():
-                is_ours = self._steps.fail(key, storable.error(error, step=self._failed_step[1], mask=self.mask))
-        except psycopg.Error as trouble:  # what the step raised matters more
-            log.warning("failed_step_not_written", job=self.job_number, step=key.shown, error=str(trouble))
-            return
-        self._go_on_if(is_ours)
-
-    def _go_on_if(self, is_ours: bool) -> None:
-        if not is_ours:
-            self.lose_lock()
-            raise LockLost
+        return self._calls.ended_by(error)
 
     def _without_secrets(self, value: object) -> object:
         result = storable.result(value)
@@ -366,39 +281,9 @@ class Context:
         """The progress with its version, which changes with each report."""
         return self._progress_version, self._progress
 
-    @contextmanager
-    def alarm(self) -> Iterator[Alarm]:
+    def alarm(self) -> AbstractContextManager[Alarm]:
         """Raise JobTimeout when the action's limit is reached, in the main thread of a process only.
 
         Elsewhere (the threads pool) limits are cooperative: checkpoints look at the deadline.
         """
-        mine = Alarm(self._limit_at)
-        if threading.current_thread() is not threading.main_thread():
-            yield mine
-            return
-        global _alarm
-        # Installed once, since that costs more than a short action does; an action may have put another in its place.
-        if signal.getsignal(signal.SIGALRM) is not _ring:
-            signal.signal(signal.SIGALRM, _ring)
-        _alarm = mine
-        signal.setitimer(signal.ITIMER_REAL, max(0.001, self.seconds_left))
-        try:
-            yield mine
-        finally:
-            if _alarm is mine:  # not that of a later job, where this is closed late
-                _disarm()
-
-    @contextmanager
-    def _uninterrupted(self) -> Iterator[None]:
-        """Let no alarm ring in the middle of a statement; one that would have rings right afterwards."""
-        global _alarm
-        if threading.current_thread() is not threading.main_thread():
-            yield  # nor does any ring there
-            return
-        silenced, _alarm = _alarm, None
-        try:
-            yield
-        finally:
-            _alarm = silenced
-            if silenced is not None and time.monotonic() >= silenced.at:
-                signal.setitimer(signal.ITIMER_REAL, 0.001)
+        return time_limit.alarm(self._limit_at)

@@ -1,4 +1,4 @@
-"""What an action of a program file may say: the kinds of action that there are, and the keys of each."""
+"""Actions in a program file: the kinds that exist, and the keys of each kind."""
 
 import base64
 import re
@@ -16,7 +16,7 @@ _TARGET = re.compile(rf"{_NAME}(\.{_NAME})*[.:]{_NAME}")
 
 @dataclass(frozen=True)
 class ActionDefinition:
-    """One step of a program: its kind, the keys of that kind, its own limit in seconds where it has one."""
+    """One action of a program: its kind, the keys of that kind, and its own time limit in seconds if it has one."""
 
     kind: str
     configuration: dict[str, Any]
@@ -24,7 +24,7 @@ class ActionDefinition:
     timeout: float | None = None
 
     def name_at(self, position: int) -> str:
-        """Its name, or what it is called without one in this place, counted from 1."""
+        """Its name, or the default name for this position, counted from 1."""
         return self.name or f"{self.kind} {position}"
 
 
@@ -46,7 +46,7 @@ def read_action(value: object) -> ActionDefinition:
 
 
 def check_maximum(timeout: float, maximum: float) -> None:
-    """Raise WrongError where a time limit, in seconds, is above that of its kind of action."""
+    """Raise WrongError if a time limit, in seconds, is above the maximum of its kind of action."""
     if timeout > maximum:
         longest, got = format_duration(maximum), format_duration(timeout)
         raise values.WrongError(f"timeout: expected at most {longest} for this kind of action, got {got}")
@@ -55,13 +55,13 @@ def check_maximum(timeout: float, maximum: float) -> None:
 _ACTION_KEYS: dict[str, values.Reader] = {
     "kind": values.text,
     "name": values.matching(re.compile(r"\S(.{0,98}\S)?"), "a name of at most 100 characters"),
-    "timeout": values.some_time,
+    "timeout": values.positive_duration,
 }
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of action: the seconds it gets and may get (SPEC 5), the keys that it needs and may have."""
+    """A kind of action: its default and maximum time limit in seconds (SPEC 5), its required and optional keys."""
 
     default_timeout: float
     maximum_timeout: float
@@ -86,7 +86,7 @@ def _webhook_secret(value: object) -> str:
 
 
 def _webhook_secrets(value: object) -> list[str]:
-    """The newest first; each signs, until it is taken out."""
+    """One secret or several, newest first; each of them signs until it is removed."""
     secrets: list[str] = values.list_of(_webhook_secret, least=1)(
         value if isinstance(value, (list, tuple)) else [value]
     )
@@ -137,7 +137,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "env": values.table_of(_environment_name, values.any_text),
                 "cwd": values.text,
                 "memory": values.size,
-                "cpu_time": values.some_time,
+                "cpu_time": values.positive_duration,
             },
         ),
         "container": Kind(

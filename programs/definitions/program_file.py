@@ -1,4 +1,4 @@
-"""What a program file says, as plain values: every key known, every value checked, defaults filled in."""
+"""The content of a program file as plain values: every key is known, every value checked, every default filled in."""
 
 import re
 import tomllib
@@ -25,7 +25,7 @@ class DefinitionError(ValueError):
 
 @dataclass(frozen=True)
 class ProgramDefinition:
-    """One program with nothing left open; durations in seconds, `name` by language."""
+    """One program with all defaults filled in; durations in seconds, `name` by language."""
 
     code: str
     name: dict[str, str]
@@ -69,7 +69,7 @@ def parse(text: str, *, source: str, queues: Collection[str]) -> tuple[ProgramDe
         where = f"{source}: program {number}"
         definition = from_mapping(program, where=where, queues=queues)
         if definition.code in found:
-            raise DefinitionError(f'{where} "{definition.code}": code: stands twice in this file')
+            raise DefinitionError(f'{where} "{definition.code}": code: appears twice in this file')
         found[definition.code] = definition
     return tuple(found.values())
 
@@ -105,20 +105,20 @@ def _program(data: Mapping[str, object], queues: Collection[str]) -> ProgramDefi
     _check_overlap(program)
     both = sorted({*program.transient} & {*program.permanent})
     if both:
-        raise values.WrongError(f"permanent: {both[0]} stands in transient too, expected one of the two")
+        raise values.WrongError(f"permanent: {both[0]} is also in transient, expected in one of the two")
     return program
 
 
 def _check_names(actions: Iterable[ActionDefinition], callback: ActionDefinition | None) -> None:
-    """A retry knows by its name which action has ended, and later ones find its result by it."""
+    """Names must differ: by them a retry finds the actions that have ended, and later actions find results."""
     seen: set[str] = set()
     for number, action in enumerate(actions, start=1):
         name = action.name_at(number)
         if name in seen:
-            raise values.WrongError(f'action: item {number}: name: "{name}" stands twice, expected different ones')
+            raise values.WrongError(f'action: item {number}: name: "{name}" appears twice, expected different names')
         seen.add(name)
     if callback is not None and callback.name in seen:
-        raise values.WrongError(f'callback: name: "{callback.name}" is that of an action too, expected another')
+        raise values.WrongError(f'callback: name: "{callback.name}" is also the name of an action, expected another')
 
 
 def _program_timeout(
@@ -147,13 +147,15 @@ def _program_timeout(
 
 def _check_overlap(program: ProgramDefinition) -> None:
     if program.overlap_keys and program.overlap is Overlap.ALLOW:
-        raise values.WrongError('overlap_keys: go with overlap = "REJECT" or "QUEUE" only, got "ALLOW"')
+        raise values.WrongError('overlap_keys: need overlap = "REJECT" or "QUEUE", got "ALLOW"')
     validator = compiled(program.parameters) if program.overlap_keys else None
     for key in program.overlap_keys:
         values.inside("overlap_keys", values.one_of(sorted(program.parameters.get("properties", {}))), key)
         if validator is not None and validator.is_secret(key):
             at = storable.pointer(["properties", key])
-            raise values.WrongError(f"overlap_keys: parameters: {at} is or holds a secret (writeOnly), which is no key")
+            raise values.WrongError(
+                f"overlap_keys: parameters: {at} is or contains a secret (writeOnly), expected none"
+            )
 
 
 def _retry(value: object) -> RetryPolicy:
@@ -173,7 +175,7 @@ _PROGRAM_KEYS: dict[str, values.Reader] = {
     "queue": values.text,
     "priority": values.integer(-100, 100),
     "parameters": values.schema,
-    "timeout": values.some_time,
+    "timeout": values.positive_duration,
     "retry": _retry,
     "overlap": lambda value: Overlap(values.one_of([*Overlap])(value)),
     "overlap_keys": values.distinct(values.text),

@@ -1,4 +1,4 @@
-"""Enter programs from their definitions: permitted, importable, idempotent, audited."""
+"""Store programs as their definitions say: checked first, all or none, idempotent, audited."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -34,13 +34,13 @@ class Loaded:
 
 
 def load(principal: Principal, definitions: Iterable[ProgramDefinition]) -> list[Loaded]:
-    """Make the tenant's programs be as defined, all or none; loading the same again changes nothing.
+    """Create or update the tenant's programs as defined, all or none; loading the same again changes nothing.
 
     Programs that are not among the definitions are left alone.
 
     Raises:
-        Forbidden: jobs:admin is missing, or an action that only the platform may define.
-        Invalid: an action that cannot be imported, a template that does not parse, a feature not built yet.
+        Forbidden: jobs:admin is missing, or only the platform may define such an action.
+        Invalid: an action cannot be imported, or a template does not parse.
     """
     definitions = list(definitions)
     for definition in definitions:
@@ -68,7 +68,7 @@ def _check(principal: Principal, definition: ProgramDefinition) -> None:
         if action.kind == "python":
             _check_python(principal, action, at)
         elif action.kind in ("command", "container"):
-            _check_platforms_own(principal, action, at, is_callback=is_callback)
+            _check_platform_only(principal, action, at, is_callback=is_callback)
         else:
             _check_request(action, at, is_callback=is_callback)
 
@@ -77,8 +77,8 @@ def _check_python(principal: Principal, action: ActionDefinition, at: str) -> No
     target = action.configuration["target"]
     if not principal.is_platform and not python.is_allowed(target, settings.JOBSITE_ACTIONS):
         raise Forbidden(
-            f"{at}: {target} is in none of the modules that tenants may use "
-            f"({', '.join(settings.JOBSITE_ACTIONS)}; JOBSITE_ACTIONS)",
+            f"{at}: {target} is not in a module that tenants may use "
+            f"(JOBSITE_ACTIONS: {', '.join(settings.JOBSITE_ACTIONS) or 'none'})",
             code="platform_only",
         )
     try:
@@ -87,15 +87,15 @@ def _check_python(principal: Principal, action: ActionDefinition, at: str) -> No
         raise Invalid(f"{at}: {error}") from error
 
 
-def _check_platforms_own(principal: Principal, action: ActionDefinition, at: str, *, is_callback: bool) -> None:
+def _check_platform_only(principal: Principal, action: ActionDefinition, at: str, *, is_callback: bool) -> None:
     if not principal.is_platform:
-        raise Forbidden(f"{at}: only the platform's operator defines {action.kind}s", code="platform_only")
+        raise Forbidden(f"{at}: only the platform's operators may define {action.kind} actions", code="platform_only")
     texts = [action.configuration.get(key) for key in ("argv", "image", "command", "env")]
     _check_templates(texts, at, is_callback=is_callback)
 
 
 def _check_request(action: ActionDefinition, at: str, *, is_callback: bool) -> None:
-    """Where it goes is judged when it goes; a URL that is filled in later is looked at then."""
+    """A URL with placeholders is checked when it is sent; so is the network address of any URL."""
     url = action.configuration["url"]
     if "{" not in url:
         try:
@@ -127,14 +127,15 @@ def _save(cursor: Cursor, principal: Principal, definition: ProgramDefinition) -
         stored = program.actions.values("position", "name", "kind", "configuration", "timeout_seconds", "is_callback")
         if before == wanted and [_opened(dict(one)) for one in stored] == actions:
             return Loaded(definition.code, "unchanged")
-        # A new version makes every worker read the program anew at its next claim.
+        # A new version makes every worker read the program again at its next claim.
         Program.objects.filter(pk=program.pk).update(**wanted, version=program.version + 1, updated_at=Now())
         program.actions.all().delete()
         change = "updated"
     Action.objects.bulk_create(
         Action(tenant=principal.tenant, program=program, **_sealed(action)) for action in actions
     )
-    after = asdict(replace(definition, actions=(), callback=None)) | {"actions": [_told(action) for action in actions]}
+    masked = [_masked(action) for action in actions]
+    after = asdict(replace(definition, actions=(), callback=None)) | {"actions": masked}
     audit.record(cursor, principal, f"program {change}", "program", definition.code, "", before, after)
     return Loaded(definition.code, change)
 
@@ -175,13 +176,13 @@ def _columns(principal: Principal, definition: ProgramDefinition) -> dict[str, o
 
 
 def _group(principal: Principal, definition: ProgramDefinition) -> int | None:
-    """The group that is told; held until the commit, so that nobody deletes it meanwhile."""
+    """The notification group, locked until the commit so that nobody deletes it meanwhile."""
     code = definition.notification_group
     if code is None:
         return None
     rows = Group.objects.filter(tenant=principal.tenant, code=code, deleted_at__isnull=True)
     if (group := rows.select_for_update(no_key=True).first()) is None:
-        raise Invalid(f'program "{definition.code}": there is no notification group {code}; make it first')
+        raise Invalid(f'program "{definition.code}": there is no notification group {code}; create it first')
     return group.pk
 
 
@@ -191,19 +192,19 @@ def _sealed(action: dict[str, Any]) -> dict[str, Any]:
 
 
 def _opened(action: dict[str, Any]) -> dict[str, Any]:
-    """A stored action as it was defined; one whose secret no key opens is equal to none."""
+    """A stored action as it was defined. One whose secret no key decrypts stays encrypted and equals no definition."""
     try:
         return action | {"configuration": dict(secrets.opened(action["configuration"])[0])}
     except SecretLost:
         return action
 
 
-def _told(action: dict[str, Any]) -> dict[str, Any]:
+def _masked(action: dict[str, Any]) -> dict[str, Any]:
     return masking.masked(_sealed(action))  # type: ignore[no-any-return]
 
 
 def _actions(definition: ProgramDefinition) -> list[dict[str, Any]]:
-    """All in order, the callback the last."""
+    """All actions in order, the callback last."""
     callback = [definition.callback] if definition.callback else []
     return [
         {

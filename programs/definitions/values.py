@@ -1,4 +1,4 @@
-"""What the value of a key in a program file may be: a reader gives what is kept, or raises WrongError."""
+"""Readers of the values in a program file: each returns the value to keep, or raises WrongError."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -27,7 +27,7 @@ Reader = Callable[[object], Any]
 
 
 class WrongError(ValueError):
-    """What is wrong with a value, from its key inwards; whoever knows the place puts it in front."""
+    """What is wrong with a value. Each caller that knows the key or the place around it puts that in front."""
 
 
 def members(
@@ -54,7 +54,7 @@ def present(content: Mapping[str, object]) -> dict[str, object]:
 
 
 def inside(key: str, reader: Reader, value: object) -> Any:
-    """Read the value of a key; what is wrong with it is told with the key in front."""
+    """Read the value of a key; the message of an error begins with the key."""
     try:
         return reader(value)
     except WrongError as error:
@@ -71,14 +71,14 @@ def any_text(value: object) -> str:
 
 
 def text(value: object) -> str:
-    """Text with more than spaces in it."""
+    """Text that is not blank."""
     if not any_text(value).strip():
         raise _expected("text that is not empty", value)
     return any_text(value)
 
 
 def matching(pattern: re.Pattern[str], form: str, *, is_secret: bool = False) -> Reader:
-    """A reader of text that fits a pattern as a whole; `form` says it in words. A secret is not repeated."""
+    """A reader of text that matches a pattern as a whole; `form` describes it. The error does not repeat a secret."""
 
     def read(value: object) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value):
@@ -138,7 +138,7 @@ def duration(value: object) -> float:
         raise WrongError(str(error)) from error
 
 
-def some_time(value: object) -> float:
+def positive_duration(value: object) -> float:
     """A duration above zero, in seconds."""
     seconds = duration(value)
     if not seconds:
@@ -147,7 +147,7 @@ def some_time(value: object) -> float:
 
 
 def size(value: object) -> int:
-    """Bytes, from a text such as "64MiB"; a mebibyte at least."""
+    """Bytes, from a text such as "64MiB"; at least one mebibyte."""
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
     count = int(found[1]) * _UNITS[found[2]] if found else 0
     if not _UNITS["MiB"] <= count <= _MAX_SIZE:
@@ -172,7 +172,7 @@ def distinct(item: Reader) -> Reader:
     def read(value: object) -> tuple[str, ...]:
         items: list[str] = list_of(item)(value)
         if len(set(items)) < len(items):
-            raise WrongError("the same stands twice in it, expected different ones")
+            raise WrongError("contains the same item twice, expected different ones")
         return tuple(items)
 
     return read
@@ -188,7 +188,7 @@ def json_value(value: object) -> object:
 
 
 def table(value: object) -> Mapping[str, object]:
-    """A table, not read any further."""
+    """A table whose members are not read."""
     if not isinstance(value, Mapping):
         raise _expected("a table", value)
     return value
@@ -214,7 +214,7 @@ def names(value: object) -> dict[str, str]:
 
 
 def schema(value: object) -> object:
-    """A schema that parameters can be checked by."""
+    """A schema that parameters can be checked with."""
     try:
         check_schema(value)
     except ParametersError as error:
@@ -223,7 +223,7 @@ def schema(value: object) -> object:
 
 
 def listed(allowed: Iterable[str]) -> str:
-    """What is allowed, in one line."""
+    """The allowed names in one line."""
     return ", ".join(allowed) or "none"
 
 

@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Literal
 from uuid import UUID
 
 import psycopg
@@ -19,11 +20,11 @@ from jobsite.programs.execution.group import Ended, Group
 from jobsite.programs.execution.program_cache import RunnableProgram
 from jobsite.programs.parameters.secrets import SecretLost
 from jobsite.programs.rules import retries
-from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.rules.lifecycle import FailureKind
 from jobsite.programs.rules.stops import JobCanceled, JobTimeout, LockLost, Snooze
 from jobsite.programs.transitions import finish, give_back
 from jobsite.programs.transitions.claim import Claimed
-from jobsite.programs.transitions.finish import Ending, Held
+from jobsite.programs.transitions.finish import Ending, Error, Held
 from jobsite.tenants.principals import PermissionRefused
 from jobsite.values import storable
 
@@ -36,36 +37,25 @@ QUOTA_SECONDS = 10.0
 
 
 def succeeded(context: Context, result: object, *, has_callback: bool = False) -> Ending:
-    """The actions returned, or the callback did. One that was told to stop and returned ends CANCELED.
+    """The actions returned, or the callback did. One that was asked to stop and returned ends CANCELED.
 
     A job that has children waits, if only until it is looked how they ended. So does one whose callback is to be
     called: after the actions, and again after a callback that has spawned more children.
     """
     progress = context.progress_now[1]
     if context.was_told:
-        return Ending(Status.CANCELED, AttemptResult.CANCELED, progress=progress)
+        return Ending.canceled(progress=progress)
     try:
         stored = storable.result(result, mask=context.mask)
     except storable.NotStorable as error:
-        return Ending(
-            Status.FAILED,
-            AttemptResult.PERMANENT,
-            outcome=Outcome.ERROR,
-            failure_kind=FailureKind.PERMANENT,
-            error=storable.error(error, step=context.log.step, mask=context.mask),
-            progress=progress,
-        )
+        described = storable.error(error, step=context.log.step, mask=context.mask)
+        return Ending.failed(FailureKind.PERMANENT, described, progress=progress)
     has_children, has_new_ones = context.family.looked_at()
-    calls_back = has_callback and (has_new_ones or context.claimed.parked_fence is None)
-    if calls_back:
-        stored = None  # what the actions gave is in their steps; the job's result is the callback's
-    return Ending(
-        Status.WAITING if has_children or calls_back else Status.COMPLETED,
-        AttemptResult.PARKED if calls_back else AttemptResult.SUCCESS,
-        outcome=Outcome.WARNING if context.has_warned else Outcome.NORMAL,
-        result=stored,
-        progress=progress,
-    )
+    if has_callback and (has_new_ones or context.claimed.parked_fence is None):
+        # What the actions gave is in their steps; the job's result is the callback's.
+        return Ending.parked(has_warned=context.has_warned, progress=progress)
+    end = Ending.waiting if has_children else Ending.completed
+    return end(stored, has_warned=context.has_warned, progress=progress)
 
 
 def raised(
@@ -75,9 +65,7 @@ def raised(
 
     A callback has tries of its own: `earlier_runs` do not count for it.
     """
-    step = context.step_of(error) if context else ""
     progress = context.progress_now[1] if context else None
-    mask = context.mask if context else None
     match error:
         case LockLost():
             return None
@@ -85,66 +73,57 @@ def raised(
             return give_back.snoozed(error.seconds)
         case TooMany():
             return give_back.over_quota(
-                storable.error(error, step=step, mask=mask), seconds=_seconds(error.retry_after) or QUOTA_SECONDS
+                _described(error, context), seconds=_seconds(error.retry_after) or QUOTA_SECONDS
             )
         case UnknownAction():
-            said = str(storable.error(error, step=step, mask=mask)["message"])
-            return give_back.action_unknown(said, returns=job.returns)
+            return give_back.action_unknown(str(_described(error, context)["message"]), returns=job.returns)
         case JobCanceled():
-            return Ending(Status.CANCELED, AttemptResult.CANCELED, progress=progress)
-        case PermissionRefused() | SecretLost():
-            is_refused = isinstance(error, PermissionRefused)
-            return Ending(
-                Status.FAILED,
-                AttemptResult.PERMANENT,
-                outcome=Outcome.ERROR,
-                failure_kind=FailureKind.REFUSED if is_refused else FailureKind.PERMANENT,
-                error=storable.error(error, step=step, mask=mask),
-                progress=progress,
-            )
-    described: dict[str, object]
+            return Ending.canceled(progress=progress)
+        case PermissionRefused():
+            return Ending.failed(FailureKind.REFUSED, _described(error, context), progress=progress)
+        case SecretLost():
+            return Ending.failed(FailureKind.PERMANENT, _described(error, context), progress=progress)
+    kind = _kind_of(error, program)
+    decision = retries.decide(
+        program.retry,
+        runs=job.attempts - job.losses + 1 - earlier_runs,
+        transient=kind is FailureKind.TRANSIENT or (kind is FailureKind.TIMEOUT and program.retry_on_timeout),
+        spread=random.uniform(-1, 1),
+        retry_after=_seconds(getattr(error, "retry_after", None)),
+    )
+    described, trace = _described(error, context, program), _traceback(error, context)
+    if kind is not FailureKind.PERMANENT and isinstance(decision, retries.RetryAfter):
+        return Ending.retry(kind, described, delay=decision.seconds, traceback=trace, progress=progress)
+    return Ending.failed(kind, described, traceback=trace, progress=progress)
+
+
+def _kind_of(
+    error: BaseException, program: RunnableProgram
+) -> Literal[FailureKind.TIMEOUT, FailureKind.TRANSIENT, FailureKind.PERMANENT]:
     if isinstance(error, JobTimeout):
-        described = {
+        return FailureKind.TIMEOUT
+    is_transient = retries.is_transient(error, transient=program.transient, permanent=program.permanent)
+    return FailureKind.TRANSIENT if is_transient else FailureKind.PERMANENT
+
+
+def _described(error: BaseException, context: Context | None, program: RunnableProgram | None = None) -> Error:
+    """An error as it is stored; of a time-out it says the limit."""
+    step = context.step_of(error) if context else ""
+    if isinstance(error, JobTimeout) and program is not None:
+        return {
             "type": "Timeout",
             "message": f"still running after {_limit(program, context):g} s",
             "step": step or None,
         }
-        result, kind, transient = AttemptResult.TIMEOUT, FailureKind.TIMEOUT, program.retry_on_timeout
-    else:
-        described = storable.error(error, step=step, mask=mask)
-        transient = retries.is_transient(error, transient=program.transient, permanent=program.permanent)
-        result = AttemptResult.TRANSIENT if transient else AttemptResult.PERMANENT
-        kind = FailureKind.TRANSIENT if transient else FailureKind.PERMANENT
-    decision = retries.decide(
-        program.retry,
-        runs=job.attempts - job.losses + 1 - earlier_runs,
-        transient=transient,
-        spread=random.uniform(-1, 1),
-        retry_after=_seconds(getattr(error, "retry_after", None)),
-    )
+    return storable.error(error, step=step, mask=context.mask if context else None)
+
+
+def _traceback(error: BaseException, context: Context | None) -> str:
     # Where no code of a user's has failed, the message says all, and our own frames would hide it.
-    said_all = getattr(error, "says_all", False)
-    trace = (
-        "" if said_all else storable.text("".join(traceback.format_exception(error)), limit=MAX_TRACEBACK, mask=mask)
-    )
-    if isinstance(decision, retries.RetryAfter):
-        return Ending(
-            Status.PENDING,
-            result,
-            error=described,
-            traceback=trace,
-            delay=decision.seconds,
-            progress=progress,
-        )
-    return Ending(
-        Status.FAILED,
-        result,
-        outcome=Outcome.ERROR,
-        failure_kind=kind,
-        error=described,
-        traceback=trace,
-        progress=progress,
-    )
+    if getattr(error, "says_all", False):
+        return ""
+    lines = "".join(traceback.format_exception(error))
+    return storable.text(lines, limit=MAX_TRACEBACK, mask=context.mask if context else None)
 
 
 def _limit(program: RunnableProgram, context: Context | None) -> float:
@@ -171,7 +150,7 @@ def settle(group: Group) -> None:
             _try_to_write_logs(ended)
             finish_for_sure([(one.held, one.ending) for one in ended], was_unsure=was_unsure)
         except BaseException:
-            # Above all: the process is told to end in the middle. The last try is the caller's.
+            # Above all where the process is asked to end in the middle. The last try is the caller's.
             group.put_back(ended)
             raise
 
@@ -286,15 +265,5 @@ def _numbers(still_open: Open) -> list[int]:
 
 def _without_data(error: Exception) -> Ending:
     """The database refused the data itself: the job fails for good, without them."""
-    message = f"result could not be stored: {str(error).splitlines()[0]}"
-    return Ending(
-        Status.FAILED,
-        AttemptResult.PERMANENT,
-        outcome=Outcome.ERROR,
-        failure_kind=FailureKind.PERMANENT,
-        error={
-            "type": type(error).__name__,
-            "message": storable.text(message, limit=storable.MAX_MESSAGE),
-            "step": None,
-        },
-    )
+    message = storable.text(f"result could not be stored: {str(error).splitlines()[0]}", limit=storable.MAX_MESSAGE)
+    return Ending.failed(FailureKind.PERMANENT, {"type": type(error).__name__, "message": message, "step": None})

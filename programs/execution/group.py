@@ -39,7 +39,7 @@ class Running:
     last_good: float
     next_look: float
     stored_progress: int = 0
-    told_at: float | None = None
+    asked_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Ended:
 
 
 def _alerts(job: Claimed) -> bool:
-    """Whether the operator of the installation is told of this job's end, a system job's."""
+    """Whether the operator of the installation is notified of this job's end, a system job's."""
     return job.tenant == SYSTEM and settings.SYSTEM_JOBS_ALERT_EMAIL is not None
 
 
@@ -102,7 +102,7 @@ class Group:
             passed = 0.0 if self.travels_alone else boot_time() - self._answered
             started_at = self._began + timedelta(seconds=passed)
             self.started = Held(
-                job.number, job.token, self._worker, started_at, job.counts_failures, job.tells or _alerts(job)
+                job.number, job.token, self._worker, started_at, job.counts_failures, job.notifies or _alerts(job)
             )
             return job, self.started
 

@@ -67,7 +67,7 @@ def _run_all(group: Group) -> list[int]:
             if group.is_to_flush:
                 completion.settle(group)
     except BaseException:
-        # The process is told to end. What has run has run: better written now than run again.
+        # The process is asked to end. What has run has run: better written now than run again.
         _settle_a_last_time(group)
         raise
     completion.settle(group)
@@ -158,14 +158,14 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
             captured=captured,
             earlier_runs=earlier,
         )
-        if job.tells_start:
-            _tell_start(job)
+        if job.notifies_start:
+            _notify_of_start(job)
         group.run(held, context)
         result = _act(context, program)
         ending: Ending | None = completion.succeeded(context, result, has_callback=program.callback is not None)
     except BaseException as error:  # an action may raise anything; what ends the process itself goes on below
         if terminate_handler_fired() or isinstance(error, (WorkerShutdown, WorkerTerminate, KeyboardInterrupt)):
-            # The process is told to end, by a cold stop or the hard limit: the main process knows which, and
+            # The process is asked to end, by a cold stop or the hard limit: the main process knows which, and
             # gives the job back or times it out. An action's own sys.exit() is a failure like any other.
             raise
         ending = completion.raised(error, job, program, context, earlier_runs=earlier)
@@ -174,7 +174,7 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
     # A transaction that the action left open, or a connection that broke, is not handed to the next job.
     close_old_connections()
     measures.add(job.program_id, time.monotonic() - began)
-    # Without an ending the lock is lost: whoever has the job now says how it ends.
+    # Without an ending the lock is lost: the worker that has the job now says how it ends.
     if ending is None:
         return None
     if context is None:
@@ -183,13 +183,13 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
     return Ended(held, ending, context.log, has_family)
 
 
-def _tell_start(job: Claimed) -> None:
-    """Who wants to know of the start is told once, by the first run that comes to it; an error is none of the job's."""
+def _notify_of_start(job: Claimed) -> None:
+    """Write who is notified of the start, once, by the first run that comes to it; an error is none of the job's."""
     try:
         with workers.connection().cursor() as cursor:
             hints.give(deliveries.started(cursor, job.number))
     except psycopg.Error as error:
-        log.warning("start_not_told", job=job.number, error=str(error))
+        log.warning("start_not_notified", job=job.number, error=str(error))
         workers.drop_connection()
 
 

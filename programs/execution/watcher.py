@@ -15,13 +15,12 @@ from functools import partial
 
 import psycopg
 
-from jobsite.database import Connection
+from jobsite.database import OwnConnection
 from jobsite.logs import get_logger
 from jobsite.programs import dispatch, workers
 from jobsite.programs.context import job_log
 from jobsite.programs.execution import completion
 from jobsite.programs.execution.group import BUDGET_SECONDS, Group, Running, boot_time, trust_seconds
-from jobsite.programs.rules.lifecycle import AttemptResult, Status
 from jobsite.programs.transitions import finish, give_back, start
 from jobsite.programs.transitions.dispatch import wake
 from jobsite.programs.transitions.finish import Ending, StaleJob
@@ -45,7 +44,7 @@ class Watcher(threading.Thread):
         super().__init__(name="jobsite-watcher", daemon=True)
         self._groups: set[Group] = set()
         self._wake = threading.Event()
-        self._connection: Connection | None = None
+        self._own_connection = OwnConnection(workers.open_connection)
         self._trust_seconds = trust_seconds()
 
     @contextmanager
@@ -87,12 +86,12 @@ class Watcher(threading.Thread):
         if running is None:
             return
         if now - running.last_good > self._trust_seconds:
-            # Frozen, suspended or cut off: somebody else may hold the job by now. Ask nobody, stop.
+            # Frozen, suspended or cut off: another worker may hold the job by now. Stop without asking.
             self._abandon(running, "no_look_at_the_lock")
         elif now >= running.next_look or running.context.log.wants_flush:
             running.next_look = now + LOOK_SECONDS
             self._guarded(partial(self._look, group, running, now))
-        if running.told_at is not None and now - running.told_at > running.context.cancel_grace:
+        if running.asked_at is not None and now - running.asked_at > running.context.cancel_grace:
             self._cancel_by_force(group, running)
 
     def _guarded(self, step: Callable[[], None]) -> None:
@@ -100,18 +99,18 @@ class Watcher(threading.Thread):
             step()
         except psycopg.OperationalError as error:
             log.warning("look_failed", error=str(error))
-            self._drop_connection()
+            self._own_connection.drop()
         except Exception:
             # Whatever it was, the watch goes on: the trust in the lock runs out by itself.
             log.exception("look_failed")
-            self._drop_connection()
+            self._own_connection.drop()
 
     def _disband(self, group: Group) -> None:
         """The time of a group is up: what has not started goes back, what has ended is written.
 
         And what waited for it to end, believing that it would soon, waits no more.
         """
-        with self._connected().cursor() as cursor:
+        with self._own_connection.get().cursor() as cursor:
             if unstarted := group.close():
                 give_back.give_back(cursor, unstarted)
                 group.returned()
@@ -128,7 +127,7 @@ class Watcher(threading.Thread):
     def _look(self, group: Group, running: Running, now: float) -> None:
         held, context = running.held, running.context
         version, progress = context.progress_now
-        with self._connected().cursor() as cursor:
+        with self._own_connection.get().cursor() as cursor:
             if version != running.stored_progress:
                 cursor.execute(
                     REPORT,
@@ -148,7 +147,7 @@ class Watcher(threading.Thread):
         running.last_good, running.stored_progress = now, version
         if row[0]:
             context.request_cancel()
-            running.told_at = running.told_at if running.told_at is not None else now
+            running.asked_at = running.asked_at if running.asked_at is not None else now
 
     def _abandon(self, running: Running, reason: str) -> None:
         log.warning(reason, job=running.held.number, token=str(running.held.token))
@@ -159,18 +158,15 @@ class Watcher(threading.Thread):
     def _cancel_by_force(self, group: Group, running: Running) -> None:
         if not workers.is_expendable():
             return
-        ending = Ending(
-            Status.CANCELED,
-            AttemptResult.CANCELED,
-            error={"type": "JobCanceled", "message": "stopped by force after the grace period", "step": None},
-        )
+        message = "stopped by force after the grace period"
+        ending = Ending.canceled({"type": "JobCanceled", "message": message, "step": None})
         try:
-            with self._connected().cursor() as cursor:
+            with self._own_connection.get().cursor() as cursor:
                 job_log.close_all(cursor, [running.context.log])
                 finish.finish(cursor, running.held, ending)
         except psycopg.Error as error:
             log.warning("cancel_failed", job=running.held.number, error=str(error))
-            self._drop_connection()
+            self._own_connection.drop()
             return
         except StaleJob:
             log.info("canceled_by_another", job=running.held.number)
@@ -182,16 +178,6 @@ class Watcher(threading.Thread):
             for hook in group.running.context.stop_hooks if group.running else ():
                 hook()
         os.kill(os.getpid(), signal.SIGKILL)
-
-    def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = workers.open_connection()
-        return self._connection
-
-    def _drop_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
 
 
 _watcher: Watcher | None = None

@@ -1,3 +1,3 @@
-"""What people ask of jobs, queues and this installation: read only, and bounded whatever the size of the tables."""
+"""Answers to questions about jobs, queues and this installation: read only, with a bound however large the tables."""
 
 __all__ = ["diagnosis", "explain", "facts", "presentation", "queries"]

@@ -1,4 +1,4 @@
-"""What is wrong with this installation, and how to mend it."""
+"""What is wrong with this installation, and how to fix it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ OLDEST_POSTGRESQL = 140_000
 SILENT_SWEEP_SECONDS = 60.0
 UNCLAIMED_SECONDS = 30.0
 MIN_KEY_LENGTH = 32
-# Five times what migration 0010 has vacuumed.
+# Five times the dead rows at which the table's autovacuum settings start a vacuum.
 DEAD_ROWS = 50_000
 DEAD_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: fine, or wrong with what to do about it."""
+    """The result of one check: what it found (`said`) and, if that is bad, how to fix it (`mend`)."""
 
     what: str
     is_good: bool
@@ -32,9 +32,9 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything; a look that fails is a finding like any other."""
+    """Run every check; a check that fails in the database is a finding too."""
     findings: list[Finding] = []
-    for look in (
+    for check in (
         _database,
         _migrations,
         _brokers,
@@ -47,16 +47,16 @@ def examine() -> list[Finding]:
         _tenants,
         _keys,
     ):
-        findings += _guarded(look)
+        findings += _guarded(check)
     return findings
 
 
-def _guarded(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _guarded(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
-        yield from look()
+        yield from check()
     except Error as error:
         said = " ".join(str(error).split())
-        yield Finding(look.__name__.strip("_"), False, said, "mend what is named above, then look again")
+        yield Finding(check.__name__.strip("_"), False, said, "fix what is named above, then run the doctor again")
 
 
 def _one(statement: str, *values: float) -> tuple[object, ...]:
@@ -95,7 +95,7 @@ def _brokers() -> Iterator[Finding]:
         yield Finding(
             "broker",
             policy in (None, "noeviction"),
-            f"{brokers.masked(url)} answers, maxmemory-policy {policy or 'not told'}",
+            f"{brokers.masked(url)} answers, maxmemory-policy {policy or 'unknown'}",
             "set maxmemory-policy to noeviction: a Redis that evicts loses messages",
         )
 
@@ -110,7 +110,7 @@ WHERE w.status = 'ACTIVE' AND w.last_seen_at > clock_timestamp() - %s * interval
 def _workers() -> Iterator[Finding]:
     (served,) = _one(SERVING, settings.JOBSITE_LOCK_SECONDS)
     idle = [queue for queue in settings.JOBSITE_QUEUES if queue not in served]  # type: ignore[operator]
-    said = f"nobody serves {', '.join(idle)}" if idle else "every queue is served"
+    said = f"no worker serves {', '.join(idle)}" if idle else "every queue is served"
     yield Finding("workers", not idle, said, "start a worker: jobsite worker, or jobsite up for everything")
 
 
@@ -128,7 +128,7 @@ def _sweeps() -> Iterator[Finding]:
     said = f"not run for a minute: {names}" if names else "all ran within the last minute"
     yield Finding("sweeps", not names, said, "start jobsite beat, a worker, or: jobsite sweep --loop")
     if error:
-        yield Finding("sweeps", False, str(error), "see what the error names")
+        yield Finding("sweeps", False, str(error), "fix what the error names")
 
 
 def _schedules() -> Iterator[Finding]:
@@ -156,7 +156,7 @@ def _messages() -> Iterator[Finding]:
         """,
         UNCLAIMED_SECONDS,
     )
-    said = f"{count} jobs have a message that nobody claims" if count else "no message waits unclaimed"
+    said = f"{count} jobs have a message that no worker claims" if count else "no message waits unclaimed"
     yield Finding("messages", not count, said, "restart the workers of their queue: a consumer may be dead")
 
 
@@ -175,14 +175,14 @@ def _vacuum() -> Iterator[Finding]:
         "vacuum",
         not is_late,
         f"{dead:,} dead rows among the jobs",
-        "they make every look for ready jobs slower: see that autovacuum is on, and that no transaction stays open "
-        f"for long (the oldest is open for {oldest} s)",
+        "they slow down every search for ready jobs: check that autovacuum is on and that no transaction stays open "
+        f"for long (the oldest has been open for {oldest} s)",
     )
 
 
 def _partitions() -> Iterator[Finding]:
     (ahead,) = _one("SELECT to_regclass('jobsite_joblogentry_' || to_char(now() + interval '1 month', 'YYYY_MM'))")
-    said = "next month's is there" if ahead else "next month's is missing"
+    said = "next month's exists" if ahead else "next month's is missing"
     yield Finding(
         "log partitions",
         bool(ahead),
@@ -199,7 +199,7 @@ def _tenants() -> Iterator[Finding]:
 
 def _keys() -> Iterator[Finding]:
     keys = settings.JOBSITE_SECRET_KEYS
-    # Named by their places, never shown.
+    # A key is named by its position and never shown.
     short = [str(place) for place, key in enumerate(keys, start=1) if len(key) < MIN_KEY_LENGTH]
     if not keys:
         said = "JOBSITE_SECRET_KEYS is empty"
@@ -214,5 +214,5 @@ def _keys() -> Iterator[Finding]:
         "secret keys",
         False,
         said,
-        "put a random key of 43 characters first, run jobsite secrets rotate, then take the bad ones out",
+        "put a random key of 43 characters first, run jobsite secrets rotate, then remove the bad keys",
     )

@@ -1,4 +1,4 @@
-"""Why a job is not running, or where it is: a sentence for each reason, by the rules that dispatch and claim go by."""
+"""Why a job is not running, or where it is: a sentence for each reason, by the rules of dispatch and claim."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +10,12 @@ from django.db import connection
 
 from jobsite.errors import NotFound
 from jobsite.programs.rules.lifecycle import IS_OPEN, Status
-from jobsite.programs.transitions.dispatch import WORKERS
+from jobsite.programs.sql.window import WORKERS
 from jobsite.tenants.principals import Principal
+from jobsite.values import times
 
 AHEAD_LIMIT = 1_000
-"""Jobs ahead in the lane are counted no further."""
+"""Jobs ahead in the lane are counted up to this number."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def _pause(alias: str, level: str) -> str:
     return ", ".join(f"{alias}.paused_{part} AS {level}_{part}" for part in ("at", "by", "reason", "until"))
 
 
-# One snapshot of all that the rules ask, by keys and partial indexes alone.
+# One snapshot of everything that the rules need. It reads by keys and partial indexes only.
 FACTS = f"""
 SELECT j.status, j.due_at, j.due_at > clock_timestamp() AS is_future, j.blocked, j.fence,
        j.error->>'type' AS error, j.error->>'message' AS error_message,
@@ -80,10 +81,10 @@ WHERE j.number = %(number)s AND j.tenant_id = %(tenant)s
 
 
 def why(principal: Principal, number: int) -> list[Reason]:
-    """Every reason for which a job of the principal's tenant waits; where it is, when it runs or has ended.
+    """Every reason why a job of the principal's tenant waits; where it is, if it runs or has ended.
 
-    Never empty. How many workers there are, and how busy, is told to the platform's operators alone: it says what other
-    tenants do. NotFound for a job of any other tenant, there or not.
+    Never empty. Only the platform's operators see how many workers there are and how busy they are, because that shows
+    what other tenants do. Raises NotFound for a job of another tenant, whether it exists or not.
     """
     principal.require("jobs:read")
     values = {"lock": settings.JOBSITE_LOCK_SECONDS, "number": number, "tenant": principal.tenant.pk}
@@ -96,39 +97,40 @@ def why(principal: Principal, number: int) -> list[Reason]:
     facts = SimpleNamespace(**dict(zip(names, row, strict=True)), is_platform=principal.is_platform)
     match Status(facts.status):
         case Status.PENDING:
-            return [*_of_itself(facts), *_around(facts)] or [_next(facts)]
+            return [*_own_reasons(facts), *_outside_reasons(facts)] or [_next(facts)]
         case Status.QUEUED:
-            return [*_around(facts), _queued(facts)]
+            return [*_outside_reasons(facts), _queued(facts)]
         case Status.RUNNING:
             return list(_running(facts))
         case Status.WAITING:
             waits = f"it waits for {facts.children_open:,} of its {facts.children_count:,} children"
             return [Reason("waiting_for_children", waits)]
-    return [Reason("ended", f"it is {facts.status} since {_moment(facts.finished_at)}")]
+    return [Reason("ended", f"it ended as {facts.status} at {_moment(facts.finished_at)}")]
 
 
-def _of_itself(facts: SimpleNamespace) -> Iterator[Reason]:
+def _own_reasons(facts: SimpleNamespace) -> Iterator[Reason]:
     if facts.hold_at is not None:
-        yield Reason("held", "it is held" + _told(facts.hold_at, facts.hold_by, facts.hold_reason, facts.hold_until))
+        by_whom = _by_whom(facts.hold_at, facts.hold_by, facts.hold_reason, facts.hold_until)
+        yield Reason("held", f"it is held{by_whom}")
     if facts.is_future:
         yield _later(facts)
     if facts.blocked == "OVERLAP":
         other = facts.overlaps or "another, which has just ended"
-        yield Reason("overlap", f"program {facts.program} runs one job of a key at a time; it waits for {other}")
+        yield Reason("overlap", f"program {facts.program} runs one job per key at a time; it waits for {other}")
 
 
 def _later(facts: SimpleNamespace) -> Reason:
     due = _moment(facts.due_at)
     if facts.runs and facts.error:
         run = f"run {facts.runs + 1} of {facts.max_attempts} is due at {due}"
-        return Reason("retrying", f"{run}; the last said {facts.error}: {facts.error_message}")
+        return Reason("retrying", f"{run}; the last run ended with {facts.error}: {facts.error_message}")
     if facts.fence:
-        said = f"; the last run said {facts.error}: {facts.error_message}" if facts.error else ""
-        return Reason("snoozed", f"it is to be run again at {due}{said}")
+        error = f"; the last run ended with {facts.error}: {facts.error_message}" if facts.error else ""
+        return Reason("snoozed", f"it will run again at {due}{error}")
     return Reason("scheduled", f"it is scheduled for {due}")
 
 
-def _around(facts: SimpleNamespace) -> Iterator[Reason]:
+def _outside_reasons(facts: SimpleNamespace) -> Iterator[Reason]:
     if facts.program_status == "PAUSED":
         yield Reason("program_paused", f"program {facts.program} is paused{_pause_of(facts, 'program')}")
     if facts.queue_at is not None:
@@ -141,7 +143,7 @@ def _around(facts: SimpleNamespace) -> Iterator[Reason]:
     if facts.running_quota is not None and facts.running >= facts.running_quota:
         yield Reason("over_quota", f"tenant {facts.tenant} runs {facts.running} of {facts.running_quota} jobs")
     if facts.queue not in settings.JOBSITE_QUEUES:
-        yield Reason("no_queue", f"queue {facts.queue} is not among JOBSITE_QUEUES any more")
+        yield Reason("no_queue", f"queue {facts.queue} is no longer in JOBSITE_QUEUES")
     elif not facts.workers:
         start = f"; start one with: jobsite worker {facts.queue}" if facts.is_platform else ""
         yield Reason("no_worker", f"no worker serves queue {facts.queue}{start}")
@@ -161,7 +163,7 @@ def _next(facts: SimpleNamespace) -> Reason:
 
 def _queued(facts: SimpleNamespace) -> Reason:
     idle = f", {facts.idle} of {facts.children} children are idle" if facts.workers and facts.is_platform else ""
-    text = f"its message waits for a worker of queue {facts.queue} since {_moment(facts.queued_at)}{idle}"
+    text = f"its message has waited for a worker of queue {facts.queue} since {_moment(facts.queued_at)}{idle}"
     return Reason("queued", text)
 
 
@@ -171,21 +173,22 @@ def _running(facts: SimpleNamespace) -> Iterator[Reason]:
     if facts.processed is not None:
         total = f" of {facts.total}" if facts.total is not None else ""
         progress = f", {facts.processed}{total} done" + (f" ({facts.said})" if facts.said else "")
-    yield Reason("running", f"it runs on {facts.worker} since {_moment(facts.began_at)}{step}{progress}")
+    yield Reason("running", f"it has run on {facts.worker} since {_moment(facts.began_at)}{step}{progress}")
     if facts.cancel_at is not None:
-        asked = _told(facts.cancel_at, facts.cancel_by, facts.cancel_reason, None)
-        yield Reason("canceling", f"it is asked to stop{asked}")
+        by = f" by {facts.cancel_by}" if facts.cancel_by else ""
+        reason = f": {facts.cancel_reason}" if facts.cancel_reason else ""
+        yield Reason("canceling", f"it was asked to stop{by} at {_moment(facts.cancel_at)}{reason}")
 
 
 def _pause_of(facts: SimpleNamespace, level: str) -> str:
-    return _told(*(getattr(facts, f"{level}_{part}") for part in ("at", "by", "reason", "until")))
+    return _by_whom(*(getattr(facts, f"{level}_{part}") for part in ("at", "by", "reason", "until")))
 
 
-def _told(at: datetime | None, by: str, reason: str, until: datetime | None) -> str:
+def _by_whom(at: datetime | None, by: str, reason: str, until: datetime | None) -> str:
     """Who did it, since and until when, and why."""
-    told = (f" by {by}" if by else "") + (f" since {_moment(at)}" if at else "")
-    told += f" until {_moment(until)}" if until else ""
-    return told + (f": {reason}" if reason else "")
+    words = (f" by {by}" if by else "") + (f" since {_moment(at)}" if at else "")
+    words += f" until {_moment(until)}" if until else ""
+    return words + (f": {reason}" if reason else "")
 
 
 def _jobs(count: int) -> str:
@@ -193,4 +196,4 @@ def _jobs(count: int) -> str:
 
 
 def _moment(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    return times.readable_time(moment, timespec="seconds")

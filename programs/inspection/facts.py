@@ -1,4 +1,4 @@
-"""What notifications tell of: the facts of a job, a program or a schedule, as plain data with secrets masked."""
+"""What notifications say about a job, a program or a schedule, as plain data with secrets masked."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -22,19 +22,19 @@ def facts(
     language: str,
     details: Mapping[str, Any],
 ) -> dict[str, Any] | None:
-    """The variables of a template (notifications/README.md), but the event's and the recipient's own.
+    """The variables of a template (notifications/README.md), except those of the event and of the recipient.
 
-    None when the job, program or schedule is there no more. `details` are what was noted with the event.
+    None if the job, program or schedule no longer exists. `details` were stored with the event.
     """
     schedule, job = None, None
     if schedule_id is not None:
         schedule = Schedule.objects.filter(tenant=tenant, pk=schedule_id).first()
     if job_number is not None:
         job = Job.objects.select_related("context", "queue").filter(tenant=tenant, number=job_number).first()
-    of = schedule.program_id if schedule else job.program_id if job else program_id
-    if of is None or (schedule_id is not None and schedule is None):
+    key = schedule.program_id if schedule else job.program_id if job else program_id
+    if key is None or (schedule_id is not None and schedule is None):
         return None
-    program = Program.objects.select_related("tenant").filter(tenant=tenant, pk=of).first()
+    program = Program.objects.select_related("tenant").filter(tenant=tenant, pk=key).first()
     if program is None or (job_number is not None and job is None):
         return None
     return {
@@ -50,7 +50,7 @@ def facts(
 def subject(
     *, tenant_id: int, job_number: int | None, program_id: int | None, schedule_id: int | None
 ) -> Subject | None:
-    """What a delivery tells of, by its name, with the page on which it is looked at."""
+    """The name of what a delivery is about, with the path of its page; None if it no longer exists."""
     if job_number is not None:
         is_there = Job.objects.filter(tenant=tenant_id, number=job_number).exists()
         return Subject(f"job #{job_number}", _page("job", job_number) if is_there else "")
@@ -103,7 +103,7 @@ def _schedule(schedule: Schedule, details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _url(kind: str, key: int) -> str:
-    """The page for it; empty where the installation does not say under which address people know it."""
+    """The address of its page; empty where the installation does not set its public address."""
     if not settings.CSRF_TRUSTED_ORIGINS:
         return ""
     return settings.CSRF_TRUSTED_ORIGINS[0].rstrip("/") + _page(kind, key)

@@ -1,4 +1,4 @@
-"""Jobs, attempts, logs, queues, workers and locks as the plain values that every door shows (INTERFACES)."""
+"""Jobs, attempts, logs, queues and workers as the plain values that the REST API, the CLI and the admin show."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -25,7 +25,7 @@ def moment(value: datetime | None) -> str | None:
 
 
 def job(row: Job, *, worker: str | None = None, started_at: datetime | None = None) -> dict[str, Any]:
-    """A job as under REST; `row` with program, queue and context at hand. `started_at` where another run was first."""
+    """A job as REST shows it; `row` has program, queue and context loaded. `started_at` replaces that of the row."""
     return {
         "number": row.number,
         "program": row.program.code,
@@ -81,7 +81,7 @@ def jobs(rows: Iterable[Job]) -> list[dict[str, Any]]:
 
 
 def first_starts(rows: Iterable[Job]) -> dict[int, datetime]:
-    """When those of these jobs began whose callback was called: with their actions, not with the callback's run."""
+    """The first start of each job that has parked for its callback: when its actions began, not the callback's run."""
     parked = [row.number for row in rows if row.parked_fence is not None]
     if not parked:
         return {}
@@ -104,12 +104,12 @@ def attempt(row: JobAttempt) -> dict[str, Any]:
 
 
 def step(row: JobStep, job: Job) -> dict[str, Any]:
-    """One step; INTERRUPTED is one that began and neither ended nor is at work."""
-    is_at_work = job.status == Status.RUNNING and row.fence == job.fence
+    """One step. It is INTERRUPTED if it began and has not ended, but does not run now."""
+    is_running = job.status == Status.RUNNING and row.fence == job.fence
     return {
         "action": row.action,
         "name": row.name or None,
-        "status": "INTERRUPTED" if row.status == StepStatus.RUNNING and not is_at_work else row.status,
+        "status": "INTERRUPTED" if row.status == StepStatus.RUNNING and not is_running else row.status,
         "tries": row.tries,
         "started_at": moment(row.started_at),
         "ended_at": moment(row.ended_at),
@@ -119,7 +119,7 @@ def step(row: JobStep, job: Job) -> dict[str, Any]:
 
 
 def children(number: int, families: Mapping[int, Sequence[Job]]) -> list[dict[str, Any]]:
-    """The children of a job, each with its own."""
+    """The children of a job, each with its own children."""
     return [
         {
             "number": row.number,
@@ -137,7 +137,7 @@ def children(number: int, families: Mapping[int, Sequence[Job]]) -> list[dict[st
 
 
 def child_key(row: Job) -> str | None:
-    """The key that a child was spawned with; None where it was given none."""
+    """The key that a child was spawned with; None if it was given none."""
     return None if row.child_key is None or row.child_key.startswith(OWN_KEY) else row.child_key
 
 
@@ -155,7 +155,7 @@ def log_entry(row: JobLogEntry) -> dict[str, Any]:
 
 
 def schedule(row: Schedule) -> dict[str, Any]:
-    """A schedule; `next_at` is its next nominal time, `fires_at` that with the jitter. The program is at hand."""
+    """A schedule; `next_at` is its next nominal time, `fires_at` adds the jitter. `row` has its program loaded."""
     return {
         "code": row.code,
         "program": row.program.code,
@@ -184,7 +184,7 @@ def schedule(row: Schedule) -> dict[str, Any]:
 
 
 def firing(row: Firing, job: Job | None) -> dict[str, Any]:
-    """One nominal time and what became of it, with its job's status and how long that ran."""
+    """One nominal time and its result, with the status of its job and how long that job ran."""
     ran = None
     if job is not None and job.started_at is not None and job.finished_at is not None:
         ran = (job.finished_at - job.started_at).total_seconds()
@@ -203,7 +203,7 @@ def firing(row: Firing, job: Job | None) -> dict[str, Any]:
     }
 
 
-# What waits is counted through the partial indexes, and no further than the limit.
+# Waiting jobs are counted through the partial indexes, and only up to the limit.
 QUEUES = """
 SELECT q.name,
        (SELECT count(*) FROM (SELECT 1 FROM jobsite_job j
@@ -260,7 +260,7 @@ ORDER BY w.status IN ('STOPPED', 'LOST'), w.name, w.id DESC LIMIT 500
 
 
 def workers() -> list[dict[str, Any]]:
-    """The registered workers, the living first; those that left within the last day too."""
+    """The registered workers, active ones first, then those that left within the last day."""
     with connection.cursor() as cursor:
         cursor.execute(WORKERS)
         rows = cursor.fetchall()

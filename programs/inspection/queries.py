@@ -22,7 +22,7 @@ MAX_DESCENDANTS = 10_000
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs are meant; all that is given must hold."""
+    """Which jobs to select; a job must meet every condition that is given."""
 
     status: str | None = None
     trigger: str | None = None
@@ -34,7 +34,7 @@ class JobFilter:
 
 @dataclass(frozen=True)
 class Page:
-    """Some rows, and where the next page begins; None when there is none."""
+    """Some rows, and the cursor of the next page; None on the last page."""
 
     items: Sequence[Job]
     next_cursor: str | None
@@ -75,7 +75,7 @@ def matching(principal: Principal, wanted: JobFilter) -> QuerySet[Job]:
 
 
 def status_named(text: str) -> str:
-    """A status in any case, CANCELLED taken for CANCELED; Invalid names the allowed ones."""
+    """A status written in any case; CANCELLED is read as CANCELED. Raises Invalid, which names the allowed ones."""
     name = text.upper()
     return _named("CANCELED" if name == "CANCELLED" else name, [str(one) for one in Status], "status")
 
@@ -97,7 +97,7 @@ def _decoded(cursor: str) -> int:
             return int(text[1:19])
     except (binascii.Error, UnicodeError, ValueError):
         pass
-    raise Invalid("the cursor is malformed; take next_cursor of the page before", code="malformed_cursor")
+    raise Invalid("the cursor is malformed; take next_cursor of the previous page", code="malformed_cursor")
 
 
 def attempts(job: Job) -> list[JobAttempt]:
@@ -111,26 +111,26 @@ def steps(job: Job, *, limit: int = MAX_STEPS) -> list[JobStep]:
 
 
 def children(job: Job, *, limit: int) -> tuple[dict[str, int], list[Job]]:
-    """How many children a job has in each status, and some of them: those first that have not completed."""
-    rows = _kin(job).filter(parent=job.number)
+    """How many children a job has in each status, and at most `limit` of them, first those that have not completed."""
+    rows = _relatives(job).filter(parent=job.number)
     counts = Job.objects.filter(parent=job.number).values_list("status").annotate(count=Count("number"))
     first = rows.order_by(Case(When(status=Status.COMPLETED, then=1), default=0), "number")
     return dict(counts.order_by("-count")), list(first[:limit])
 
 
 def descendants(job: Job) -> dict[int, list[Job]]:
-    """The children of a job and theirs, by the number of the parent, in order; the first 10,000, level by level."""
+    """All descendants of a job by the number of their parent, in order; the first 10,000, level by level."""
     found: dict[int, list[Job]] = {}
     level, left = [job.number], MAX_DESCENDANTS
     while level and left:
-        rows = list(_kin(job).filter(parent__in=level).order_by("number")[:left])
+        rows = list(_relatives(job).filter(parent__in=level).order_by("number")[:left])
         for row in rows:
             found.setdefault(row.parent_id or 0, []).append(row)
         level, left = [row.number for row in rows], left - len(rows)
     return found
 
 
-def _kin(job: Job) -> QuerySet[Job]:
+def _relatives(job: Job) -> QuerySet[Job]:
     rows = Job.objects.filter(tenant=job.tenant_id).select_related("program")
     return rows.only(
         *("number", "parent_id", "child_key", "status", "outcome", "claimed_at", "started_at", "finished_at", "error"),
@@ -145,6 +145,6 @@ def retries(job: Job) -> list[int]:
 
 
 def log_entries(job: Job, *, after: int = 0, limit: int = 10_000) -> list[JobLogEntry]:
-    """The log of a job from behind a sequence number on, in order, at most `limit` lines."""
+    """The log of a job after a sequence number, in order, at most `limit` lines."""
     rows = JobLogEntry.objects.filter(job_number=job.number, tenant_id=job.tenant_id, sequence__gt=after)
     return list(rows.order_by("sequence", "id")[:limit])

@@ -1,4 +1,4 @@
-"""One execution of a job by a worker; inserted once, when it ended."""
+"""One attempt of a worker to run a job; inserted once, when it has ended."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from jobsite.tenants.models import Tenant
 
 
 class JobAttempt(models.Model):
-    """How one run of a job went. The running attempt is the job's own lock fields."""
+    """The result of one attempt. While an attempt runs, it is the lock fields of its job instead."""
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
     job = models.ForeignKey(Job, models.CASCADE, related_name="attempt_rows", db_constraint=False, db_index=False)

@@ -1,4 +1,4 @@
-"""An act on many jobs: whose it is, the numbers as they were frozen, and how far it has come."""
+"""An act on many jobs: who asked for it, the fixed list of job numbers, and its progress."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from jobsite.tenants.models import Tenant
 
 
 class BulkAct(models.Model):
-    """One act of programs/bulk.py on a set of jobs; `place` of them are done with, whatever came of each."""
+    """One act of programs/operations/bulk.py on a set of jobs; the first `place` of them are done or refused."""
 
     class State(models.TextChoices):
         RUNNING = "RUNNING"
@@ -25,7 +25,7 @@ class BulkAct(models.Model):
     total = models.IntegerField()
     filter = models.TextField(db_default="")
 
-    # Whose act it is: what it takes to be him again, restricted to what he still may.
+    # Who asked for it: enough to act again as the same principal, with the permissions that it still has.
     kind = models.CharField(max_length=6)
     user_id = models.BigIntegerField(null=True)
     actor = models.CharField(max_length=150)

@@ -1,7 +1,8 @@
 """One run asked for: the job, and the principal captured with it.
 
-No statement outside programs/transitions/ and programs/submission.py writes these rows, but the rotation of keys, which
-changes ciphertext alone (programs/rotation.py).
+Only programs/transitions/ inserts and deletes these rows and changes their status. Of an open job a worker writes its
+progress and its step (execution/watcher.py, context/steps.py), and the rotation of keys changes ciphertext
+(operations/rotation.py).
 """
 
 from typing import ClassVar
@@ -12,7 +13,7 @@ from django.db.models.functions import Now
 
 from jobsite.programs.models.program import Program
 from jobsite.programs.models.queue import Queue
-from jobsite.programs.rules.lifecycle import OPEN, TERMINAL, Outcome, Phase, Status, Trigger
+from jobsite.programs.rules.lifecycle import ACTIVE, HOLD, NEVER_HELD, OPEN, TERMINAL, Outcome, Phase, Status, Trigger
 from jobsite.tenants.models import Tenant
 
 _terminal = Q(status__in=sorted(TERMINAL))
@@ -37,6 +38,9 @@ class CapturedContext(models.Model):
 
 class Job(models.Model):
     """A job; its number is its key. Terminal rows are final: the database refuses to change them."""
+
+    MAY_BE_HELD: ClassVar = Q(status__in=HOLD.sources, hold_at__isnull=True) & ~Q(trigger=NEVER_HELD)
+    """Which rows `may_be_held` is true of."""
 
     number = models.BigAutoField(primary_key=True)
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="jobs", db_constraint=False, db_index=False)
@@ -88,7 +92,7 @@ class Job(models.Model):
         "self", models.PROTECT, null=True, related_name="children", db_constraint=False, db_index=False
     )
     child_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - NULL means: not a child
-    # Under which fence the parent spawned it; under which fence this job itself ended a run that its callback follows.
+    # The parent's fence when it spawned this job; this job's own fence when it parked for its callback.
     parent_fence = models.BigIntegerField(null=True)
     parked_fence = models.BigIntegerField(null=True)
     retry_of = models.ForeignKey(
@@ -99,7 +103,7 @@ class Job(models.Model):
     idempotency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - NULL means: none given
     fingerprint = models.CharField(max_length=64, db_default="")
 
-    # What came of it.
+    # Its progress and its result.
     progress = models.JSONField(null=True)
     current_step = models.CharField(max_length=100, db_default="")
     result = models.JSONField(null=True)
@@ -132,7 +136,7 @@ class Job(models.Model):
             models.UniqueConstraint(
                 fields=["program", "overlap_key"],
                 condition=Q(overlap_policy="QUEUE")
-                & (Q(status__in=["QUEUED", "RUNNING", "WAITING"]) | Q(status="PENDING", attempts__gt=0)),
+                & (Q(status__in=sorted(ACTIVE)) | Q(status="PENDING", attempts__gt=0)),
                 name="job_queue_key_once_among_active",
             ),
             models.UniqueConstraint(
@@ -140,10 +144,10 @@ class Job(models.Model):
                 condition=Q(retry_of__isnull=False, status__in=_open),
                 name="job_retried_once_at_a_time",
             ),
-            # What a row may look like and how it may change says the trigger job_guard (migrations/0003_one_guard.py).
+            # What a row may look like, and how it may change: programs/sql/jobsite_job_guard.sql.
         ]
         indexes: ClassVar = [
-            # The lane: all that dispatch ever reads.
+            # The lane: dispatch finds ready jobs by this index alone.
             models.Index(
                 fields=["queue", "tenant", "rank", "number"],
                 condition=Q(status="PENDING", blocked__isnull=True),
@@ -166,7 +170,7 @@ class Job(models.Model):
                 name="job_waits_for_its_key",
             ),
             models.Index(fields=["queue", "queued_at"], condition=Q(status="QUEUED"), name="job_queued"),
-            # Not on lock_expires_at: a renewal changes it, and so stays a heap-only update.
+            # Not on lock_expires_at, which a renewal changes: without an index on it, that is a heap-only update.
             models.Index(fields=["lock_owner"], condition=Q(status="RUNNING"), name="job_running_by_owner"),
             models.Index(fields=["tenant"], condition=Q(status="RUNNING"), name="job_running_by_tenant"),
             models.Index(fields=["tenant", "number"], condition=Q(status__in=_open), name="job_open"),
@@ -188,6 +192,11 @@ class Job(models.Model):
     def phase(self) -> Phase:
         """The derived phase of SPEC 4."""
         return Status(self.status).phase
+
+    @property
+    def may_be_held(self) -> bool:
+        """Whether an operator may hold it, as transitions/hold.py asks in the statement."""
+        return self.status in HOLD.sources and self.hold_at is None and self.trigger != NEVER_HELD
 
     @property
     def is_terminal(self) -> bool:

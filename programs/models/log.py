@@ -1,4 +1,4 @@
-"""What a job said: log entries, partitioned by month in SQL (migration 0002)."""
+"""The log entries of jobs, partitioned by month in SQL (in a migration)."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class JobLogEntry(models.Model):
-    """One line. No foreign key: a month is dropped as a whole; key (id, at) as partitioning asks."""
+    """One line. It has no foreign key, since a month is dropped as a whole; partitioning demands the key (id, at)."""
 
     pk = models.CompositePrimaryKey("id", "at")
     id = models.BigIntegerField()

@@ -85,7 +85,7 @@ class Program(Pausable):
                 condition=models.Q(deleted_at__isnull=True),
                 name="program_code_once_per_tenant",
             ),
-            # What composite references of jobs and actions point at.
+            # The composite references of jobs and actions point at it.
             models.UniqueConstraint(fields=["tenant", "id"], name="program_tenant_and_id"),
             models.CheckConstraint(
                 condition=models.Q(status__in=["ACTIVE", "PAUSED", "TERMINATED"]), name="program_status_known"
@@ -121,7 +121,7 @@ class Program(Pausable):
         )
 
     def name_in(self, language: str) -> str:
-        """The name for a reader: his language, the tenant's, English, else the code."""
+        """The name in the reader's language, else in the tenant's, else in English, else the code."""
         names = self.names
         for candidate in (language, language.partition("-")[0], self.tenant.language, "en"):
             if candidate in names:
@@ -130,7 +130,7 @@ class Program(Pausable):
 
 
 class Action(models.Model):
-    """One step of a program; they run in order of position, its callback in a run of its own after the children."""
+    """One action of a program. Actions run in order of position; the callback has its own run, after the children."""
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="+")
     program = models.ForeignKey(Program, models.CASCADE, related_name="actions", db_constraint=False)

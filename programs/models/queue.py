@@ -14,7 +14,7 @@ class Queue(Pausable):
     name = models.CharField(max_length=63, unique=True)
     # Start-time fair queueing: the virtual time at which the last job of any lane was served.
     virtual_time = models.FloatField(db_default=0.0, editable=False)
-    # The broker's epoch key as last seen; another one means that the broker lost its messages.
+    # The broker's epoch key as last seen; a different one means that the broker lost its messages.
     broker_epoch = models.UUIDField(null=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

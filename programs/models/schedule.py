@@ -11,6 +11,7 @@ from jobsite.programs.models.program import Program
 from jobsite.programs.rules.cron import LONGEST, Cron
 from jobsite.programs.rules.recurrence import Missed
 from jobsite.tenants.models import CODE, Pausable, Tenant
+from jobsite.values import times
 
 CRON_FIELDS = ("minute", "hour", "day_of_month", "month", "day_of_week")
 MAX_INTERVAL_MINUTES = 10_080
@@ -31,7 +32,7 @@ class Schedule(Pausable):
     code = models.CharField(max_length=100, validators=[CODE])
     description = models.TextField(blank=True, db_default="", default="")
 
-    # Either the five fields of a cron line, or an interval and from where it counts.
+    # Either the five fields of a cron line, or an interval and the moment from which it counts.
     minute = models.CharField(max_length=LONGEST, blank=True, db_default="", default="")
     hour = models.CharField(max_length=LONGEST, blank=True, db_default="", default="")
     day_of_month = models.CharField(max_length=LONGEST, blank=True, db_default="", default="")
@@ -44,21 +45,21 @@ class Schedule(Pausable):
     starts_at = models.DateTimeField(null=True, blank=True)
     ends_at = models.DateTimeField(null=True, blank=True)
 
-    # What it submits, as far as the program does not say it.
+    # What it submits. Without a priority, the program's own is used.
     parameters = models.JSONField(default=dict, blank=True)
     priority = models.SmallIntegerField(null=True, blank=True)
     overlap = models.CharField(max_length=5, choices=Overlap, db_default=Overlap.ALLOW, default=Overlap.ALLOW)
     missed = models.CharField(max_length=4, choices=_MISSED, db_default="ONE", default="ONE")
     missed_cap = models.PositiveSmallIntegerField(db_default=10, default=10)
 
-    # Who it runs as: whoever saved it last, captured anew at each firing.
+    # It runs as the principal that saved it last, captured again at each firing.
     kind = models.CharField(max_length=6, editable=False)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
     )
     owner = models.CharField(max_length=150, editable=False)
 
-    # Where it stands. due_at is the next nominal time with its jitter; both are NULL once there is none any more.
+    # Its state. due_at is next_at, the next nominal time, plus jitter; both are NULL when no nominal time is left.
     next_at = models.DateTimeField(null=True, editable=False)
     due_at = models.DateTimeField(null=True, editable=False)
     retry_at = models.DateTimeField(null=True, editable=False)
@@ -115,12 +116,12 @@ class Schedule(Pausable):
 
     @property
     def cron(self) -> Cron | None:
-        """The line; None for an interval."""
+        """The cron line; None for an interval."""
         return Cron(*(getattr(self, name) for name in CRON_FIELDS)) if self.interval_minutes is None else None
 
 
 class Firing(models.Model):
-    """What became of one nominal time; `through`, where it stands for all from there to before that time."""
+    """The result of one nominal time. With `through`, it counts for all from that time to before `through`."""
 
     class Result(models.TextChoices):
         FIRED = "FIRED"
@@ -158,4 +159,4 @@ class Firing(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.schedule} at {self.nominal_at:%Y-%m-%d %H:%M} UTC"
+        return f"{self.schedule} at {times.readable_time(self.nominal_at)}"

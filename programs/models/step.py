@@ -13,14 +13,14 @@ from jobsite.tenants.models import Tenant
 class JobStep(models.Model):
     """One action of a job that has several (`name` empty), or what an action runs by `context.step(name, …)`.
 
-    A row that is RUNNING under a fence below the job's, or of a job that does not run, was interrupted.
+    A step was interrupted if it is RUNNING with a fence below the job's, or if its job does not run.
     """
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
     job = models.ForeignKey(Job, models.CASCADE, related_name="step_rows", db_constraint=False, db_index=False)
     action = models.CharField(max_length=100)
     name = models.CharField(max_length=100, db_default="")
-    # Of its action: name, kind and configuration. Of another one this is another step.
+    # The digest of its action's name, kind and configuration. An action with another digest does not use this row.
     digest = models.UUIDField()
     status = models.CharField(max_length=9)
     tries = models.PositiveIntegerField()

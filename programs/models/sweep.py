@@ -1,4 +1,4 @@
-"""When each sweep last ran: the row that gates it among all who could run it."""
+"""When each sweep last ran. By this row the processes that drive sweeps agree which of them runs it next."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Sweep(models.Model):
-    """One sweep of programs/sweeps.py."""
+    """One sweep of programs/upkeep/sweeps.py."""
 
     name = models.CharField(max_length=40, unique=True)
     started_at = models.DateTimeField(null=True)

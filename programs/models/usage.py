@@ -7,7 +7,7 @@ from jobsite.tenants.models import Tenant
 
 
 class TenantUsage(models.Model):
-    """Of a tenant with quotas: how many of its jobs are pending, how many more it may submit now (quotas.py)."""
+    """For a tenant with quotas: how many of its jobs are pending, and how many more it may submit now."""
 
     tenant = models.OneToOneField(Tenant, models.CASCADE, primary_key=True, related_name="usage")
     pending = models.BigIntegerField(db_default=0)

@@ -1,7 +1,7 @@
 """Acts on all jobs that match: a set of numbers, frozen once and worked off one by one, each permitted and audited.
 
 Each job is a transaction of its own that also moves the act's place, under the lock of the act's row. So a job is done
-with once, whoever dies in between, and any number of processes may work at the same act.
+with once, even where a process is lost in between, and any number of processes may work at the same act.
 """
 
 import json
@@ -19,7 +19,7 @@ from jobsite.errors import Conflict, Invalid, NotFound, Refusal
 from jobsite.logs import get_logger
 from jobsite.programs.models import BulkAct, Job
 from jobsite.programs.operations import jobs
-from jobsite.programs.rules.lifecycle import OPEN, TERMINAL, Trigger
+from jobsite.programs.rules.lifecycle import OPEN, TERMINAL
 from jobsite.tenants import audit, principals
 from jobsite.tenants.principals import Principal
 from jobsite.tenants.reasons import check_reason, end_of
@@ -68,10 +68,9 @@ class Act:
     fits: Q
 
 
-_waiting = Q(status__in=["PENDING", "QUEUED"])
 ACTS = {
     "cancel": Act(_cancel, Q(status__in=sorted(OPEN))),
-    "hold": Act(_hold, _waiting & Q(hold_at__isnull=True) & ~Q(trigger=Trigger.AUTOMATIC)),
+    "hold": Act(_hold, Job.MAY_BE_HELD),
     "release": Act(_release, Q(status="PENDING", hold_at__isnull=False)),
     "retry": Act(_retry, Q(status__in=sorted(TERMINAL))),
     "acknowledge": Act(_acknowledge, Q(status="FAILED", needs_review=True)),
@@ -199,8 +198,8 @@ def sweep(keys: Sequence[int]) -> int:
 def work_off(key: int, *, limit: int, seconds: float) -> int:
     """Do the next jobs of an act, so many or for so long at most; how many they were.
 
-    That is none where the act is over, or somebody else is at it just now. What whoever began it may do no longer is
-    refused; if he left the tenant, the act is stopped.
+    That is none where the act is over, or another process works at it just now. What the person who began it may no
+    longer do is refused; if they left the tenant, the act is stopped.
     """
     row = BulkAct.objects.select_related("tenant").defer("numbers").get(pk=key)
     try:
@@ -221,7 +220,7 @@ def _principal_of(row: BulkAct) -> Principal:
     return replace(principal, scopes=principal.scopes & frozenset(row.scopes))
 
 
-# Who does not get the row at once goes home: somebody is at it, and nobody waits for a process that hangs.
+# A process that does not get the row at once leaves: another works at it, and it may hang.
 NEXT = """
 SELECT numbers[place + 1] FROM jobsite_bulkact WHERE id = %s AND state = 'RUNNING' FOR NO KEY UPDATE SKIP LOCKED
 """

@@ -12,7 +12,8 @@ from jobsite.database import Cursor
 from jobsite.errors import Conflict, Invalid, NotFound
 from jobsite.programs import dispatch, families, submission
 from jobsite.programs.models import Firing, Job
-from jobsite.programs.rules.lifecycle import TERMINAL, Overlap, Status, Trigger
+from jobsite.programs.rules.lifecycle import HOLD, NEVER_HELD, TERMINAL, Overlap, Status
+from jobsite.programs.sql.locks import IS_STALE
 from jobsite.programs.transitions import acknowledge as acknowledge_transition
 from jobsite.programs.transitions import cancel as cancel_transition
 from jobsite.programs.transitions import hold as hold_transition
@@ -85,14 +86,14 @@ def hold(principal: Principal, number: int, *, reason: str = "", until: datetime
         if not held:
             job.refresh_from_db(fields=["status", "hold_at"])
             raise Conflict(_why_not_held(job), code="invalid_transition")
-        after: dict[str, object] = {"status": "PENDING", "until": times.format_time(end) if end else None}
+        after: dict[str, object] = {"status": HOLD.target, "until": times.format_time(end) if end else None}
         audit.record(cursor, principal, "hold", "job", str(number), reason, {"status": job.status}, after)
 
 
 def _why_not_held(job: Job) -> str:
     if job.hold_at is not None:
         return f"job {job.number} is held already"
-    if job.trigger == Trigger.AUTOMATIC and job.status in ("PENDING", "QUEUED"):
+    if job.trigger == NEVER_HELD and job.status in HOLD.sources:
         code = Firing.objects.filter(job_number=job.number).values_list("schedule__code", flat=True).first()
         return f"job {job.number} belongs to {f'schedule {code}' if code else 'a schedule'}; pause the schedule instead"
     return f'Cannot hold a job with status "{job.status}"'
@@ -194,10 +195,10 @@ class Lock:
     is_stale: bool
 
 
-LOCKS = """
+LOCKS = f"""
 SELECT j.number, coalesce(w.name, ''), j.lock_token, j.claimed_at, j.lock_expires_at,
        extract(epoch FROM clock_timestamp() - j.claimed_at)::float,
-       j.lock_expires_at < clock_timestamp() OR coalesce(w.status IN ('STOPPED', 'LOST'), false)
+       {IS_STALE}
 FROM jobsite_job j LEFT JOIN jobsite_worker w ON w.incarnation = j.lock_owner
 WHERE j.status = 'RUNNING' AND j.tenant_id = %s AND (%s::bigint[] IS NULL OR j.number = ANY(%s))
 ORDER BY j.claimed_at LIMIT 1000

@@ -18,10 +18,11 @@ from jobsite.errors import Conflict, Forbidden, NotFound
 from jobsite.programs import dispatch, schedules
 from jobsite.programs.models import Lane, Program, Queue
 from jobsite.programs.rules.recurrence import pause_of
+from jobsite.programs.sql.failures import IS_TERMINATED
 from jobsite.programs.submission import find_program
 from jobsite.programs.transitions import pause as pause_transition
 from jobsite.programs.transitions.dispatch import wake
-from jobsite.programs.transitions.pause import LANE, PROGRAM, QUEUE, SCHEDULE, TENANT, Level
+from jobsite.programs.transitions.pause import GOES_ON, LANE, PROGRAM, QUEUE, SCHEDULE, TENANT, Level
 from jobsite.tenants import audit
 from jobsite.tenants.models import SYSTEM, Tenant
 from jobsite.tenants.principals import Principal
@@ -31,7 +32,6 @@ from jobsite.values import times
 BATCHES = 50
 """So many batches of jobs are moved at once; of a larger backlog the claim moves the rest."""
 LATELY_SECONDS = 600.0
-TERMINATED = "its program is terminated"
 
 
 # ---- Programs -------------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ def pause_program(principal: Principal, code: str, *, reason: str = "", until: d
     Raises Forbidden without jobs:admin, NotFound, Conflict (invalid_transition) unless it is ACTIVE.
     """
     program = _own_program(principal, code)
-    with _told_by_status(program, "pause"):
+    with _refused_by_status(program, "pause"):
         _pause(principal, PROGRAM, program.pk, code, reason, until)
     with connection.cursor() as cursor:
         _in_batches(partial(_block, cursor, program))
@@ -57,7 +57,7 @@ def _block(cursor: Cursor, program: Program, after: int) -> int | None:
 def resume_program(principal: Principal, code: str, *, reason: str = "") -> Program:
     """Let a paused program go on; Conflict (invalid_transition) when it is not paused."""
     program = _own_program(principal, code)
-    with _told_by_status(program, "resume"):
+    with _refused_by_status(program, "resume"):
         _resume(principal, PROGRAM, program.pk, code, reason)
     transaction.on_commit(lambda: _bring_back(program), robust=True)
     return program
@@ -69,23 +69,22 @@ def terminate_program(principal: Principal, code: str, *, reason: str = "") -> P
     Jobs that people submit still run. Raises Conflict (invalid_transition) when it is terminated already.
     """
     program = _own_program(principal, code)
-    _set_program(principal, program, "terminate", reason, """
-        UPDATE jobsite_program SET status = 'TERMINATED', updated_at = clock_timestamp(), paused_at = NULL,
-               paused_by = '', paused_reason = '', paused_until = NULL
+    _set_program(principal, program, "terminate", reason, f"""
+        UPDATE jobsite_program SET status = 'TERMINATED', updated_at = clock_timestamp(), {GOES_ON}
         WHERE id = %(id)s AND status <> 'TERMINATED'""")  # fmt: skip
     with connection.cursor() as cursor:
-        _cancel_automatic(cursor, program.tenant_id, program.pk, by=principal.name, reason=reason or TERMINATED)
+        _cancel_automatic(cursor, program.tenant_id, program.pk, by=principal.name, reason=reason or IS_TERMINATED)
     if program.status == Program.Status.PAUSED:
         transaction.on_commit(lambda: _bring_back(program), robust=True)
     return program
 
 
 def reactivate_program(principal: Principal, code: str, *, reason: str = "") -> Program:
-    """Let a terminated program run by itself again, its failures in a row forgotten (SPEC 5)."""
+    """Let a terminated program run by itself again, with no failures in a row (SPEC 5)."""
     program = _own_program(principal, code)
-    _set_program(principal, program, "reactivate", reason, """
-        UPDATE jobsite_program SET status = 'ACTIVE', consecutive_failures = 0, updated_at = clock_timestamp(),
-               paused_at = NULL, paused_by = '', paused_reason = '', paused_until = NULL
+    _set_program(principal, program, "reactivate", reason, f"""
+        UPDATE jobsite_program SET status = 'ACTIVE', consecutive_failures = 0,
+               updated_at = clock_timestamp(), {GOES_ON}
         WHERE id = %(id)s AND status = 'TERMINATED'""")  # fmt: skip
     return program
 
@@ -118,7 +117,7 @@ def _set_program(principal: Principal, program: Program, act: str, reason: str, 
 
 
 @contextmanager
-def _told_by_status(program: Program, act: str) -> Iterator[None]:
+def _refused_by_status(program: Program, act: str) -> Iterator[None]:
     """Say of a refusal which status the program has, as it is now."""
     try:
         yield
@@ -244,7 +243,7 @@ def cancel_of_terminated(cursor: Cursor) -> int:
     )
     found = cursor.fetchall()
     for tenant_id, program_id in found:
-        _cancel_automatic(cursor, tenant_id, program_id, by="system", reason=TERMINATED)
+        _cancel_automatic(cursor, tenant_id, program_id, by="system", reason=IS_TERMINATED)
     return len(found)
 
 

@@ -28,7 +28,7 @@ SECONDS = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
 
 @dataclass(frozen=True)
 class Imported:
-    """What becomes of one: the schedule's code, None where it cannot be taken over; `note` says what to know."""
+    """The result for one task: the schedule's code, None if it cannot be imported; `note` says what is different."""
 
     name: str
     code: str | None
@@ -36,20 +36,20 @@ class Imported:
     note: str = ""
 
 
-class NotTakenOver(Exception):
+class CannotImport(Exception):
     """Why a periodic task cannot become a schedule."""
 
 
 def import_all(principal: Principal, *, queue: str, is_trial: bool) -> list[Imported]:
-    """Make schedules of all there are, and disable them, so that nothing runs twice; in a trial nothing is changed.
+    """Turn all periodic tasks into schedules and disable them, so that nothing runs twice; a trial changes nothing.
 
-    One that was disabled becomes a paused schedule. What cannot be taken over is left as it is, with the reason.
-    Raises Forbidden without jobs:admin, or where the principal may not define such programs.
+    A task that was disabled becomes a paused schedule. A task that cannot be imported stays as it is; its note says
+    why. Raises Forbidden without jobs:admin, or if the principal may not define such programs.
     """
     principal.require("jobs:admin")
     with transaction.atomic():
         rows = PeriodicTask.objects.select_related("crontab", "interval", "solar", "clocked").order_by("name")
-        # What the scheduler makes for Celery itself stays Celery's.
+        # Tasks that the scheduler makes for Celery itself stay with Celery.
         found = [_imported(principal, row, queue) for row in rows.exclude(name__startswith="celery.")]
         if is_trial:
             transaction.set_rollback(True)
@@ -74,7 +74,7 @@ def _imported(principal: Principal, row: PeriodicTask, queue: str) -> Imported:
                 pausing.pause_schedule(principal, code, reason="it was disabled as a periodic task")
                 note = "; ".join(filter(None, [note, "paused: it was disabled"]))
             PeriodicTask.objects.filter(pk=row.pk).update(enabled=False)
-    except (NotTakenOver, Refusal) as error:
+    except (CannotImport, Refusal) as error:
         return Imported(row.name, None, note=str(error))
     return Imported(row.name, code, recurrence.words(schedule), note)
 
@@ -84,14 +84,14 @@ def _code(name: str) -> str:
 
 
 def _times(row: PeriodicTask) -> tuple[dict[str, Any], str]:
-    """The fields of Wanted that say when, and what is different from before."""
+    """The fields of Wanted that say when, and a note on what is different from Celery."""
     when: dict[str, Any] = {"starts_at": _future(row.start_time), "ends_at": row.expires}
     if row.one_off:
-        raise NotTakenOver("it runs once: submit a job with a time instead")
+        raise CannotImport("it runs once: submit a job with a time instead")
     if row.interval is not None:
         return when | {"interval_minutes": _minutes(row.interval)}, ""
     if row.crontab is None:
-        raise NotTakenOver("it goes by the sun or by one moment, which a schedule cannot")
+        raise CannotImport("it runs by the sun or at one moment, which a schedule cannot do")
     line = row.crontab
     fields = {
         "minute": line.minute,
@@ -102,14 +102,14 @@ def _times(row: PeriodicTask) -> tuple[dict[str, Any], str]:
     }
     fields = {name: value.replace(" ", "") for name, value in fields.items()}
     is_or = not (fields["day_of_month"].startswith("*") or fields["day_of_week"].startswith("*"))
-    note = "day of month OR day of week, as cron has it; Celery took both" if is_or else ""
+    note = "day of month OR day of week, as in cron; Celery demanded both" if is_or else ""
     return when | fields | {"time_zone": str(line.timezone)}, note
 
 
 def _minutes(interval: Any) -> int:
     seconds = interval.every * SECONDS.get(interval.period, 0)
     if not seconds or seconds % 60:
-        raise NotTakenOver(f"every {interval.every} {interval.period}: a schedule counts in whole minutes")
+        raise CannotImport(f"every {interval.every} {interval.period}: a schedule counts in whole minutes")
     return int(seconds // 60)
 
 
@@ -118,7 +118,7 @@ def _future(moment: datetime | None) -> datetime | None:
 
 
 def _parameters(row: PeriodicTask) -> dict[str, Any]:
-    """The task's keyword arguments; those by position by the names that the task has for them."""
+    """The task's keyword arguments, and its positional arguments by their names in the task's signature."""
     positional, named = _json(row.args, list), _json(row.kwargs, dict)
     return {**dict(zip(_names(row.task, len(positional)), positional, strict=True)), **named}
 
@@ -127,7 +127,7 @@ def _json(text: str, kind: type) -> Any:
     try:
         value = json.loads(text or "null")
     except (ValueError, RecursionError) as error:
-        raise NotTakenOver(f"its arguments are not JSON: {error}") from error
+        raise CannotImport(f"its arguments are not JSON: {error}") from error
     return value if isinstance(value, kind) else kind()
 
 
@@ -137,12 +137,12 @@ def _names(task: str, count: int) -> Sequence[str]:
     try:
         function = python.find_function(task)
     except UnknownAction as error:
-        raise NotTakenOver(f"its arguments have no names here: {error}") from error
+        raise CannotImport(f"the names of its arguments are unknown: {error}") from error
     places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     known = inspect.signature(getattr(function, "run", function)).parameters.values()
     names = [one.name for one in known if one.kind in places]
     if len(names) < count:
-        raise NotTakenOver(f"its task takes {len(names)} arguments by position, and it gives {count}")
+        raise CannotImport(f"its task takes {len(names)} arguments by position, but it is given {count}")
     return names[:count]
 
 
@@ -153,7 +153,7 @@ def _program(principal: Principal, task: str, queue: str) -> str:
     if there is not None:
         known = list(there.actions.values_list("kind", "configuration"))
         if known != [("python", {"target": task})]:
-            raise NotTakenOver(f"there is a program {code} that does something else than {task}")
+            raise CannotImport(f"there is a program {code} that does something other than {task}")
         return code
     definition = {
         "code": code,

@@ -1,4 +1,4 @@
-"""Encrypt stored secrets anew with the newest of JOBSITE_SECRET_KEYS, while everybody is at work."""
+"""Encrypt stored secrets again with the newest of JOBSITE_SECRET_KEYS, while the installation is in use."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,13 +19,13 @@ from jobsite.values.masking import SECRET_KEY
 
 BATCH = 500
 
-# The index holds only jobs with secrets; what was submitted after the beginning has the newest key already.
+# The index holds only jobs with secrets. Jobs submitted after the rotation began have the newest key already.
 LAST = "SELECT max(number) FROM jobsite_job WHERE has_secrets"
 BATCH_OF = """
 SELECT number, parameters FROM jobsite_job WHERE has_secrets AND number > %s AND number <= %s ORDER BY number LIMIT %s
 """
-# Compared with what was read: a second rotation at the same time may have been here. Terminal rows too: what the
-# parameters say does not change. Locked in order of number, as every statement over several rows.
+# A row is written only if it is still as it was read: a second rotation may run at the same time. Terminal rows are
+# written too: only ciphertext changes. Rows are locked in order of number, as in every statement over several rows.
 REENCRYPT = """
 UPDATE jobsite_job j SET parameters = l.after
 FROM (SELECT j.number, g.after::jsonb AS after
@@ -39,7 +39,7 @@ RETURNING j.number, j.tenant_id
 
 @dataclass(frozen=True)
 class Rotated:
-    """What became of one batch: `done_to` is its last number, of `last`; `lost` are those that no key opens."""
+    """The result of one batch: it ended with job `done_to`, all end with `last`; no key decrypts the jobs in `lost`."""
 
     done_to: int
     last: int
@@ -49,10 +49,10 @@ class Rotated:
 
 
 def rotate(*, login: str) -> Iterator[Rotated]:
-    """Encrypt every stored secret with the newest key, batch by batch; a batch is done when it is given.
+    """Encrypt the secrets of all jobs with the newest key, batch by batch; a batch is committed before it is yielded.
 
-    For the local command line alone, called by `login`. May be stopped after any batch and run again at any time,
-    also beside workers, submitters and another rotation: what has the newest key already is read and left alone.
+    For the local command line alone; `login` is the user who runs it. It may be stopped after any batch and run again
+    at any time, also beside workers, submitters and another rotation: secrets under the newest key are left alone.
     Each batch leaves an audit entry in every tenant whose jobs it changed.
     """
     with connection.cursor() as cursor:
@@ -72,10 +72,10 @@ def rotate(*, login: str) -> Iterator[Rotated]:
 
 
 def rotate_actions(*, login: str) -> tuple[int, list[str]]:
-    """Encrypt the secrets of all webhooks with the newest key: how many were changed, and the programs that are lost.
+    """Encrypt the secrets of all webhook actions with the newest key.
 
-    Those are named as tenant/code: no key opens their secret. As `rotate`, but there are few: it is done when this
-    returns. Each tenant whose programs were changed has it in its audit.
+    Returns how many were changed, and the programs, as tenant/code, whose secret no key decrypts. There are few, so
+    that one transaction does it all. Each tenant whose programs were changed gets an audit entry.
     """
     lost: list[str] = []
     changed: dict[int, list[str]] = {}
@@ -103,9 +103,9 @@ def rotate_actions(*, login: str) -> tuple[int, list[str]]:
 
 
 def rotate_schedules(*, login: str) -> tuple[int, list[str]]:
-    """Encrypt the secrets among the parameters of all schedules anew: how many were changed, and those that are lost.
+    """Encrypt the secrets among the parameters of all schedules with the newest key.
 
-    As `rotate_actions`; each row is locked only while it is looked at.
+    Returns the same as `rotate_actions`, for schedules; each row is locked only while it is read and written.
     """
     lost: list[str] = []
     changed = 0
@@ -130,7 +130,7 @@ def rotate_schedules(*, login: str) -> tuple[int, list[str]]:
 
 
 def rotate_rules(*, login: str) -> tuple[int, list[str]]:
-    """Encrypt the secrets of all webhooks of rules anew: how many rules were changed, and those that are lost."""
+    """Encrypt the webhook secrets of all rules with the newest key; returns the same as `rotate_actions`, for rules."""
     lost: list[str] = []
     changed = 0
     for key in Rule.objects.filter(secret__isnull=False).order_by("pk").values_list("pk", flat=True):
@@ -155,7 +155,7 @@ _Change = tuple[int, str, str]
 
 
 def _changes(rows: Sequence[tuple[int, str]]) -> tuple[list[_Change], list[int]]:
-    """The rows to write (number, before, after), and the numbers of those that no key opens."""
+    """The rows to write (number, before, after), and the numbers of those that no key decrypts."""
     changes: list[_Change] = []
     lost: list[int] = []
     for number, before in rows:

@@ -1,4 +1,4 @@
-"""Parameters of jobs: checked against their JSON Schema, and kept secret where it says so."""
+"""Parameters of jobs: checked against their JSON Schema, and encrypted where it marks them as secret."""
 
 from jobsite.programs.parameters.schema_errors import MAX_ERRORS, ParametersError, Path, PointerError, did_you_mean
 from jobsite.programs.parameters.validation import (

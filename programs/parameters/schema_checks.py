@@ -1,4 +1,4 @@
-"""The library's validator with a bound on its work, and with keywords whose errors point at the member."""
+"""The library's validator with a limit on its work, and with keywords whose errors point at the member."""
 
 import re
 import threading
@@ -12,35 +12,45 @@ from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 from referencing import Registry
 
-from jobsite.programs.parameters.schema_rules import Schema
+from jobsite.programs.parameters.schema_rules import Schema, target
 from jobsite.values.times import TimeError, parse_time
 
-# Keywords looked at: more than 64 KiB of parameters need in earnest, about a second at most.
+# Keywords evaluated: more than 64 KiB of honest parameters need, and at most about a second of work.
 _MAX_WORK = 200_000
 
 _work = threading.local()
 
 
 class TooMuchWorkError(Exception):
-    """A schema and a value that multiply each other; without a bound they would hold a process for years."""
+    """A schema and a value multiply each other's work; without a limit they could keep a process busy for years."""
 
 
 def begin_work() -> None:
-    """Let this thread spend the whole bound again; once for each call from outside."""
+    """Give this thread its whole limit of work again; called once for each call from outside."""
     _work.left = _MAX_WORK
 
 
 def spend(amount: int) -> None:
-    """Count work towards the bound of this thread. Raises TooMuchWorkError past it."""
+    """Count work towards the limit of this thread. Raises TooMuchWorkError past it."""
     _work.left -= amount
     if _work.left < 0:
         raise TooMuchWorkError
 
 
 def checker_for(schema: Schema) -> Validator:
-    """The library's validator of a schema; it raises TooMuchWorkError past the bound of this thread."""
+    """The library's validator of a schema; it raises TooMuchWorkError past the limit of this thread."""
     made: Validator = _Checker(schema, registry=Registry(), format_checker=_formats)
     return made
+
+
+def chain(schemas: Mapping[str, Schema], schema: Schema) -> Iterator[Mapping[str, Any]]:
+    """The schema and what its `$ref` leads to among these, as far as that goes; each counts as work."""
+    while isinstance(schema, Mapping):
+        spend(1)
+        yield schema
+        if "$ref" not in schema:
+            return
+        schema = schemas[target(schema["$ref"])]
 
 
 _Keyword = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]
@@ -90,7 +100,7 @@ def _unique_items(checker: Any, wanted: bool, value: Any, schema: Any) -> Iterat
 
 
 def _identity(value: object) -> object:
-    """Hashable, and equal where JSON Schema says equal: 1 and 1.0, but not 1 and true."""
+    """A hashable form that is equal where JSON Schema says equal: 1 and 1.0 are, 1 and true are not."""
     if isinstance(value, dict):
         return frozenset((key, _identity(member)) for key, member in value.items())
     if isinstance(value, list):
@@ -132,9 +142,9 @@ _EXACT: dict[object, tuple[type, ...]] = {
 
 
 def quick_check(schema: Mapping[str, Any]) -> Callable[[object], bool]:
-    """A test that is true only of what is valid by the schema, and of most that is by one of named members with types.
+    """A fast test that accepts only valid values, and most of them if the schema is a list of members with types.
 
-    It costs a tenth of what the library does. What it does not accept is the library's to judge and to explain.
+    It costs a tenth of the library's check. The library judges and explains what this test does not accept.
     """
     members = schema.get("properties", {})
     is_plain = schema.keys() <= _ANNOTATIONS | {"type", "properties", "required", "additionalProperties"}

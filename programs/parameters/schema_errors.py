@@ -1,4 +1,4 @@
-"""What is wrong with parameters or their schema, in words: where, what was expected and what was got."""
+"""What is wrong with parameters or their schema, in words: where, what was expected, and what was there instead."""
 
 import difflib
 import json
@@ -15,9 +15,9 @@ from jobsite.values.masking import MASK
 MAX_ERRORS = 20
 
 Path = tuple[str | int, ...]
-"""Where a part of the parameters stands: the keys and indexes that lead to it."""
+"""Where a part of the parameters is: the keys and indexes that lead to it."""
 Hidden = Mapping[Path, bool]
-"""What no message may show: secrets (true), with all that is inside, and the values that hold some (false)."""
+"""Values that no message may show: secrets with everything inside (true), and values that contain a secret (false)."""
 
 
 class PointerError(NamedTuple):
@@ -46,7 +46,7 @@ def raise_any(errors: Iterable[PointerError]) -> None:
 
 
 def in_words(errors: Iterable[ValidationError], hidden: Hidden | None = None) -> Iterator[PointerError]:
-    """The library's errors in our words, the same line never twice; of what is hidden, the pointer and the type."""
+    """The library's errors in our words, each line once; of a hidden value they show only the pointer and the type."""
     seen: set[PointerError] = set()
     for error in errors:
         for line in _explain(error, hidden or {}):
@@ -56,7 +56,7 @@ def in_words(errors: Iterable[ValidationError], hidden: Hidden | None = None) ->
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` (did you mean "cohort"?)` where a known name is close, else nothing."""
+    """` (did you mean "cohort"?)` if a known name is close, else nothing."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     return f' (did you mean "{close[0]}"?)' if close else ""
 
@@ -72,7 +72,7 @@ def shown(value: object) -> str:
 
 
 def type_of(value: object) -> str:
-    """The JSON type of a value, the narrower where there are two: 1.0 is an integer."""
+    """The JSON type of a value, the narrower one if two fit: 1.0 is an integer."""
     names = ("null", "boolean", "integer", "number", "string", "array")
     return next((name for name in names if _is_type(value, name)), "object")
 
@@ -112,12 +112,12 @@ _EXPECTED: dict[str, Callable[[Any], str]] = {
     "maxContains": lambda bound: f'at most {bound} items as "contains" describes them',
     "minProperties": lambda bound: f"at least {bound} members",
     "maxProperties": lambda bound: f"at most {bound} members",
-    "not": lambda _: 'what "not" does not describe',
+    "not": lambda _: 'a value that "not" does not describe',
 }
 
 
 def curtailed(errors: Iterable[PointerError], hidden: Hidden) -> list[PointerError]:
-    """The errors, those inside a secret at the secret itself: the keys in it are part of it."""
+    """The errors, with those inside a secret moved to the secret itself: its keys are secret too."""
     secrets = [storable.pointer(path) for path, is_secret in hidden.items() if is_secret]
     short = []
     for error in errors:
@@ -126,9 +126,9 @@ def curtailed(errors: Iterable[PointerError], hidden: Hidden) -> list[PointerErr
     return short
 
 
-# What the library says of these names keys alone, which are no secret where a schema looks for one behind them.
+# The library's messages for these name only keys. Keys are not secret in a value that merely contains a secret.
 _NAMING_KEYS = frozenset({"dependentRequired", "unevaluatedProperties"})
-_WRONG_INSIDE = "holds what is not allowed there"
+_WRONG_INSIDE = "contains something that is not allowed there"
 
 
 def _explain(error: ValidationError, hidden: Hidden) -> Iterator[PointerError]:
@@ -162,7 +162,7 @@ def _got(error: ValidationError, hidden: Hidden) -> str:
 
 
 def _explain_choice(at: str, error: ValidationError, hidden: Hidden) -> Iterator[PointerError]:
-    """A value that fits none of several schemas: what they want, or else what the nearest of them misses."""
+    """A value that fits none of several schemas: what they expect, or else the errors of the nearest of them."""
     if all(not each.path and each.validator in ("type", "const", "enum") for each in error.context):
         wanted = " or ".join(dict.fromkeys(map(_wanted, error.context)))
         yield PointerError(at, f"expected {_short(wanted, 200)}, got {_got(error, hidden)}")

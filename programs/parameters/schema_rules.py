@@ -1,4 +1,4 @@
-"""What the schema of a program's parameters may say, beyond what the metaschema of JSON Schema demands."""
+"""The rules for the schema of a program's parameters, beyond those of JSON Schema's own metaschema."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,9 +15,9 @@ from jobsite.values import storable
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Schema = Mapping[str, Any] | bool
-"""Keywords and what they say; or true, which allows everything, or false, which allows nothing."""
+"""Keywords and their values; or true, which allows everything, or false, which allows nothing."""
 
-# Schemas that apply to one and the same value, each inside the one before.
+# How many schemas, each inside the one before, may apply to the same value.
 _MAX_IN_PLACE = 32
 
 _ONE = frozenset(
@@ -31,7 +31,7 @@ _metaschema = Draft202012Validator(Draft202012Validator.META_SCHEMA, registry=Re
 
 
 def schemas_in(schema: object) -> dict[str, Schema]:
-    """The schema and all schemas inside it, by pointer. Raises ParametersError for what it must not say."""
+    """The schema and all schemas inside it, by pointer. Raises ParametersError if it breaks a rule."""
     raise_any(_shape_errors(schema))
     assert isinstance(schema, dict)
     schemas = dict(_schemas_of("", schema))
@@ -73,7 +73,7 @@ def _shape_errors(schema: object) -> Iterator[PointerError]:
     try:
         errors = list(islice(_metaschema.iter_errors(schema), MAX_ERRORS * 10))
     except RecursionError:
-        yield PointerError("", "nests too deep to be checked")
+        yield PointerError("", "is nested too deeply to be checked")
         return
     yield from in_words(errors)
 
@@ -82,11 +82,11 @@ def _keyword_errors(schemas: Mapping[str, Schema]) -> Iterator[PointerError]:
     for at, schema in schemas.items():
         for keyword, value in schema.items() if isinstance(schema, Mapping) else ():
             if keyword in ("$id", "$schema") and at:
-                yield PointerError(f"{at}/{keyword}", "belongs to the top of the schema only")
+                yield PointerError(f"{at}/{keyword}", "is allowed only at the top of the schema")
             elif keyword == "$dynamicRef":
                 yield PointerError(f"{at}/{keyword}", "is not supported by this version; use $ref")
             elif keyword == "$ref" and not (value.startswith("#") and target(value) in schemas):
-                message = f'expected "#/…", the place of a schema in this one, got {described(value)}'
+                message = f'expected "#/…", the pointer to a schema in this one, got {described(value)}'
                 yield PointerError(f"{at}/$ref", message)
             elif keyword in ("pattern", "patternProperties"):
                 yield from _pattern_errors(f"{at}/{keyword}", value)
@@ -101,7 +101,7 @@ def _pattern_errors(at: str, patterns: str | Mapping[str, Any]) -> Iterator[Poin
 
 
 def _loop_errors(schemas: Mapping[str, Schema]) -> Iterator[PointerError]:
-    """The first schema that applies itself, or too many others in a row, to the very same value."""
+    """The first schema that applies itself, or too many nested schemas, to the same value."""
     heights: dict[str, int] = {}
     for at in schemas:
         if _height(at, schemas, heights, above=0) > _MAX_IN_PLACE:

@@ -1,4 +1,4 @@
-"""The secrets among parameters: what a schema marks `writeOnly`, where it may, and where they are in a value."""
+"""The secrets among parameters: where a schema may mark them `writeOnly`, and where they are in a value."""
 
 from collections.abc import Iterator, Mapping
 
@@ -7,15 +7,15 @@ from jobsite.programs.parameters.schema_errors import Hidden, Path, PointerError
 from jobsite.programs.parameters.schema_rules import Schema, children, target
 from jobsite.values import storable
 
-# Each says of a value, or of one part of it that is known by its name or place, what it is. Under any other keyword
-# it depends on the value whether a schema applies, and a secret would be stored in clear where it does not.
+# Under these keywords a schema always applies to the part that it names. Under any other keyword it depends on the
+# value whether a schema applies, and where it does not, a secret would be stored in clear.
 _TO_PARTS = ("properties", "items", "prefixItems")
 _ALLOWED = frozenset({*_TO_PARTS, "$defs"})
 _IN_CLEAR = ("default", "const", "enum")
 
 
 class Secrets:
-    """The secrets of a schema; false where it has none."""
+    """The secrets of a schema; false if it has none."""
 
     def __init__(self, schemas: Mapping[str, Schema]) -> None:
         """`schemas` by pointer, as `schemas_in` gives them; `errors` says what is wrong with their marks."""
@@ -29,14 +29,14 @@ class Secrets:
         return "" in self._holding
 
     def found_in(self, value: object) -> Hidden:
-        """The paths in a value that the schema describes as secrets (true), or as something that holds some (false)."""
+        """The paths in a value that the schema describes as secrets (true), or as values that contain one (false)."""
         found: dict[Path, bool] = {}
         for path, is_secret in self._walk("", value, (), set()):
             found[path] = is_secret or found.get(path, False)
         return found
 
     def errors(self) -> Iterator[PointerError]:
-        """Every mark in a place that is not looked at, and every secret that the schema itself tells."""
+        """Every mark in a place where it is not allowed, and every secret that the schema itself reveals."""
         if not self._marked:
             return
         for at, is_elsewhere in _places("", self._schemas[""], is_elsewhere=False):
@@ -46,22 +46,22 @@ class Secrets:
             if at in self._marked and at == "":
                 yield PointerError("/writeOnly", "marks a property as a secret, not all parameters at once")
             elif at in self._marked and is_elsewhere:
-                yield PointerError(f"{at}/writeOnly", _ONLY)
+                yield PointerError(f"{at}/writeOnly", _ALLOWED_PLACES)
             elif is_elsewhere and "$ref" in schema and target(schema["$ref"]) in self._holding:
-                yield PointerError(f"{at}/$ref", f"leads to a secret: {_ONLY}")
-            yield from self._told(at, schema)
+                yield PointerError(f"{at}/$ref", f"leads to a secret: {_ALLOWED_PLACES}")
+            yield from self._revealed(at, schema)
 
-    def _told(self, at: str, schema: Mapping[str, object]) -> Iterator[PointerError]:
+    def _revealed(self, at: str, schema: Mapping[str, object]) -> Iterator[PointerError]:
         if at in self._marked:
-            told = [(part, keyword) for part in self._chain(at) for keyword in _IN_CLEAR if keyword in self._of(part)]
+            found = [(part, keyword) for part in self._chain(at) for keyword in _IN_CLEAR if keyword in self._of(part)]
         else:
-            told = [(at, keyword) for keyword in _IN_CLEAR if keyword in schema and self._is_told(at, schema, keyword)]
-        for part, keyword in told:
+            found = [(at, keyword) for keyword in _IN_CLEAR if keyword in schema and self._reveals(at, schema, keyword)]
+        for part, keyword in found:
             yield PointerError(
-                f"{part}/{keyword}", "would tell a secret: what is writeOnly has no default, const or enum"
+                f"{part}/{keyword}", "would reveal a secret: what is writeOnly has no default, const or enum"
             )
 
-    def _is_told(self, at: str, schema: Mapping[str, object], keyword: str) -> bool:
+    def _reveals(self, at: str, schema: Mapping[str, object], keyword: str) -> bool:
         value = schema[keyword]
         values = value if keyword == "enum" and isinstance(value, list) else [value]
         return any(is_secret for one in values for _, is_secret in self._walk(at, one, (), set()))
@@ -111,7 +111,7 @@ class Secrets:
         return schema if isinstance(schema, Mapping) else {}
 
 
-_ONLY = "a secret stands under properties, items, prefixItems and $defs only"
+_ALLOWED_PLACES = "a secret is allowed only under properties, items, prefixItems and $defs"
 
 
 def _places(at: str, schema: Schema, *, is_elsewhere: bool) -> Iterator[tuple[str, bool]]:

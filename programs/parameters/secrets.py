@@ -1,7 +1,7 @@
-"""What only this installation can compute: the fingerprint of a request, and the secrets among parameters.
+"""Fingerprints of requests, and the encryption of secrets among parameters.
 
-Both go by JOBSITE_SECRET_KEYS. The keys that secrets are encrypted with are derived from them (jobsite.vault), so that
-no fingerprint, which is stored, is ever made with a key that encrypts.
+Both need JOBSITE_SECRET_KEYS. Secrets are encrypted with keys that are derived from these (jobsite.vault), so that no
+fingerprint, which is stored, is ever made with a key that encrypts.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from jobsite.values.masking import SECRET_KEY, Mask
 
 
 class SecretLost(Exception):
-    """A stored secret that no key opens; the message names the parameter and what to do."""
+    """No key decrypts a stored secret; the message names the parameter and what to do."""
 
 
 def fingerprints(request: bytes) -> list[str]:
@@ -44,7 +44,7 @@ def encrypted(parameters: dict[str, Any], paths: Collection[Path]) -> dict[str, 
 
 
 class ClearParameters(dict[str, Any]):
-    """Parameters with their secrets in clear, for the action alone: whoever prints them sees ••••."""
+    """Parameters with their secrets in clear, for the action alone; when printed, secrets appear as ••••."""
 
     def __init__(self, clear: dict[str, Any], shown: dict[str, Any]) -> None:
         super().__init__(clear)
@@ -55,7 +55,7 @@ class ClearParameters(dict[str, Any]):
 
 
 def opened(parameters: dict[str, Any]) -> tuple[ClearParameters, Mask | None]:
-    """Stored parameters as the action gets them, and what hides their secrets in what it says.
+    """Stored parameters with their secrets decrypted for the action, and the mask that hides these in its output.
 
     Raises SecretLost.
     """
@@ -73,7 +73,7 @@ def opened(parameters: dict[str, Any]) -> tuple[ClearParameters, Mask | None]:
 
 
 def sealed_in(parameters: dict[str, Any]) -> list[Path]:
-    """Where in stored parameters the secrets are, in their order."""
+    """The paths of the encrypted secrets in stored parameters, in order."""
     found: list[Path] = []
 
     def note(value: object, path: Path) -> object:
@@ -87,13 +87,13 @@ def sealed_in(parameters: dict[str, Any]) -> list[Path]:
 
 
 def is_shown(given: Mapping[str, Any], path: Path) -> bool:
-    """Whether what people see or copy of a secret, not a secret, stands at its place."""
+    """Whether the value at a path is a secret in its masked or encrypted form, which people can see and copy."""
     value = storable.part(given, path)
     return value == masking.MASK or _is_sealed(value)
 
 
 def rotated(parameters: dict[str, Any]) -> dict[str, Any] | None:
-    """Stored parameters with every secret under the newest key; None where all are already. Raises SecretLost."""
+    """Stored parameters with every secret under the newest key; None if all are already. Raises SecretLost."""
     newest, keys = vault.ciphers()[0], MultiFernet(vault.ciphers())
     changes = 0
 
@@ -137,5 +137,5 @@ def _with(use: Callable[[str], bytes], sealed: Any, path: Path) -> bytes:
     except (InvalidToken, ValueError):
         raise SecretLost(
             f"parameter {storable.pointer(path)} cannot be decrypted with any of JOBSITE_SECRET_KEYS; "
-            "put back the key that it was encrypted with, or submit the job anew"
+            "put back the key that it was encrypted with, or submit the job again"
         ) from None

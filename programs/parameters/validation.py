@@ -1,14 +1,20 @@
 """A job's parameters by the JSON Schema (2020-12) of its program: checked, completed, typed from text."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from jobsite.programs.parameters.schema_checks import TooMuchWorkError, begin_work, checker_for, quick_check, spend
+from jobsite.programs.parameters.schema_checks import (
+    TooMuchWorkError,
+    begin_work,
+    chain,
+    checker_for,
+    quick_check,
+    spend,
+)
 from jobsite.programs.parameters.schema_errors import (
     MAX_ERRORS,
     Hidden,
@@ -18,13 +24,12 @@ from jobsite.programs.parameters.schema_errors import (
     curtailed,
     did_you_mean,
     in_words,
-    is_any,
     raise_any,
     shown,
-    type_of,
 )
-from jobsite.programs.parameters.schema_rules import Schema, schemas_in, target
+from jobsite.programs.parameters.schema_rules import Schema, schemas_in
 from jobsite.programs.parameters.schema_secrets import Secrets
+from jobsite.programs.parameters.text_values import NotReadableError, TextValues
 from jobsite.values import storable
 from jobsite.values.masking import MASK, SECRET_KEY
 
@@ -97,6 +102,7 @@ class Validator:
         self.has_secrets = bool(self._secrets)
         self._checker = checker_for(self._schema)
         self._accepts = quick_check(self._schema)
+        self._texts = TextValues(self._schema, self._schemas)
         self._has_defaults = any("default" in part for part in self._schemas.values() if isinstance(part, dict))
         begin_work()
         raise_any(self._default_errors())
@@ -156,6 +162,14 @@ class Validator:
         raise_any(wrong)
         return parameters
 
+    def _read(self, key: str, text: str, wrong: list[PointerError]) -> object:
+        try:
+            return self._texts.read(key, text)
+        except NotReadableError as error:
+            got = MASK if (key,) in self._hidden_in({key: None}) else shown(text)
+            wrong.append(PointerError(storable.pointer([key]), f"expected {error} as JSON, got {got}"))
+            return text
+
     def _errors(self, schema: Schema, value: Any) -> list[PointerError]:
         """Fill `value` in place, then tell what is wrong with it."""
         wrong: list[PointerError] = []
@@ -198,7 +212,7 @@ class Validator:
     def _fill(self, schema: Schema, value: Any) -> bool:
         """Put the defaults of missing members into `value`; whether there were any."""
         filled = False
-        for part in self._chain(schema):
+        for part in chain(self._schemas, schema):
             for member, key in _members(part, value):
                 spend(1)
                 if isinstance(value, dict) and key not in value:
@@ -212,70 +226,12 @@ class Validator:
         return filled
 
     def _default(self, schema: Schema) -> object:
-        return next((part["default"] for part in self._chain(schema) if "default" in part), _MISSING)
-
-    def _chain(self, schema: Schema) -> Iterator[Mapping[str, Any]]:
-        """The schema and what its `$ref` leads to, as far as that goes."""
-        while isinstance(schema, Mapping):
-            spend(1)
-            yield schema
-            if "$ref" not in schema:
-                return
-            schema = self._schemas[target(schema["$ref"])]
-
-    def _read(self, key: str, text: str, wrong: list[PointerError]) -> object:
-        try:
-            types = self._types(self._member(key))
-        except TooMuchWorkError:
-            types = _ALL_TYPES
-        if types == {"string"}:
-            return text
-        try:
-            value = json.loads(text, parse_constant=_no_constant)
-        except (ValueError, RecursionError):
-            value = _MISSING
-        if value is not _MISSING and ("string" not in types or is_any(value, types)):
-            return value
-        if "string" not in types:
-            expected = " or ".join(sorted(types)).replace("boolean", "boolean (true or false)")
-            got = MASK if (key,) in self._hidden_in({key: None}) else shown(text)
-            message = f"expected {expected} as JSON, got {got}"
-            wrong.append(PointerError(storable.pointer([key]), message))
-        return text
-
-    def _member(self, key: str) -> Schema:
-        """What applies to a member of the parameters, or, for an unknown one, what allows text."""
-        for part in self._chain(self._schema):
-            members: Mapping[str, Schema] = part.get("properties", {})
-            if key in members:
-                return members[key]
-            patterns: Mapping[str, Schema] = part.get("patternProperties", {})
-            for pattern, schema in patterns.items():
-                if re.search(pattern, key):
-                    return schema
-            others: Schema = part.get("additionalProperties", True)
-            if isinstance(others, Mapping):
-                return others
-        return {"type": "string"}
-
-    def _types(self, schema: Schema) -> frozenset[str]:
-        """The JSON types that a schema lets through, as far as its own keywords tell."""
-        for part in self._chain(schema):
-            if "type" in part:
-                return frozenset([part["type"]] if isinstance(part["type"], str) else part["type"])
-            values = part.get("enum", [part["const"]] if "const" in part else [])
-            if values:
-                return frozenset(map(type_of, values))
-            for keyword in ("anyOf", "oneOf"):
-                if keyword in part:
-                    return frozenset().union(*(self._types(choice) for choice in part[keyword]))
-        return _ALL_TYPES
+        return next((part["default"] for part in chain(self._schemas, schema) if "default" in part), _MISSING)
 
 
 _MISSING = object()
 _SHOWN = f"is {MASK}, which is shown in place of a secret; give the secret itself"
 _TOO_MUCH = PointerError("", "nests too deep, or takes too much work, to be checked by this schema")
-_ALL_TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 
 
 @lru_cache(maxsize=256)
@@ -303,7 +259,3 @@ def _members(schema: Mapping[str, Any], value: object) -> Iterator[tuple[Schema,
         prefix = schema.get("prefixItems", [])
         for index in range(len(value)):
             yield prefix[index] if index < len(prefix) else schema.get("items", True), index
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")

@@ -21,7 +21,7 @@ class Status(StrEnum):
         """The coarse view that rules and people use."""
         if self in TERMINAL:
             return Phase.COMPLETED
-        return Phase.PENDING if self in (Status.PENDING, Status.QUEUED) else Phase.RUNNING
+        return Phase.PENDING if self in UNSTARTED else Phase.RUNNING
 
 
 class Phase(StrEnum):
@@ -104,6 +104,10 @@ class Overlap(StrEnum):
 
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELED})
 OPEN = frozenset(Status) - TERMINAL
+UNSTARTED = frozenset({Status.PENDING, Status.QUEUED})
+"""Where no worker has the job."""
+ACTIVE = OPEN - {Status.PENDING}
+"""Where a job of overlap QUEUE has its key, as it has between two runs."""
 
 
 def listed(values: Iterable[str]) -> str:
@@ -113,6 +117,8 @@ def listed(values: Iterable[str]) -> str:
 
 IS_OPEN = f"status IN {listed(OPEN)}"
 """What the partial indexes of open jobs ask."""
+IS_READY = f"status = '{Status.PENDING}' AND blocked IS NULL"
+"""What the partial index of the lanes asks: whether dispatch may take the job."""
 
 
 @dataclass(frozen=True)
@@ -123,20 +129,36 @@ class Transition:
     sources: tuple[Status, ...]
     targets: tuple[Status, ...]
 
+    @property
+    def source(self) -> Status:
+        """The one status where it starts; ValueError where there are several."""
+        (source,) = self.sources
+        return source
+
+    @property
+    def target(self) -> Status:
+        """The one status where it ends; ValueError where there are several."""
+        (target,) = self.targets
+        return target
+
 
 S = Status
 DISPATCH = Transition("dispatch", (S.PENDING,), (S.QUEUED,))
-CLAIM = Transition("claim", (S.QUEUED,), (S.RUNNING, S.PENDING))
+CLAIM = Transition("claim", (S.QUEUED,), (S.RUNNING, S.PENDING, S.CANCELED))
 FINISH = Transition("finish", (S.RUNNING,), (S.COMPLETED, S.WAITING, S.FAILED, S.CANCELED, S.PENDING))
-GIVE_BACK = Transition("give back", (S.RUNNING,), (S.PENDING, S.FAILED))
+GIVE_BACK = Transition("give back", (S.RUNNING,), (S.PENDING, S.FAILED, S.CANCELED))
 REAP = Transition("reap", (S.RUNNING,), (S.PENDING, S.FAILED, S.CANCELED))
-EXPIRE = Transition("expire", (S.RUNNING,), (S.FAILED, S.PENDING))
+EXPIRE = Transition("expire", (S.RUNNING,), (S.PENDING, S.FAILED, S.CANCELED))
 CANCEL = Transition("cancel", (S.PENDING, S.QUEUED, S.WAITING), (S.CANCELED,))
 HOLD = Transition("hold", (S.PENDING, S.QUEUED), (S.PENDING,))
+BLOCK = Transition("block", (S.PENDING, S.QUEUED), (S.PENDING,))
 REQUEUE = Transition("requeue", (S.QUEUED,), (S.PENDING,))
-RESOLVE = Transition("resolve", (S.WAITING,), (S.COMPLETED, S.FAILED, S.CANCELED, S.PENDING))
+RESOLVE = Transition("resolve", (S.WAITING,), (S.COMPLETED, S.FAILED, S.PENDING))
 
-TRANSITIONS = (DISPATCH, CLAIM, FINISH, GIVE_BACK, REAP, EXPIRE, CANCEL, HOLD, REQUEUE, RESOLVE)
+NEVER_HELD = Trigger.AUTOMATIC
+"""A schedule's job is never held: its schedule is paused instead."""
+
+TRANSITIONS = (DISPATCH, CLAIM, FINISH, GIVE_BACK, REAP, EXPIRE, CANCEL, HOLD, BLOCK, REQUEUE, RESOLVE)
 
 MOVES: frozenset[tuple[Status, Status]] = frozenset(
     (source, target)

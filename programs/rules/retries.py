@@ -75,6 +75,9 @@ OTHER_NAMES = {
         "jobsite.PermanentError",
         "programs.actions.base.PermanentError",
     ),
+    "jobsite.outgoing.errors.OutgoingError": ("jobsite.outgoing.OutgoingError",),
+    "jobsite.outgoing.errors.OutgoingTimeout": ("jobsite.outgoing.OutgoingTimeout",),
+    "jobsite.outgoing.errors.OutgoingRefused": ("jobsite.outgoing.OutgoingRefused",),
 }
 """Other names by which programs may list our own errors: the public one, and those that stored programs have."""
 

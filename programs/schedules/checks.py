@@ -1,4 +1,4 @@
-"""A schedule as somebody asks for it, and whether each field is good: told by its name, for every door."""
+"""A schedule as somebody asks for it, and what is wrong with its fields, each by its name, for every door."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,9 +46,9 @@ class Wanted:
 
 def invalid(errors: Mapping[str, str]) -> Invalid:
     """The refusal of fields, each with what is wrong."""
-    told = "; ".join(f"{name}: {wrong}" for name, wrong in errors.items())
+    message = "; ".join(f"{name}: {wrong}" for name, wrong in errors.items())
     listed = [{"pointer": f"/{name}", "message": wrong} for name, wrong in errors.items()]
-    return Invalid(told, code="invalid_schedule", errors=listed)
+    return Invalid(message, code="invalid_schedule", errors=listed)
 
 
 def check(principal: Principal, wanted: Wanted, *, kept: Schedule | None = None) -> dict[str, Any]:

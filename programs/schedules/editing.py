@@ -21,8 +21,6 @@ from jobsite.tenants.principals import Principal
 from jobsite.tenants.reasons import check_reason
 from jobsite.values import masking, storable, times
 
-MAX_BACKFILL = 1_000
-MAX_DESCRIPTION = 1_000
 MAX_PREVIEW = 1_000
 HISTORY = 50
 CHANGED = "the schedule was changed before it fired"
@@ -59,7 +57,7 @@ def create(principal: Principal, code: str, wanted: Wanted) -> Schedule:
         _move_on(row, now, "")
         _refuse_endless_silence(row)
         row.save(update_fields=["next_at", "due_at"])
-        audit.record(cursor, principal, "schedule created", "schedule", code, "", None, _told(row))
+        audit.record(cursor, principal, "schedule created", "schedule", code, "", None, _recorded(row))
     return row
 
 
@@ -73,7 +71,7 @@ def change(principal: Principal, code: str, changes: Mapping[str, Any]) -> Sched
     now = timezone.now()
     with transaction.atomic(), connection.cursor() as cursor:
         row = locked(principal, code)
-        before = _told(row)
+        before = _recorded(row)
         columns = check(principal, replace(_wanted(row), **changes), kept=row)
         is_moved = any(getattr(row, name) != columns[name] for name in _TIMING)
         if any(getattr(row, name) != columns[name] for name in ("interval_minutes", "starts_at")):
@@ -85,7 +83,7 @@ def change(principal: Principal, code: str, changes: Mapping[str, Any]) -> Sched
             _refuse_endless_silence(row)
         row.updated_at = Now()
         row.save()
-        audit.record(cursor, principal, "schedule changed", "schedule", code, "", before, _told(row))
+        audit.record(cursor, principal, "schedule changed", "schedule", code, "", before, _recorded(row))
     row.refresh_from_db()
     return row
 
@@ -96,7 +94,7 @@ def delete(principal: Principal, code: str, *, reason: str = "") -> None:
     check_reason(reason)
     with transaction.atomic(), connection.cursor() as cursor:
         row = locked(principal, code)
-        before = _told(row)
+        before = _recorded(row)
         row.deleted_at, row.next_at, row.due_at = Now(), None, None
         row.save(update_fields=["deleted_at", "next_at", "due_at"])
         audit.record(cursor, principal, "schedule deleted", "schedule", code, reason, before, None)
@@ -213,12 +211,12 @@ def _wanted(row: Schedule) -> Wanted:
     return Wanted(program=row.program.code, **values)
 
 
-def _told(row: Schedule) -> dict[str, object]:
+def _recorded(row: Schedule) -> dict[str, object]:
     """The schedule as the audit keeps it."""
-    told: dict[str, object] = asdict(_wanted(row)) | {"owner": row.owner}
-    told["parameters"] = masking.masked(row.parameters)
+    recorded: dict[str, object] = asdict(_wanted(row)) | {"owner": row.owner}
+    recorded["parameters"] = masking.masked(row.parameters)
     return {
         name: times.format_time(value) if isinstance(value, datetime) else value
-        for name, value in told.items()
+        for name, value in recorded.items()
         if value not in (None, "", {}, 0)
     }

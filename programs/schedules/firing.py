@@ -1,6 +1,6 @@
-"""Make jobs of the schedules whose time has come: each nominal time once, in bounded batches, whoever looks.
+"""Make jobs of the schedules whose time has come: each nominal time once, in bounded batches, whichever process looks.
 
-Any number of processes may fire. A schedule's row is taken by whoever comes first, the row of a nominal time is unique,
+Any number of processes may fire. The first one takes a schedule's row, the row of a nominal time is unique,
 and it is made in one transaction with its job and with the schedule's next time.
 """
 
@@ -17,7 +17,8 @@ from jobsite.programs.rules.recurrence import GRACE, Missed, decide, jitter_of, 
 from jobsite.programs.schedules import occurrences
 from jobsite.programs.schedules.eligibility import Due, Readiness
 from jobsite.programs.schedules.occurrences import Recorded, Turn
-from jobsite.programs.sql.deliveries import told_of_schedules
+from jobsite.programs.sql.deliveries import as_text, with_deliveries_of_schedules
+from jobsite.tenants import audit
 from jobsite.tenants.models import Tenant
 from jobsite.values import times
 
@@ -27,10 +28,10 @@ BATCH = 500
 TURN_SECONDS = 5.0
 RETRY_SECONDS = 60.0
 LOCK_TIMEOUT = "5s"
-"""So long a batch waits for whoever holds a REJECT key in a transaction of his own."""
+"""How long a batch waits for another transaction that holds a REJECT key."""
 
 IS_DUE = "s.due_at <= statement_timestamp() AND (s.retry_at IS NULL OR s.retry_at <= statement_timestamp())"
-# By the index schedule_due. Whoever fires keeps the row until the end of the transaction; who comes second goes on.
+# By the index schedule_due. The process that fires keeps the row until its transaction ends; the next one skips it.
 DUE = f"""
 SELECT s.id, s.tenant_id, s.code, p.code, p.version, s.minute, s.hour, s.day_of_month, s.month, s.day_of_week,
        s.interval_minutes, s.anchor_at, s.time_zone, s.starts_at, s.ends_at, s.jitter_minutes, s.parameters::text,
@@ -97,7 +98,13 @@ def fire_due(*, batch: int = BATCH) -> tuple[int, int]:
     return len(keys), fired
 
 
-PUT_OFF = """
+def _entries(rows: str, *, action: str, reason: str, target: str = "code") -> str:
+    return audit.by_the_system(
+        rows, door="'sweep'", action=action, target_type="'schedule'", target=target, reason=reason
+    )
+
+
+PUT_OFF = f"""
 WITH before AS (
     SELECT id, tenant_id, code, problem FROM jobsite_schedule WHERE id = %(id)s FOR NO KEY UPDATE
 ), moved AS (
@@ -105,8 +112,7 @@ WITH before AS (
     SET retry_at = clock_timestamp() + %(seconds)s * interval '1 second', problem = %(problem)s
     FROM before WHERE s.id = before.id
 )
-INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason)
-SELECT tenant_id, 'system', 'sweep', 'schedule skipped', 'schedule', code, %(problem)s FROM before WHERE problem = ''
+{_entries("before WHERE problem = ''", action="'schedule skipped'", reason="%(problem)s")}
 """
 
 
@@ -154,7 +160,7 @@ def _fire_all(cursor: Cursor, due: Sequence[Due]) -> int:
     for outcome in recorded:
         standing[outcome.turn.schedule_id].note(outcome)
     _advance(cursor, standing.values())
-    _tell(cursor, standing.values())
+    _report(cursor, standing.values())
     return len(recorded)
 
 
@@ -176,7 +182,7 @@ class _Standing:
             self.problem = outcome.reason
 
     def events(self) -> Iterator[tuple[str, str]]:
-        """What the audit is told, and why: that it is in trouble, or out of it."""
+        """What goes into the audit, and why: that it is in trouble, or out of it."""
         if self.problem and not self.due.problem:
             yield "schedule skipped", self.problem
         elif self.due.problem and not self.problem:
@@ -196,20 +202,19 @@ FROM unnest(%(schedule)s::bigint[], %(next_at)s::timestamptz[], %(due_at)s::time
             %(problem)s::text[]) AS g (id, next_at, due_at, job, problem)
 WHERE s.id = g.id
 """
-TELL = """
-INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason)
-SELECT g.tenant_id, 'system', 'sweep', g.action, 'schedule', g.target, g.reason
-FROM unnest(%(tenant)s::bigint[], %(action)s::text[], %(target)s::text[], %(reason)s::text[])
-     AS g (tenant_id, action, target, reason)
-"""
-
-
-TELL_RECOVERED = f"""
+RECORD_EVENTS = _entries(
+    """unnest(%(tenant)s::bigint[], %(action)s::text[], %(target)s::text[], %(reason)s::text[])
+       AS g (tenant_id, action, target, reason)""",
+    action="action",
+    target="target",
+    reason="reason",
+)
+NOTIFY_RECOVERED = f"""
 WITH happened AS (
     SELECT g.id AS schedule_id, g.at, 'SCHEDULE_RECOVERED' AS event
     FROM unnest(%(schedule)s::bigint[], %(at)s::timestamptz[]) AS g (id, at)
-){told_of_schedules("happened")}
-SELECT count(*) FROM told
+){with_deliveries_of_schedules("happened")}
+SELECT count(*) FROM deliveries
 """
 
 
@@ -227,11 +232,11 @@ def _advance(cursor: Cursor, standing: Iterable[_Standing]) -> None:
     )
 
 
-def _tell(cursor: Cursor, standing: Collection[_Standing]) -> None:
+def _report(cursor: Cursor, standing: Collection[_Standing]) -> None:
     events = [(one.due, *event) for one in standing for event in one.events()]
     if events:
         cursor.execute(
-            TELL,
+            RECORD_EVENTS,
             {
                 "tenant": [due.tenant_id for due, _, _ in events],
                 "action": [action for _, action, _ in events],
@@ -241,7 +246,7 @@ def _tell(cursor: Cursor, standing: Collection[_Standing]) -> None:
         )
         late = [one for one in standing if one.due.late_at is not None]
         cursor.execute(
-            TELL_RECOVERED,
+            NOTIFY_RECOVERED,
             {"schedule": [one.due.id for one in late], "at": [one.due.next_at for one in late]},
         )
 
@@ -259,15 +264,18 @@ WITH late AS MATERIALIZED (
     RETURNING s.id, s.program_id, s.tenant_id, s.code, s.due_at
 ), happened AS (
     SELECT m.id AS schedule_id, m.due_at AS at, 'SCHEDULE_MISSED' AS event FROM marked m
-){told_of_schedules("happened")}
-INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason)
-SELECT tenant_id, 'system', 'sweep', 'schedule missed', 'schedule', code,
-       'it should have fired at ' || to_char(due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || ' and did not'
-FROM marked, (SELECT count(*) FROM told) read
+){with_deliveries_of_schedules("happened")}
+{
+    _entries(
+        "marked, (SELECT count(*) FROM deliveries) read",
+        action="'schedule missed'",
+        reason=f"'it should have fired at ' || {as_text('due_at')} || ' and did not'",
+    )
+}
 """
 
 
 def notice_late(cursor: Cursor) -> int:
-    """Say of schedules whose time is past, and to which nobody came, that they are late; how many those are."""
+    """Report schedules as late whose time is past and which no process has fired; how many those are."""
     cursor.execute(LATE, {"seconds": GRACE.total_seconds(), "batch": BATCH})
     return cursor.rowcount

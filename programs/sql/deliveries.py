@@ -1,25 +1,35 @@
-"""Who is to be told of what a statement has done: the deliveries are written with it (SPEC 7)."""
+"""The deliveries of what a statement has done, which it writes itself (SPEC 7)."""
 
 from collections.abc import Sequence
 
 from jobsite.database import Cursor
 from jobsite.notifications import outbox
+from jobsite.programs.rules.lifecycle import IS_READY
 
-# Of a program without rules, of a job whose submitter did not ask to be told, nobody is; nor does it cost more than a
-# look at the program. That is asked before the statement where it runs often: TELLS.
-TELLS = "(p.notification_group_id IS NOT NULL OR j.notify)"
-TELLS_START = """(p.notification_group_id IS NOT NULL AND EXISTS (
+# Nobody is notified of a program without rules, unless the submitter of the job asked for it; then all of this costs no
+# more than a look at the program. Where a statement runs often, its caller asks this before: NOTIFIES.
+NOTIFIES = "(p.notification_group_id IS NOT NULL OR j.notify)"
+NOTIFIES_START = """(p.notification_group_id IS NOT NULL AND EXISTS (
     SELECT FROM jobsite_rule r WHERE r.group_id = p.notification_group_id AND r.event = 'STARTED'
                                      AND r.deleted_at IS NULL AND r.is_active))"""
-MOVED = "number, tenant_id, program_id, context_id, notify, fence"
-"""What must be known of a row to tell of it, and `target`: where it went, or what has happened to it."""
+_MOVED = ("number", "tenant_id", "program_id", "context_id", "notify", "fence")
+MOVED = ", ".join(_MOVED)
+"""The columns of a job that its deliveries take, beside `target`: where it went, or what has happened to it."""
+MOVED_J = ", ".join(f"j.{name}" for name in _MOVED)
+"""The same of the row `j`."""
+
+
+def as_text(moment: str) -> str:
+    """A moment in UTC, as RFC 3339 writes it, to the second."""
+    return f"""to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
+
 
 _RECOVERED = "ARRAY['FAILED', 'COMPLETED+ERROR']"
 
 
 # Of the failures before the first success in the statement those that the program had before count too: as they were
-# under the lock of its row, or, where a success follows them, as the statement saw them. Nobody counts where nobody
-# waits for several in a row.
+# under the lock of its row, or, where a success follows them, as the statement saw them. They are counted only
+# where a rule waits for several in a row.
 _IN_A_ROW = """(runs.streak + CASE WHEN runs.stretch > 0 OR counted.id IS NULL THEN 0
                                     WHEN counted.has_success THEN p.consecutive_failures
                                     ELSE counted.consecutive_failures - counted.before END)::integer"""
@@ -27,7 +37,7 @@ _ENDED_ROW = """greatest(1, CASE WHEN runs.stretch = 1 THEN p.consecutive_failur
                               ELSE 1 END)::integer"""
 
 
-def told(
+def with_deliveries(
     moved: str,
     *,
     again: str = "false",
@@ -36,12 +46,12 @@ def told(
     is_counted: bool = False,
     hinted: bool = False,
 ) -> str:
-    """The part of a statement that tells of the rows that `moved` there: MOVED.
+    """The part of a statement that writes the deliveries for the rows of its part `moved`: MOVED and `target`.
 
     `outcome` and `again` are expressions of its row `m`: the outcome of what has COMPLETED, and whether what is PENDING
-    is tried again after a failure, a time-out or a loss. Of what `is_stuck` that is told as well. Where the failures in
-    a row are counted in the statement (`is_counted`), it is told which program they have ended. The ids are in the
-    part `told`, which must be read, or nothing is told.
+    is tried again after a failure, a time-out or a loss. `is_stuck` adds the event STUCK. Where the statement counts
+    the failures in a row (`is_counted`), it adds the event of a program that they have terminated. The ids are in the
+    part `deliveries`, which must be read, or nothing is written.
     """
     runs = "JOIN runs ON runs.number = m.number LEFT JOIN counted ON counted.id = p.id" if is_counted else ""
     in_a_row = f"CASE WHEN m.target = 'FAILED' THEN {_IN_A_ROW} ELSE 1 END" if is_counted else "1"
@@ -89,9 +99,9 @@ _TERMINATED = """UNION ALL
           AND p.notification_group_id IS NOT NULL"""
 
 
-def told_of_schedules(happened: str) -> str:
-    """The part of a statement that tells what `happened` to schedules: (schedule_id, at, event)."""
-    return f""", told_of AS (
+def with_deliveries_of_schedules(happened: str) -> str:
+    """The part of a statement that writes the deliveries for what `happened` to schedules: (schedule_id, at, event)."""
+    return f""", happened_to_schedules AS (
     SELECT s.tenant_id, p.notification_group_id AS group_id, h.event, ARRAY[h.event] AS names,
            CASE WHEN h.event = 'SCHEDULE_RECOVERED' THEN h.event END AS recovery,
            CASE WHEN h.event = 'SCHEDULE_RECOVERED' THEN ARRAY['SCHEDULE_MISSED'] END AS recovered,
@@ -99,43 +109,43 @@ def told_of_schedules(happened: str) -> str:
            NULL::bigint AS job_number, p.id AS program_id, s.id AS schedule_id, NULL::uuid AS context,
            s.user_id::bigint AS user_id, false AS notify,
            false AS alerts, 1 AS in_a_row,
-           jsonb_build_object('at', to_char(h.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')) AS details,
+           jsonb_build_object('at', {as_text("h.at")}) AS details,
            NULL::bigint AS only_rule, false AS hinted
     FROM {happened} h
     JOIN jobsite_schedule s ON s.id = h.schedule_id
     JOIN jobsite_program p ON p.id = s.program_id AND p.notification_group_id IS NOT NULL
-){outbox.recorded("told_of")}"""
+){outbox.recorded("happened_to_schedules")}"""
 
 
 SUBMITTED = f"""
 WITH moved AS (
     SELECT {MOVED}, 'SUBMITTED' AS target FROM jobsite_job WHERE number = ANY(%(numbers)s)
-){told("moved")}
-SELECT id FROM told
+){with_deliveries("moved")}
+SELECT id FROM deliveries
 """
 STARTED = f"""
 WITH moved AS (
     SELECT {MOVED}, 'STARTED' AS target FROM jobsite_job WHERE number = %(number)s
-){told("moved", hinted=True)}
-SELECT id FROM told
+){with_deliveries("moved", hinted=True)}
+SELECT id FROM deliveries
 """
 
 
 def submitted(cursor: Cursor, numbers: Sequence[int]) -> None:
-    """Tell that these jobs were submitted, in the transaction that has inserted them."""
+    """Write who is notified that these jobs were submitted, in the transaction that has inserted them."""
     cursor.execute(SUBMITTED, {"numbers": list(numbers)})
 
 
 def started(cursor: Cursor, number: int) -> list[int]:
-    """Tell that a job has started, once however often it does; the deliveries."""
+    """Write who is notified that a job has started, once however often it starts; the ids of the deliveries."""
     cursor.execute(STARTED, {"number": number})
     return [row[0] for row in cursor.fetchall()]
 
 
 LATE_SECONDS = 300.0
-# Of each program that has such a rule only the first in its lane, and where others are before it, only if it is near:
-# what is behind in a long queue is told when its turn comes nearer. What waits for its turn is late, what is held,
-# paused or in the future is not.
+# Of each program that has such a rule only its first job in the lane is looked at, and only if it is among the next 500
+# of the lane: a job far behind in a long queue is reported when its turn comes nearer. A job that waits for its turn is
+# late; one that is held, paused or in the future is not.
 LATE = f"""
 WITH moved AS (
     SELECT first.*, 'LATE' AS target
@@ -147,18 +157,18 @@ WITH moved AS (
     CROSS JOIN LATERAL (
         SELECT {MOVED} FROM (
             SELECT {MOVED}, due_at FROM jobsite_job
-            WHERE queue_id = p.queue_id AND tenant_id = p.tenant_id AND status = 'PENDING' AND blocked IS NULL
+            WHERE queue_id = p.queue_id AND tenant_id = p.tenant_id AND {IS_READY}
             ORDER BY rank, number LIMIT 500) near
         WHERE near.program_id = p.id AND near.due_at < statement_timestamp() - %(seconds)s * interval '1 second'
         LIMIT 1) first
     WHERE l.paused_at IS NULL
           AND NOT EXISTS (SELECT FROM jobsite_delivery d WHERE d.job_number = first.number AND d.event = 'LATE')
-){told("moved")}
-SELECT id FROM told
+){with_deliveries("moved")}
+SELECT id FROM deliveries
 """
 
 
 def late(cursor: Cursor) -> int:
-    """Tell of jobs that have waited for their turn for five minutes, the first of each program; how many deliveries."""
+    """Write who is notified of jobs that have waited five minutes for their turn; how many deliveries that makes."""
     cursor.execute(LATE, {"seconds": LATE_SECONDS})
     return len(cursor.fetchall())

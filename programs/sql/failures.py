@@ -1,11 +1,37 @@
 """A program's failures in a row, counted with the ends of its jobs; at its maximum it is terminated (SPEC 5)."""
 
+from jobsite.programs.rules.lifecycle import Trigger
+from jobsite.tenants import audit
+
 COUNTS = "(p.max_consecutive_failures IS NOT NULL OR p.notification_group_id IS NOT NULL)"
 """Of which programs: those that have a maximum, and those whose rules may wait for several in a row."""
 
 _TOTAL = "CASE WHEN c.has_success THEN c.after ELSE p.consecutive_failures + c.before END"
 _ENDS = """(c.peak >= p.max_consecutive_failures
              OR (c.before > 0 AND p.consecutive_failures + c.before >= p.max_consecutive_failures))"""
+
+_TERMINATED = audit.by_the_system(
+    "counted WHERE status = 'TERMINATED' AND status_before <> 'TERMINATED'",
+    door="'worker'",
+    action="'terminate program'",
+    target_type="'program'",
+    target="code",
+    reason="max_consecutive_failures || ' failures in a row'",
+    before="jsonb_build_object('status', status_before)",
+    after="jsonb_build_object('status', status)",
+)
+IS_TERMINATED = "its program is terminated"
+"""Why a job that a schedule made is canceled: of a terminated program only jobs that people submit still run."""
+
+
+def ends_with_its_program(trigger: str) -> str:
+    """Whether a job of this trigger is canceled since its program `p` was terminated."""
+    return f"p.status = 'TERMINATED' AND {trigger} = '{Trigger.AUTOMATIC}'"
+
+
+def may_run_though_terminated(trigger: str) -> str:
+    """The contrary: whether its program `p` lets a job of this trigger in."""
+    return f"(p.status <> 'TERMINATED' OR {trigger} <> '{Trigger.AUTOMATIC}')"
 
 
 def counted(ended: str) -> str:
@@ -41,9 +67,5 @@ def counted(ended: str) -> str:
     RETURNING p.id, p.tenant_id, p.code, p.max_consecutive_failures, p.consecutive_failures, p.status,
               c.status_before, c.before, c.has_success
 ), terminated AS (
-    INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason, before, after)
-    SELECT tenant_id, 'system', 'worker', 'terminate program', 'program', code,
-           max_consecutive_failures || ' failures in a row', jsonb_build_object('status', status_before),
-           jsonb_build_object('status', status)
-    FROM counted WHERE status = 'TERMINATED' AND status_before <> 'TERMINATED'
+    {_TERMINATED}
 )"""

@@ -32,7 +32,7 @@ def submit_many(*, tenant: Tenant, jobs: Iterable[Mapping[str, Any]], user: User
     """Submit up to 10,000 jobs at once, all or none, in the caller's transaction; their numbers, in the same order.
 
     Each job is a mapping with `program`, and `parameters` and the fields of Options as far as they are wanted.
-    What was submitted before under the same idempotency key is not submitted again: its number of then is told.
+    What was submitted before under the same idempotency key is not submitted again: its number of then is in its place.
 
     Raises what `submit` raises; Invalid, Conflict and NotFound carry pointers such as /jobs/17/parameters/cohort.
     """
@@ -59,7 +59,7 @@ def submit_many_as(principal: Principal, jobs: Iterable[Mapping[str, Any]]) -> l
                     return [number for number in numbers if number is not None]
                 transaction.set_rollback(True)
         except Invalid:
-            # A refusal by a copy that is old is not believed.
+            # The copy that refused it may be old: then the jobs are looked at anew.
             if not preparation.forget_old(principal, {str(job.get("program")) for job in wanted}):
                 raise
             continue

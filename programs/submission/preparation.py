@@ -167,7 +167,7 @@ def new_job(
         idempotency_key=options.idempotency_key,
         has_secrets=bool(places),
         notify=options.notify,
-        tells=program.notification_group_id is not None,
+        notifies=program.notification_group_id is not None,
     )
 
 
@@ -224,8 +224,8 @@ def carried_values(known: Known, stored: dict[str, Any], whose: str) -> dict[str
     except secrets.SecretLost as error:
         raise Conflict(f"{whose}: {error}", code="secrets_lost") from None
     # Before anything of it is said or stored in clear.
-    told = sorted(set(sealed) - set(known.validator.secrets_in(clear)), key=sealed.index)
-    _refuse(known, told, f"is a secret of {whose}, but no longer one by the schema; give all parameters anew")
+    uncovered = sorted(set(sealed) - set(known.validator.secrets_in(clear)), key=sealed.index)
+    _refuse(known, uncovered, f"is a secret of {whose}, but no longer one by the schema; give all parameters anew")
     return validated(known, clear)
 
 

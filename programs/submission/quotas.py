@@ -12,6 +12,7 @@ import psycopg
 from jobsite.database import Cursor
 from jobsite.errors import Invalid, TooMany
 from jobsite.programs import workers
+from jobsite.programs.rules.lifecycle import UNSTARTED, listed
 from jobsite.tenants.models import Tenant
 
 RECOUNT_SECONDS = 1.0
@@ -31,9 +32,9 @@ WHERE u.tenant_id = %(tenant)s
       AND (%(rate)s::float IS NULL OR {_ALLOWANCE} >= %(count)s)
 RETURNING u.tenant_id
 """
-RECOUNT = """
+RECOUNT = f"""
 INSERT INTO jobsite_tenantusage AS u (tenant_id, pending, allowance)
-SELECT t.id, (SELECT count(*) FROM jobsite_job j WHERE j.tenant_id = t.id AND j.status IN ('PENDING', 'QUEUED')),
+SELECT t.id, (SELECT count(*) FROM jobsite_job j WHERE j.tenant_id = t.id AND j.status IN {listed(UNSTARTED)}),
        'infinity'
 FROM jobsite_tenant t
 WHERE (t.pending_quota IS NOT NULL OR t.submissions_per_minute IS NOT NULL)

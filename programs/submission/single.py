@@ -110,10 +110,10 @@ def _submitted(principal: Principal, code: str, prepare: Callable[[Known], Reque
 
 def _insert_one(cursor: Cursor, new: NewJob) -> Inserted | None:
     """The job, committed and perhaps QUEUED; in a transaction of the caller's PENDING, and sent when that commits."""
-    if connection.get_autocommit() and not new.tells:
+    if connection.get_autocommit() and not new.notifies:
         return insert_and_offer(cursor, new, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
-    # Together with what its program's rules tell of it.
-    with transaction.atomic() if new.tells else nullcontext():
+    # Together with the deliveries that its program's rules make of it.
+    with transaction.atomic() if new.notifies else nullcontext():
         inserted = insert(cursor, [new])
     return inserted[0] if inserted else None
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
 from jobsite.programs.rules.lifecycle import IS_OPEN, Status
-from jobsite.programs.sql.deliveries import MOVED, told
+from jobsite.programs.sql.deliveries import MOVED, MOVED_J, with_deliveries
 
 # One statement, so that a claim in between decides which half applies.
-_CANCELED = """
+CANCELED = """
 UPDATE jobsite_job j SET
     status = CASE WHEN status = 'RUNNING' THEN status ELSE 'CANCELED' END,
     outcome = 'NORMAL',
@@ -21,16 +21,16 @@ UPDATE jobsite_job j SET
 """
 CANCEL = f"""
 WITH moved AS (
-    {_CANCELED.format(by="%(by)s", reason="%(reason)s")}
+    {CANCELED.format(by="%(by)s", reason="%(reason)s")}
     WHERE number = %(number)s AND tenant_id = %(tenant)s AND {IS_OPEN}
     RETURNING {MOVED}, status AS target
-){told("moved")}
-SELECT target, (SELECT count(*) FROM told) FROM moved
+){with_deliveries("moved")}
+SELECT target, (SELECT count(*) FROM deliveries) FROM moved
 """
 MOST_CHILDREN = 500
 """So many children are canceled at once."""
 
-# One that was asked already is not asked again, so that whoever repeats this comes to an end.
+# One that was asked already is not asked again, so that to repeat this comes to an end.
 _NOT_ASKED = "({c}status <> 'RUNNING' OR {c}cancel_requested_at IS NULL)"
 _CASCADES = "(p.status = 'CANCELED' OR (p.status = 'FAILED' AND g.cancel_children_on_failure))"
 CANCEL_CHILDREN = f"""
@@ -43,15 +43,15 @@ WITH open AS MATERIALIZED (
           AND {_NOT_ASKED.format(c="c.")}
     ORDER BY c.number LIMIT {MOST_CHILDREN} FOR NO KEY UPDATE OF c SKIP LOCKED
 ), moved AS (
-    {_CANCELED.format(by="'system'", reason="open.reason")}
+    {CANCELED.format(by="'system'", reason="open.reason")}
     FROM open
     WHERE j.number = open.number AND {IS_OPEN}
-    RETURNING j.number, j.tenant_id, j.program_id, j.context_id, j.notify, j.fence, j.status AS target
-){told("moved")}
-SELECT number, target, (SELECT count(*) FROM told) FROM moved
+    RETURNING {MOVED_J}, j.status AS target
+){with_deliveries("moved")}
+SELECT number, target, (SELECT count(*) FROM deliveries) FROM moved
 """
 # A skip scan over the parents of open children: its cost grows with them, not with the children.
-FORSAKEN = f"""
+ENDED_WITH_OPEN_CHILDREN = f"""
 WITH RECURSIVE parent (number) AS (
     (SELECT parent_id FROM jobsite_job
      WHERE parent_id IS NOT NULL AND {IS_OPEN} AND {_NOT_ASKED.format(c="")}
@@ -95,7 +95,7 @@ def cancel_children(cursor: Cursor, parents: Sequence[int]) -> dict[int, Status]
     return {number: Status(status) for number, status, _ in cursor.fetchall()}
 
 
-def forsaken(cursor: Cursor) -> list[int]:
+def ended_with_open_children(cursor: Cursor) -> list[int]:
     """Jobs whose end should have taken their open children along, at most 500."""
-    cursor.execute(FORSAKEN)
+    cursor.execute(ENDED_WITH_OPEN_CHILDREN)
     return [row[0] for row in cursor.fetchall()]

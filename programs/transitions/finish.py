@@ -1,16 +1,21 @@
 """RUNNING -> where the run leads, written by the holder of the token, together with the attempt's row."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from typing import Literal
 from uuid import UUID
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
+from jobsite.programs.rules import lifecycle
 from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from jobsite.programs.sql.deliveries import told
+from jobsite.programs.sql import lanes, locks
+from jobsite.programs.sql.attempts import with_attempts
+from jobsite.programs.sql.blocked import blocked
+from jobsite.programs.sql.deliveries import MOVED_J, with_deliveries
 from jobsite.programs.sql.failures import counted
 
 
@@ -18,11 +23,24 @@ class StaleJob(Exception):
     """The token no longer holds the job: another has it, or it has ended. Nothing was written."""
 
 
+Error = dict[str, object]
+Progress = dict[str, object] | None
+TemporaryFailure = Literal[FailureKind.TRANSIENT, FailureKind.TIMEOUT]
+RunFailure = TemporaryFailure | Literal[FailureKind.PERMANENT, FailureKind.REFUSED]
+_OUTCOMES = {False: Outcome.NORMAL, True: Outcome.WARNING}
+_RESULTS: Mapping[RunFailure, AttemptResult] = {
+    FailureKind.TRANSIENT: AttemptResult.TRANSIENT,
+    FailureKind.TIMEOUT: AttemptResult.TIMEOUT,
+    FailureKind.PERMANENT: AttemptResult.PERMANENT,
+    FailureKind.REFUSED: AttemptResult.PERMANENT,
+}
+
+
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended and what follows. `delay` in seconds counts for PENDING: when the next run is due.
+    """How a run ended and what follows, made by the constructors below: each is one of the combinations that there are.
 
-    Without a delay a PENDING job keeps the place in its lane that it had.
+    `delay` in seconds counts for PENDING: when the next run is due. Without it the job keeps its place in its lane.
     """
 
     status: Status
@@ -30,20 +48,71 @@ class Ending:
     outcome: Outcome = Outcome.NORMAL
     failure_kind: FailureKind | None = None
     result: object = None
-    error: dict[str, object] | None = None
+    error: Error | None = None
     traceback: str = ""
     delay: float | None = None
     counts: bool = True
     is_return: bool = False
-    progress: dict[str, object] | None = None
+    progress: Progress = None
+
+    @classmethod
+    def completed(cls, result: object = None, *, has_warned: bool = False, progress: Progress = None) -> "Ending":
+        """The job has done what it is for."""
+        return cls(Status.COMPLETED, AttemptResult.SUCCESS, _OUTCOMES[has_warned], result=result, progress=progress)
+
+    @classmethod
+    def waiting(cls, result: object = None, *, has_warned: bool = False, progress: Progress = None) -> "Ending":
+        """The job has done what it is for, and completes when its children have ended."""
+        return cls(Status.WAITING, AttemptResult.SUCCESS, _OUTCOMES[has_warned], result=result, progress=progress)
+
+    @classmethod
+    def parked(cls, *, has_warned: bool = False, progress: Progress = None) -> "Ending":
+        """The job waits for its children, if any, and then for the run of its callback, whose result is the job's."""
+        return cls(Status.WAITING, AttemptResult.PARKED, _OUTCOMES[has_warned], progress=progress)
+
+    @classmethod
+    def failed(cls, kind: RunFailure, error: Error, *, traceback: str = "", progress: Progress = None) -> "Ending":
+        """The job has failed for good."""
+        return cls(
+            Status.FAILED,
+            _RESULTS[kind],
+            Outcome.ERROR,
+            kind,
+            error=error,
+            traceback=traceback,
+            progress=progress,
+        )
+
+    @classmethod
+    def retry(
+        cls,
+        kind: TemporaryFailure,
+        error: Error | None = None,
+        *,
+        delay: float | None = None,
+        traceback: str = "",
+        progress: Progress = None,
+    ) -> "Ending":
+        """The run has failed, and the job is tried again."""
+        return cls(Status.PENDING, _RESULTS[kind], error=error, traceback=traceback, delay=delay, progress=progress)
+
+    @classmethod
+    def canceled(cls, error: Error | None = None, *, progress: Progress = None) -> "Ending":
+        """The job was asked to stop and has stopped, or was stopped by force, as the error then says."""
+        return cls(Status.CANCELED, AttemptResult.CANCELED, error=error, progress=progress)
+
+    @classmethod
+    def returned(cls, error: Error | None = None, *, delay: float | None = None, is_return: bool = False) -> "Ending":
+        """The job goes back as if it had not run; `is_return` counts how often nobody could run it."""
+        return cls(Status.PENDING, AttemptResult.RETURNED, error=error, delay=delay, counts=False, is_return=is_return)
 
 
 @dataclass(frozen=True)
 class Held:
     """What the holder knows of its lock, for the attempt's row; `started_at` by the database's clock.
 
-    Where the program's failures in a row are counted (`counts_failures`), a success is looked at too. `tells`:
-    somebody may be told of the end.
+    Where the program's failures in a row are counted (`counts_failures`), a success is looked at too. `notifies`:
+    somebody may be notified of the end.
     """
 
     number: int
@@ -51,7 +120,7 @@ class Held:
     worker: str
     started_at: datetime | None
     counts_failures: bool = True
-    tells: bool = True
+    notifies: bool = True
 
 
 class More(IntEnum):
@@ -104,32 +173,25 @@ WITH moved AS (
         finished_at = CASE WHEN {_TARGET} IN ('PENDING', 'WAITING') THEN NULL ELSE clock_timestamp() END,
         started_at = coalesce(j.started_at, g.started_at),
         queued_at = CASE WHEN {_AGAIN} THEN NULL ELSE j.queued_at END,
-        due_at = {_DUE}, rank = {_DUE} - j.priority * interval '60 seconds',
-        blocked = CASE WHEN {_AGAIN} AND g.delay > 0 THEN 'SCHEDULED' END,
+        due_at = {_DUE}, rank = {lanes.rank(_DUE, "j.priority")},
+        blocked = {blocked(early=f"{_AGAIN} AND g.delay > 0")},
         attempts = j.attempts + g.counted, returns = j.returns + g.returned,
         progress = coalesce(g.progress::jsonb, j.progress),
         parked_fence = CASE WHEN g.attempt_result = 'PARKED' THEN j.fence ELSE j.parked_fence END,
-        lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
+        {locks.UNLOCK}
     FROM {{given}}
     WHERE j.number = g.number AND j.lock_token = g.token AND j.status = %(running)s
-    RETURNING j.number, j.tenant_id, j.program_id, j.status AS target, j.fence, j.external_id, j.claimed_at,
-              g.token, j.started_at, g.attempt_result, j.outcome, j.context_id, j.notify,
-              j.error, g.traceback
-), attempt AS (
-    INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at,
-                                    started_at, ended_at, result, error, traceback)
-    SELECT tenant_id, number, fence, token, %(worker)s::text, external_id, claimed_at, started_at,
-           clock_timestamp(), attempt_result, error, traceback
-    FROM moved
-)"""
+    RETURNING {MOVED_J}, j.status AS target, j.external_id, j.claimed_at, j.started_at,
+              g.token, g.attempt_result, j.outcome, j.error, g.traceback
+){with_attempts("moved", result="m.attempt_result", error="m.error", traceback="m.traceback")}"""
 _COUNTED = counted("moved")
 _TOKENS = "\nSELECT token, NULL FROM moved"
 _ONE, _MANY = _MOVED.format(given=_GIVEN_ONE), _MOVED.format(given=_LOCKED)
 # A run that was given back or snoozed is not tried again.
-_TOLD = told(
+_DELIVERIES = with_deliveries(
     "moved", again="m.attempt_result IN ('TRANSIENT', 'TIMEOUT')", outcome="m.outcome", is_counted=True, hinted=True
 )
-_BOTH = "\nSELECT token, NULL FROM moved UNION ALL SELECT NULL, id FROM told"
+_BOTH = "\nSELECT token, NULL FROM moved UNION ALL SELECT NULL, id FROM deliveries"
 # By whether there are several jobs, and what more is written: what a job does not need costs it a tenth more.
 FINISH = {
     (is_many, more): moved + parts
@@ -137,7 +199,7 @@ FINISH = {
     for more, parts in (
         (More.NOTHING, _TOKENS),
         (More.FAILURES, _COUNTED + _TOKENS),
-        (More.DELIVERIES, _COUNTED + _TOLD + _BOTH),
+        (More.DELIVERIES, _COUNTED + _DELIVERIES + _BOTH),
     )
 }
 
@@ -157,7 +219,7 @@ def finish_all(cursor: Cursor, endings: Sequence[tuple[Held, Ending]]) -> Finish
 
 
 def _more(held: Held, ending: Ending) -> More:
-    if held.tells:
+    if held.notifies:
         return More.DELIVERIES
     return More.FAILURES if held.counts_failures or ending.status is Status.FAILED else More.NOTHING
 
@@ -165,7 +227,7 @@ def _more(held: Held, ending: Ending) -> More:
 def _parameters(endings: Sequence[tuple[Held, Ending]]) -> dict[str, object]:
     rows = [_values(*one) for one in endings]
     values = rows[0] if len(rows) == 1 else map(list, zip(*rows, strict=True))
-    fixed: dict[str, object] = {"worker": endings[0][0].worker, "running": "RUNNING"}
+    fixed: dict[str, object] = {"worker": endings[0][0].worker, "running": lifecycle.FINISH.source.value}
     return fixed | dict(zip(_TYPES, values, strict=True))
 
 
@@ -188,7 +250,7 @@ def _json(value: object) -> str | None:
 def stored_attempts(cursor: Cursor, held: Sequence[Held]) -> dict[UUID, AttemptResult]:
     """How the attempts of these tokens ended, as far as they are stored.
 
-    So a finish whose answer was lost is told to have won; another result than its own is somebody else's.
+    So it is known whether a finish whose answer was lost has won; another result than its own is somebody else's.
     """
     cursor.execute(
         """

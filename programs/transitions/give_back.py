@@ -5,49 +5,34 @@ from uuid import UUID
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
-from jobsite.programs.sql.deliveries import told
+from jobsite.programs.rules.lifecycle import GIVE_BACK, AttemptResult, FailureKind
+from jobsite.programs.sql.attempts import with_attempts
+from jobsite.programs.sql.deliveries import MOVED_J, with_deliveries
+from jobsite.programs.sql.locks import UNLOCK
 from jobsite.programs.transitions.finish import Ending, Held, finish_all
 
 MAX_RETURNS = 10
 UNKNOWN_ACTION_DELAY = 30.0
 # Back into its lane, where it was.
-UNSTARTED = Ending(Status.PENDING, AttemptResult.RETURNED, counts=False)
+UNSTARTED = Ending.returned()
 
 
 def snoozed(seconds: float) -> Ending:
     """The action asked to be run again later; nothing is counted."""
-    return Ending(Status.PENDING, AttemptResult.RETURNED, delay=seconds, counts=False)
+    return Ending.returned(delay=seconds)
 
 
 def over_quota(error: dict[str, object], *, seconds: float) -> Ending:
     """The tenant's quota has no room for what the action submits or spawns: again later, and nothing is counted."""
-    return Ending(Status.PENDING, AttemptResult.RETURNED, error=error, delay=seconds, counts=False)
+    return Ending.returned(error, delay=seconds)
 
 
 def action_unknown(target: str, *, returns: int) -> Ending:
     """This worker cannot import the action: another may; after ten returns nobody can."""
-    error: dict[str, object] = {
-        "type": "UnknownAction",
-        "message": f"no action {target} on any worker",
-        "step": None,
-    }
     if returns < MAX_RETURNS:
-        return Ending(
-            Status.PENDING,
-            AttemptResult.RETURNED,
-            error=None,
-            delay=UNKNOWN_ACTION_DELAY,
-            counts=False,
-            is_return=True,
-        )
-    return Ending(
-        Status.FAILED,
-        AttemptResult.PERMANENT,
-        outcome=Outcome.ERROR,
-        failure_kind=FailureKind.PERMANENT,
-        error=error,
-    )
+        return Ending.returned(delay=UNKNOWN_ACTION_DELAY, is_return=True)
+    message = f"no action {target} on any worker"
+    return Ending.failed(FailureKind.PERMANENT, {"type": "UnknownAction", "message": message, "step": None})
 
 
 @failpoint("give_back")
@@ -61,24 +46,17 @@ def give_back(cursor: Cursor, unstarted: Sequence[Held]) -> set[UUID]:
 GIVE_BACK_ALL = f"""
 WITH held AS MATERIALIZED (
     SELECT number, lock_token FROM jobsite_job
-    WHERE lock_owner = %(owner)s AND status = 'RUNNING'
+    WHERE lock_owner = %(owner)s AND status = '{GIVE_BACK.source}'
     ORDER BY number FOR NO KEY UPDATE
 ), moved AS (
     UPDATE jobsite_job j SET
         status = CASE WHEN j.cancel_requested_at IS NULL THEN 'PENDING' ELSE 'CANCELED' END,
         finished_at = CASE WHEN j.cancel_requested_at IS NOT NULL THEN clock_timestamp() END,
-        queued_at = NULL, lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
-    FROM held WHERE j.number = held.number AND j.status = 'RUNNING' AND j.lock_token = held.lock_token
-    RETURNING j.number, j.tenant_id, j.fence, held.lock_token, j.external_id, j.claimed_at, j.started_at,
-              j.program_id, j.context_id, j.notify, j.status AS target
-), attempt AS (
-    INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at, started_at,
-                                    ended_at, result)
-    SELECT tenant_id, number, fence, lock_token, %(worker)s, external_id, claimed_at, started_at,
-           clock_timestamp(), 'RETURNED'
-    FROM moved
-){told("moved")}
-SELECT number, (SELECT count(*) FROM told) FROM moved
+        queued_at = NULL, {UNLOCK}
+    FROM held WHERE j.number = held.number AND j.status = '{GIVE_BACK.source}' AND j.lock_token = held.lock_token
+    RETURNING {MOVED_J}, j.status AS target, held.lock_token AS token, j.external_id, j.claimed_at, j.started_at
+){with_attempts("moved", result=f"'{AttemptResult.RETURNED}'")}{with_deliveries("moved")}
+SELECT number, (SELECT count(*) FROM deliveries) FROM moved
 """
 
 

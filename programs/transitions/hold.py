@@ -5,21 +5,22 @@ from datetime import datetime
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from jobsite.programs.transitions.overlap import TURN
+from jobsite.programs.rules import lifecycle
+from jobsite.programs.rules.lifecycle import NEVER_HELD, listed
+from jobsite.programs.sql.blocked import PROGRAM_IS_PAUSED, WAITS_FOR_ITS_TURN, blocked
 
-HOLD = """
-UPDATE jobsite_job SET status = 'PENDING', queued_at = NULL, blocked = 'HELD', hold_at = clock_timestamp(),
-                       hold_by = %(by)s, hold_reason = %(reason)s, hold_until = %(until)s
-WHERE number = %(number)s AND tenant_id = %(tenant)s AND status IN ('PENDING', 'QUEUED')
-      AND trigger <> 'AUTOMATIC' AND hold_at IS NULL
+HOLD = f"""
+UPDATE jobsite_job SET status = '{lifecycle.HOLD.target}', queued_at = NULL, blocked = 'HELD',
+                       hold_at = clock_timestamp(), hold_by = %(by)s, hold_reason = %(reason)s, hold_until = %(until)s
+WHERE number = %(number)s AND tenant_id = %(tenant)s AND status IN {listed(lifecycle.HOLD.sources)}
+      AND trigger <> '{NEVER_HELD}' AND hold_at IS NULL
 RETURNING number
 """
 
 # What the row waits for once it is no longer held is decided as at submission.
 _UNHOLD = f"""
     hold_at = NULL, hold_by = '', hold_reason = '', hold_until = NULL,
-    blocked = CASE WHEN j.due_at > clock_timestamp() THEN 'SCHEDULED'
-                   WHEN p.status = 'PAUSED' THEN 'PAUSED' ELSE {TURN.format(j="j")} END
+    blocked = {blocked(early="j.due_at > clock_timestamp()", paused=PROGRAM_IS_PAUSED, turn=WAITS_FOR_ITS_TURN)}
 """
 RELEASE = f"""
 UPDATE jobsite_job j SET {_UNHOLD}
@@ -47,7 +48,7 @@ WITH due AS MATERIALIZED (
     WHERE j.status = 'PENDING' AND j.blocked = 'SCHEDULED' AND j.due_at <= statement_timestamp()
     ORDER BY j.due_at LIMIT 1000 FOR NO KEY UPDATE OF j SKIP LOCKED
 )
-UPDATE jobsite_job j SET blocked = CASE WHEN due.program_status = 'PAUSED' THEN 'PAUSED' ELSE {TURN.format(j="j")} END
+UPDATE jobsite_job j SET blocked = {blocked(paused="due.program_status = 'PAUSED'", turn=WAITS_FOR_ITS_TURN)}
 FROM due WHERE j.number = due.number
 RETURNING j.number, j.queue_id, j.blocked IS NULL
 """

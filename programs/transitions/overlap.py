@@ -1,29 +1,28 @@
 """One job of a key at a time (overlap QUEUE): the others wait out of their lane, blocked OVERLAP, until it is free.
 
 A key is taken by a job that is QUEUED, RUNNING or WAITING, that waits for another run, or that was let in and waits in
-its lane. Jobs are let in one by one, in order of scheduled_at; held and future ones are in nobody's way.
+its lane. Jobs are let in one by one, in order of scheduled_at; held and future ones do not block the others.
 """
 
 from collections.abc import Sequence
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-
-# What a PENDING row of a QUEUE key waits for when nothing else is in its way: its turn, unless it has run before.
-TURN = "CASE WHEN {j}.overlap_policy = 'QUEUE' AND {j}.attempts = 0 THEN 'OVERLAP' END"
+from jobsite.programs.rules.lifecycle import ACTIVE, listed
 
 _SAME_KEY = "{j}.program_id = {k}.program_id AND {j}.overlap_key = {k}.overlap_key AND {j}.overlap_policy = 'QUEUE'"
 # Two questions, so that each has its partial index: job_queue_key_once_among_active and job_waits_for_its_key.
 _IS_FREE = f"""
     NOT EXISTS (SELECT FROM jobsite_job a
                 WHERE {_SAME_KEY.format(j="a", k="{k}")}
-                      AND (a.status IN ('QUEUED', 'RUNNING', 'WAITING') OR (a.status = 'PENDING' AND a.attempts > 0))
+                      AND (a.status IN {listed(ACTIVE)} OR (a.status = 'PENDING' AND a.attempts > 0))
                       {{but}})
     AND NOT EXISTS (SELECT FROM jobsite_job a
                     WHERE {_SAME_KEY.format(j="a", k="{k}")} AND a.status = 'PENDING' AND a.blocked IS NULL
                           {{and_first}})
 """
-# Of a job that was let in: nobody has its key, nor was let in before it. Only two who let in at once can cause that.
+# Whether a job that was let in still has its turn: no other has its key, and none was let in before it, as may happen
+# where two processes let in at once.
 HAS_ITS_TURN = f"""({{j}}.overlap_policy <> 'QUEUE' OR ({
     _IS_FREE.format(k="{j}", but="AND a.number <> {j}.number", and_first="AND a.number < {j}.number")
 }))"""

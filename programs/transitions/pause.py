@@ -4,15 +4,18 @@ from dataclasses import dataclass
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from jobsite.programs.rules.lifecycle import IS_OPEN
-from jobsite.programs.sql.deliveries import told
-from jobsite.programs.transitions.overlap import TURN
+from jobsite.programs.rules import lifecycle
+from jobsite.programs.rules.lifecycle import IS_OPEN, UNSTARTED, Trigger, listed
+from jobsite.programs.sql.blocked import WAITS_FOR_ITS_TURN, blocked
+from jobsite.programs.sql.deliveries import MOVED_J, with_deliveries
+from jobsite.programs.transitions.cancel import CANCELED
+from jobsite.tenants import audit
 from jobsite.tenants.models import SYSTEM
 
 BATCH = 2_000
 
 _PAUSED = "paused_at = clock_timestamp(), paused_by = %(by)s, paused_reason = %(reason)s, paused_until = %(until)s"
-_GOES_ON = "paused_at = NULL, paused_by = '', paused_reason = '', paused_until = NULL"
+GOES_ON = "paused_at = NULL, paused_by = '', paused_reason = '', paused_until = NULL"
 
 
 @dataclass(frozen=True)
@@ -51,20 +54,25 @@ class Level:
 
     def resume(self) -> str:
         """Lets the row `id` go on, if it is paused."""
-        return f"UPDATE {self.table} SET {self.clears}{_GOES_ON} WHERE id = %(id)s AND {self.paused}"
+        return f"UPDATE {self.table} SET {self.clears}{GOES_ON} WHERE id = %(id)s AND {self.paused}"
 
     def end(self) -> str:
         """Lets every row go on whose pause has reached its end, and writes it into the audit."""
+        resumed = audit.by_the_system(
+            "ended",
+            door="'sweep'",
+            action=f"'resume {self.whole}{self.kind}'",
+            target_type=f"'{self.kind}'",
+            target="name",
+            reason="'the pause has reached its end'",
+        )
         return f"""
             WITH ended AS (
-                UPDATE {self.table} SET {self.clears}{_GOES_ON}
+                UPDATE {self.table} SET {self.clears}{GOES_ON}
                 WHERE {self.paused} AND {self.is_over}
                 RETURNING {self.tenant} AS tenant_id, {self.name} AS name
             )
-            INSERT INTO jobsite_auditentry (tenant_id, actor, door, action, target_type, target, reason)
-            SELECT tenant_id, 'system', 'sweep', 'resume {self.whole}{self.kind}', '{self.kind}', name,
-                   'the pause has reached its end'
-            FROM ended"""
+            {resumed}"""
 
 
 PROGRAM = Level(
@@ -106,10 +114,10 @@ BLOCK = f"""
 WITH waiting AS MATERIALIZED (
     SELECT number FROM jobsite_job
     WHERE tenant_id = %(tenant)s AND {IS_OPEN} AND number > %(after)s
-          AND program_id = %(program)s AND status IN ('PENDING', 'QUEUED') AND blocked IS NULL
+          AND program_id = %(program)s AND status IN {listed(lifecycle.BLOCK.sources)} AND blocked IS NULL
     ORDER BY number LIMIT %(batch)s FOR NO KEY UPDATE SKIP LOCKED
 ), moved AS (
-    UPDATE jobsite_job j SET status = 'PENDING', queued_at = NULL, blocked = 'PAUSED'
+    UPDATE jobsite_job j SET status = '{lifecycle.BLOCK.target}', queued_at = NULL, blocked = 'PAUSED'
     FROM waiting WHERE j.number = waiting.number
 )
 SELECT count(*), max(number) FROM waiting
@@ -122,22 +130,21 @@ WITH going_on AS MATERIALIZED (
           AND p.status <> 'PAUSED' AND j.status = 'PENDING' AND j.blocked = 'PAUSED'
     LIMIT %(batch)s FOR NO KEY UPDATE OF j SKIP LOCKED
 )
-UPDATE jobsite_job j SET blocked = {TURN.format(j="j")} FROM going_on WHERE j.number = going_on.number
+UPDATE jobsite_job j SET blocked = {blocked(turn=WAITS_FOR_ITS_TURN)} FROM going_on WHERE j.number = going_on.number
 RETURNING j.number, j.queue_id
 """
 CANCEL_AUTOMATIC = f"""
 WITH waiting AS MATERIALIZED (
     SELECT number FROM jobsite_job
     WHERE tenant_id = %(tenant)s AND {IS_OPEN} AND number > %(after)s
-          AND program_id = %(program)s AND status IN ('PENDING', 'QUEUED') AND trigger = 'AUTOMATIC'
+          AND program_id = %(program)s AND status IN {listed(UNSTARTED)} AND trigger = '{Trigger.AUTOMATIC}'
     ORDER BY number LIMIT %(batch)s FOR NO KEY UPDATE SKIP LOCKED
 ), moved AS (
-    UPDATE jobsite_job j SET status = 'CANCELED', finished_at = clock_timestamp(), blocked = NULL,
-           cancel_requested_at = clock_timestamp(), cancel_requested_by = %(by)s, cancel_reason = %(reason)s
+    {CANCELED.format(by="%(by)s", reason="%(reason)s")}
     FROM waiting WHERE j.number = waiting.number
-    RETURNING j.number, j.tenant_id, j.program_id, j.context_id, j.notify, j.fence, j.status AS target
-){told("moved")}
-SELECT count(*), max(number), (SELECT count(*) FROM told) FROM waiting
+    RETURNING {MOVED_J}, j.status AS target
+){with_deliveries("moved")}
+SELECT count(*), max(number), (SELECT count(*) FROM deliveries) FROM waiting
 """
 
 

@@ -11,7 +11,7 @@ BATCH = 500
 # A batch behind the other in order of number, which is nearly the order of creation: what was created after the term
 # cannot have ended before it, so that there the search ends, and no index of the ends is needed. A job goes when it
 # has no children any more and its parent is past the term too; so a family goes from its leaves on, a turn for each
-# generation. Its retries forget it.
+# generation. Its retries lose the link to it.
 PRUNE = f"""
 WITH candidate AS MATERIALIZED (
     SELECT number, status, finished_at, created_at, parent_id FROM jobsite_job
@@ -23,7 +23,7 @@ WITH candidate AS MATERIALIZED (
           AND NOT EXISTS (SELECT FROM jobsite_job p WHERE p.number = c.parent_id
                           AND (p.finished_at IS NULL
                                OR p.finished_at >= statement_timestamp() - %(days)s * interval '1 day'))
-), forgotten AS (
+), unlinked AS (
     UPDATE jobsite_job r SET retry_of_id = NULL FROM old
     WHERE r.retry_of_id = old.number AND NOT EXISTS (SELECT FROM old o WHERE o.number = r.number)
 ), lines AS (

@@ -6,9 +6,11 @@ from uuid import UUID
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
-from jobsite.programs.rules.lifecycle import Status
+from jobsite.programs.rules.lifecycle import REAP, Status
+from jobsite.programs.sql import locks
+from jobsite.programs.sql.attempts import with_attempts
 from jobsite.programs.sql.budget import EARLIER_LOSSES, EARLIER_RUNS
-from jobsite.programs.sql.deliveries import told
+from jobsite.programs.sql.deliveries import MOVED_J, with_deliveries
 from jobsite.programs.sql.failures import counted
 
 
@@ -31,34 +33,26 @@ WITH seen AS MATERIALIZED (
     SELECT j.number, j.lock_token, j.lock_owner,
            {decision} AS target
     FROM jobsite_job j JOIN jobsite_program p ON p.id = j.program_id
-    WHERE j.status = 'RUNNING' AND {condition}
+    WHERE j.status = '{running}' AND {condition}
     ORDER BY j.number LIMIT 500 FOR NO KEY UPDATE OF j SKIP LOCKED
 ), moved AS (
     UPDATE jobsite_job j SET
         status = seen.target,
         outcome = CASE WHEN seen.target = 'FAILED' THEN 'ERROR' ELSE 'NORMAL' END,
         failure_kind = CASE WHEN seen.target = 'FAILED' THEN '{failure_kind}' END,
-        error = CASE WHEN seen.target = 'FAILED'
-                     THEN jsonb_build_object('type', '{error_type}', 'message', %(message)s::text, 'step', NULL) END,
+        error = CASE WHEN seen.target = 'FAILED' THEN {error} END,
         needs_review = seen.target = 'FAILED',
         finished_at = CASE WHEN seen.target <> 'PENDING' THEN clock_timestamp() END,
         queued_at = CASE WHEN seen.target = 'PENDING' THEN NULL ELSE j.queued_at END,
         attempts = j.attempts + (j.started_at IS NOT NULL)::integer,
         losses = j.losses + CASE WHEN j.started_at IS NULL THEN 0 ELSE {losses} END, alone = true,
-        lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL
+        {UNLOCK}
     FROM seen
-    WHERE j.number = seen.number AND j.status = 'RUNNING' AND j.lock_token = seen.lock_token AND {condition}
-    RETURNING j.number, j.tenant_id, j.queue_id, j.program_id, j.fence, seen.lock_token, seen.lock_owner,
-              j.external_id, j.claimed_at, j.started_at, j.context_id, j.notify, seen.target
-), attempt AS (
-    INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at, started_at,
-                                    ended_at, result, error)
-    SELECT m.tenant_id, m.number, m.fence, m.lock_token, coalesce(w.name, ''), m.external_id, m.claimed_at,
-           m.started_at, clock_timestamp(), CASE WHEN m.started_at IS NULL THEN 'RETURNED' ELSE %(result)s END,
-           jsonb_build_object('type', '{error_type}', 'message', %(message)s::text, 'step', NULL)
-    FROM moved m LEFT JOIN jobsite_worker w ON w.incarnation = m.lock_owner
-){counted}{told}
-SELECT number, target, queue_id, tenant_id, (SELECT count(*) FROM told) FROM moved
+    WHERE j.number = seen.number AND j.status = '{running}' AND j.lock_token = seen.lock_token AND {condition}
+    RETURNING {MOVED_J}, seen.target, j.queue_id, seen.lock_token AS token, seen.lock_owner,
+              j.external_id, j.claimed_at, j.started_at
+){attempts}{counted}{deliveries}
+SELECT number, target, queue_id, tenant_id, (SELECT count(*) FROM deliveries) FROM moved
 """
 
 _LOST_DECISION = f"""
@@ -90,26 +84,37 @@ _TIMED_OUT = {
 
 
 def _taken(kind: Mapping[str, object], condition: str) -> str:
+    error = f"jsonb_build_object('type', '{kind['error_type']}', 'message', %(message)s::text, 'step', NULL)"
     return _REAP.format(
         condition=condition,
+        running=REAP.source,
+        error=error,
+        attempts=with_attempts(
+            "moved",
+            worker="coalesce(w.name, '')",
+            result="CASE WHEN m.started_at IS NULL THEN 'RETURNED' ELSE %(result)s END",
+            error=error,
+            join="LEFT JOIN jobsite_worker w ON w.incarnation = m.lock_owner",
+        ),
         counted=counted("moved"),
-        told=told("moved", again="m.started_at IS NOT NULL", is_stuck=kind is _TIMED_OUT, is_counted=True),
+        deliveries=with_deliveries(
+            "moved", again="m.started_at IS NOT NULL", is_stuck=kind is _TIMED_OUT, is_counted=True
+        ),
+        MOVED_J=MOVED_J,
+        UNLOCK=locks.UNLOCK,
         **kind,
     )
 
 
 _OF_MESSAGE = "j.lock_owner = %(owner)s AND j.external_id = %(external_id)s"
-EXPIRED = _taken(_LOST, "j.lock_expires_at < clock_timestamp()")
+EXPIRED = _taken(_LOST, locks.IS_EXPIRED)
 CHILD = _taken(_LOST, _OF_MESSAGE)
 CHILD_TIMED_OUT = _taken(_TIMED_OUT, _OF_MESSAGE)
 TOKENS = _taken(_LOST, "(j.number, j.lock_token) IN (SELECT * FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]))")
 OWNERS = _taken(_LOST, "j.lock_owner = ANY(%(owners)s::uuid[])")
 CLEARED = _taken(
     _LOST,
-    "j.number = %(number)s AND j.lock_token = %(token)s"
-    " AND (%(force)s OR j.lock_expires_at < clock_timestamp()"
-    " OR EXISTS (SELECT 1 FROM jobsite_worker o"
-    "            WHERE o.incarnation = j.lock_owner AND o.status IN ('STOPPED', 'LOST')))",
+    f"j.number = %(number)s AND j.lock_token = %(token)s AND (%(force)s OR {locks.IS_STALE})",
 )
 STUCK = _taken(
     _TIMED_OUT,
@@ -127,7 +132,7 @@ def reap_expired(cursor: Cursor) -> list[Reaped]:
 
 @failpoint("reap_child")
 def reap_child(cursor: Cursor, *, owner: UUID, message: UUID, timed_out: bool = False) -> list[Reaped]:
-    """Take what a dead child of this worker held: all jobs of its message.
+    """Take what a child process of this worker held that was lost: all jobs of its message.
 
     `timed_out` says that the worker itself ended the child because an action overstayed its limit.
     """

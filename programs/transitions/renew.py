@@ -8,17 +8,18 @@ from psycopg.errors import LockNotAvailable
 
 from jobsite.database import Cursor, waits_at_most
 from jobsite.failpoints import failpoint
+from jobsite.programs.sql import locks
 
 # Only rows whose message this worker still holds: a main process must not renew what nobody works on. Rows
 # that somebody changes just now are left for the next round, so that this never waits for a finish, nor a
 # finish for this (tried: without SKIP LOCKED it deadlocks with pipelined finishes within seconds).
-RENEW = """
+RENEW = f"""
 WITH held AS MATERIALIZED (
     SELECT number FROM jobsite_job
     WHERE lock_owner = %(owner)s AND status = 'RUNNING' AND external_id = ANY(%(messages)s::uuid[])
     ORDER BY number FOR NO KEY UPDATE SKIP LOCKED
 )
-UPDATE jobsite_job j SET lock_expires_at = clock_timestamp() + %(lock)s * interval '1 second'
+UPDATE jobsite_job j SET lock_expires_at = {locks.UNTIL}
 FROM held WHERE j.number = held.number AND j.status = 'RUNNING' AND j.lock_owner = %(owner)s
 RETURNING j.number
 """
@@ -32,7 +33,7 @@ WHERE lock_owner = %(owner)s AND status = 'RUNNING' AND external_id = ANY(%(mess
 ORDER BY lock_expires_at LIMIT 20
 """
 RENEW_ONE = f"""
-UPDATE jobsite_job SET lock_expires_at = clock_timestamp() + %(lock)s * interval '1 second'
+UPDATE jobsite_job SET lock_expires_at = {locks.UNTIL}
 WHERE number = %(number)s AND lock_token = %(token)s AND status = 'RUNNING' AND {waits_at_most("300ms")}
 RETURNING number
 """

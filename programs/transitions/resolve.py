@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from jobsite.database import Cursor
 from jobsite.failpoints import failpoint
+from jobsite.programs.rules import lifecycle
 from jobsite.programs.rules.lifecycle import IS_OPEN, Status
-from jobsite.programs.sql.deliveries import told
+from jobsite.programs.sql.blocked import takes_turns
+from jobsite.programs.sql.deliveries import MOVED_J, with_deliveries
 from jobsite.programs.sql.failures import counted
 
 MOST = 500
@@ -30,7 +32,7 @@ ORDER BY j.number FOR NO KEY UPDATE SKIP LOCKED
 # callback may have run, spawned, and left its job waiting again.
 RESOLVE = f"""
 WITH looked AS MATERIALIZED (
-    SELECT j.number, children.count, children.failed, children.told, p.on_child_failure,
+    SELECT j.number, children.count, children.failed, children.named, p.on_child_failure,
            CASE WHEN children.failed > 0 AND p.on_child_failure = 'FAIL' THEN 'FAILED'
                 WHEN j.parked_fence = j.fence THEN 'PENDING' ELSE 'COMPLETED' END AS target
     FROM jobsite_job j
@@ -38,7 +40,7 @@ WITH looked AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT count(*) AS count, count(*) FILTER (WHERE c.status <> 'COMPLETED') AS failed,
                (array_agg(format('job %%s %%s', c.number, c.status) ORDER BY c.number)
-                    FILTER (WHERE c.status <> 'COMPLETED'))[1:3] AS told
+                    FILTER (WHERE c.status <> 'COMPLETED'))[1:3] AS named
         FROM jobsite_job c WHERE c.parent_id = j.number AND c.parent_id IS NOT NULL) children
     WHERE j.number = ANY(%(numbers)s) AND j.status = %(waiting)s AND NOT {HAS_OPEN_CHILD}
     ORDER BY j.number
@@ -50,22 +52,22 @@ WITH looked AS MATERIALIZED (
         failure_kind = CASE WHEN l.target = 'FAILED' THEN 'PERMANENT' END,
         error = CASE WHEN l.target = 'FAILED' THEN jsonb_build_object(
             'type', 'ChildrenFailed', 'step', NULL, 'message',
-            format('%%s of %%s children did not complete: %%s', l.failed, l.count, array_to_string(l.told, ', '))
+            format('%%s of %%s children did not complete: %%s', l.failed, l.count, array_to_string(l.named, ', '))
             || CASE WHEN l.failed > 3 THEN format(' and %%s more', l.failed - 3) ELSE '' END) END,
         needs_review = l.target = 'FAILED',
         finished_at = CASE WHEN l.target <> 'PENDING' THEN clock_timestamp() END,
         queued_at = CASE WHEN l.target <> 'PENDING' THEN j.queued_at END,
         alone = true
     FROM looked l WHERE j.number = l.number AND j.status = %(waiting)s
-    RETURNING j.number, j.tenant_id, j.queue_id, j.program_id, j.parent_id, j.status AS target,
-              j.overlap_policy = 'QUEUE' AS holds_key, j.outcome, j.context_id, j.notify, j.fence
-){counted("moved")}{told("moved", outcome="m.outcome", is_counted=True)}
-SELECT number, target, queue_id, parent_id, holds_key, (SELECT count(*) FROM told) FROM moved ORDER BY number
+    RETURNING {MOVED_J}, j.status AS target, j.queue_id, j.parent_id,
+              {takes_turns("j.overlap_policy")} AS holds_key, j.outcome
+){counted("moved")}{with_deliveries("moved", outcome="m.outcome", is_counted=True)}
+SELECT number, target, queue_id, parent_id, holds_key, (SELECT count(*) FROM deliveries) FROM moved ORDER BY number
 """
 # What a lost process left: parents that wait for nothing.
-FORGOTTEN = f"""
+WAITING_WITHOUT_OPEN_CHILD = f"""
 SELECT j.number FROM jobsite_job j
-WHERE j.status = 'WAITING' AND NOT {HAS_OPEN_CHILD} ORDER BY j.number LIMIT {MOST}
+WHERE j.status = '{lifecycle.RESOLVE.source}' AND NOT {HAS_OPEN_CHILD} ORDER BY j.number LIMIT {MOST}
 """
 
 
@@ -83,18 +85,18 @@ class Resolved:
 @failpoint("lock_parents")
 def lock(cursor: Cursor, numbers: Sequence[int]) -> list[int]:
     """Lock those of these jobs that wait for children of which none is open any more; the others are left alone."""
-    cursor.execute(LOCK, {"numbers": list(numbers), "waiting": "WAITING"})
+    cursor.execute(LOCK, {"numbers": list(numbers), "waiting": lifecycle.RESOLVE.source.value})
     return [row[0] for row in cursor.fetchall()]
 
 
 @failpoint("resolve")
 def resolve(cursor: Cursor, locked: Sequence[int]) -> list[Resolved]:
     """Let parents go on that `lock` has locked in this transaction: to their callback, or to the end that is due."""
-    cursor.execute(RESOLVE, {"numbers": list(locked), "waiting": "WAITING"})
+    cursor.execute(RESOLVE, {"numbers": list(locked), "waiting": lifecycle.RESOLVE.source.value})
     return [Resolved(row[0], Status(row[1]), *row[2:5]) for row in cursor.fetchall()]
 
 
-def forgotten(cursor: Cursor) -> list[int]:
+def waiting_without_open_child(cursor: Cursor) -> list[int]:
     """Parents that wait though none of their children is open, at most 500."""
-    cursor.execute(FORGOTTEN)
+    cursor.execute(WAITING_WITHOUT_OPEN_CHILD)
     return [row[0] for row in cursor.fetchall()]

@@ -6,13 +6,15 @@ from uuid import UUID
 
 from jobsite.database import Cursor, execute, waits_at_most
 from jobsite.failpoints import failpoint
-from jobsite.programs.sql import deliveries
+from jobsite.programs.rules.lifecycle import Trigger
+from jobsite.programs.sql import deliveries, lanes
+from jobsite.programs.sql.blocked import PROGRAM_IS_PAUSED, blocked, takes_turns
 from jobsite.programs.transitions.submit import NewJob
 
 OWN_KEY = "auto:"
 """How the key of a child begins that was given none."""
 
-# A run that was lost may hold the same key in a transaction that nobody ends: that is not waited for without an end.
+# A run that was lost may hold the same key in a transaction that never ends: the wait for it has an end.
 WAIT = "10s"
 # Under the parent's token, which is asked in the statement, and once more by its fence at the commit
 # (job_spawned_by_a_run). The child runs as the parent does: its context is the parent's.
@@ -20,10 +22,11 @@ SPAWN = f"""
 INSERT INTO jobsite_job (
     tenant_id, program_id, queue_id, trigger, priority, parameters, context_id, scheduled_at, due_at, rank, blocked,
     overlap_policy, overlap_key, engine, has_secrets, created_at, parent_id, child_key, parent_fence)
-SELECT m.tenant_id, p.id, p.queue_id, 'CHILD', g.priority, %(parameters)s::jsonb, m.context_id,
-       coalesce(g.at, statement_timestamp()), g.due_at, g.due_at - g.priority * interval '60 seconds',
-       CASE WHEN g.at > statement_timestamp() THEN 'SCHEDULED'
-            WHEN p.status = 'PAUSED' THEN 'PAUSED' WHEN %(overlap_policy)s = 'QUEUE' THEN 'OVERLAP' END,
+SELECT m.tenant_id, p.id, p.queue_id, '{Trigger.CHILD}', g.priority, %(parameters)s::jsonb, m.context_id,
+       coalesce(g.at, statement_timestamp()), g.due_at, {lanes.rank("g.due_at", "g.priority")},
+       {
+    blocked(early="g.at > statement_timestamp()", paused=PROGRAM_IS_PAUSED, turn=takes_turns("%(overlap_policy)s"))
+},
        %(overlap_policy)s, %(overlap_key)s, %(engine)s, %(has_secrets)s, clock_timestamp(),
        m.number, %(child_key)s, m.fence
 FROM jobsite_job m
@@ -37,14 +40,14 @@ ON CONFLICT DO NOTHING
 RETURNING number, queue_id, blocked
 """
 # The job itself, and those that it descends from.
-LINE = """
+LINE = f"""
 WITH RECURSIVE line AS (
     SELECT number, parent_id, program_id, overlap_policy, overlap_key FROM jobsite_job WHERE number = %s
     UNION ALL
     SELECT p.number, p.parent_id, p.program_id, p.overlap_policy, p.overlap_key
     FROM line JOIN jobsite_job p ON p.number = line.parent_id
 )
-SELECT number, program_id, CASE WHEN overlap_policy = 'QUEUE' THEN overlap_key END FROM line
+SELECT number, program_id, CASE WHEN {takes_turns("overlap_policy")} THEN overlap_key END FROM line
 """
 
 
@@ -92,7 +95,7 @@ def spawn(cursor: Cursor, child: NewJob, *, parent: int, token: UUID, key: str) 
     row = execute(cursor, SPAWN, values).fetchone()
     if row is None:
         return None
-    if child.tells:
+    if child.notifies:
         deliveries.submitted(cursor, [row[0]])
     return Spawned(*row)
 

@@ -10,8 +10,10 @@ from django.db.utils import OperationalError
 from jobsite.database import Cursor, execute, pipelined
 from jobsite.failpoints import failpoint
 from jobsite.programs.rules.lifecycle import Overlap, Trigger
-from jobsite.programs.sql import deliveries
-from jobsite.programs.transitions.dispatch import IS_AWAKE, LOOK, look_values
+from jobsite.programs.sql import deliveries, lanes
+from jobsite.programs.sql.blocked import PROGRAM_IS_PAUSED, blocked, takes_turns
+from jobsite.programs.sql.failures import may_run_though_terminated
+from jobsite.programs.sql.window import IS_AWAKE, LOOK, look_values
 from jobsite.tenants.principals import Captured
 
 
@@ -37,8 +39,8 @@ class NewJob:
     program_version: int | None = None
     has_secrets: bool = False
     notify: bool = False
-    tells: bool = False
-    """Whether its program has rules, which may tell of its submission."""
+    notifies: bool = False
+    """Whether its program has rules, which may notify somebody of its submission."""
 
 
 @dataclass(frozen=True)
@@ -60,34 +62,42 @@ class Inserted:
 # due_at starts at now for a past scheduled_at, so that an old date does not jump the queue.
 # Rows are numbered, and come back, in the order of the input: nothing is kept aside to join them again, which cost
 # twice as much as the insert itself. A context is looked up, not written: nearly always it is there.
-INSERT = """
-INSERT INTO jobsite_job (
-    tenant_id, program_id, queue_id, trigger, priority, parameters, context_id,
+# What both statements take of a job: one row of values, or an array of each for several.
+_TYPES = {
+    "tenant_id": "bigint", "program_id": "bigint", "program_version": "integer", "trigger": "text",
+    "parameters": "text", "context": "uuid", "given_priority": "smallint", "given_at": "timestamptz",
+    "hold_by": "text", "hold_reason": "text", "overlap_policy": "text", "overlap_key": "text",
+    "idempotency_key": "text", "fingerprint": "text", "retry_of": "bigint", "engine": "text",
+    "has_secrets": "boolean", "notify": "boolean",
+}  # fmt: skip
+_COLUMNS = """tenant_id, program_id, queue_id, trigger, priority, parameters, context_id,
     scheduled_at, due_at, rank, blocked, hold_at, hold_by, hold_reason,
-    overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of_id, engine, has_secrets, notify, created_at)
-SELECT g.tenant_id, p.id, p.queue_id, g.trigger, coalesce(g.priority, p.priority), g.parameters::jsonb, c.key,
-       coalesce(g.scheduled_at, statement_timestamp()), greatest(g.scheduled_at, statement_timestamp()),
-       greatest(g.scheduled_at, statement_timestamp()) - coalesce(g.priority, p.priority) * interval '60 seconds',
-       CASE WHEN g.hold_by IS NOT NULL THEN 'HELD'
-            WHEN g.scheduled_at > statement_timestamp() THEN 'SCHEDULED'
-            WHEN p.status = 'PAUSED' THEN 'PAUSED' WHEN g.overlap_policy = 'QUEUE' THEN 'OVERLAP' END,
+    overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of_id, engine, has_secrets, notify, created_at"""
+_PRIORITY = "coalesce(g.given_priority, p.priority)"
+_SCHEDULED = "coalesce(g.given_at, statement_timestamp())"
+_DUE = "greatest(g.given_at, statement_timestamp())"
+_BLOCKED = blocked(
+    held="g.hold_by IS NOT NULL",
+    early="g.given_at > statement_timestamp()",
+    paused=PROGRAM_IS_PAUSED,
+    turn=takes_turns("g.overlap_policy"),
+)
+_JOINED = f"""JOIN jobsite_program p ON p.id = g.program_id AND p.version = coalesce(g.program_version, p.version)
+     AND p.deleted_at IS NULL AND {may_run_though_terminated("g.trigger")}
+JOIN jobsite_capturedcontext c ON c.key = g.context"""
+INSERT = f"""
+INSERT INTO jobsite_job (
+    {_COLUMNS})
+SELECT g.tenant_id, p.id, p.queue_id, g.trigger, {_PRIORITY}, g.parameters::jsonb, c.key,
+       {_SCHEDULED}, {_DUE},
+       {lanes.rank(_DUE, _PRIORITY)},
+       {_BLOCKED},
        CASE WHEN g.hold_by IS NOT NULL THEN clock_timestamp() END, coalesce(g.hold_by, ''), g.hold_reason,
        g.overlap_policy, g.overlap_key, g.idempotency_key, g.fingerprint, g.retry_of, g.engine, g.has_secrets,
        g.notify, clock_timestamp()
-FROM unnest(
-        %(tenant_id)s::bigint[], %(program_id)s::bigint[], %(program_version)s::integer[], %(trigger)s::text[],
-        %(parameters)s::text[], %(context)s::uuid[], %(priority)s::smallint[], %(scheduled_at)s::timestamptz[],
-        %(hold_by)s::text[], %(hold_reason)s::text[], %(overlap_policy)s::text[], %(overlap_key)s::text[],
-        %(idempotency_key)s::text[], %(fingerprint)s::text[], %(retry_of)s::bigint[], %(engine)s::text[],
-        %(has_secrets)s::boolean[], %(notify)s::boolean[]
-    ) WITH ORDINALITY AS g (
-        tenant_id, program_id, program_version, trigger, parameters, context, priority, scheduled_at, hold_by,
-        hold_reason, overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine, has_secrets, notify,
-        position
-    )
-JOIN jobsite_program p ON p.id = g.program_id AND p.version = coalesce(g.program_version, p.version)
-     AND p.deleted_at IS NULL AND (p.status <> 'TERMINATED' OR g.trigger <> 'AUTOMATIC')
-JOIN jobsite_capturedcontext c ON c.key = g.context
+FROM unnest({", ".join(f"%({name})s::{type_}[]" for name, type_ in _TYPES.items())})
+     WITH ORDINALITY AS g ({", ".join(_TYPES)}, position)
+{_JOINED}
 ORDER BY g.position
 ON CONFLICT DO NOTHING
 RETURNING number, queue_id, priority, blocked, scheduled_at, due_at, created_at,
@@ -100,36 +110,19 @@ KEEP_CONTEXT = "INSERT INTO jobsite_capturedcontext (key, content) VALUES (%s, %
 # has room and nothing better waits, the job is born QUEUED: no second look, no update, and one commit instead of two.
 INSERT_ONE = f"""
 WITH j AS MATERIALIZED (
-    SELECT g.*, p.queue_id, coalesce(g.given_priority, p.priority) AS priority, c.key AS context_id,
-           coalesce(g.given_at, statement_timestamp()) AS scheduled_at,
-           greatest(g.given_at, statement_timestamp()) AS due_at,
-           greatest(g.given_at, statement_timestamp())
-               - coalesce(g.given_priority, p.priority) * interval '60 seconds' AS rank,
-           CASE WHEN g.hold_by IS NOT NULL THEN 'HELD'
-                WHEN g.given_at > statement_timestamp() THEN 'SCHEDULED'
-                WHEN p.status = 'PAUSED' THEN 'PAUSED' WHEN g.overlap_policy = 'QUEUE' THEN 'OVERLAP' END AS blocked,
+    SELECT g.*, p.queue_id, {_PRIORITY} AS priority, c.key AS context_id,
+           {_SCHEDULED} AS scheduled_at, {_DUE} AS due_at,
+           {lanes.rank(_DUE, _PRIORITY)} AS rank,
+           {_BLOCKED} AS blocked,
            -- It will have the greatest number.
            'PENDING' AS status, {2**63 - 1} AS number, false AS alone, 0 AS losses, NULL AS parent_id
-    FROM (SELECT
-        %(tenant_id)s::bigint, %(program_id)s::bigint, %(program_version)s::integer, %(trigger)s::text,
-        %(parameters)s::text, %(context)s::uuid, %(priority)s::smallint, %(scheduled_at)s::timestamptz,
-        %(hold_by)s::text, %(hold_reason)s::text, %(overlap_policy)s::text, %(overlap_key)s::text,
-        %(idempotency_key)s::text, %(fingerprint)s::text, %(retry_of)s::bigint, %(engine)s::text,
-        %(has_secrets)s::boolean, %(notify)s::boolean
-    ) AS g (
-        tenant_id, program_id, program_version, trigger, parameters, context, given_priority, given_at, hold_by,
-        hold_reason, overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of, engine, has_secrets, notify
-    )
-    JOIN jobsite_program p ON p.id = g.program_id AND p.version = coalesce(g.program_version, p.version)
-         AND p.deleted_at IS NULL AND (p.status <> 'TERMINATED' OR g.trigger <> 'AUTOMATIC')
-    JOIN jobsite_capturedcontext c ON c.key = g.context
+    FROM (SELECT {", ".join(f"%({name})s::{type_} AS {name}" for name, type_ in _TYPES.items())}) AS g
+    {_JOINED}
 ), look AS MATERIALIZED (
     {LOOK.format(job="j")}
 ), inserted AS (
     INSERT INTO jobsite_job (
-        tenant_id, program_id, queue_id, trigger, priority, parameters, context_id,
-        scheduled_at, due_at, rank, blocked, hold_at, hold_by, hold_reason,
-        overlap_policy, overlap_key, idempotency_key, fingerprint, retry_of_id, engine, has_secrets, notify, created_at,
+        {_COLUMNS},
         status, queued_at)
     SELECT j.tenant_id, j.program_id, j.queue_id, j.trigger, j.priority, j.parameters::jsonb, j.context_id,
            j.scheduled_at, j.due_at, j.rank, j.blocked,
@@ -169,20 +162,13 @@ def insert_and_offer(cursor: Cursor, job: NewJob, *, lock_seconds: float) -> Off
 
     None where nothing was inserted: for the reasons that `insert` knows, or because its context was never used.
     """
-    values = dict(zip(_PARAMETERS, _values(job), strict=True)) | look_values(lock_seconds)
+    values = dict(zip(_TYPES, _values(job), strict=True)) | look_values(lock_seconds)
     row = execute(cursor, INSERT_ONE, values).fetchone()
     return Offered(*row) if row is not None else None
 
 
-_PARAMETERS = (
-    "tenant_id", "program_id", "program_version", "trigger", "parameters", "context", "priority", "scheduled_at",
-    "hold_by", "hold_reason", "overlap_policy", "overlap_key", "idempotency_key", "fingerprint", "retry_of", "engine",
-    "has_secrets", "notify",
-)  # fmt: skip
-
-
 def _values(job: NewJob) -> tuple[object, ...]:
-    """What both statements take of a job, in the order of _PARAMETERS."""
+    """In the order of _TYPES."""
     return (
         job.tenant_id, job.program_id, job.program_version, str(job.trigger), job.parameters, job.context.key,
         job.priority, job.scheduled_at, job.hold_by, job.hold_reason, str(job.overlap_policy), job.overlap_key,
@@ -193,8 +179,8 @@ def _values(job: NewJob) -> tuple[object, ...]:
 def insert(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:
     """Insert the jobs; those that a unique key refuses are missing from the answer, and nothing is raised.
 
-    So are those whose program was changed or deleted since they were validated. Who is to be told of it is written
-    with them, in the caller's transaction.
+    So are those whose program was changed or deleted since they were validated. Their deliveries
+    are written with them, in the caller's transaction.
     """
     [inserted] = insert_all(cursor, [jobs])
     return inserted
@@ -213,8 +199,8 @@ def insert_all(cursor: Cursor, chunks: Iterable[Sequence[NewJob]]) -> list[list[
 
 def _complete(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:
     placed = _placed_anyhow(cursor, jobs)
-    if telling := [one.number for one in placed if jobs[one.position].tells]:
-        deliveries.submitted(cursor, telling)
+    if notifying := [one.number for one in placed if jobs[one.position].notifies]:
+        deliveries.submitted(cursor, notifying)
     return placed
 
 
@@ -238,7 +224,7 @@ def _position(one: Inserted) -> int:
 
 def _begin(cursor: Cursor, jobs: Sequence[NewJob]) -> None:
     columns = map(list, zip(*map(_values, jobs), strict=True))
-    cursor.execute(INSERT, dict(zip(_PARAMETERS, columns, strict=True)))
+    cursor.execute(INSERT, dict(zip(_TYPES, columns, strict=True)))
 
 
 def _answer(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:

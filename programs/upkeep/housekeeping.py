@@ -1,4 +1,4 @@
-"""What keeps an installation small: the actions of the system programs, each in bounded batches."""
+"""The actions of the system programs, which keep an installation small; each works in bounded batches."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,7 @@ LOCK_TIMEOUT = "5s"
 
 
 def retention(context: Context) -> dict[str, int]:
-    """Delete finished jobs, and what became of nominal times, past the term of each tenant (SPEC 3)."""
+    """Delete finished jobs, firings and ended deliveries that are older than each tenant's retention (SPEC 3)."""
     tenants = list(Tenant.objects.order_by("pk"))
     jobs = firings = deliveries = 0
     for done, tenant in enumerate(tenants, start=1):
@@ -33,20 +33,20 @@ def retention(context: Context) -> dict[str, int]:
 
 
 def _prune_jobs(context: Context, tenant: Tenant) -> int:
-    """Through the tenant's jobs until a turn deletes none: in each, families lose a generation."""
+    """Go through the tenant's jobs until a pass deletes none; each pass deletes one generation of every family."""
     total = 0
     while True:
-        turn, after = 0, 0
+        deleted, after = 0, 0
         while True:
             with connection.cursor() as cursor:
                 pruned = prune(cursor, tenant_id=tenant.pk, days=tenant.retention_days, after=after)
-            turn += pruned.jobs
-            context.progress(total + turn, None, f"tenant {tenant.code}")
+            deleted += pruned.jobs
+            context.progress(total + deleted, None, f"tenant {tenant.code}")
             if pruned.go_on_after is None:
                 break
             after = pruned.go_on_after
-        total += turn
-        if not turn:
+        total += deleted
+        if not deleted:
             return total
 
 
@@ -58,7 +58,7 @@ DELETE FROM jobsite_firing WHERE id IN (
 """
 
 
-# Those of jobs go with their jobs.
+# Deliveries of a job are deleted with the job.
 OLD_DELIVERIES = """
 DELETE FROM jobsite_delivery WHERE id IN (
     SELECT id FROM jobsite_delivery
@@ -79,7 +79,7 @@ def database_pruning(context: Context) -> dict[str, Any]:
         for name in _partitions(cursor):
             if _size(cursor) <= most:
                 break
-            # Who logs just now is not kept waiting for long; the next run tries again.
+            # The drop must not keep jobs that write log lines waiting for long; the next run tries again.
             cursor.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
             cursor.execute(f"DROP TABLE {connection.ops.quote_name(name)}")
             dropped.append(name)
@@ -91,7 +91,7 @@ def database_pruning(context: Context) -> dict[str, Any]:
 
 
 def _partitions(cursor: Cursor) -> list[str]:
-    """Those of months that have passed, the oldest first."""
+    """The partitions of past months, oldest first."""
     cursor.execute("""
         SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'jobsite_joblogentry'::regclass AND c.relname ~ '_[0-9]{4}_[0-9]{2}$'
@@ -168,7 +168,7 @@ SELECT jobsite_create_log_partition(now() + months * interval '1 month') FROM ge
 
 
 def partition_creation(context: Context) -> dict[str, int]:
-    """The log partitions of this month and three ahead."""
+    """Create the log partitions of this month and three ahead."""
     with connection.cursor() as cursor:
         cursor.execute(NEW_PARTITIONS, [MONTHS_AHEAD])
     return {"months_ahead": MONTHS_AHEAD}
@@ -180,7 +180,7 @@ def _execute(cursor: Cursor, statement: str, values: dict[str, Any]) -> int:
 
 
 def _until_none(context: Context, delete: Callable[[], int]) -> int:
-    """Batch after batch, and between two of them whoever asked it to stop is heard."""
+    """Delete batch after batch until nothing is left; between batches, `progress` stops the job if it was canceled."""
     total = 0
     while count := delete():
         total += count

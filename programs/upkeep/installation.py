@@ -1,4 +1,4 @@
-"""The rows that every installation has: made when the database is migrated, and again when a worker starts."""
+"""The rows that every installation needs, created after migrating and, where missing, when a worker starts."""
 
 from typing import Any
 

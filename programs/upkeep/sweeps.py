@@ -4,7 +4,6 @@ Beat's tick, every worker's main process and `jobsite sweep` call `run_due`; a r
 compare-and-set, lets only one of them do it each time.
 """
 
-import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -12,13 +11,14 @@ import psycopg
 from django.conf import settings
 
 from jobsite import brokers
-from jobsite.database import Connection, Cursor
+from jobsite.database import ConnectionOfEachThread, Cursor
 from jobsite.logs import get_logger
 from jobsite.notifications import hints
 from jobsite.programs import dispatch, families, workers
 from jobsite.programs.operations import bulk, pausing
+from jobsite.programs.rules.lifecycle import IS_READY
 from jobsite.programs.schedules import firing
-from jobsite.programs.sql import deliveries
+from jobsite.programs.sql import deliveries, lanes
 from jobsite.programs.submission import quotas
 from jobsite.programs.transitions import dispatch as dispatch_transition
 from jobsite.programs.transitions import hold, overlap, pause, reap
@@ -29,7 +29,7 @@ log = get_logger(__name__)
 EMPTY_LIST_SECONDS = 5.0
 MESSAGE_AGE_SECONDS = 60.0
 AFTER_START_SECONDS = 5.0
-_local = threading.local()
+_own_connection = ConnectionOfEachThread(workers.open_connection)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def run_due(names: Collection[str] | None = None) -> dict[str, int]:
         return _run(only_due=True, names=names)
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         log.warning("sweeps_failed", error=str(error))
-        _drop_connection()
+        _own_connection.drop()
         return {}
 
 
@@ -71,7 +71,7 @@ RETURNING s.name
 def _run(*, only_due: bool, names: Collection[str] | None = None) -> dict[str, int]:
     sweeps = {sweep.name: sweep for sweep in all_sweeps() if names is None or sweep.name in names}
     mended: dict[str, int] = {}
-    with _connection().cursor() as cursor:
+    with _own_connection.get().cursor() as cursor:
         seconds = [sweep.seconds if only_due else 0.0 for sweep in sweeps.values()]
         cursor.execute(TAKE, {"names": list(sweeps), "seconds": seconds})
         due = {row[0] for row in cursor.fetchall()}
@@ -142,27 +142,24 @@ def _due(cursor: Cursor) -> int:
 
 # A skip scan over the index of ready rows: its cost grows with the lanes that have something waiting, not
 # with the rows that wait, nor with the tenants there are.
-OPEN_LANES = """
+OPEN_LANES = f"""
 WITH RECURSIVE lane (queue_id, tenant_id) AS (
-    (SELECT queue_id, tenant_id FROM jobsite_job WHERE status = 'PENDING' AND blocked IS NULL
+    (SELECT queue_id, tenant_id FROM jobsite_job WHERE {IS_READY}
      ORDER BY queue_id, tenant_id LIMIT 1)
     UNION ALL
     SELECT following.queue_id, following.tenant_id FROM lane CROSS JOIN LATERAL (
         SELECT queue_id, tenant_id FROM jobsite_job
-        WHERE status = 'PENDING' AND blocked IS NULL
+        WHERE {IS_READY}
               AND (queue_id, tenant_id) > (lane.queue_id, lane.tenant_id)
         ORDER BY queue_id, tenant_id LIMIT 1) following
-)
-INSERT INTO jobsite_lane (queue_id, tenant_id, is_waiting)
+)""" + lanes.woken("""
 SELECT queue_id, tenant_id, true FROM lane
 WHERE NOT EXISTS (SELECT 1 FROM jobsite_lane l
-                  WHERE l.queue_id = lane.queue_id AND l.tenant_id = lane.tenant_id AND l.is_waiting)
-ON CONFLICT (queue_id, tenant_id) DO UPDATE SET is_waiting = true, wakes = jobsite_lane.wakes + 1
-"""
+                  WHERE l.queue_id = lane.queue_id AND l.tenant_id = lane.tenant_id AND l.is_waiting)""")
 
 
 def open_lanes(cursor: Cursor) -> None:
-    """Let dispatch look at every lane that has a ready job, whoever forgot to wake it."""
+    """Let dispatch look at every lane that has a ready job, even one that nobody has woken."""
     cursor.execute(OPEN_LANES)
 
 
@@ -201,7 +198,7 @@ def _has_been_up(cursor: Cursor) -> bool:
 
 
 def _lost_workers(cursor: Cursor) -> int:
-    return send_on(cursor, workers.bury(cursor, silent_seconds=settings.JOBSITE_LOCK_SECONDS))
+    return send_on(cursor, workers.reap_gone(cursor, silent_seconds=settings.JOBSITE_LOCK_SECONDS))
 
 
 def _ended_holds(cursor: Cursor) -> int:
@@ -267,17 +264,3 @@ def _requeue_lost(cursor: Cursor, row: tuple[int, str, object, int], state: brok
         log.warning("messages_lost", queue=name, jobs=len(lost))
         dispatch.dispatch(cursor, queue_id)
     return len(lost)
-
-
-def _connection() -> Connection:
-    known: Connection | None = getattr(_local, "connection", None)
-    if known is None or known.closed:
-        known = _local.connection = workers.open_connection()
-    return known
-
-
-def _drop_connection() -> None:
-    known: Connection | None = getattr(_local, "connection", None)
-    _local.connection = None
-    if known is not None:
-        known.close()

@@ -1,4 +1,4 @@
-"""The programs that come with jobsite: in the tenant `system`, with their schedules, made by the migration."""
+"""The programs that come with jobsite, and their schedules. Migrating creates them in the tenant `system`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ QUEUE = "default"
 
 @dataclass(frozen=True)
 class SystemProgram:
-    """One of them: its name, what it does, when it runs, in UTC."""
+    """One of these programs: its name, what it does, and when it runs, in UTC."""
 
     code: str
     name: str
@@ -48,18 +48,19 @@ PROGRAMS = (
 
 
 def register() -> None:
-    """Make them be as this version has them. A schedule that is there stays as the operator has left it."""
+    """Create or update them as this version defines them. A schedule that exists stays as the operator left it."""
     tenant = Tenant.objects.get(code=SYSTEM)
-    hand = principals.system(tenant)
+    principal = principals.system(tenant)
     queue = QUEUE if QUEUE in settings.JOBSITE_QUEUES else settings.JOBSITE_QUEUES[0]
     registration.load_system(
-        hand, [definitions.from_mapping(_definition(one, queue), where="jobsite", queues=[queue]) for one in PROGRAMS]
+        principal,
+        [definitions.from_mapping(_definition(one, queue), where="jobsite", queues=[queue]) for one in PROGRAMS],
     )
-    there = set(Schedule.objects.filter(tenant=tenant).values_list("code", flat=True))
+    existing = set(Schedule.objects.filter(tenant=tenant).values_list("code", flat=True))
     for one in PROGRAMS:
-        if one.code not in there:
+        if one.code not in existing:
             wanted = Wanted(one.code, minute=one.minute, hour=one.hour, time_zone="UTC", overlap="SKIP")
-            schedules.create(hand, one.code, wanted)
+            schedules.create(principal, one.code, wanted)
 
 
 def _definition(one: SystemProgram, queue: str) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def _definition(one: SystemProgram, queue: str) -> dict[str, Any]:
 
 
 def register_after_migrate(sender: AppConfig, **_: Any) -> None:
-    """Receiver of post_migrate, once all our migrations are there: it may have been something else's turn."""
+    """Receiver of post_migrate; acts only if all our migrations are applied, since a migration may stop before them."""
     executor = MigrationExecutor(connection)
     ours = executor.loader.graph.leaf_nodes(sender.label)
     if set(ours) <= set(executor.loader.applied_migrations):

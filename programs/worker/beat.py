@@ -11,15 +11,18 @@ TICK_SECONDS = 1.0
 
 
 class Scheduler(DatabaseScheduler):
-    """Users' PeriodicTasks go on as ever; between them, the sweeps that are due run here."""
+    """Users' PeriodicTasks run as usual; each tick also runs the sweeps that are due."""
 
     def setup_schedule(self) -> None:
         """Start or join the embedded servers, then read Celery's schedule."""
-        boot.prepare()
+        try:
+            boot.prepare()
+        except boot.EarlierDatabase as error:
+            raise SystemExit(f"jobsite: beat cannot start: {error}") from error
         super().setup_schedule()
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Send what Celery's schedule has due, run the due sweeps; seconds until the next look."""
+        """Send the due tasks of Celery's schedule and run the due sweeps; returns the seconds until the next tick."""
         delay: float = super().tick(*args, **kwargs)
         sweeps.run_due()
         return min(delay, TICK_SECONDS)

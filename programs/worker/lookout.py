@@ -1,4 +1,4 @@
-"""The web process looks out for schedules to which nobody comes: beat and all workers may be dead."""
+"""The web process looks for schedules that nobody fires, because beat and all workers may be dead."""
 
 import threading
 
@@ -9,7 +9,7 @@ LATE = frozenset({"late_schedules"})
 
 
 def start(*, seconds: float = SECONDS) -> threading.Event:
-    """Look each so many seconds, in a thread that ends with the process, or when the event is set."""
+    """Look every `seconds`, in a thread that ends with the process, or when the returned event is set."""
     is_over = threading.Event()
 
     def watch() -> None:

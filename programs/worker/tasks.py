@@ -11,7 +11,7 @@ from jobsite.programs.dispatch import EARLIER_TASK, TASK
 
 @shared_task(name=TASK, bind=True, ignore_result=True, acks_late=False)
 def run_jobs(self: Any, numbers: list[int]) -> int:
-    """Run the jobs with these numbers, as far as they are this worker's to run; returns how many were."""
+    """Run those of these jobs that this worker can claim; returns how many it claimed."""
     return execution.run(numbers, message=UUID(self.request.id))
 
 

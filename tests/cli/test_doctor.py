@@ -112,7 +112,7 @@ def test_the_doctor_says_when_dead_rows_pile_up(
 
     assert "✓ vacuum" in before
     assert re.search(r"✗ vacuum +\d+ dead rows among the jobs", after)
-    assert "see that autovacuum is on" in " ".join(after.split())
+    assert "check that autovacuum is on" in " ".join(after.split())
 
 
 def test_the_doctor_says_which_schedules_are_late_or_cannot_fire(

@@ -90,7 +90,7 @@ def test_a_group_is_made_listed_with_its_programs_and_deleted(
         {"code": "ops", "name": "On call", "rules": 0, "programs": ["nightly"]},
     ]
     assert "programs that name it" in run("notifications", "groups", "list").out
-    assert_refused(run("notifications", "groups", "delete", "ops"), 3, "program nightly tells this group")
+    assert_refused(run("notifications", "groups", "delete", "ops"), 3, "program nightly notifies this group")
     assert run("notifications", "groups", "delete", "default", "--reason", "x").out == (
         "group default is deleted, with its rules\n"
     )
@@ -185,7 +185,7 @@ def test_a_rule_that_is_changed_to_a_webhook_gets_a_secret(run: Run, group: str)
     ("options", "sentence"),
     [
         (["--event", "BOOM", "--submitter"], "--event: expected SUBMITTED, STARTED"),
-        (["--event", "FAILED"], "--submitter: there is nobody to tell; name the submitter, roles"),
+        (["--event", "FAILED"], "--submitter: there is nobody to notify; name the submitter, roles"),
         (["--event", "FAILED", "--user", "charlie"], "--user: 'charlie' is no member of tenant acme"),
         (["--event", "FAILED", "--role", "boss"], "--role: expected VIEWER, OPERATOR or ADMIN, got 'BOSS'"),
         (["--event", "FAILED", "--address", "nobody"], "--address: "),

@@ -81,7 +81,7 @@ def installation(
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM jobsite_worker")
         brokers._forget_connections()
-        sweeps._drop_connection()
+        sweeps._own_connection.drop()
         connection.close()
 
 

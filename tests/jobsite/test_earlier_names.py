@@ -3,7 +3,7 @@
 import pytest
 from celery import current_app
 
-from jobsite import PermanentError, TransientError
+from jobsite import PermanentError, TransientError, outgoing
 from jobsite.notifications import delivery
 from jobsite.notifications import tasks as delivery_tasks
 from jobsite.programs import execution
@@ -22,6 +22,19 @@ def test_a_program_may_name_our_errors_by_earlier_names(name):
     assert name in names_of(TransientError())
     assert not is_transient(TransientError(), permanent=[name])
     assert is_transient(PermanentError(), transient=["programs.actions.base.PermanentError"])
+
+
+@pytest.mark.parametrize(
+    ("error", "helps"),
+    [(outgoing.OutgoingError, True), (outgoing.OutgoingTimeout, True), (outgoing.OutgoingRefused, False)],
+)
+def test_a_program_names_what_goes_wrong_with_a_request_by_its_public_name(error, helps):
+    name = f"jobsite.outgoing.{error.__name__}"
+
+    assert {name, "jobsite.outgoing.OutgoingError"} <= names_of(error("no answer"))
+    assert is_transient(error("no answer")) is helps
+    assert is_transient(error("no answer"), transient=[name])
+    assert not is_transient(error("no answer"), permanent=[name])
 
 
 @pytest.mark.parametrize("name", ["jobsite.run_jobs", "programs.run_jobs"])

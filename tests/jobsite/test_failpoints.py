@@ -76,7 +76,7 @@ def test_every_protocol_statement_has_its_points_and_every_point_its_statement()
     # Functions for one row call those for many. The others only read, or return statements.
     assert {name for name, point in functions.items() if point is None} == {
         *("finish.finish", "submit.insert"),
-        *("cancel.forsaken", "resolve.forgotten", "spawn.line"),
+        *("cancel.ended_with_open_children", "resolve.waiting_without_open_child", "spawn.line"),
     }
     assert sorted([*filter(None, functions.values()), "publish", "record_firings"]) == sorted(NAMES)
 

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from jobsite import outgoing
+from jobsite.outgoing.urls import redirect_of
 from tests.receiver import Receiver, Request, receiving
 
 REAL = socket.getaddrinfo
@@ -198,7 +199,7 @@ def test_a_name_is_resolved_once_per_request(server: Receiver, monkeypatch: pyte
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in next(meanings)]
 
     monkeypatch.setattr(
-        outgoing.socket,
+        socket,
         "getaddrinfo",
         lambda host, *args, **options: (
             resolve(host, *args, **options) if host == "turning.example" else REAL(host, *args, **options)
@@ -263,9 +264,9 @@ def test_a_redirect_from_https_to_http_is_refused() -> None:
         httpx2.Response(302, headers={"location": to}, request=request) for to in ("/x", "http://example.org/")
     ]
 
-    assert str(outgoing._onward(redirects[0], "GET")) == "https://example.org/x"
+    assert str(redirect_of(redirects[0], "GET")) == "https://example.org/x"
     with pytest.raises(outgoing.OutgoingRefused, match="redirects from https to http"):
-        outgoing._onward(redirects[1], "GET")
+        redirect_of(redirects[1], "GET")
 
 
 def test_redirects_are_not_followed_where_none_are_allowed(server: Receiver) -> None:
@@ -313,7 +314,7 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(
 
 def test_the_time_limit_holds_for_a_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     awake = threading.Event()
-    monkeypatch.setattr(outgoing.socket, "getaddrinfo", lambda *args, **options: [awake.wait(30)][:0])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [awake.wait(30)][:0])
 
     with pytest.raises(outgoing.OutgoingTimeout):
         outgoing.send("GET", "http://slow.example/", seconds=0.3)

@@ -14,7 +14,8 @@ import psycopg
 from jobsite.programs import invariants, workers
 from jobsite.programs.dispatch import grouped
 from jobsite.programs.invariants.looks import Look
-from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Overlap, Status, Trigger
+from jobsite.programs.rules.lifecycle import FailureKind, Overlap, Trigger
+from jobsite.programs.sql import window
 from jobsite.programs.transitions import (
     cancel,
     claim,
@@ -68,26 +69,22 @@ class Message:
 
 
 # How a run may end: what the worker writes, and what the reference makes of it.
-def _failed(kind: FailureKind, result: AttemptResult) -> finish.Ending:
-    return finish.Ending(Status.FAILED, result, outcome=Outcome.ERROR, failure_kind=kind, error={"type": "E"})
-
-
 ENDINGS: dict[str, tuple[finish.Ending, dict[str, Any]]] = {
     "succeeds": (
-        finish.Ending(Status.COMPLETED, AttemptResult.SUCCESS, result={"n": 1}),
+        finish.Ending.completed({"n": 1}),
         {"target": "COMPLETED", "result": "SUCCESS"},
     ),
     "fails": (
-        _failed(FailureKind.PERMANENT, AttemptResult.PERMANENT),
+        finish.Ending.failed(FailureKind.PERMANENT, {"type": "E"}),
         {"target": "FAILED", "result": "PERMANENT", "failure": "PERMANENT"},
     ),
     "tries again": (
-        finish.Ending(Status.PENDING, AttemptResult.TRANSIENT, error={"type": "E"}, delay=0.0),
+        finish.Ending.retry(FailureKind.TRANSIENT, {"type": "E"}, delay=0.0),
         {"target": "PENDING", "result": "TRANSIENT", "delay": 0.0},
     ),
     "has not had its turn": (give_back.UNSTARTED, {"target": "PENDING", "result": "RETURNED", "attempts": 0}),
     "tries again later": (
-        finish.Ending(Status.PENDING, AttemptResult.TRANSIENT, delay=1.5 * TICK),
+        finish.Ending.retry(FailureKind.TRANSIENT, delay=1.5 * TICK),
         {"target": "PENDING", "result": "TRANSIENT", "delay": 1.5},
     ),
     "snoozes": (
@@ -103,12 +100,12 @@ ENDINGS: dict[str, tuple[finish.Ending, dict[str, Any]]] = {
         {"target": "FAILED", "result": "PERMANENT", "failure": "PERMANENT"},
     ),
     "waits": (
-        finish.Ending(Status.WAITING, AttemptResult.SUCCESS, outcome=Outcome.WARNING),
+        finish.Ending.waiting(has_warned=True),
         {"target": "WAITING", "result": "SUCCESS"},
     ),
-    "parks": (finish.Ending(Status.WAITING, AttemptResult.PARKED), {"target": "WAITING", "result": "PARKED"}),
+    "parks": (finish.Ending.parked(), {"target": "WAITING", "result": "PARKED"}),
     "stops": (
-        finish.Ending(Status.CANCELED, AttemptResult.CANCELED),
+        finish.Ending.canceled(),
         {"target": "CANCELED", "result": "CANCELED"},
     ),
 }
@@ -264,11 +261,11 @@ class Driver:
     @contextmanager
     def brisk_for_half_a_tick(self) -> Iterator[None]:
         """What was claimed in this tick has just begun, however long the machine takes."""
-        usual, dispatch.BRISK_SECONDS = dispatch.BRISK_SECONDS, TICK / 2
+        usual, window.BRISK_SECONDS = window.BRISK_SECONDS, TICK / 2
         try:
             yield
         finally:
-            dispatch.BRISK_SECONDS = usual
+            window.BRISK_SECONDS = usual
 
     def _new(self, job: Job, *, held: bool) -> NewJob:
         job.due = max(job.due, self.model.now)
@@ -514,8 +511,8 @@ class Driver:
     def resolve(self, numbers: Sequence[int] | None = None) -> None:
         """Of these jobs, or of those that the sweep finds, what waits for no child any more goes on."""
         if numbers is None:
-            numbers = resolve.forgotten(self.cursor)
-            self.same("forgotten", numbers, sorted(filter(self.model.may_go_on, self.model.jobs)))
+            numbers = resolve.waiting_without_open_child(self.cursor)
+            self.same("waiting_without_open_child", numbers, sorted(filter(self.model.may_go_on, self.model.jobs)))
         resolved = resolve.resolve(self.cursor, resolve.lock(self.cursor, numbers))
         self.same("resolve", {one.number: str(one.status) for one in resolved}, self.model.resolve(numbers))
 
@@ -523,9 +520,9 @@ class Driver:
     def cancel_children(self, parents: Sequence[int] | None = None) -> None:
         """Of these jobs, or of those that the sweep finds."""
         if parents is None:
-            parents = cancel.forsaken(self.cursor)
+            parents = cancel.ended_with_open_children(self.cursor)
             open_ = {one.parent for one in self.model.jobs.values() if one.parent and one.is_open}
-            self.same("forsaken", sorted(parents), sorted(filter(self.model.takes_along, open_)))
+            self.same("ended_with_open_children", sorted(parents), sorted(filter(self.model.takes_along, open_)))
         canceled = cancel.cancel_children(self.cursor, parents)
         expected = self.model.cancel_children(parents)
         self.same("cancel_children", {number: str(status) for number, status in canceled.items()}, expected)
@@ -620,14 +617,14 @@ class Driver:
         worker.is_gone = True
 
     @move
-    def bury(self) -> None:
-        reaped = workers.bury(self.cursor, silent_seconds=reference.LOCK * TICK)
-        dead = [one for one in self.model.workers if one.status in ("ACTIVE", "STOPPING")
+    def reap_gone(self) -> None:
+        reaped = workers.reap_gone(self.cursor, silent_seconds=reference.LOCK * TICK)
+        lost = [one for one in self.model.workers if one.status in ("ACTIVE", "STOPPING")
                 and (one.is_gone or one.seen < self.model.now - reference.LOCK)]  # fmt: skip
-        for one in dead:
+        for one in lost:
             one.status = "LOST"
-        gone = [one.incarnation for one in dead if one.is_gone]
-        self._same_reaped("bury", reaped, self.model.lose(self.model.running(*gone)))
+        gone = [one.incarnation for one in lost if one.is_gone]
+        self._same_reaped("reap_gone", reaped, self.model.lose(self.model.running(*gone)))
 
     @move
     def time_passes(self, ticks: int) -> None:
@@ -677,7 +674,7 @@ class Driver:
             if job.blocked == "HELD":
                 self.release(job.number, job.program.tenant)
         self.time_passes(6)
-        self.bury()
+        self.reap_gone()
         self.reap_expired()
         worker = self.register("last", manager="default", queues=QUEUES, children=50)
         for queue in QUEUES:

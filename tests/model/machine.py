@@ -144,7 +144,7 @@ class Protocol(RuleBasedStateMachine):
     def offer(self, job: Job, pause: str, stays: bool) -> None:
         self._paused(pause, job.program, stays, partial(self.driver.offer, job.number))
 
-    @rule(what=st.sampled_from(["due", "due", "lost messages", "ended holds", "expired", "dead workers"]), queue=queues)
+    @rule(what=st.sampled_from(["due", "due", "lost messages", "ended holds", "expired", "lost workers"]), queue=queues)
     def sweep(self, what: str, queue: str) -> None:
         match what:
             case "due":
@@ -160,8 +160,8 @@ class Protocol(RuleBasedStateMachine):
                 self.driver.end_holds()
             case "expired":
                 self.driver.reap_expired()
-            case "dead workers":
-                self.driver.bury()
+            case "lost workers":
+                self.driver.reap_gone()
 
     def _paused(self, what: str, program: Program, stays: bool, act: Callable[[], Any]) -> None:
         """Do this while something of the program's is paused."""

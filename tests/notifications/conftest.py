@@ -1,4 +1,4 @@
-"""What the tests of notifications share: a real mail server."""
+"""Fixtures shared by the tests of notifications: a real mail server, and jobs."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from tests.programs.conftest import Jobs
 
 @pytest.fixture
 def mail(settings: Any) -> Iterator[Sink]:
-    """A mail server that takes everything until it is told otherwise."""
+    """A mail server that accepts everything until a test sets other answers."""
     with sinking() as sink:
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", sink.port

@@ -1,4 +1,4 @@
-"""A mail server of the tests' own, which remembers what it was sent and answers as it is told."""
+"""A mail server for tests, which keeps what it receives and gives the answers that a test sets."""
 
 import asyncio
 import email.policy
@@ -14,14 +14,14 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
-logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's, which tells of each command
+logging.getLogger("mail.log").setLevel(logging.WARNING)  # of aiosmtpd, which logs each command
 TAKEN = "take it and hang up"
 PASSWORD = b"correct horse"
 
 
 @dataclass(frozen=True)
 class Mail:
-    """What came in one envelope."""
+    """One message that was received, with its envelope."""
 
     sender: str
     recipients: list[str]
@@ -30,16 +30,16 @@ class Mail:
 
 
 class Sink:
-    """The handler: `answers` are by command (RCPT, DATA, …) and hold for all that follows; `mails` is what came.
+    """The handler: `answers` by command (RCPT, DATA, …) hold until they are changed; `mails` are the received ones.
 
-    An answer may be "hang up", for none at all. One that begins with 421 is the last of its connection.
+    The answer "hang up" closes the connection without an answer. One that begins with 421 closes it afterwards.
     """
 
     def __init__(self) -> None:
         self.mails: list[Mail] = []
         self.answers: dict[str, str] = {}
         self.seconds = 0.0  # before DATA is answered
-        self.mood: Callable[[bytes], str] | None = None  # says how the DATA of a message is answered
+        self.mood: Callable[[bytes], str] | None = None  # chooses the answer to DATA by the content
         self.logins: list[bytes] = []
         self.port = 0
 
@@ -72,7 +72,7 @@ class Sink:
         return self._said(server, "QUIT", "221 bye")
 
     def authenticate(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
-        """Whoever has the password comes in, unless AUTH is to be answered otherwise."""
+        """Accept everybody who has the password, unless `answers` has another answer to AUTH."""
         self.logins.append(data.login)
         if "AUTH" in self.answers:
             return AuthResult(success=False, handled=False, message=self.answers["AUTH"])
@@ -90,13 +90,13 @@ class Sink:
 class _Controller(Controller):
     def _trigger_server(self) -> None:
         assert self.server is not None
-        self.port = self.server.sockets[0].getsockname()[1]  # which port 0 became
+        self.port = self.server.sockets[0].getsockname()[1]  # the port that the system chose for 0
         super()._trigger_server()
 
 
 @contextmanager
 def sinking() -> Iterator[Sink]:
-    """A server on loopback, in a thread, while the block runs."""
+    """Run a server on loopback, in a thread, while the block runs."""
     sink = Sink()
     controller = _Controller(
         sink, hostname="127.0.0.1", port=0, auth_require_tls=False, authenticator=sink.authenticate, ready_timeout=10
@@ -111,7 +111,7 @@ def sinking() -> Iterator[Sink]:
 
 @contextmanager
 def greeting(words: bytes) -> Iterator[int]:
-    """The port of what says these words to whoever comes, and nothing more; it hangs up when the block ends."""
+    """The port of a server that sends these words to its first client, and nothing more until the block ends."""
     guests = []
     with socket.create_server(("127.0.0.1", 0)) as door:
 

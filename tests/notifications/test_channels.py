@@ -1,4 +1,4 @@
-"""The ways a message goes out, against real servers: what arrives, and what is made of every way to fail."""
+"""The channels, against real servers: what arrives, and how each failure is reported."""
 
 import json
 import socket
@@ -35,7 +35,7 @@ MESSAGE = Outgoing(
 
 
 def failure(channel, message):
-    """How a channel says that it could not send this."""
+    """The error with which a channel fails to send this message."""
     with pytest.raises(DeliveryFailed) as caught:
         CHANNELS[channel].send(message)
     return caught.value
@@ -61,7 +61,7 @@ def smtp(settings):
 
 @pytest.fixture
 def sink(smtp):
-    """A mail server that takes all, and that Django's mail is pointed at."""
+    """A mail server that accepts everything; Django's mail uses it."""
     with sinking() as started:
         smtp(started.port)
         yield started
@@ -97,7 +97,7 @@ def test_the_headers_say_what_it_is_and_that_a_machine_wrote_it(sink):
     assert abs(message["date"].datetime.replace(tzinfo=UTC) - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-def test_what_is_sent_again_has_the_same_message_id(sink):
+def test_a_mail_that_is_sent_again_has_the_same_message_id(sink):
     for identity in ("a", "a", "b"):
         CHANNELS["email"].send(replace(MESSAGE, identity=identity))
 
@@ -105,7 +105,7 @@ def test_what_is_sent_again_has_the_same_message_id(sink):
     assert first == again != other
 
 
-def test_without_html_there_is_text_alone(sink):
+def test_without_html_only_text_is_sent(sink):
     CHANNELS["email"].send(replace(MESSAGE, html=""))
 
     assert sink.mails[0].message.get_content_type() == "text/plain"
@@ -126,11 +126,11 @@ def test_without_html_there_is_text_alone(sink):
         ("", ""),
     ],
 )
-def test_a_subject_is_one_line_whatever_it_holds(sink, subject, arrives):
+def test_a_subject_is_always_one_line(sink, subject, arrives):
     CHANNELS["email"].send(replace(MESSAGE, subject=subject))
 
     [mail] = sink.mails
-    assert mail.message["subject"].lstrip(" ") == arrives  # a long word stands in a line of its own
+    assert mail.message["subject"].lstrip(" ") == arrives  # a long word is folded into a line of its own
     assert mail.recipients == ["bob@example.org"]
     assert "bcc" not in mail.message
 
@@ -154,14 +154,14 @@ def test_a_text_cannot_end_the_message_and_begin_another(sink, end):
     assert "RCPT TO:<evil@x.org>" in mail.message.get_body(("plain",)).get_content()
 
 
-def test_a_long_line_is_folded_for_the_way_only(sink):
+def test_a_long_line_is_folded_only_for_transport(sink):
     CHANNELS["email"].send(replace(MESSAGE, text="ü" * 5_000))
 
     assert max(map(len, sink.mails[0].content.split(b"\r\n"))) < 1_000
     assert sink.mails[0].message.get_body(("plain",)).get_content().strip() == "ü" * 5_000
 
 
-def test_what_cannot_be_written_fails_for_good(sink):
+def test_a_text_that_cannot_be_encoded_fails_for_good(sink):
     failed = failure("email", replace(MESSAGE, text="\ud800"))
 
     assert failed.is_final
@@ -182,7 +182,7 @@ def test_what_cannot_be_written_fails_for_good(sink):
         ("a" * 58 + "@" + ".".join(["b" * 60] * 3) + ".example.org", None),
     ],
 )
-def test_an_address_is_kept_as_dns_knows_it(address, kept):
+def test_an_address_is_stored_as_dns_knows_it(address, kept):
     assert CHANNELS["email"].check_address(address) == (kept or address)
 
 
@@ -221,7 +221,7 @@ def test_an_address_is_kept_as_dns_knows_it(address, kept):
         "x@" + "ü" * 1_000_000 + ".org",
     ],
 )
-def test_what_is_no_plain_address_is_refused_and_never_sent_to(sink, address):
+def test_an_invalid_address_is_refused_and_nothing_is_sent_to_it(sink, address):
     began = time.monotonic()
     with pytest.raises(Invalid) as refused:
         CHANNELS["email"].check_address(address)
@@ -233,7 +233,7 @@ def test_what_is_no_plain_address_is_refused_and_never_sent_to(sink, address):
     assert time.monotonic() - began < 2
 
 
-def test_mail_to_a_domain_in_any_letters_goes_to_what_dns_knows(sink):
+def test_mail_to_an_international_domain_goes_to_its_dns_name(sink):
     CHANNELS["email"].send(replace(MESSAGE, address="info@straße.example"))
 
     [mail] = sink.mails
@@ -255,7 +255,7 @@ def test_mail_to_a_domain_in_any_letters_goes_to_what_dns_knows(sink):
         ("DATA", "421 shutting down", False),
     ],
 )
-def test_the_servers_answer_decides_whether_another_try_helps(sink, command, answer, is_final):
+def test_the_servers_answer_decides_whether_it_is_retried(sink, command, answer, is_final):
     sink.answers[command] = answer
 
     failed = failure("email", MESSAGE)
@@ -265,7 +265,7 @@ def test_the_servers_answer_decides_whether_another_try_helps(sink, command, ans
     assert (failed.is_final, failed.retry_after, sink.mails) == (is_final, None, [])
 
 
-def test_a_server_of_many_words_is_quoted_in_one_line(sink):
+def test_a_long_answer_of_a_server_is_quoted_in_one_line(sink):
     sink.answers["RCPT"] = "550-no\r\n550-no \x00and\r\n550 " + "no" * 200
 
     said = str(failure("email", MESSAGE))
@@ -274,7 +274,7 @@ def test_a_server_of_many_words_is_quoted_in_one_line(sink):
 
 
 @pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
-def test_a_server_that_hangs_up_is_tried_again(sink, command):
+def test_mail_is_retried_if_the_server_hangs_up(sink, command):
     sink.answers[command] = "hang up"
 
     failed = failure("email", MESSAGE)
@@ -283,7 +283,7 @@ def test_a_server_that_hangs_up_is_tried_again(sink, command):
     assert str(failed).startswith(f"127.0.0.1:{sink.port} did not take it for bob@example.org: Connection unexpectedly")
 
 
-def test_a_server_that_is_slow_is_tried_again(sink, settings):
+def test_mail_is_retried_if_the_server_is_slow(sink, settings):
     settings.EMAIL_TIMEOUT, sink.seconds = 0.3, 2.0
     began = time.monotonic()
 
@@ -293,7 +293,7 @@ def test_a_server_that_is_slow_is_tried_again(sink, settings):
     assert (failed.is_final, str(failed)) == (False, f"127.0.0.1:{sink.port} did not answer within 0.3 s")
 
 
-def test_a_server_that_does_not_greet_is_tried_again(smtp, settings):
+def test_mail_is_retried_if_the_server_does_not_greet(smtp, settings):
     settings.EMAIL_TIMEOUT = 0.3
     with greeting(b"") as port:
         smtp(port)
@@ -310,7 +310,7 @@ def test_a_server_that_does_not_greet_is_tried_again(smtp, settings):
         (b"SSH-2.0-OpenSSH_9.6\r\n", "did not take it for bob@example.org: (-1, "),
     ],
 )
-def test_a_server_that_is_none_for_now_is_tried_again(smtp, words, said):
+def test_mail_is_retried_if_the_server_offers_no_mail_service(smtp, words, said):
     with greeting(words) as port:
         smtp(port)
 
@@ -320,7 +320,7 @@ def test_a_server_that_is_none_for_now_is_tried_again(smtp, words, said):
     assert f"127.0.0.1:{port} {said}" in str(failed)
 
 
-def test_where_nothing_listens_it_is_tried_again(smtp):
+def test_mail_is_retried_if_nothing_listens(smtp):
     smtp(port := closed_port())
 
     failed = failure("email", MESSAGE)
@@ -328,7 +328,7 @@ def test_where_nothing_listens_it_is_tried_again(smtp):
     assert (failed.is_final, str(failed)) == (False, f"127.0.0.1:{port} cannot be reached: Connection refused")
 
 
-def test_a_host_without_an_address_is_tried_again(smtp, settings):
+def test_mail_is_retried_if_the_host_has_no_address(smtp, settings):
     smtp(25)
     settings.EMAIL_HOST = "mail.invalid"
 
@@ -339,7 +339,7 @@ def test_a_host_without_an_address_is_tried_again(smtp, settings):
 
 
 @pytest.mark.parametrize("kind", ["EMAIL_USE_TLS", "EMAIL_USE_SSL"])
-def test_a_server_without_the_encryption_asked_for_gets_nothing(sink, settings, kind):
+def test_a_server_without_the_required_encryption_gets_nothing(sink, settings, kind):
     setattr(settings, kind, True)
 
     failed = failure("email", MESSAGE)
@@ -348,7 +348,7 @@ def test_a_server_without_the_encryption_asked_for_gets_nothing(sink, settings, 
     assert str(failed).startswith(f"127.0.0.1:{sink.port} ")
 
 
-def test_a_log_in_that_is_refused_fails_for_good_without_the_password(sink, smtp):
+def test_a_refused_login_fails_for_good_and_does_not_show_the_password(sink, smtp):
     smtp(sink.port, "jobs", "hunter2")
 
     failed = failure("email", MESSAGE)
@@ -358,7 +358,7 @@ def test_a_log_in_that_is_refused_fails_for_good_without_the_password(sink, smtp
     assert "hunter2" not in str(failed)
 
 
-def test_a_log_in_that_is_refused_for_now_is_tried_again(sink, smtp):
+def test_a_login_that_is_refused_temporarily_is_retried(sink, smtp):
     smtp(sink.port, "jobs", "hunter2")
     sink.answers["AUTH"] = "454 4.7.0 temporary authentication failure"
 
@@ -377,7 +377,7 @@ def test_with_the_right_password_it_is_sent(sink, smtp):
 
 
 @pytest.mark.parametrize("parting", ["hang up", "500 what?", "421 no", "221 " + "bye" * 4_000], ids=len)
-def test_what_was_taken_was_sent_however_they_part(sink, parting):
+def test_accepted_mail_counts_as_sent_however_the_connection_ends(sink, parting):
     sink.answers["QUIT"] = parting
 
     assert CHANNELS["email"].send(MESSAGE)
@@ -393,7 +393,7 @@ def test_a_connection_without_a_host_is_named_by_its_kind(settings, mailoutbox):
 
 @pytest.fixture
 def receiver(settings):
-    """Answers with what stands in `answers`, then 200; it is on loopback, which is open."""
+    """Answers with the items of `answers`, then with 200. It listens on loopback, which is allowed here."""
     settings.JOBSITE_ALLOWED_NETWORKS = (ip_network("127.0.0.0/8"),)
     answers = []
 
@@ -410,7 +410,7 @@ def to(receiver, **changes):
     return replace(MESSAGE, **({"address": receiver.url("/hook"), "secrets": KEYS[:1]} | changes))
 
 
-def test_a_webhook_says_what_happened_but_not_of_whom(receiver):
+def test_a_webhook_says_what_happened_but_not_to_whom(receiver):
     receiver.answers.append((202, "schön,\r\ndanke\x00".encode(), {}))
 
     said = CHANNELS["webhook"].send(to(receiver))
@@ -446,7 +446,7 @@ def test_an_event_has_its_type(receiver, event, kind):
     assert json.loads(receiver.seen[0].body)["type"] == kind
 
 
-def test_the_signature_is_that_of_the_standard(receiver):
+def test_the_signature_follows_the_standard(receiver):
     CHANNELS["webhook"].send(to(receiver))
 
     [seen] = receiver.seen
@@ -457,7 +457,7 @@ def test_the_signature_is_that_of_the_standard(receiver):
 
 
 @pytest.mark.parametrize("change", ["body", "webhook-id", "webhook-timestamp", "key"])
-def test_what_was_altered_has_no_valid_signature(receiver, change):
+def test_an_altered_request_has_no_valid_signature(receiver, change):
     CHANNELS["webhook"].send(to(receiver))
     [seen] = receiver.seen
     headers = {name.lower(): value for name, value in seen.headers.items()}
@@ -471,7 +471,7 @@ def test_what_was_altered_has_no_valid_signature(receiver, change):
         Webhook(KEYS[1] if change == "key" else KEYS[0]).verify(body, headers)
 
 
-def test_while_a_secret_is_changed_both_sign(receiver):
+def test_with_two_secrets_both_sign(receiver):
     CHANNELS["webhook"].send(to(receiver, secrets=KEYS))
 
     [seen] = receiver.seen
@@ -480,7 +480,7 @@ def test_while_a_secret_is_changed_both_sign(receiver):
         assert Webhook(key).verify(seen.body, dict(seen.headers))
 
 
-def test_what_is_sent_again_has_the_same_id(receiver):
+def test_a_webhook_that_is_sent_again_has_the_same_id(receiver):
     for _ in range(2):
         CHANNELS["webhook"].send(to(receiver))
 
@@ -495,7 +495,7 @@ def test_without_secrets_it_is_sent_unsigned(receiver):
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_abcde", "whsec_ä"])
-def test_a_secret_that_is_none_is_not_signed_with_nor_told(receiver, secret):
+def test_an_invalid_secret_is_not_used_and_not_shown(receiver, secret):
     failed = failure("webhook", to(receiver, secrets=(KEYS[0], secret)))
 
     assert (failed.is_final, receiver.seen) == (True, [])
@@ -507,7 +507,7 @@ def test_a_secret_that_is_none_is_not_signed_with_nor_told(receiver, secret):
     [(400, True), (401, True), (404, True), (408, False), (413, True), (425, False), (429, False), (500, False),
      (502, False), (503, False), (599, False)],
 )  # fmt: skip
-def test_what_a_receiver_answers_decides_whether_another_try_helps(receiver, status, is_final):
+def test_the_receivers_answer_decides_whether_it_is_retried(receiver, status, is_final):
     receiver.answers.append((status, b"no\nthanks", {}))
 
     failed = failure("webhook", to(receiver))
@@ -516,7 +516,7 @@ def test_what_a_receiver_answers_decides_whether_another_try_helps(receiver, sta
     assert (failed.is_final, failed.retry_after) == (is_final, None)
 
 
-def test_a_receiver_that_wants_no_more_gets_no_more(receiver):
+def test_a_receiver_that_answers_410_gets_no_more(receiver):
     receiver.answers.append((410, b"", {"Retry_After": "5"}))
 
     failed = failure("webhook", to(receiver))
@@ -542,7 +542,7 @@ def test_a_receiver_that_wants_no_more_gets_no_more(receiver):
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_receiver_may_ask_to_be_left_alone_for_a_while(receiver, status, header, low, high):
+def test_a_receiver_may_ask_for_a_delay(receiver, status, header, low, high):
     receiver.answers.append((status, b"", {"Retry_After": header() if callable(header) else header}))
 
     wait = failure("webhook", to(receiver)).retry_after
@@ -550,7 +550,7 @@ def test_a_receiver_may_ask_to_be_left_alone_for_a_while(receiver, status, heade
     assert wait is None if low is None else low <= wait <= high
 
 
-def test_no_more_of_an_answer_is_read_than_a_little(receiver):
+def test_only_the_beginning_of_an_answer_is_read(receiver):
     def begin_and_stall(request):
         request.send_response(200)
         request.send_header("Content-Length", str(10**9))
@@ -568,7 +568,7 @@ def test_no_more_of_an_answer_is_read_than_a_little(receiver):
 
 
 @pytest.mark.parametrize("way", ["drip", "drip_headers"])
-def test_a_slow_receiver_is_left_in_time_and_tried_again(receiver, monkeypatch, way):
+def test_a_webhook_to_a_slow_receiver_ends_in_time_and_is_retried(receiver, monkeypatch, way):
     monkeypatch.setattr("jobsite.notifications.channels.webhook.SECONDS", 0.4)
     receiver.answer = lambda request: getattr(request, way)()
     began = time.monotonic()
@@ -579,7 +579,7 @@ def test_a_slow_receiver_is_left_in_time_and_tried_again(receiver, monkeypatch, 
     assert (failed.is_final, str(failed)) == (False, f"{receiver.url('/hook')}: no answer within 0.4 s")
 
 
-def test_a_receiver_that_hangs_up_is_tried_again(receiver):
+def test_a_webhook_is_retried_if_the_receiver_hangs_up(receiver):
     receiver.answer = lambda request: request.hang_up()
 
     failed = failure("webhook", to(receiver))
@@ -588,7 +588,7 @@ def test_a_receiver_that_hangs_up_is_tried_again(receiver):
     assert str(failed).startswith(f"{receiver.url('/hook')}: ")
 
 
-def test_where_no_receiver_listens_it_is_tried_again(receiver):
+def test_a_webhook_is_retried_if_nothing_listens(receiver):
     url = f"http://127.0.0.1:{closed_port()}/"
 
     failed = failure("webhook", to(receiver, address=url))
@@ -597,7 +597,7 @@ def test_where_no_receiver_listens_it_is_tried_again(receiver):
     assert "Connection refused" in str(failed)
 
 
-def test_nothing_goes_to_a_private_address(receiver, settings):
+def test_nothing_is_sent_to_a_private_address(receiver, settings):
     settings.JOBSITE_ALLOWED_NETWORKS = ()
 
     failed = failure("webhook", to(receiver))
@@ -608,7 +608,7 @@ def test_nothing_goes_to_a_private_address(receiver, settings):
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("there", ["http://127.0.0.2:{port}/x", "http://169.254.169.254/latest/meta-data/", "/x"])
-def test_an_event_is_led_nowhere(receiver, status, there):
+def test_a_webhook_follows_no_redirect(receiver, status, there):
     receiver.answers.append((status, b"", {"Location": there.format(port=receiver.port)}))
 
     failed = failure("webhook", to(receiver))
@@ -626,7 +626,7 @@ def test_an_event_is_led_nowhere(receiver, status, there):
         ("http://example.org:8080/", "http://example.org:8080/"),
     ],
 )
-def test_a_url_is_kept_as_it_is_sent_to(address, kept):
+def test_a_url_is_stored_as_it_is_requested(address, kept):
     assert CHANNELS["webhook"].check_address(address) == kept
 
 
@@ -643,7 +643,7 @@ def test_a_url_is_kept_as_it_is_sent_to(address, kept):
         ("https://example.org/\r\nX: y", "is no URL"),
     ],
 )
-def test_what_is_no_url_to_send_to_is_refused(address, why):
+def test_an_unusable_url_is_refused(address, why):
     with pytest.raises(Invalid, match=why) as refused:
         CHANNELS["webhook"].check_address(address)
 
@@ -653,7 +653,7 @@ def test_what_is_no_url_to_send_to_is_refused(address, why):
 # ---- inbox, and all of them --------------------------------------------------------------------------------
 
 
-def test_the_inbox_is_a_users():
+def test_the_inbox_needs_a_user():
     assert CHANNELS["inbox"].send(replace(MESSAGE, address="", user_id=7)) == "in the inbox"
     assert failure("inbox", replace(MESSAGE, address="")).is_final
 
@@ -673,6 +673,6 @@ def test_a_channel_is_imported_when_it_is_used():
     assert said == "['email', 'webhook', 'inbox'] set()\n"
 
 
-def test_one_line_is_one_line():
+def test_one_line_removes_line_breaks_and_control_characters():
     assert one_line("  a\r\n\tb\x00c \u2028 d  ") == "a b c d"
     assert one_line("abc def", limit=4) == "abc"

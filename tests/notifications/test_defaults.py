@@ -1,4 +1,4 @@
-"""The wording that tenants start with: all there, all render, each in its own language."""
+"""The wording that tenants start with: complete, renderable, and each in its own language."""
 
 import re
 from itertools import product
@@ -43,7 +43,7 @@ def test_the_events_differ(language: str) -> None:
 
 
 @pytest.mark.parametrize(("event", "language"), CASES)
-def test_the_link_is_there_when_there_is_an_address(event: Event, language: str) -> None:
+def test_a_link_appears_only_with_an_address(event: Event, language: str) -> None:
     facts = sample(event, language)
     without = {name: value | {"url": ""} for name in ("job", "schedule") if isinstance(value := facts[name], dict)}
 
@@ -56,7 +56,7 @@ def test_the_link_is_there_when_there_is_an_address(event: Event, language: str)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_was_not_sent_is_counted(language: str) -> None:
+def test_suppressed_messages_are_counted(language: str) -> None:
     one, seven = (
         rendered(Event.FAILED, language, event={"name": "FAILED", "suppressed": number, "in_a_row": 1})
         for number in (1, 7)
@@ -71,7 +71,7 @@ def test_what_was_not_sent_is_counted(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_completed_tells_of_a_warning_only_when_there_was_one(language: str) -> None:
+def test_completed_mentions_a_warning_only_if_there_was_one(language: str) -> None:
     job = sample(Event.COMPLETED, language)["job"]
     assert isinstance(job, dict)
 
@@ -90,7 +90,7 @@ def test_recovered_and_terminated_count_the_failures(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_retrying_tells_when_and_why(language: str) -> None:
+def test_retrying_says_when_and_why(language: str) -> None:
     found = rendered(Event.RETRYING, language)
 
     assert "2026-11-28 12:10 UTC" in found.text.splitlines()[0]
@@ -111,9 +111,9 @@ def test_a_name_in_html_is_escaped() -> None:
         (["", "es"], "es"),
     ],
 )  # fmt: skip
-def test_the_first_wanted_language_that_is_known_is_chosen(wanted: list[str], chosen: str) -> None:
+def test_the_first_known_language_of_those_wanted_is_chosen(wanted: list[str], chosen: str) -> None:
     assert choose(wanted, LANGUAGES) == chosen
 
 
-def test_a_language_with_its_country_is_preferred_where_it_is_known() -> None:
+def test_a_language_with_its_country_is_preferred_if_it_is_known() -> None:
     assert choose(["de-AT"], ["de", "de-AT"]) == "de-AT"

@@ -1,4 +1,4 @@
-"""One delivery: claimed by one, sent in the words and to the address that are right, recorded, tried again."""
+"""One delivery: claimed by one sender, sent with the right words to the right address, recorded, retried."""
 
 import time
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ from jobsite.notifications import delivery, hints, rules, setup
 from jobsite.notifications.models import Delivery, Template, Translation
 from jobsite.programs import submission
 from jobsite.programs.models import Job, Program
-from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.rules.lifecycle import FailureKind
 from jobsite.programs.submission import Options
 from jobsite.programs.transitions.finish import Ending, finish
 from jobsite.programs.upkeep import installation, system_programs
 from jobsite.tenants import principals
 from jobsite.tenants.models import Membership
-from tests.notifications.deliveries import told
+from tests.notifications.deliveries import deliveries_made
 from tests.notifications.smtp_sink import Sink
 from tests.programs.conftest import DEAD_BROKER, FAILURE, SUCCESS, Broker, Jobs, held
 from tests.receiver import receiving
@@ -43,7 +43,7 @@ def jobs(db: None, define: Any) -> Iterator[Jobs]:
 
 @pytest.fixture
 def happen(jobs, watched, tenant):
-    """A job of the watched program ends so, submitted by this user; the deliveries of it, sent, by recipient."""
+    """End a job of the watched program, submitted by this user, and send its deliveries; returns their rows."""
 
     def make(ending: Ending = FAILURE, *, user: Any = None, parameters: dict[str, Any] | None = None) -> list[Delivery]:
         hand = principals.of_user(user, tenant) if user else principals.system(tenant)
@@ -61,9 +61,7 @@ def happen(jobs, watched, tenant):
 
 def fail(message: str) -> Ending:
     error = {"type": "ValueError", "message": message, "step": None}
-    return Ending(
-        Status.FAILED, AttemptResult.PERMANENT, outcome=Outcome.ERROR, failure_kind=FailureKind.PERMANENT, error=error
-    )
+    return Ending.failed(FailureKind.PERMANENT, error)
 
 
 def make_due(row: Delivery) -> None:
@@ -73,7 +71,7 @@ def make_due(row: Delivery) -> None:
 # ---- Sent -------------------------------------------------------------------------------------------------------
 
 
-def test_a_failure_reaches_the_submitter_with_all_that_he_needs(mail: Sink, rule, happen, alice):
+def test_a_failure_reaches_the_submitter_with_all_that_they_need(mail: Sink, rule, happen, alice):
     rule("FAILED", to_users=[], to_submitter=True)
 
     [row] = happen(fail("no such season"), user=alice)
@@ -92,7 +90,7 @@ def test_a_failure_reaches_the_submitter_with_all_that_he_needs(mail: Sink, rule
     ("own", "tenants", "language"),
     [("de-AT", "fr", "de"), ("", "fr", "fr"), ("pt", "es-MX", "es"), ("", "pt", "en"), ("es", "en", "es")],
 )
-def test_it_is_said_in_the_recipients_language_then_the_tenants_then_english(
+def test_the_language_is_the_recipients_else_the_tenants_else_english(
     mail: Sink, rule, happen, bob, tenant, own, tenants, language
 ):
     Membership.objects.filter(user=bob).update(language=own)
@@ -120,7 +118,7 @@ def test_secrets_stay_masked(mail: Sink, rule, happen, define, ops):
     assert b"CANARY" not in mail.mails[0].content
 
 
-def test_a_tenants_own_words_are_used_for_their_language_alone(mail: Sink, rule, happen, tenant, bob):
+def test_a_tenants_own_words_are_used_only_for_their_language(mail: Sink, rule, happen, tenant, bob):
     setup.begin(tenant)
     template = Template.objects.get(event="FAILED", is_default=True)
     Translation.objects.create(tenant=tenant, template=template, language="de", subject="Aua", text="Schon wieder.")
@@ -135,7 +133,7 @@ def test_a_tenants_own_words_are_used_for_their_language_alone(mail: Sink, rule,
 
 
 @pytest.mark.parametrize("how", ["left", "deactivated"])
-def test_who_has_left_meanwhile_gets_nothing(mail: Sink, rule, happen, jobs, watched, bob, how):
+def test_a_user_who_has_left_meanwhile_gets_nothing(mail: Sink, rule, happen, jobs, watched, bob, how):
     rule("FAILED", to_users=[bob])
     jobs.ended(FAILURE, program=watched)
     if how == "left":
@@ -155,7 +153,9 @@ def test_who_has_left_meanwhile_gets_nothing(mail: Sink, rule, happen, jobs, wat
 @pytest.mark.parametrize(
     ("change", "words"), [({"is_active": False}, "off"), ({"deleted_at": timezone.now()}, "delet")]
 )
-def test_what_waits_when_its_rule_goes_is_not_sent(mail: Sink, rule, jobs, watched, change, words):
+def test_a_waiting_delivery_is_not_sent_after_its_rule_is_switched_off_or_deleted(
+    mail: Sink, rule, jobs, watched, change, words
+):
     made = rule("FAILED")
     jobs.ended(FAILURE, program=watched)
     type(made).objects.update(**change)
@@ -176,11 +176,11 @@ def test_a_template_bomb_ends_as_a_failed_delivery_and_the_next_one_is_sent(mail
     began = time.monotonic()
     bombed, other = happen()
 
-    assert time.monotonic() - began < 2 + 1  # the bomb's limit, and the other one
+    assert time.monotonic() - began < 2 + 1  # the bomb's limit, and time for the other delivery
     assert (bombed.status, bombed.attempts) == ("FAILED", 1)
     assert bombed.reason.startswith("the template cannot be filled in: text, line 1:")
     assert other.status == "SENT"
-    assert Job.objects.get().status == "FAILED"  # as it was told to, with the error that it gave
+    assert Job.objects.get().status == "FAILED"  # as its ending says, and with the same error
     assert (Job.objects.get().error or {}).get("type") == (FAILURE.error or {}).get("type")
 
 
@@ -193,10 +193,10 @@ def test_a_user_without_an_address_is_named(mail: Sink, rule, happen, bob):
     assert (row.status, row.reason) == ("FAILED", "bob has no e-mail address")
 
 
-# ---- Tried again ------------------------------------------------------------------------------------------------
+# ---- Retried ----------------------------------------------------------------------------------------------------
 
 
-def test_a_mail_server_that_is_busy_is_tried_again_with_the_same_message_id(mail: Sink, rule, happen):
+def test_a_delivery_is_retried_with_the_same_message_id_if_the_mail_server_is_busy(mail: Sink, rule, happen):
     rule("FAILED")
     mail.answers["DATA"] = "451 busy"
 
@@ -204,7 +204,7 @@ def test_a_mail_server_that_is_busy_is_tried_again_with_the_same_message_id(mail
     assert (row.status, row.attempts) == ("PENDING", 1)
     assert "busy" in row.reason
     assert row.due_at > timezone.now() + timedelta(seconds=4)
-    assert delivery.deliver(row.pk) is None  # a doubled hint does not send before its time
+    assert delivery.deliver(row.pk) is None  # a doubled message does not send it before its time
     mail.answers.clear()
     make_due(row)
     assert delivery.deliver(row.pk) == "SENT"
@@ -225,7 +225,7 @@ def test_it_is_given_up_after_the_last_try(mail: Sink, rule, happen):
     assert mail.mails == []
 
 
-def test_what_will_never_work_is_not_tried_again(mail: Sink, rule, happen):
+def test_a_permanent_error_is_not_retried(mail: Sink, rule, happen):
     rule("FAILED")
     mail.answers["RCPT"] = "550 no such user"
 
@@ -233,7 +233,7 @@ def test_what_will_never_work_is_not_tried_again(mail: Sink, rule, happen):
     assert (row.status, row.attempts) == ("FAILED", 1)
 
 
-def test_who_died_in_the_middle_is_followed_when_his_lock_has_run_out_under_the_same_identity(
+def test_a_delivery_of_a_dead_sender_is_sent_after_its_lock_expired_with_the_same_identity(
     mail: Sink, rule, jobs, watched
 ):
     rule("FAILED")
@@ -249,7 +249,7 @@ def test_who_died_in_the_middle_is_followed_when_his_lock_has_run_out_under_the_
     assert str(row.identity) in mail.mails[0].message["Message-ID"]
 
 
-def test_a_sender_that_was_overtaken_records_nothing(mail: Sink, rule, jobs, watched):
+def test_a_sender_that_has_lost_its_lock_records_nothing(mail: Sink, rule, jobs, watched):
     rule("FAILED")
     jobs.ended(FAILURE, program=watched)
     token = uuid4()
@@ -263,7 +263,7 @@ def test_a_sender_that_was_overtaken_records_nothing(mail: Sink, rule, jobs, wat
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_that_hear_of_it_at_once_one_sends(mail: Sink, rule, jobs, watched):
+def test_of_many_senders_at_once_only_one_sends(mail: Sink, rule, jobs, watched):
     rule("FAILED")
     jobs.ended(FAILURE, program=watched)
     key = Delivery.objects.get().pk
@@ -281,9 +281,9 @@ def test_of_many_that_hear_of_it_at_once_one_sends(mail: Sink, rule, jobs, watch
     assert len(mail.mails) == 1
 
 
-def test_whatever_breaks_is_told_and_counted(mail: Sink, rule, happen, settings):
+def test_any_exception_is_recorded_and_counted_as_an_attempt(mail: Sink, rule, happen, settings):
     rule("FAILED")
-    settings.DEFAULT_FROM_EMAIL = "<>"  # which Django's mail cannot read
+    settings.DEFAULT_FROM_EMAIL = "<>"  # Django's mail cannot parse it
 
     [row] = happen()
 
@@ -292,7 +292,7 @@ def test_whatever_breaks_is_told_and_counted(mail: Sink, rule, happen, settings)
     assert row.due_at > timezone.now() + timedelta(seconds=4)
 
 
-def test_what_kills_every_sender_is_given_up(rule, jobs, watched):
+def test_a_delivery_that_kills_every_sender_is_given_up(rule, jobs, watched):
     rule("FAILED")
     jobs.ended(FAILURE, program=watched)
     row = Delivery.objects.get()
@@ -318,7 +318,7 @@ def test_a_server_that_answers_slowly_is_left_before_the_lock_runs_out(mail: Sin
     assert row.reason.endswith("had not taken it after 1.4 s")
 
 
-def test_who_has_no_account_any_more_gets_nothing(mail: Sink, rule, jobs, watched, bob):
+def test_a_user_whose_account_was_deleted_gets_nothing(mail: Sink, rule, jobs, watched, bob):
     rule("FAILED", to_users=[bob])
     jobs.ended(FAILURE, program=watched)
     bob.delete()
@@ -329,7 +329,7 @@ def test_who_has_no_account_any_more_gets_nothing(mail: Sink, rule, jobs, watche
     assert (row.reason, row.recipient) == ("whoever it was for has no account any more", "a deleted account")
 
 
-def test_what_a_rule_told_that_is_gone_for_good_is_not_sent_again(mail: Sink, rule, happen):
+def test_a_delivery_of_a_removed_rule_is_not_sent_again(mail: Sink, rule, happen):
     made = rule("FAILED")
     [row] = happen()
     made.delete()
@@ -342,7 +342,7 @@ def test_what_a_rule_told_that_is_gone_for_good_is_not_sent_again(mail: Sink, ru
 # ---- Throttle ---------------------------------------------------------------------------------------------------
 
 
-def test_a_throttle_lets_one_through_and_the_next_says_how_many_were_left_out(mail: Sink, rule, happen):
+def test_a_throttle_sends_one_message_and_the_next_says_how_many_were_suppressed(mail: Sink, rule, happen):
     rule("FAILED", throttle_minutes=10)
 
     rows = [happen()[0] for _ in range(4)]
@@ -356,7 +356,7 @@ def test_a_throttle_lets_one_through_and_the_next_says_how_many_were_left_out(ma
     assert len(mail.mails) == 2
 
 
-def test_what_failed_does_not_throttle_the_next(mail: Sink, rule, happen):
+def test_a_failed_delivery_does_not_throttle_the_next(mail: Sink, rule, happen):
     rule("FAILED", throttle_minutes=10)
     mail.answers["RCPT"] = "550 no such user"
     assert happen()[0].status == "FAILED"
@@ -365,7 +365,7 @@ def test_what_failed_does_not_throttle_the_next(mail: Sink, rule, happen):
     assert happen()[0].status == "SENT"
 
 
-def test_the_count_of_what_was_left_out_does_not_go_by_the_order_of_keys(mail: Sink, rule, jobs, watched):
+def test_the_count_of_suppressed_messages_does_not_depend_on_the_order_of_keys(mail: Sink, rule, jobs, watched):
     rule("FAILED", throttle_minutes=10)
     for _ in range(3):
         jobs.ended(FAILURE, program=watched)
@@ -423,7 +423,7 @@ def test_a_webhook_is_signed_with_both_secrets_while_they_rotate(rule, happen, s
         assert request.headers["webhook-id"] == f"msg_{row.identity}"
 
 
-def test_a_webhook_whose_secret_no_key_opens_fails_and_says_so(rule, happen, settings):
+def test_a_webhook_whose_secret_no_key_decrypts_fails_and_says_so(rule, happen, settings):
     rule("FAILED", channel="webhook", to_url="https://example.org/", secret=[vault.sealed("whsec_x")])
     settings.JOBSITE_SECRET_KEYS = ("another-key-entirely",)
 
@@ -432,7 +432,7 @@ def test_a_webhook_whose_secret_no_key_opens_fails_and_says_so(rule, happen, set
     assert "JOBSITE_SECRET_KEYS" in row.reason
 
 
-def test_the_inbox_holds_what_was_said(rule, happen, bob):
+def test_the_inbox_holds_the_text(rule, happen, bob):
     rule("FAILED", channel="inbox", to_users=[bob])
 
     [row] = happen(fail("no such season"))
@@ -440,10 +440,10 @@ def test_the_inbox_holds_what_was_said(rule, happen, bob):
     assert "no such season" in row.text
 
 
-# ---- The system's own -------------------------------------------------------------------------------------------
+# ---- System jobs ------------------------------------------------------------------------------------------------
 
 
-def test_the_operator_is_told_of_system_jobs_where_he_has_an_address(mail: Sink, jobs, settings, db):
+def test_operators_are_notified_of_system_jobs_if_their_address_is_set(mail: Sink, jobs, settings, db):
     with connection.cursor() as cursor:
         installation.register(cursor)
     system_programs.register()
@@ -457,7 +457,7 @@ def test_the_operator_is_told_of_system_jobs_where_he_has_an_address(mail: Sink,
     assert delivery.deliver(second.pk) == "SENT"
 
     assert mail.mails[0].recipients == ["operator@example.org"]
-    assert told() == [("COMPLETED", "SYSTEM_JOBS_ALERT_EMAIL"), ("FAILED", "SYSTEM_JOBS_ALERT_EMAIL")]
+    assert deliveries_made() == [("COMPLETED", "SYSTEM_JOBS_ALERT_EMAIL"), ("FAILED", "SYSTEM_JOBS_ALERT_EMAIL")]
 
 
 # ---- Hints ------------------------------------------------------------------------------------------------------
@@ -465,7 +465,7 @@ def test_the_operator_is_told_of_system_jobs_where_he_has_an_address(mail: Sink,
 
 @pytest.fixture
 def broker(servers: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
-    """The real one, empty; nobody has found it silent yet."""
+    """The real broker, empty, and not yet marked as unreachable."""
     monkeypatch.setattr(hints, "_silent_until", 0.0)
     with redis.Redis(unix_socket_path=str(servers.redis_socket)) as client:
         found = Broker(client)
@@ -475,27 +475,27 @@ def broker(servers: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
 
 
 def hinted(broker: Broker) -> list[int]:
-    """The deliveries that the messages on their way name, the oldest first."""
+    """The deliveries that the waiting messages name, the oldest first."""
     return [message["body"][0][0] for message in broker.messages("notifications")]
 
 
-def test_what_nobody_was_told_of_is_found_by_the_sweep(rule, jobs, watched, broker):
+def test_the_sweep_finds_deliveries_without_a_message(rule, jobs, watched, broker):
     rule("FAILED")
     jobs.ended(FAILURE, program=watched)
     key = Delivery.objects.get().pk
 
-    assert hints.sweep(jobs.cursor) == 0  # whoever finished the job has just told of it
-    for seconds in (21, 62, 144):  # each time for twice as long
+    assert hints.sweep(jobs.cursor) == 0  # the job's end has just published a message for it
+    for seconds in (21, 62, 144):  # each wait is twice as long as the one before
         begin = timezone.now() - timedelta(seconds=seconds)
         Delivery.objects.update(due_at=begin, hinted_at=begin + timedelta(seconds=(seconds - 21) / 2))
         assert [hints.sweep(jobs.cursor) for _ in range(2)] == [1, 0]
     assert hinted(broker) == [key] * 3
 
 
-def test_a_broker_that_is_away_is_left_alone_for_a_while(broker, monkeypatch, settings):
+def test_an_unreachable_broker_is_left_alone_for_a_while(broker, monkeypatch, settings):
     good = settings.JOBSITE_BROKER_URLS
     settings.JOBSITE_BROKER_URLS = dict.fromkeys(good, DEAD_BROKER)
-    hints.give([1])  # whose loss is the sweep's to mend
+    hints.give([1])  # this message is lost; the sweep would find its delivery
     settings.JOBSITE_BROKER_URLS = good
 
     hints.give([2])
@@ -507,5 +507,5 @@ def test_a_broker_that_is_away_is_left_alone_for_a_while(broker, monkeypatch, se
 
 def test_notify_without_a_user_is_refused(define, operator):
     define("plain")
-    with pytest.raises(Exception, match="there is nobody to tell"):
+    with pytest.raises(Exception, match="there is nobody to notify"):
         submission.submit_as(operator, "plain", {}, Options(notify=True))

@@ -1,4 +1,4 @@
-"""Notifications in the admin: who sees and does what, that each field says what is wrong, and that words are tried."""
+"""Notifications in the admin: who sees and does what, errors beside their fields, and previews of words."""
 
 import re
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def failed(tenant: Tenant) -> Template:
 
 @pytest.fixture
 def deliver(tenant: Tenant) -> Callable[..., Delivery]:
-    """A delivery that has ended, or not: `deliver(status="FAILED", reason="…")`."""
+    """Make a delivery, ended or pending: `deliver(status="FAILED", reason="…")`."""
 
     def make(**fields: Any) -> Delivery:
         number = Delivery.objects.count()
@@ -80,7 +80,7 @@ def deliver(tenant: Tenant) -> Callable[..., Delivery]:
 
 @pytest.fixture
 def inbox(deliver: Callable[..., Delivery]) -> Callable[..., Delivery]:
-    """A message in the inbox of a user."""
+    """Make a message in the inbox of a user."""
 
     def make(user: User, **fields: Any) -> Delivery:
         return deliver(user=user, channel="inbox", **{"subject": "It failed", "text": "No answer"} | fields)
@@ -120,7 +120,7 @@ def buttons(client: Client, row: Any) -> list[str]:
 # ---- Who gets in ----------------------------------------------------------------------------------------------
 
 
-def test_a_stranger_finds_nothing_and_meets_404(
+def test_a_stranger_sees_nothing_and_gets_404(
     charlie: User, hook: Rule, failed: Template, deliver: Callable[..., Delivery]
 ) -> None:
     client, sent = logged_in(charlie), deliver(subject="a secret of theirs")
@@ -135,7 +135,7 @@ def test_a_stranger_finds_nothing_and_meets_404(
     assert client.post(words(failed, "en"), {"save": "1", "subject": "x", "text": "x"}).status_code == 404
 
 
-def test_what_is_of_another_tenant_is_neither_offered_nor_taken(alice: User, other_tenant: Tenant, ops: Group) -> None:
+def test_rows_of_another_tenant_are_neither_offered_nor_accepted(alice: User, other_tenant: Tenant, ops: Group) -> None:
     theirs = Group.objects.create(tenant=other_tenant, code="theirs")
     words_of_theirs = Template.objects.create(tenant=other_tenant, code="their.words", event="FAILED")
     client = logged_in(alice)
@@ -147,7 +147,7 @@ def test_what_is_of_another_tenant_is_neither_offered_nor_taken(alice: User, oth
     assert not Rule.objects.filter(group=theirs).exists()
 
 
-def test_what_is_offered_goes_by_the_role(
+def test_the_offered_buttons_depend_on_the_role(
     alice: User, bob: User, vera: User, hook: Rule, failed: Template, deliver: Callable[..., Delivery]
 ) -> None:
     rows = (hook.group, hook, failed, deliver())
@@ -198,7 +198,7 @@ def test_a_longer_list_costs_no_more_queries(
 # ---- Groups ---------------------------------------------------------------------------------------------------
 
 
-def test_a_group_tells_its_rules_and_who_names_it(bob: User, watched: Program, hook: Rule) -> None:
+def test_a_group_shows_its_rules_and_the_programs_that_name_it(bob: User, watched: Program, hook: Rule) -> None:
     client = logged_in(bob)
 
     assert re.search(r'field-rules_counted">1<.*field-programs_shown">watched<', shown(client, GROUPS))
@@ -227,7 +227,7 @@ def test_a_group_is_made_and_deleted_with_a_reason(alice: User, tenant: Tenant) 
     assert list(entries) == [("alice", "group created", ""), ("alice", "group deleted", "nobody is there")]
 
 
-def test_a_code_that_is_wrong_or_taken_is_told_beside_it(alice: User, tenant: Tenant, ops: Group) -> None:
+def test_the_error_for_a_wrong_or_taken_code_appears_beside_it(alice: User, tenant: Tenant, ops: Group) -> None:
     client = logged_in(alice)
 
     for address, code in ((GROUPS, "ops"), (TEMPLATES, "failed"), (GROUPS, "Night Shift"), (TEMPLATES, "ä")):
@@ -235,10 +235,10 @@ def test_a_code_that_is_wrong_or_taken_is_told_beside_it(alice: User, tenant: Te
         assert errors(client, f"{address}add/", given).keys() == {"code"}
 
 
-def test_a_group_that_a_program_names_stays(alice: User, watched: Program, ops: Group) -> None:
+def test_a_group_that_a_program_names_cannot_be_deleted(alice: User, watched: Program, ops: Group) -> None:
     answer = logged_in(alice).post(act(ops, "delete"), SURE, follow=True)
 
-    assert messages_of(answer) == ["Program watched tells this group; give it another first."]
+    assert messages_of(answer) == ["Program watched notifies this group; give it another first."]
     assert answer.redirect_chain[-1][0] == page(ops)
 
 
@@ -248,7 +248,7 @@ def test_empty_pages_say_what_to_do(alice: User, ops: Group) -> None:
 
     assert "Add one with the button above" in shown(client, page(ops))
     assert f"{RULES}add/?group={ops.pk}" in shown(client, page(ops))
-    assert "say who is told of which event" in shown(client, RULES)
+    assert "say who is notified of which event" in shown(client, RULES)
     assert "Nothing was sent yet" in shown(client, DELIVERIES)
     assert "Nothing unread" in shown(client, INBOX)
     assert "A rule of the channel inbox" in shown(client, f"{INBOX}?show=all")
@@ -274,7 +274,7 @@ def test_a_rule_is_made_with_all_its_fields(alice: User, bob: User, ops: Group, 
     answer = logged_in(alice).post(f"{RULES}add/", given)
 
     assert answer.status_code == 302, answer.context["adminform"].form.errors
-    assert operations.told(operations.rules_of(alices_hand, group="ops").get()) == {
+    assert operations.rule_as_data(operations.rules_of(alices_hand, group="ops").get()) == {
         "group": "ops",
         "event": "FAILED",
         "channel": "email",
@@ -312,7 +312,7 @@ def test_each_wrong_field_says_what_is_wrong(alice: User, ops: Group) -> None:
         "to_url": ["Only a webhook goes to a URL."],
     }
     assert errors(logged_in(alice), f"{RULES}add/", EMPTY | {"group": ops.pk}) == {
-        "to_submitter": ["There is nobody to tell; name the submitter, roles, users or addresses."]
+        "to_submitter": ["There is nobody to notify; name the submitter, roles, users or addresses."]
     }
     assert not Rule.objects.filter(group=ops).exists()
 
@@ -336,7 +336,7 @@ def test_a_webhooks_secret_is_shown_once(alice: User, ops: Group) -> None:
     assert not AuditEntry.objects.filter(after__icontains="whsec_").exists()
 
 
-def test_a_rule_is_changed_and_keeps_what_was_not_edited(alice: User, hook: Rule) -> None:
+def test_a_changed_rule_keeps_what_was_not_edited(alice: User, hook: Rule) -> None:
     client = logged_in(alice)
     form = client.get(page(hook)).context["adminform"].form
     given = {name: form[name].value() for name in form.fields}
@@ -350,7 +350,7 @@ def test_a_rule_is_changed_and_keeps_what_was_not_edited(alice: User, hook: Rule
     assert changed.is_active
 
 
-def test_an_operator_looks_at_rules_and_changes_none(bob: User, hook: Rule, rule: Callable[..., Rule]) -> None:
+def test_an_operator_sees_rules_but_cannot_change_them(bob: User, hook: Rule, rule: Callable[..., Rule]) -> None:
     client = logged_in(bob)
     told = shown(client, page(rule("FAILED", to_addresses=[], to_users=[bob], to_roles=["ADMIN"])))
 
@@ -400,14 +400,14 @@ def test_a_rule_is_deleted_with_a_reason(alice: User, hook: Rule) -> None:
 # ---- Templates ------------------------------------------------------------------------------------------------
 
 
-def test_the_list_tells_what_was_changed(bob: User, failed: Template, alices_hand: Principal) -> None:
+def test_the_list_shows_which_languages_were_changed(bob: User, failed: Template, alices_hand: Principal) -> None:
     operations.save_words(alices_hand, "failed", "de", Wording("Fehler", "Fehler"))
 
     assert shown(logged_in(bob), TEMPLATES).count('class="jobsite-language">') == 1
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_each_language_shows_the_words_in_use_and_what_they_make(bob: User, failed: Template, language: str) -> None:
+def test_each_language_shows_the_words_in_use_and_their_rendering(bob: User, failed: Template, language: str) -> None:
     answer = logged_in(bob).get(words(failed, language))
 
     ours = defaults.wording(Event.FAILED, language)
@@ -434,7 +434,7 @@ def test_words_are_saved_and_restored(alice: User, failed: Template) -> None:
     assert AuditEntry.objects.get(action="template restored").actor == "alice"
 
 
-def test_words_that_are_as_they_were_are_not_written(alice: User, failed: Template) -> None:
+def test_unchanged_words_are_not_written(alice: User, failed: Template) -> None:
     ours = defaults.wording(Event.FAILED, "en")
     given = {part: getattr(ours, part).replace("\n", "\r\n") for part in ("subject", "text", "html")}
 
@@ -445,7 +445,7 @@ def test_words_that_are_as_they_were_are_not_written(alice: User, failed: Templa
 
 
 @pytest.mark.parametrize("button", ["save", "preview"])
-def test_broken_words_are_told_beside_them_with_their_line_and_not_lost(
+def test_errors_in_words_appear_beside_them_with_the_line_and_the_words_are_kept(
     alice: User, failed: Template, button: str
 ) -> None:
     broken = {"subject": "", "text": "one\r\n{{ job.number | nonsense }}", "html": "<p>{% if %}"}
@@ -462,7 +462,7 @@ def test_broken_words_are_told_beside_them_with_their_line_and_not_lost(
     assert not Translation.objects.exists()
 
 
-def test_an_unknown_name_is_told_by_the_preview(alice: User, failed: Template) -> None:
+def test_the_preview_reports_an_unknown_name(alice: User, failed: Template) -> None:
     given = {"subject": "x", "text": "one\n{{ job.colour }}", "html": "", "preview": "1"}
 
     found = errors(logged_in(alice), words(failed, "en"), given)
@@ -471,7 +471,7 @@ def test_an_unknown_name_is_told_by_the_preview(alice: User, failed: Template) -
     assert "colour" in found["text"][0]
 
 
-def test_a_preview_is_of_a_job_or_of_sample_data_and_saves_nothing(
+def test_a_preview_uses_a_job_or_sample_data_and_saves_nothing(
     alice: User, jobs: Jobs, watched: Program, failed: Template
 ) -> None:
     number = jobs.ended(FAILURE, program=watched)
@@ -497,13 +497,13 @@ def test_a_preview_is_of_a_job_or_of_sample_data_and_saves_nothing(
         ("9" * 20, "Expected a job's number, such as 4711."),
     ],
 )
-def test_a_job_that_is_none_is_told(alice: User, failed: Template, given: str, said: str) -> None:
+def test_an_invalid_job_number_is_an_error(alice: User, failed: Template, given: str, said: str) -> None:
     tried = {"subject": "x", "text": "x", "html": "", "preview": "1", "job": given}
 
     assert errors(logged_in(alice), words(failed, "en"), tried) == {"job": [said]}
 
 
-def test_a_job_of_another_tenant_is_not_there_for_a_preview(
+def test_a_job_of_another_tenant_cannot_be_previewed(
     alice: User, charlie: User, other_tenant: Tenant, jobs: Jobs
 ) -> None:
     setup.begin(other_tenant)
@@ -516,7 +516,7 @@ def test_a_job_of_another_tenant_is_not_there_for_a_preview(
     assert found == {"job": [f"No job {number} in tenant umbrella."]}
 
 
-def test_the_mail_is_shown_where_nothing_of_it_can_run(alice: User, failed: Template) -> None:
+def test_the_mail_is_shown_in_a_sandbox_without_scripts(alice: User, failed: Template) -> None:
     given = {"subject": "x", "text": "x", "html": f'<p style="color: red">"a"</p>{HOSTILE}', "preview": "1"}
 
     answer = logged_in(alice).post(words(failed, "en"), given)
@@ -532,7 +532,7 @@ def test_the_mail_is_shown_where_nothing_of_it_can_run(alice: User, failed: Temp
     assert "unsafe-inline" not in logged_in(alice).get(TEMPLATES)["Content-Security-Policy"]
 
 
-def test_who_may_not_change_words_tries_those_in_use(vera: User, failed: Template) -> None:
+def test_a_viewer_previews_only_the_words_in_use(vera: User, failed: Template) -> None:
     client = logged_in(vera)
     given = {"subject": "mine", "text": "mine", "html": ""}
 
@@ -582,7 +582,7 @@ def test_deliveries_are_listed_by_pages_and_filtered(
         assert client.get(f"{DELIVERIES}?{wrong}").status_code in (302, 400)
 
 
-def test_filters_look_no_further_than_their_window(
+def test_filters_search_only_their_window(
     bob: User, deliver: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "WINDOW", 2)
@@ -596,7 +596,7 @@ def test_filters_look_no_further_than_their_window(
     assert [one.pk for one in found] == [near.pk]
 
 
-def test_whoever_is_in_several_tenants_sees_their_deliveries_in_one_list(
+def test_a_member_of_several_tenants_sees_all_their_deliveries_in_one_list(
     bob: User, other_tenant: Tenant, deliver: Callable[..., Delivery]
 ) -> None:
     Membership.objects.create(tenant=other_tenant, user=bob, role=Role.VIEWER)
@@ -610,7 +610,7 @@ def test_whoever_is_in_several_tenants_sees_their_deliveries_in_one_list(
     assert listed("tenant=umbrella") == [rows[1].pk]
 
 
-def test_a_page_tells_all_of_a_delivery_and_escapes_what_others_wrote(
+def test_a_page_shows_all_of_a_delivery_and_escapes_what_others_wrote(
     vera: User, hook: Rule, jobs: Jobs, watched: Program, deliver: Callable[..., Delivery]
 ) -> None:
     number = jobs.ended(FAILURE, program=watched)
@@ -647,7 +647,7 @@ def test_an_operator_sends_again_with_a_reason(bob: User, vera: User, deliver: C
     assert "their server is back" in shown(client, page(row).replace("change", "history"))
 
 
-def test_nobody_makes_changes_or_deletes_one(superuser: User, deliver: Callable[..., Delivery]) -> None:
+def test_nobody_can_add_change_or_delete_a_delivery(superuser: User, deliver: Callable[..., Delivery]) -> None:
     row, client = deliver(), logged_in(superuser)
 
     assert client.get(f"{DELIVERIES}add/").status_code == 403
@@ -656,7 +656,7 @@ def test_nobody_makes_changes_or_deletes_one(superuser: User, deliver: Callable[
     assert Delivery.objects.get().status == "SENT"
 
 
-def test_a_jobs_deliveries_are_told_bounded(
+def test_the_list_of_a_jobs_deliveries_is_limited(
     jobs: Jobs, alices_hand: Principal, deliver: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_page, "DELIVERIES", 2)
@@ -673,7 +673,7 @@ def test_a_jobs_deliveries_are_told_bounded(
 # ---- The inbox ------------------------------------------------------------------------------------------------
 
 
-def test_the_inbox_has_ones_own_messages_and_the_header_counts_the_unread(
+def test_the_inbox_shows_a_users_own_messages_and_the_header_counts_the_unread(
     alice: User, bob: User, inbox: Callable[..., Delivery]
 ) -> None:
     inbox(bob)
@@ -690,7 +690,9 @@ def test_the_inbox_has_ones_own_messages_and_the_header_counts_the_unread(
     assert not [sql for sql in queries_of(client, elsewhere) if "jobsite_delivery" in sql]
 
 
-def test_the_count_is_bounded(bob: User, inbox: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_count_of_unread_messages_is_limited(
+    bob: User, inbox: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inbox_page, "COUNTED", 2)
     for _ in range(5):
         inbox(bob)
@@ -698,7 +700,7 @@ def test_the_count_is_bounded(bob: User, inbox: Callable[..., Delivery], monkeyp
     assert '<span class="jobsite-count">2+</span>' in shown(logged_in(bob), "/admin/")
 
 
-def test_messages_are_marked_read_some_or_all_and_none_of_others(
+def test_a_user_marks_some_or_all_of_their_own_messages_read(
     alice: User, bob: User, other_tenant: Tenant, inbox: Callable[..., Delivery]
 ) -> None:
     Membership.objects.create(tenant=other_tenant, user=bob, role=Role.VIEWER)
@@ -715,7 +717,7 @@ def test_messages_are_marked_read_some_or_all_and_none_of_others(
     assert client.post(INBOX, {"message": ["x"]}).status_code == 404
 
 
-def test_a_member_who_left_has_no_messages_of_the_tenant_any_more(bob: User, inbox: Callable[..., Delivery]) -> None:
+def test_a_member_who_left_no_longer_sees_messages_of_the_tenant(bob: User, inbox: Callable[..., Delivery]) -> None:
     inbox(bob)
     Membership.objects.filter(user=bob).delete()
 
@@ -723,7 +725,7 @@ def test_a_member_who_left_has_no_messages_of_the_tenant_any_more(bob: User, inb
     assert "jobsite-count" not in shown(logged_in(bob), "/admin/")
 
 
-def test_a_superuser_has_an_inbox_of_his_own(superuser: User, bob: User, inbox: Callable[..., Delivery]) -> None:
+def test_a_superuser_has_their_own_inbox(superuser: User, bob: User, inbox: Callable[..., Delivery]) -> None:
     inbox(superuser, text=HOSTILE)
     inbox(bob)
 

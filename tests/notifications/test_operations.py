@@ -1,4 +1,4 @@
-"""What people do with notifications: permitted, per field, audited, and nothing of another tenant."""
+"""What people do with notifications: permissions, errors by field, audit, and nothing of another tenant."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def viras_hand(tenant, vera):
 
 @pytest.fixture
 def theirs(charlies_hand):
-    """What Charlie has in his tenant: a group, a rule, a template."""
+    """The rows of Charlie's tenant: a group, a rule, a template."""
     group = operations.create_group(charlies_hand, "ops")
     made, _ = operations.create_rule(charlies_hand, "ops", TO_OPS)
     return group, made, operations.create_template(charlies_hand, "mine", "FAILED")
@@ -93,12 +93,12 @@ def test_bob_and_vera_change_nothing(alices_hand, bobs_hand, viras_hand, act):
 
 
 @pytest.mark.parametrize("act", [name for name in ACTS if name not in ("create_group", "create_template")])
-def test_of_charlies_nothing_is_there_for_alice(alices_hand, theirs, act):
+def test_charlies_groups_rules_and_templates_do_not_exist_for_alice(alices_hand, theirs, act):
     with pytest.raises(NotFound):
         ACTS[act](alices_hand, theirs[1])
 
 
-def test_codes_are_taken_within_a_tenant_alone(alices_hand, theirs):
+def test_a_code_is_unique_only_within_its_tenant(alices_hand, theirs):
     operations.create_template(alices_hand, "mine", "FAILED")
     operations.create_group(alices_hand, "ops")
 
@@ -124,7 +124,7 @@ def test_codes_are_taken_within_a_tenant_alone(alices_hand, theirs):
         ({"to_users": ("nobody\udcff",)}, "to_users", "is no member"),
         ({"to_addresses": ("a@example.org, b@example.org",)}, "to_addresses", ""),
         ({"to_addresses": ("a@example.org\r\nBcc: x@example.org",)}, "to_addresses", ""),
-        ({"to_addresses": ()}, "to_submitter", "there is nobody to tell"),
+        ({"to_addresses": ()}, "to_submitter", "there is nobody to notify"),
         ({"to_url": "https://example.org"}, "to_url", "only a webhook"),
         ({"channel": "webhook", "to_url": "https://example.org"}, "channel", "a webhook goes to its URL alone"),
         ({"channel": "webhook", "to_addresses": (), "to_url": "ftp://x"}, "to_url", ""),
@@ -153,10 +153,10 @@ def test_a_rule_can_be_changed_though_a_user_of_it_has_left(alices_hand, rule, b
     assert (changed.is_active, [user.username for user in changed.to_users.all()]) == (False, ["alice"])
 
 
-def test_a_group_that_a_program_names_stays(alices_hand, define, ops):
+def test_a_group_that_a_program_names_cannot_be_deleted(alices_hand, define, ops):
     define("watched", notification_group="ops")
 
-    with pytest.raises(Conflict, match="program watched tells this group"):
+    with pytest.raises(Conflict, match="program watched notifies this group"):
         operations.delete_group(alices_hand, "ops")
     assert Group.objects.get().deleted_at is None
 
@@ -166,7 +166,7 @@ def test_a_program_names_only_groups_of_its_tenant(define, theirs):
         define("watched", notification_group="ops")
 
 
-def test_a_secret_is_shown_once_and_stored_sealed_and_the_one_before_signs_on(alices_hand):
+def test_a_secret_is_shown_once_and_stored_encrypted_and_the_previous_one_still_signs(alices_hand):
     operations.create_group(alices_hand, "ops")
     rule, first = operations.create_rule(alices_hand, "ops", HOOK)
     second = operations.rotate_secret(alices_hand, rule.pk)
@@ -176,7 +176,7 @@ def test_a_secret_is_shown_once_and_stored_sealed_and_the_one_before_signs_on(al
     assert first.startswith("whsec_")
     assert len({first, second, third}) == 3
     assert [vault.opened(one) for one in rule.secret] == [third, second]
-    everything = str(list(AuditEntry.objects.values())) + str(rule.secret) + str(operations.told(rule))
+    everything = str(list(AuditEntry.objects.values())) + str(rule.secret) + str(operations.rule_as_data(rule))
     assert not any(one in everything for one in (first, second, third))
 
 
@@ -215,7 +215,7 @@ def test_every_default_can_be_previewed(db, language):
         assert operations.preview(hand, event.lower(), language).subject
 
 
-def test_words_are_changed_tried_and_restored(alices_hand, tenant, jobs):
+def test_words_are_previewed_saved_and_restored(alices_hand, tenant, jobs):
     create = Template.objects.create
     create(tenant=tenant, code="failed", event="FAILED", is_default=True)
     before = operations.preview(alices_hand, "failed", "de")
@@ -230,7 +230,7 @@ def test_words_are_changed_tried_and_restored(alices_hand, tenant, jobs):
     assert [action for _, action, _ in audited()][-2:] == ["template changed", "template restored"]
 
 
-def test_words_are_kept_with_plain_ends_of_lines_and_those_of_the_event_not_at_all(alices_hand, tenant):
+def test_words_are_stored_with_plain_line_ends_and_not_at_all_if_they_are_the_events(alices_hand, tenant):
     template = operations.create_template(alices_hand, "mine", "FAILED")
     operations.save_words(alices_hand, "mine", "en", Wording("a", "b\r\nc", ""))
     assert template.translations.get().text == "b\nc"
@@ -239,7 +239,7 @@ def test_words_are_kept_with_plain_ends_of_lines_and_those_of_the_event_not_at_a
     assert not template.translations.exists()
 
 
-def test_a_broken_template_is_refused_with_its_line_and_the_old_words_stay(alices_hand):
+def test_a_broken_template_is_refused_with_its_line_and_the_old_words_are_kept(alices_hand):
     operations.create_template(alices_hand, "mine", "FAILED")
     operations.save_words(alices_hand, "mine", "en", WORDS)
 
@@ -263,7 +263,7 @@ def test_a_preview_shows_nothing_of_charlies_jobs(alices_hand, jobs, other_tenan
         operations.preview(alices_hand, "mine", "en", job=number)
 
 
-def test_an_events_own_template_and_one_in_use_stay(alices_hand, tenant):
+def test_the_template_of_an_event_and_one_in_use_cannot_be_deleted(alices_hand, tenant):
     Template.objects.create(tenant=tenant, code="failed", event="FAILED", is_default=True)
     operations.create_template(alices_hand, "mine", "FAILED")
     operations.create_group(alices_hand, "ops")
@@ -288,7 +288,7 @@ def sent(rule, define, ops, jobs, bob):
     return row
 
 
-def test_bob_sends_again_what_has_ended_as_a_new_message(sent, bobs_hand, viras_hand):
+def test_bob_sends_an_ended_delivery_again_as_a_new_message(sent, bobs_hand, viras_hand):
     with pytest.raises(Forbidden, match="jobs:write"):
         operations.send_again(viras_hand, sent.pk)
     operations.send_again(bobs_hand, sent.pk, reason="it was lost")
@@ -302,7 +302,7 @@ def test_bob_sends_again_what_has_ended_as_a_new_message(sent, bobs_hand, viras_
     assert audited()[-1] == ("bob", "delivery sent again", str(sent.pk))
 
 
-def test_charlie_sees_and_sends_nothing_of_acmes(sent, charlies_hand):
+def test_charlie_cannot_see_or_send_deliveries_of_acme(sent, charlies_hand):
     assert not operations.deliveries_of(charlies_hand).exists()
     with pytest.raises(NotFound):
         operations.find_delivery(charlies_hand, sent.pk)
@@ -310,14 +310,14 @@ def test_charlie_sees_and_sends_nothing_of_acmes(sent, charlies_hand):
         operations.send_again(charlies_hand, sent.pk)
 
 
-def test_an_inbox_is_its_owners_alone(sent, bobs_hand, alices_hand, operator):
+def test_an_inbox_belongs_to_its_owner_alone(sent, bobs_hand, alices_hand, operator):
     assert [operations.unread(hand) for hand in (bobs_hand, alices_hand, operator)] == [1, 0, 0]
     assert operations.mark_read(alices_hand, [sent.pk]) == 0
     assert operations.mark_read(bobs_hand) == 1
     assert (operations.unread(bobs_hand), operations.inbox_of(bobs_hand).count()) == (0, 1)
 
 
-def test_a_rule_is_tried_with_a_sample_by_its_recipients_alone(rule, alices_hand, bob, alice):
+def test_a_test_of_a_rule_sends_sample_data_to_its_own_recipients_only(rule, alices_hand, bob, alice):
     made = rule("FAILED", channel="inbox", to_users=[bob], in_a_row=3, throttle_minutes=10)
     rule("FAILED", channel="inbox", to_users=[alice])
 
@@ -329,7 +329,7 @@ def test_a_rule_is_tried_with_a_sample_by_its_recipients_alone(rule, alices_hand
         assert "4711" in row.subject
 
 
-def test_a_rule_that_reaches_nobody_says_so_when_it_is_tried(rule, alices_hand):
+def test_a_test_of_a_rule_that_reaches_nobody_is_refused(rule, alices_hand):
     empty = rule("FAILED", to_roles=[Role.VIEWER])
     off = rule("FAILED", is_active=False)
 
@@ -342,7 +342,7 @@ def test_a_rule_that_reaches_nobody_says_so_when_it_is_tried(rule, alices_hand):
 # ---- Facts ------------------------------------------------------------------------------------------------------
 
 
-def test_the_facts_link_to_where_people_know_the_installation(jobs, tenant, settings):
+def test_the_facts_link_to_the_public_address_of_the_installation(jobs, tenant, settings):
     number = jobs.ended(FAILURE)
 
     def url() -> str:
@@ -358,7 +358,7 @@ def test_the_facts_link_to_where_people_know_the_installation(jobs, tenant, sett
     assert url() == f"https://jobs.example.org/admin/jobsite_programs/job/{number}/change/"
 
 
-def test_facts_of_what_is_gone_or_another_tenants_are_none(jobs, other_tenant):
+def test_there_are_no_facts_of_a_job_that_is_gone_or_of_another_tenant(jobs, other_tenant):
     number = jobs.ended(FAILURE)
 
     for tenant, job in ((other_tenant, number), (jobs.program.tenant, number + 1)):
@@ -367,7 +367,7 @@ def test_facts_of_what_is_gone_or_another_tenants_are_none(jobs, other_tenant):
         ) is None  # fmt: skip
 
 
-def test_a_member_may_have_a_language_of_his_own(tenant, bob):
+def test_a_member_may_have_their_own_language(tenant, bob):
     Membership.objects.filter(user=bob).update(language="de-AT")
 
     assert principals.of_user(bob, tenant).language == "de-AT"

@@ -26,7 +26,7 @@ from jobsite.programs.context import Context, Step
 from jobsite.programs.execution import program_cache
 from jobsite.programs.execution.watcher import watcher
 from jobsite.programs.models import Job, JobAttempt, Program, Queue
-from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.rules.lifecycle import FailureKind, Status
 from jobsite.programs.submission import preparation
 from jobsite.programs.transitions import cancel, finish
 from jobsite.programs.transitions.claim import Claimed, claim
@@ -37,15 +37,12 @@ from jobsite.programs.workers import Registered
 from jobsite.tenants import principals
 from jobsite.tenants.principals import Principal, RunningAs
 
-SUCCESS = Ending(Status.COMPLETED, AttemptResult.SUCCESS, result={"scored": 3})
-FAILURE = Ending(
-    Status.FAILED,
-    AttemptResult.PERMANENT,
-    outcome=Outcome.ERROR,
-    failure_kind=FailureKind.PERMANENT,
-    error={"type": "ValueError", "message": "no", "step": None},
+SUCCESS = Ending.completed({"scored": 3})
+FAILURE = Ending.failed(
+    FailureKind.PERMANENT,
+    {"type": "ValueError", "message": "no", "step": None},
 )
-WAITING = Ending(Status.WAITING, AttemptResult.PARKED)
+WAITING = Ending.parked()
 LOCK_SECONDS = 40.0
 STUDENT_SCHEMA = {
     "type": "object",
@@ -63,7 +60,7 @@ def _nothing_is_left() -> Iterator[None]:
     yield
     principals._cache.clear()
     workers.drop_connection()
-    sweeps._drop_connection()
+    sweeps._own_connection.drop()
 
 
 @pytest.fixture
@@ -220,7 +217,7 @@ def run_job(cursor: Cursor, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> Iter
         return jobs.row(number)
 
     yield run
-    watcher()._drop_connection()
+    watcher()._own_connection.drop()
 
 
 def claim_all(
@@ -378,8 +375,8 @@ def a_claimed(**fields: Any) -> Claimed:
         "program_id": 1,
         "program_version": 1,
         "counts_failures": False,
-        "tells": False,
-        "tells_start": False,
+        "notifies": False,
+        "notifies_start": False,
         "holds_key": False,
         "queue_id": 1,
         "parameters": {},

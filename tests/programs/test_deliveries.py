@@ -1,4 +1,4 @@
-"""Who is told of what: the deliveries are there when, and only when, what they tell of has come about."""
+"""Who is notified of what: the deliveries are there when, and only when, what they report has come about."""
 
 from datetime import timedelta
 
@@ -10,21 +10,21 @@ from django.utils import timezone
 from jobsite.notifications.models import Delivery, Rule
 from jobsite.programs import schedules, submission
 from jobsite.programs.models import Program, Schedule
-from jobsite.programs.rules.lifecycle import AttemptResult, Outcome, Status, Trigger
+from jobsite.programs.rules.lifecycle import FailureKind, Trigger
 from jobsite.programs.schedules import Wanted, firing
-from jobsite.programs.sql import deliveries as telling
+from jobsite.programs.sql import deliveries as statements
 from jobsite.programs.submission import Options
 from jobsite.programs.transitions.cancel import cancel
 from jobsite.programs.transitions.finish import Ending, finish, finish_all
 from jobsite.programs.transitions.reap import expire_stuck, reap_expired
 from jobsite.tenants.models import Membership, Role
-from tests.notifications.deliveries import told
+from tests.notifications.deliveries import deliveries_made
 from tests.programs.conftest import FAILURE, SUCCESS, WAITING, claim_all, held
 
 pytestmark = pytest.mark.django_db
 
-RETRY = Ending(Status.PENDING, AttemptResult.TRANSIENT, delay=1.0)
-WARNED = Ending(Status.COMPLETED, AttemptResult.SUCCESS, outcome=Outcome.WARNING)
+RETRY = Ending.retry(FailureKind.TRANSIENT, delay=1.0)
+WARNED = Ending.completed(has_warned=True)
 
 
 @pytest.fixture
@@ -43,14 +43,14 @@ def ended(jobs, watched):
         (SUCCESS, {"COMPLETED", "COMPLETED+NORMAL"}),
         (WARNED, {"COMPLETED", "COMPLETED+WARNING"}),
         (FAILURE, {"FAILED", "COMPLETED+ERROR"}),
-        (Ending(Status.CANCELED, AttemptResult.CANCELED), {"CANCELED"}),
+        (Ending.canceled(), {"CANCELED"}),
         (RETRY, {"RETRYING"}),
-        (Ending(Status.PENDING, AttemptResult.RETURNED, counts=False), set()),
+        (Ending.returned(), set()),
         (WAITING, set()),
     ],
     ids=lambda value: value.status if isinstance(value, Ending) else "",
 )
-def test_each_ending_is_told_by_the_rules_for_it_and_by_no_other(jobs, rule, watched, ended, ending, events):
+def test_each_ending_is_reported_by_the_rules_for_it_and_by_no_other(jobs, rule, watched, ended, ending, events):
     for event in ("COMPLETED", "FAILED", "CANCELED", "RETRYING", "STUCK", "LATE"):
         rule(event)
     for outcome in ("NORMAL", "WARNING", "ERROR"):
@@ -68,23 +68,23 @@ def test_the_end_and_its_deliveries_are_one(jobs, rule, watched):
 
     with pytest.raises(LookupError), transaction.atomic():
         finish(jobs.cursor, held(claimed), SUCCESS)
-        assert told() == [("COMPLETED", "ops@example.org")]
+        assert deliveries_made() == [("COMPLETED", "ops@example.org")]
         raise LookupError("the server dies before the commit")
 
-    assert (jobs.status(claimed.number), told()) == ("RUNNING", [])
+    assert (jobs.status(claimed.number), deliveries_made()) == ("RUNNING", [])
 
 
-def test_who_has_lost_the_lock_tells_nobody(jobs, rule, watched):
+def test_a_worker_that_lost_the_lock_notifies_nobody(jobs, rule, watched):
     rule("COMPLETED")
     claimed = jobs.running(watched)
     jobs.expire_lock(claimed.number)
     reap_expired(jobs.cursor)
 
     assert not finish_all(jobs.cursor, [(held(claimed), SUCCESS)]).tokens
-    assert told() == []
+    assert deliveries_made() == []
 
 
-def test_a_group_of_jobs_tells_of_each(jobs, rule, watched):
+def test_each_job_of_a_group_is_reported(jobs, rule, watched):
     rule("COMPLETED")
     rule("FAILED", to_addresses=["failures@example.org"])
     claimed = [jobs.running(watched) for _ in range(3)]
@@ -93,70 +93,70 @@ def test_a_group_of_jobs_tells_of_each(jobs, rule, watched):
         jobs.cursor, [(held(one), [SUCCESS, FAILURE][place % 2]) for place, one in enumerate(claimed)]
     )
 
-    assert sorted(told()) == [
+    assert sorted(deliveries_made()) == [
         ("COMPLETED", "ops@example.org"), ("COMPLETED", "ops@example.org"), ("FAILED", "failures@example.org")
     ]  # fmt: skip
     assert sorted(finished.deliveries) == sorted(Delivery.objects.values_list("pk", flat=True))
 
 
-def test_of_a_program_without_rules_nobody_is_told_and_nothing_is_written(jobs, rule):
+def test_of_a_program_without_rules_nobody_is_reported_and_nothing_is_written(jobs, rule):
     rule("FAILED")
 
     jobs.ended(FAILURE)
 
-    assert told() == []
+    assert deliveries_made() == []
 
 
-def test_each_recipient_is_told_once_and_nobody_of_another_tenant(jobs, rule, ended, alice, bob, charlie):
+def test_each_recipient_is_reported_once_and_nobody_of_another_tenant(jobs, rule, ended, alice, bob, charlie):
     rule("FAILED", to_roles=[Role.ADMIN, Role.OPERATOR], to_users=[alice, charlie], to_addresses=["a@example.org"])
 
     ended(FAILURE)
 
-    assert sorted(told()) == [("FAILED", "a@example.org"), ("FAILED", "alice"), ("FAILED", "bob")]
+    assert sorted(deliveries_made()) == [("FAILED", "a@example.org"), ("FAILED", "alice"), ("FAILED", "bob")]
 
 
-def test_the_submitter_is_told_where_the_rule_says_so(jobs, rule, watched, alices_hand, operator):
+def test_the_submitter_is_reported_where_the_rule_says_so(jobs, rule, watched, alices_hand, operator):
     rule("FAILED", to_users=[], to_submitter=True)
     for hand in (alices_hand, operator):
         job = submission.submit_as(hand, "watched", {})
         jobs.queue(job.number)
         finish(jobs.cursor, held(jobs.claim(job.number)), FAILURE)
 
-    assert told() == [("FAILED", "alice")]
+    assert deliveries_made() == [("FAILED", "alice")]
 
 
 @pytest.mark.parametrize("change", [{"is_active": False}, {"deleted_at": timezone.now()}])
-def test_a_rule_that_is_off_or_deleted_tells_nothing(rule, ended, change):
+def test_a_rule_that_is_off_or_deleted_notifies_nobody(rule, ended, change):
     rule("FAILED", **change)
 
     ended(FAILURE)
 
-    assert told() == []
+    assert deliveries_made() == []
 
 
 # ---- Whoever else ends a job ------------------------------------------------------------------------------------
 
 
-def test_a_cancel_is_told(jobs, rule, watched):
+def test_a_cancel_is_reported(jobs, rule, watched):
     rule("CANCELED")
     number = jobs.pending(watched)
 
     cancel(jobs.cursor, number=number, tenant_id=watched.tenant_id, by="alice", reason="")
     cancel(jobs.cursor, number=number, tenant_id=watched.tenant_id, by="alice", reason="")
 
-    assert told() == [("CANCELED", "ops@example.org")]
+    assert deliveries_made() == [("CANCELED", "ops@example.org")]
 
 
-def test_a_running_job_that_is_asked_to_stop_is_not_told_before_it_has(jobs, rule, watched):
+def test_a_running_job_that_is_asked_to_stop_is_not_reported_before_it_has(jobs, rule, watched):
     rule("CANCELED")
     claimed = jobs.running(watched)
 
     cancel(jobs.cursor, number=claimed.number, tenant_id=watched.tenant_id, by="alice", reason="")
 
-    assert told() == []
+    assert deliveries_made() == []
 
 
-def test_a_lost_run_is_told_as_a_retry_and_the_last_one_as_a_failure(jobs, rule, watched):
+def test_a_lost_run_is_reported_as_a_retry_and_the_last_one_as_a_failure(jobs, rule, watched):
     rule("RETRYING")
     rule("FAILED")
     number = jobs.pending(watched)
@@ -167,10 +167,10 @@ def test_a_lost_run_is_told_as_a_retry_and_the_last_one_as_a_failure(jobs, rule,
         jobs.expire_lock(number)
         reap_expired(jobs.cursor)
 
-    assert [event for event, _ in told()] == ["RETRYING", "RETRYING", "FAILED"]
+    assert [event for event, _ in deliveries_made()] == ["RETRYING", "RETRYING", "FAILED"]
 
 
-def test_a_stuck_job_is_told_as_stuck_and_as_failed(jobs, rule, watched):
+def test_a_stuck_job_is_reported_as_stuck_and_as_failed(jobs, rule, watched):
     rule("STUCK")
     rule("FAILED")
     claimed = jobs.running(watched)
@@ -178,10 +178,10 @@ def test_a_stuck_job_is_told_as_stuck_and_as_failed(jobs, rule, watched):
 
     expire_stuck(jobs.cursor)
 
-    assert sorted(event for event, _ in told()) == ["FAILED", "STUCK"]
+    assert sorted(event for event, _ in deliveries_made()) == ["FAILED", "STUCK"]
 
 
-def test_a_program_that_is_terminated_is_told_once_with_how_many_had_failed(jobs, rule, ended, watched):
+def test_a_program_that_is_terminated_is_reported_once_with_how_many_had_failed(jobs, rule, ended, watched):
     rule("PROGRAM_TERMINATED")
 
     for _ in range(4):
@@ -193,13 +193,13 @@ def test_a_program_that_is_terminated_is_told_once_with_how_many_had_failed(jobs
     assert watched.status == "TERMINATED"
 
 
-def test_what_a_claim_cancels_since_its_program_was_terminated_is_told(jobs, rule, watched, worker):
+def test_what_a_claim_cancels_since_its_program_was_terminated_is_reported(jobs, rule, watched, worker):
     rule("CANCELED")
     number = jobs.queued(watched, trigger=Trigger.AUTOMATIC)
     Program.objects.update(status="TERMINATED")
 
     assert claim_all(jobs.cursor, [number], worker) == []
-    assert (jobs.status(number), told()) == ("CANCELED", [("CANCELED", "ops@example.org")])
+    assert (jobs.status(number), deliveries_made()) == ("CANCELED", [("CANCELED", "ops@example.org")])
 
 
 @pytest.mark.parametrize("how", ["finish", "cancel", "reap"])
@@ -223,7 +223,7 @@ def test_the_end_of_a_job_whose_submitter_has_no_account_any_more_comes_about(jo
             assert len(reap_expired(jobs.cursor)) == 1
 
     assert jobs.status(job.number) in ("FAILED", "CANCELED", "PENDING")
-    assert told() == []
+    assert deliveries_made() == []
 
 
 @pytest.mark.django_db(transaction=True)
@@ -244,35 +244,35 @@ def test_an_account_deleted_in_the_middle_undoes_no_end(jobs, rule, watched, ali
 # ---- Begin ------------------------------------------------------------------------------------------------------
 
 
-def test_a_submission_is_told_with_it(rule, watched, alices_hand):
+def test_a_submission_is_reported_with_it(rule, watched, alices_hand):
     rule("SUBMITTED")
 
     with pytest.raises(LookupError), transaction.atomic():
         submission.submit_as(alices_hand, "watched", {})
         raise LookupError("the caller thinks better of it")
-    assert told() == []
+    assert deliveries_made() == []
 
     submission.submit_as(alices_hand, "watched", {})
     submission.submit_many_as(alices_hand, [{"program": "watched"}] * 3)
 
-    assert told() == [("SUBMITTED", "ops@example.org")] * 4
+    assert deliveries_made() == [("SUBMITTED", "ops@example.org")] * 4
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_start_is_told_once_however_often_it_starts(run_job, jobs, rule, define, ops):
+def test_a_start_is_reported_once_however_often_it_starts(run_job, jobs, rule, define, ops):
     rule("STARTED")
     program = define("watched", target="tests.sample_actions:fail", notification_group="ops")
     number = jobs.pending(program)
 
     run_job(number)
 
-    assert told() == [("STARTED", "ops@example.org")]
-    telling.started(jobs.cursor, number)
-    assert len(told()) == 1
+    assert deliveries_made() == [("STARTED", "ops@example.org")]
+    statements.started(jobs.cursor, number)
+    assert len(deliveries_made()) == 1
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_dies_before_he_has_told_of_the_start_leaves_it_to_the_next_run(run_job, jobs, rule, define, ops):
+def test_a_start_that_a_lost_worker_did_not_report_is_reported_by_the_next_run(run_job, jobs, rule, define, ops):
     rule("STARTED")
     program = define("watched", target="tests.sample_actions:succeed", notification_group="ops")
     number = jobs.queued(program)
@@ -282,10 +282,10 @@ def test_who_dies_before_he_has_told_of_the_start_leaves_it_to_the_next_run(run_
 
     run_job(number)
 
-    assert told() == [("STARTED", "ops@example.org")]
+    assert deliveries_made() == [("STARTED", "ops@example.org")]
 
 
-def test_the_first_job_of_a_lane_that_waits_too_long_is_told_once(jobs, rule, watched):
+def test_the_first_job_of_a_lane_that_waits_too_long_is_reported_once(jobs, rule, watched):
     rule("LATE")
     numbers = jobs.many(3, watched)
     jobs.cursor.execute(
@@ -302,9 +302,9 @@ def test_the_first_job_of_a_lane_that_waits_too_long_is_told_once(jobs, rule, wa
          "UPDATE jobsite_tenant SET status = 'ACTIVE'"),
     ):  # fmt: skip
         jobs.cursor.execute(pause)
-        assert telling.late(jobs.cursor) == 0
+        assert statements.late(jobs.cursor) == 0
         jobs.cursor.execute(go_on)
-    assert [telling.late(jobs.cursor) for _ in range(2)] == [1, 0]
+    assert [statements.late(jobs.cursor) for _ in range(2)] == [1, 0]
     assert Delivery.objects.get().job_number == numbers[1]
 
 
@@ -321,7 +321,7 @@ def test_a_rule_may_wait_for_several_failures_in_a_row(rule, ended):
     assert delivery.details["in_a_row"] == 2
 
 
-def test_a_group_of_jobs_tells_how_many_each_failure_makes_in_a_row(jobs, rule, ended, watched):
+def test_a_group_of_jobs_says_how_many_each_failure_makes_in_a_row(jobs, rule, ended, watched):
     rule("FAILED", in_a_row=2)
     ended(FAILURE)
     claimed = [jobs.running(watched) for _ in range(6)]
@@ -333,14 +333,14 @@ def test_a_group_of_jobs_tells_how_many_each_failure_makes_in_a_row(jobs, rule, 
     assert found == {claimed[0].number: 2, claimed[3].number: 2}
 
 
-def test_the_recovery_is_told_once_to_those_who_were_told_of_the_failure(rule, ended):
+def test_the_recovery_is_reported_once_to_those_who_were_notified_of_the_failure(rule, ended):
     rule("FAILED", in_a_row=2, on_recovery=True)
     rule("FAILED", to_addresses=["silent@example.org"])
 
     for ending in (SUCCESS, FAILURE, SUCCESS, FAILURE, FAILURE, SUCCESS, SUCCESS):
         ended(ending)
 
-    of_ops = [event for event, address in told() if address == "ops@example.org"]
+    of_ops = [event for event, address in deliveries_made() if address == "ops@example.org"]
     assert of_ops == ["FAILED", "RECOVERED"]
     assert Delivery.objects.get(event="RECOVERED").details["in_a_row"] == 2
 
@@ -355,13 +355,13 @@ def test_the_recovery_counts_the_failures_of_its_own_statement_too(jobs, rule, e
     assert Delivery.objects.get(event="RECOVERED").details["in_a_row"] == 3
 
 
-def test_who_was_not_told_of_the_failure_is_not_told_of_the_recovery(rule, ended):
+def test_who_was_not_notified_of_the_failure_is_not_notified_of_the_recovery(rule, ended):
     rule("FAILED", on_recovery=True)
     rule("FAILED", to_addresses=["silent@example.org"])
     for ending in (FAILURE, SUCCESS):
         ended(ending)
 
-    assert [event for event, address in told() if address == "silent@example.org"] == ["FAILED"]
+    assert [event for event, address in deliveries_made() if address == "silent@example.org"] == ["FAILED"]
 
 
 def test_of_one_program_the_recovery_says_nothing_of_another(jobs, rule, ended, define):
@@ -370,13 +370,13 @@ def test_of_one_program_the_recovery_says_nothing_of_another(jobs, rule, ended, 
     ended(FAILURE)
 
     jobs.ended(SUCCESS, program=other)
-    assert [event for event, _ in told()] == ["FAILED"]
+    assert [event for event, _ in deliveries_made()] == ["FAILED"]
 
 
 # ---- Schedules --------------------------------------------------------------------------------------------------
 
 
-def test_a_schedule_to_which_nobody_comes_is_told_and_so_is_its_recovery(jobs, rule, watched, operator):
+def test_a_schedule_to_which_nobody_comes_is_reported_and_so_is_its_recovery(jobs, rule, watched, operator):
     rule("SCHEDULE_MISSED", on_recovery=True)
     schedules.create(operator, "hourly", Wanted("watched", interval_minutes=60))
     late = timezone.now() - timedelta(minutes=10)
@@ -384,10 +384,10 @@ def test_a_schedule_to_which_nobody_comes_is_told_and_so_is_its_recovery(jobs, r
 
     for _ in range(2):
         firing.notice_late(jobs.cursor)
-    assert [event for event, _ in told()] == ["SCHEDULE_MISSED"]
+    assert [event for event, _ in deliveries_made()] == ["SCHEDULE_MISSED"]
     for _ in range(2):
         firing.fire_due()
-    assert [event for event, _ in told()] == ["SCHEDULE_MISSED", "SCHEDULE_RECOVERED"]
+    assert [event for event, _ in deliveries_made()] == ["SCHEDULE_MISSED", "SCHEDULE_RECOVERED"]
     assert {row.schedule_id for row in Delivery.objects.all()} == {Schedule.objects.get().pk}
 
 
@@ -396,14 +396,14 @@ def test_a_schedule_to_which_nobody_comes_is_told_and_so_is_its_recovery(jobs, r
 
 @pytest.mark.parametrize(("ending", "event"), [(SUCCESS, "COMPLETED"), (FAILURE, "FAILED")])
 @pytest.mark.parametrize(("email", "channel"), [("alice@example.org", "email"), ("", "inbox")])
-def test_notify_tells_the_submitter_when_it_ends(jobs, alices_hand, alice, ending, event, email, channel):
+def test_notify_reaches_the_submitter_when_it_ends(jobs, alices_hand, alice, ending, event, email, channel):
     alice.email = email
     alice.save()
     jobs.define("plain")
     job = submission.submit_as(alices_hand, "plain", {}, Options(notify=True))
     jobs.queue(job.number)
     claimed = jobs.claim(job.number)
-    assert (claimed.tells, told()) == (True, [])
+    assert (claimed.notifies, deliveries_made()) == (True, [])
 
     finish(jobs.cursor, held(claimed), ending)
 
@@ -434,4 +434,4 @@ def test_a_member_who_left_gets_nothing_by_his_role(rule, ended, bob, tenant):
 
     ended(FAILURE)
 
-    assert told() == []
+    assert deliveries_made() == []

@@ -8,7 +8,6 @@ from django.db import OperationalError
 from jobsite.programs import families, operations
 from jobsite.programs.inspection import presentation, queries
 from jobsite.programs.models import Job, Program
-from jobsite.programs.rules.lifecycle import AttemptResult, Outcome, Status
 from jobsite.programs.transitions import cancel, finish
 from jobsite.programs.upkeep import sweeps
 from jobsite.tenants import principals
@@ -329,7 +328,7 @@ def test_a_parent_that_was_asked_to_stop_does_not_wait(jobs, at_work):
     context = at_work()
     context.spawn("child")
     cancel.cancel(jobs.cursor, number=context.job_number, tenant_id=context.claimed.tenant_id, by="bob", reason="")
-    ending = finish.Ending(Status.WAITING, AttemptResult.SUCCESS, outcome=Outcome.WARNING)
+    ending = finish.Ending.waiting(has_warned=True)
 
     finish.finish(jobs.cursor, held(context.claimed), ending)
     follow(context.job_number)
@@ -377,7 +376,8 @@ def test_a_family_is_followed_in_bounded_parts(jobs, spawning, run_job, monkeypa
 
 
 def test_parents_whose_children_were_all_asked_keep_no_other_from_the_sweep(jobs, spawning, run_job, monkeypatch):
-    monkeypatch.setattr(cancel, "FORSAKEN", cancel.FORSAKEN.replace("LIMIT 500", "LIMIT 1"))
+    one_at_a_time = cancel.ENDED_WITH_OPEN_CHILDREN.replace("LIMIT 500", "LIMIT 1")
+    monkeypatch.setattr(cancel, "ENDED_WITH_OPEN_CHILDREN", one_at_a_time)
     first, second = (run_job(spawning({"value": n})).number for n in range(2))
     stubborn = family(first)[0].number
     jobs.queue(stubborn)

@@ -52,7 +52,7 @@ def test_a_process_that_ended_is_gone_even_while_its_corpse_lies_there():
         assert not process.is_gone
 
         child.kill()
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet buried
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie
         assert process.is_gone
 
     assert process.is_gone
@@ -154,19 +154,19 @@ def test_a_worker_says_that_it_goes(cursor, worker, status):
     assert Worker.objects.get().status == status
 
 
-def test_the_living_are_not_buried(jobs, cursor, worker):
+def test_workers_that_live_are_left_alone(jobs, cursor, worker):
     claimed = jobs.running(worker=worker)
 
-    assert workers.bury(cursor, silent_seconds=40) == []
+    assert workers.reap_gone(cursor, silent_seconds=40) == []
 
     assert (Worker.objects.get().status, jobs.status(claimed.number)) == ("ACTIVE", "RUNNING")
 
 
-def test_a_worker_whose_process_is_gone_is_buried_and_its_jobs_come_back(jobs, cursor, worker):
+def test_a_worker_whose_process_is_gone_is_lost_and_its_jobs_come_back(jobs, cursor, worker):
     claimed, healthy = jobs.running(worker=worker), jobs.running(worker=new_worker(cursor, "w2@here"))
     Worker.objects.filter(incarnation=worker.incarnation).update(process_started=1)
 
-    [reaped] = workers.bury(cursor, silent_seconds=40)
+    [reaped] = workers.reap_gone(cursor, silent_seconds=40)
 
     assert (reaped.number, reaped.status) == (claimed.number, "PENDING")
     assert jobs.status(healthy.number) == "RUNNING"
@@ -177,16 +177,16 @@ def test_a_silent_worker_elsewhere_is_lost_but_keeps_its_jobs(jobs, cursor, work
     claimed = jobs.running(worker=worker)
     Worker.objects.update(boot_id=str(uuid4()), last_seen_at=datetime.now(UTC) - timedelta(seconds=60))
 
-    assert workers.bury(cursor, silent_seconds=40) == []
+    assert workers.reap_gone(cursor, silent_seconds=40) == []
 
     assert (Worker.objects.get().status, jobs.status(claimed.number)) == ("LOST", "RUNNING")
 
 
 @pytest.mark.parametrize("status", ["STOPPED", "LOST"])
-def test_the_buried_rest(cursor, worker, status):
+def test_a_worker_that_has_ended_stays_as_it_is(cursor, worker, status):
     Worker.objects.update(status=status, process_started=1)
 
-    workers.bury(cursor, silent_seconds=40)
+    workers.reap_gone(cursor, silent_seconds=40)
 
     assert Worker.objects.get().status == status
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsite.values.times import TimeError, format_time, parse_scheduled_at, parse_since, parse_time
+from jobsite.values.times import TimeError, format_time, parse_scheduled_at, parse_since, parse_time, readable_time
 
 NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)
 BERLIN_WINTER = timezone(timedelta(hours=1))
@@ -149,9 +149,20 @@ def test_a_moment_is_formatted_in_utc_with_milliseconds(moment, text):
     assert format_time(moment) == text
 
 
-def test_a_moment_without_a_zone_is_not_formatted():
+@pytest.mark.parametrize(
+    ("timespec", "text"), [("minutes", "2026-11-22 01:02 UTC"), ("seconds", "2026-11-22 01:02:03 UTC")]
+)
+def test_people_read_a_moment_in_utc(timespec, text):
+    moment = NOW.replace(microsecond=999_999).astimezone(BERLIN_WINTER)
+
+    assert readable_time(moment, timespec=timespec) == text
+    assert readable_time(moment) == "2026-11-22 01:02 UTC"
+
+
+@pytest.mark.parametrize("show", [format_time, readable_time])
+def test_a_moment_without_a_zone_is_not_formatted(show):
     with pytest.raises(TimeError, match="has no zone"):
-        format_time(datetime(2026, 11, 22))
+        show(datetime(2026, 11, 22))
 
 
 ZONES: st.SearchStrategy[tzinfo] = st.integers(-23 * 60, 23 * 60).map(

@@ -57,14 +57,13 @@ def fill(rules: int) -> dict[str, int]:
 def finishes(programs: dict[str, int], count: int) -> dict[str, float]:
     """The median milliseconds of the statement that ends a job, for each program: `count` jobs each, in alternation."""
     from jobsite.programs import workers
-    from jobsite.programs.rules.lifecycle import AttemptResult, Status
     from jobsite.programs.transitions import submit
     from jobsite.programs.transitions.finish import Ending, Held, finish_all
     from jobsite.tenants import principals
     from jobsite.tenants.models import Tenant
 
     tenant = Tenant.objects.get(code="bench")
-    ending = Ending(Status.COMPLETED, AttemptResult.SUCCESS)
+    ending = Ending.completed()
     took: dict[str, list[float]] = {code: [] for code in programs}
     with workers.open_connection() as opened, opened.cursor() as cursor:
         context = principals.system(tenant).captured
@@ -74,7 +73,7 @@ def finishes(programs: dict[str, int], count: int) -> dict[str, float]:
                 number, token = submit.insert(cursor, [job])[0].number, uuid4()
                 cursor.execute(QUEUED, [number])
                 cursor.execute(RUNNING, {"number": number, "token": token})
-                held = Held(number, token, "bench", None, counts_failures=code != "none", tells=code != "none")
+                held = Held(number, token, "bench", None, counts_failures=code != "none", notifies=code != "none")
                 began = time.perf_counter()
                 assert finish_all(cursor, [(held, ending)]).tokens == {token}
                 took[code].append((time.perf_counter() - began) * 1_000)

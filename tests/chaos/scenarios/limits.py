@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from jobsite.programs import workers
 from jobsite.programs.models import Queue, WorkerManager
+from jobsite.programs.sql.window import MESSAGES_PER_CHILD
 from jobsite.programs.transitions import dispatch as transition
 from jobsite.programs.transitions.claim import claim
 from jobsite.tenants.models import Tenant
@@ -81,7 +82,7 @@ def big_backlog(chaos: Chaos) -> None:
             lengths.append(faults.messages_waiting(client))
 
     chaos.until(lambda: chaos.ended() >= 1_500 * min(1.0, chaos.size), "jobs run", seconds=90, meanwhile=sample)
-    window = 4 * transition.MESSAGES_PER_CHILD
+    window = 4 * MESSAGES_PER_CHILD
     chaos.figure("longest list", max(lengths))
     chaos.expect(0 < max(lengths) <= window, f"the broker held {max(lengths)} messages, the window is {window}")
     chaos.database.rows("UPDATE jobsite_job SET status = 'CANCELED', finished_at = clock_timestamp()"

@@ -16,7 +16,6 @@ from jobsite.database import Connection, Cursor, connect
 from jobsite.programs import workers
 from jobsite.programs.dispatch import TASK
 from jobsite.programs.models import Program
-from jobsite.programs.rules.lifecycle import AttemptResult, Status
 from jobsite.programs.transitions.claim import Claimed, claim
 from jobsite.programs.transitions.finish import Ending, Held, StaleJob, finish
 from jobsite.programs.transitions.reap import reap_expired
@@ -25,7 +24,7 @@ from tests.chaos.registry import scenario
 
 CLAIMERS = 8
 NOOP = "jobsite.samples:noop"  # races run in the harness leave no effect in the ledger
-SUCCESS = Ending(Status.COMPLETED, AttemptResult.SUCCESS)
+SUCCESS = Ending.completed()
 
 
 class Racers:

@@ -1,4 +1,4 @@
-"""Commands: what they get, what they may use, what they say."""
+"""Commands: their environment, their limits and their output."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def said(job):
     return list(entries.values_list("stream", "message"))
 
 
-def test_a_command_gets_the_variables_that_are_named_and_no_other_of_the_worker(run, monkeypatch):
+def test_a_command_gets_no_other_variables_of_the_worker_than_the_named_ones(run, monkeypatch):
     monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
 
     job = run(sys.executable, "-c", "import os, json; print(json.dumps(dict(os.environ)))", env={"YEAR": "2026"})
@@ -45,7 +45,7 @@ def test_a_command_gets_the_variables_that_are_named_and_no_other_of_the_worker(
     assert set(seen) <= {"YEAR", "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"}
 
 
-def test_a_command_runs_where_it_is_told_to_or_in_a_folder_of_its_own(run, tmp_path):
+def test_a_command_runs_in_its_cwd_or_in_a_folder_of_its_own(run, tmp_path):
     assert said(run("pwd", cwd=str(tmp_path))) == [("stdout", str(tmp_path))]
 
     [(_, folder)] = said(run("pwd"))
@@ -53,7 +53,7 @@ def test_a_command_runs_where_it_is_told_to_or_in_a_folder_of_its_own(run, tmp_p
     assert not Path(folder).exists()
 
 
-def test_what_is_a_shells_own_is_left_to_it(run):
+def test_shell_syntax_is_left_to_the_shell(run):
     script = "(cd ../; echo ${HOME:+there}) # " + "long " * 3_000
 
     assert said(run("sh", "-c", script)) == [("stdout", "there")]
@@ -70,18 +70,18 @@ def test_memory_is_limited(run):
     assert job.error["message"] == f"{sys.executable} ended with status 1: MemoryError"
 
 
-def test_the_time_of_the_processor_is_limited(run):
+def test_cpu_time_is_limited(run):
     began = time.monotonic()
 
     job = run("sh", "-c", "echo begun; while :; do :; done", cpu_time="1s")
 
-    assert job.error["message"] == "sh was ended by SIGXCPU, its 1 s of the processor being used up: begun"
+    assert job.error["message"] == "sh was ended by SIGXCPU after it used up its 1 s of CPU time: begun"
     assert time.monotonic() - began < 30
     assert said(job) == [("stdout", "begun")]
 
 
 @pytest.mark.parametrize("memory", ["64", 64, "64MB", "1KiB", "-1MiB", "9999999999GiB"])
-def test_a_size_that_is_none_is_refused(define, memory):
+def test_an_invalid_size_is_refused(define, memory):
     with pytest.raises(DefinitionError, match='memory: expected a size of 1MiB or more, such as "64MiB" or "2GiB"'):
         define(action=[{"kind": "command", "argv": ["true"], "memory": memory}])
 
@@ -95,7 +95,7 @@ def test_a_line_that_is_too_long_is_cut_with_a_mark(run):
     assert last == ("stdout", "after")
 
 
-def test_a_log_that_cannot_be_written_now_fails_no_command(run, monkeypatch):
+def test_a_command_does_not_fail_if_its_log_cannot_be_written(run, monkeypatch):
     flush, failures = JobLog.flush, []
 
     def fails_once(self, cursor):
@@ -113,7 +113,7 @@ def test_a_log_that_cannot_be_written_now_fails_no_command(run, monkeypatch):
     assert lines == [str(number) for number in range(1, 3001)]
 
 
-def test_a_hundred_thousand_lines_are_all_there_in_order(run):
+def test_a_hundred_thousand_lines_are_all_logged_in_order(run):
     job = run("seq", "1", "100000")
 
     assert job.status == "COMPLETED"

@@ -1,4 +1,4 @@
-"""Containers, on a real engine: what they get, how they end, what becomes of those that a worker left behind."""
+"""Containers, on a real engine: what they get, how they end, and how those left behind by a worker are removed."""
 
 import socket
 import threading
@@ -11,6 +11,7 @@ from docker.models.containers import Container
 
 from jobsite.errors import Forbidden
 from jobsite.programs.actions import container
+from jobsite.programs.actions.container import images
 from jobsite.programs.definitions import DefinitionError, from_mapping, registration
 from jobsite.programs.models import JobLogEntry
 from jobsite.programs.submission import submit_as
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def containers(docker_host, monkeypatch):
-    """All containers that there are now; those of the test are gone in the end."""
+    """All containers that exist now; those of the test are removed at its end."""
     monkeypatch.setenv("DOCKER_HOST", docker_host)
     with engine.client(docker_host) as client:
         yield lambda: client.containers.list(all=True, ignore_removed=True)
@@ -56,7 +57,7 @@ def said(job):
     return list(entries.values_list("stream", "severity", "message"))
 
 
-def test_a_container_runs_its_command_and_what_it_says_is_the_jobs_log(run, containers):
+def test_a_container_runs_its_command_and_its_output_is_the_jobs_log(run, containers):
     job = run("echo one; echo two >&2; printf three")
 
     assert (job.status, job.result) == ("COMPLETED", {"exit_code": 0}), job.error
@@ -64,7 +65,7 @@ def test_a_container_runs_its_command_and_what_it_says_is_the_jobs_log(run, cont
     assert containers() == []
 
 
-def test_its_command_and_environment_are_filled_in_and_it_gets_nothing_else(run, monkeypatch):
+def test_its_command_and_environment_are_rendered_and_it_gets_nothing_else(run, monkeypatch):
     monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
 
     job = run("env; echo {{ parameters.year }}", env={"YEAR": "{{ parameters.year }}"}, parameters={"year": "20 26"})
@@ -74,7 +75,7 @@ def test_its_command_and_environment_are_filled_in_and_it_gets_nothing_else(run,
     assert not [line for line in lines if "hunter2" in line or "DATABASE" in line]
 
 
-def test_another_status_fails_with_the_last_lines(run, containers):
+def test_a_status_other_than_0_fails_the_job_with_the_last_lines(run, containers):
     job = run("seq 1 9; exit 3")
 
     assert (job.status, job.failure_kind) == ("FAILED", "PERMANENT")
@@ -82,7 +83,7 @@ def test_another_status_fails_with_the_last_lines(run, containers):
     assert containers() == []
 
 
-def test_a_container_has_no_network_of_its_own_accord(run):
+def test_a_container_has_no_network_by_default(run):
     job = run("cat /proc/net/dev")
 
     devices = [line.split(":")[0].strip() for _, _, line in said(job) if ":" in line]
@@ -90,7 +91,7 @@ def test_a_container_has_no_network_of_its_own_accord(run):
 
 
 @pytest.mark.slow
-def test_the_engine_is_given_its_limits(submitted, run_job, containers, docker_host):
+def test_the_engine_gets_the_limits_of_the_action(submitted, run_job, containers, docker_host):
     number = submitted("echo begun; sleep 3", memory="64MiB", cpus=0.5)
     seen = []
 
@@ -111,7 +112,7 @@ def test_the_engine_is_given_its_limits(submitted, run_job, containers, docker_h
 
 
 @pytest.mark.slow
-def test_one_that_ignores_its_stop_signal_is_killed_two_seconds_after_its_time(run, containers):
+def test_a_container_that_ignores_its_stop_signal_is_killed_two_seconds_later(run, containers):
     began = time.monotonic()
 
     job = run("trap '' TERM; echo before; while :; do sleep 1; done", timeout="1s")
@@ -123,7 +124,7 @@ def test_one_that_ignores_its_stop_signal_is_killed_two_seconds_after_its_time(r
 
 
 @pytest.mark.slow
-def test_what_it_says_is_logged_while_it_runs_and_a_cancel_stops_it(
+def test_its_output_is_logged_while_it_runs_and_a_cancel_stops_it(
     submitted, run_job, containers, jobs, tenant, django_db_blocker
 ):
     number = submitted("echo begun; while :; do sleep 1; done")
@@ -157,7 +158,7 @@ def left_behind(docker_host, number, fence, installation=None) -> Container:
         return client.containers.run(engine.IMAGE, ["sleep", "600"], detach=True, labels=labels, network_mode="none")
 
 
-def test_what_runs_no_more_is_removed_whoever_looks(jobs, define, containers, docker_host):
+def test_containers_whose_job_no_longer_runs_are_removed(jobs, define, containers, docker_host):
     define("boxed", action=[{"kind": "container", "image": engine.IMAGE}])
     ended, running = jobs.in_status("FAILED"), jobs.running()
     left_behind(docker_host, ended, 1)
@@ -170,13 +171,13 @@ def test_what_runs_no_more_is_removed_whoever_looks(jobs, define, containers, do
     assert container.remove_idle() == 0
 
 
-def test_where_no_program_has_a_container_no_engine_is_asked(monkeypatch, transactional_db):
+def test_without_a_container_action_no_engine_is_asked(monkeypatch, transactional_db):
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
 
     assert container.remove_idle() == 0
 
 
-def test_what_a_lost_worker_left_is_removed_before_the_job_runs_again(
+def test_the_container_of_a_lost_worker_is_removed_before_the_job_runs_again(
     submitted, run_job, containers, docker_host, jobs
 ):
     number = submitted("echo again")
@@ -187,7 +188,7 @@ def test_what_a_lost_worker_left_is_removed_before_the_job_runs_again(
     assert containers() == []
 
 
-def test_what_is_left_of_jobs_that_run_no_more_goes_too_and_nothing_else(run, containers, docker_host, jobs):
+def test_a_run_also_removes_what_other_ended_jobs_left_and_nothing_else(run, containers, docker_host, jobs):
     ended, running = jobs.ended(), jobs.running()
     left_behind(docker_host, ended, 1)
     left_behind(docker_host, running.number, running.fence - 1)
@@ -199,13 +200,13 @@ def test_what_is_left_of_jobs_that_run_no_more_goes_too_and_nothing_else(run, co
     assert {one.id for one in containers()} == {healthy.id, foreign.id}
 
 
-def test_who_was_overtaken_starts_nothing(submitted, run_job, containers, docker_host, jobs):
+def test_a_worker_that_has_lost_the_job_starts_no_container(submitted, run_job, containers, docker_host, jobs):
     number = submitted("echo never")
     newer = left_behind(docker_host, number, 7)
 
     job = run_job(number)
 
-    assert job.status == "RUNNING"  # whoever has it now ends it
+    assert job.status == "RUNNING"  # the worker that holds it now will end it
     assert [one.id for one in containers()] == [newer.id]
     assert said(job) == []
 
@@ -214,7 +215,7 @@ def raises(*args, **options):
     raise requests.exceptions.ReadTimeout("the engine is busy")
 
 
-def test_one_that_cannot_be_removed_has_ended_all_the_same(run, monkeypatch):
+def test_a_job_completes_even_if_its_container_cannot_be_removed(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(docker.api.client.APIClient, "remove_container", raises)
 
@@ -222,7 +223,7 @@ def test_one_that_cannot_be_removed_has_ended_all_the_same(run, monkeypatch):
 
 
 @pytest.mark.slow
-def test_one_that_cannot_be_stopped_is_removed_and_its_time_is_up_all_the_same(run, containers, monkeypatch):
+def test_a_container_that_cannot_be_stopped_is_removed_and_its_job_times_out(run, containers, monkeypatch):
     monkeypatch.setattr(Container, "stop", raises)
 
     job = run("echo begun; sleep 600", timeout="1s")
@@ -232,8 +233,8 @@ def test_one_that_cannot_be_stopped_is_removed_and_its_time_is_up_all_the_same(r
 
 
 @pytest.mark.slow
-def test_one_that_is_heard_no_more_goes_on_to_its_end(run, monkeypatch):
-    def deaf(self, **options):
+def test_a_container_whose_output_is_lost_runs_to_its_end(run, monkeypatch):
+    def breaks(self, **options):
         raise_at_once = iter(())
 
         def broken():
@@ -242,7 +243,7 @@ def test_one_that_is_heard_no_more_goes_on_to_its_end(run, monkeypatch):
 
         return broken()
 
-    monkeypatch.setattr(Container, "attach", deaf)
+    monkeypatch.setattr(Container, "attach", breaks)
 
     job = run("sleep 1; exit 4")
 
@@ -251,14 +252,14 @@ def test_one_that_is_heard_no_more_goes_on_to_its_end(run, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_registry_that_is_away_is_tried_again(run):
+def test_a_job_is_retried_if_the_registry_is_unreachable(run):
     job = run("true", image="127.0.0.1:1/nobody:9")
 
     assert (job.status, job.error["type"]) == ("PENDING", "NoEngine")
     assert "127.0.0.1:1/nobody:9" in job.error["message"]
 
 
-def test_a_registry_that_is_silent_costs_no_more_than_the_time(run):
+def test_a_silent_registry_costs_no_more_than_the_time_limit(run):
     began = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         job = run("true", image=f"127.0.0.1:{silent.getsockname()[1]}/nobody:9", timeout="1s")
@@ -268,7 +269,7 @@ def test_a_registry_that_is_silent_costs_no_more_than_the_time(run):
     assert took < 20
 
 
-def test_an_engine_that_is_away_is_tried_again(submitted, run_job, monkeypatch, tmp_path):
+def test_a_job_is_retried_if_the_engine_is_unreachable(submitted, run_job, monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody")
 
     job = run_job(submitted("true"))
@@ -288,14 +289,14 @@ def test_an_engine_that_is_away_is_tried_again(submitted, run_job, monkeypatch, 
     ],
 )
 def test_one_tag_of_an_image_is_pulled_not_all(image, parts):
-    assert container._repository(image) == parts
+    assert images._repository(image) == parts
 
 
-def test_only_the_platform_defines_containers(alices_hand, define):
+def test_only_the_platform_may_define_containers(alices_hand, define):
     program = from_mapping(
         {"code": "mine", "action": [{"kind": "container", "image": "busybox"}]}, where="t", queues=["default"]
     )
-    with pytest.raises(Forbidden, match="only the platform's operator defines containers"):
+    with pytest.raises(Forbidden, match="only the platform's operators may define container actions"):
         registration.load(alices_hand, [program])
 
     assert define(action=[{"kind": "container", "image": "busybox"}]).timeout_seconds == 30

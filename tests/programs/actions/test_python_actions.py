@@ -1,4 +1,4 @@
-"""Python actions beside plain functions: coroutines, and Celery tasks that nobody changed."""
+"""Python actions that are not plain functions: coroutines, and unchanged Celery tasks."""
 
 import time
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ def test_a_coroutine_is_run_to_its_end(run):
     assert job.progress == {"processed": 1, "total": 2, "message": "awaiting"}
 
 
-def test_a_coroutine_that_fails_is_tried_again(run):
+def test_a_coroutine_that_fails_is_retried(run):
     job = run("tests.sample_actions:at_leisure", {"fails": True})
 
     assert (job.status, job.error["type"]) == ("PENDING", "TransientError")
@@ -52,7 +52,7 @@ def test_a_coroutine_has_its_time_limit(run):
     assert time.monotonic() - began < 20
 
 
-def test_a_time_limit_that_rings_in_a_task_of_the_loop_is_not_lost(run):
+def test_a_time_limit_reached_inside_a_task_of_the_loop_is_not_lost(run):
     job = run("tests.sample_actions:gather_busily", {}, timeout="500ms")
 
     assert (job.status, job.failure_kind) == ("FAILED", "TIMEOUT")
@@ -68,11 +68,11 @@ def test_a_celery_task_runs_by_its_name(run):
     assert JobLogEntry.objects.get(job_number=job.number).message == "adding"
 
 
-def test_a_celery_task_is_named_like_any_function_too(run):
+def test_a_celery_task_may_be_named_like_any_function(run):
     assert run("tests.sample_tasks:add", {"x": 3, "y": 4}).result == 7
 
 
-def test_a_task_that_asks_for_a_retry_gets_one_when_it_asked_and_knows_which_it_is(run, run_job):
+def test_a_task_that_asks_for_a_retry_gets_it_when_it_asked_and_knows_its_number(run, run_job):
     first = run("tests.sample_tasks.patient", {"until": 1})
 
     assert (first.status, first.error["message"]) == ("PENDING", "not yet, 0")
@@ -90,7 +90,7 @@ def test_a_task_that_has_no_retries_left_fails_though_its_program_has(run, run_j
     assert (job.status, job.attempts, job.error["message"]) == ("FAILED", 3, "not yet, 2")
 
 
-def test_what_a_task_retries_by_itself_is_retried(run):
+def test_an_exception_in_autoretry_for_is_retried(run):
     job = run("tests.sample_tasks.forgetful", {"key": "k"})
 
     assert (job.status, job.error["message"]) == ("PENDING", "'k'")
@@ -98,14 +98,14 @@ def test_what_a_task_retries_by_itself_is_retried(run):
 
 
 @pytest.mark.parametrize(("how", "status"), [("ignore", "COMPLETED"), ("reject", "FAILED")])
-def test_a_task_may_say_that_it_is_over(run, how, status):
+def test_a_task_may_raise_ignore_or_reject(run, how, status):
     job = run("tests.sample_tasks.give_up", {"how": how})
 
     assert job.status == status
     assert how == "ignore" or job.error["message"] == "the task was rejected: no more of this"
 
 
-def test_nothing_is_left_of_a_task_that_has_run(run):
+def test_a_task_leaves_no_request_behind(run):
     run("tests.sample_tasks.patient", {"until": 1})
 
     assert sample_tasks.patient.request.id is None
@@ -119,13 +119,13 @@ def test_a_task_that_nobody_registered_is_refused_on_load(define):
         python.find_function("billing.send")
 
 
-def test_a_tenant_uses_the_tasks_of_the_modules_that_it_may(alices_hand, settings):
+def test_a_tenant_may_use_tasks_of_allowed_modules(alices_hand, settings):
     program = from_mapping(
         {"code": "mine", "action": [{"kind": "python", "target": "tests.sample_tasks.add"}]},
         where="t",
         queues=["default"],
     )
-    with pytest.raises(Forbidden, match="in none of the modules that tenants may use"):
+    with pytest.raises(Forbidden, match="is not in a module that tenants may use"):
         registration.load(alices_hand, [program])
     settings.JOBSITE_ACTIONS = ("tests.sample_tasks",)
 

@@ -25,7 +25,7 @@ OPEN = {"type": "object"}
 
 @pytest.fixture
 def receiver(settings):
-    """Answers with what stands in `answers`, then 200; it is on loopback, which is open."""
+    """Answers with the items of `answers`, then with 200. It listens on loopback, which is allowed here."""
     settings.JOBSITE_ALLOWED_NETWORKS = (ip_network("127.0.0.0/8"),)
     answers = []
 
@@ -40,7 +40,7 @@ def receiver(settings):
 
 @pytest.fixture
 def run(operator, define, run_job, jobs):
-    """Define a program of these actions, submit a job, run it so many times."""
+    """Define a program of these actions, submit a job, run it `times` times."""
 
     def run(*actions, parameters=None, times=1, **keys):
         define(action=list(actions), parameters=keys.pop("schema", OPEN), **keys)
@@ -111,7 +111,7 @@ def test_the_headers_of_the_action_come_before_our_own_but_cannot_lie_about_the_
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503, 599])
-def test_a_status_of_trouble_is_tried_again(run, run_job, receiver, status):
+def test_a_temporary_status_is_retried(run, run_job, receiver, status):
     receiver.answers.append((status, b"busy  now\n", {}))
 
     job = run({"kind": "http", "url": receiver.url("/x")})
@@ -131,7 +131,7 @@ def test_any_other_status_is_final(run, receiver, status):
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_retry_after_is_honoured(run, receiver, form):
+def test_retry_after_is_honored(run, receiver, form):
     at = datetime.now(UTC) + timedelta(seconds=90)
     receiver.answers.append(
         (429, b"", {"Retry_After": "90" if form == "seconds" else format_datetime(at, usegmt=True)})
@@ -143,7 +143,7 @@ def test_retry_after_is_honoured(run, receiver, form):
 
 
 @pytest.mark.parametrize("value", ["soon", "-5", "Mon, 01 Jan 2024 00:00:00 +9999999999999", "9" * 300])
-def test_a_retry_after_that_makes_no_sense_is_no_trouble(run, receiver, value):
+def test_a_malformed_retry_after_is_ignored(run, receiver, value):
     receiver.answers.append((503, b"", {"Retry_After": value}))
 
     assert run({"kind": "http", "url": receiver.url()}).status == "PENDING"
@@ -156,7 +156,7 @@ def test_a_retry_after_that_makes_no_sense_is_no_trouble(run, receiver, value):
         ([200, "404-410"], 410, True), ([200, "404-410"], 411, False),
     ],
 )  # fmt: skip
-def test_the_status_that_is_expected_is_one_a_range_or_a_list(run, receiver, expected, status, is_fine):
+def test_the_expected_status_is_a_number_a_range_or_a_list(run, receiver, expected, status, is_fine):
     receiver.answers.append((status, b"", {}))
 
     job = run({"kind": "http", "url": receiver.url(), "expected_status": expected})
@@ -175,7 +175,7 @@ def test_the_status_that_is_expected_is_one_a_range_or_a_list(run, receiver, exp
         (b"[" * 100 + b"]" * 100, "application/json", "[" * 100 + "]" * 100),
     ],
 )
-def test_a_body_is_json_where_it_can_be_and_else_text(run, receiver, body, kind, shown):
+def test_a_body_is_json_if_it_can_be_else_text(run, receiver, body, kind, shown):
     receiver.answers.append((200, body, {"Content_Type": kind}))
 
     job = run({"kind": "http", "url": receiver.url()})
@@ -193,7 +193,7 @@ def test_a_body_that_is_too_long_is_cut_and_the_job_completes(run, receiver, bod
     assert 4_000 < len(job.result["body"]) <= 32 * 1024
 
 
-def test_what_is_sent_is_not_led_away(run, receiver):
+def test_a_post_does_not_follow_a_redirect(run, receiver):
     receiver.answers.append((302, b"", {"Location": "/elsewhere"}))
 
     job = run({"kind": "http", "method": "POST", "url": receiver.url("/"), "body": "event"})
@@ -202,7 +202,7 @@ def test_what_is_sent_is_not_led_away(run, receiver):
     assert "answered 302, expected 200-299" in job.error["message"]
 
 
-def test_a_redirect_that_is_expected_is_the_answer(run, receiver):
+def test_an_expected_redirect_is_the_answer(run, receiver):
     receiver.answers.append((302, b"", {"Location": "/elsewhere"}))
 
     job = run({"kind": "http", "url": receiver.url("/"), "expected_status": 302})
@@ -210,7 +210,7 @@ def test_a_redirect_that_is_expected_is_the_answer(run, receiver):
     assert (job.status, job.result["headers"]["location"]) == ("COMPLETED", "/elsewhere")
 
 
-def test_headers_are_one_in_whatever_case_they_are_written(run, receiver):
+def test_names_of_headers_are_equal_in_any_case(run, receiver):
     mine = {"content-type": "application/xml", "IDEMPOTENCY-KEY": "mine", "jobsite-fence": "99"}
 
     assert run({"kind": "http", "method": "POST", "url": receiver.url(), "headers": mine, "body": "<a/>"}).status
@@ -229,7 +229,7 @@ def test_headers_are_one_in_whatever_case_they_are_written(run, receiver):
         "{% if (1..1000000000000000000) contains 1.5 %}{% endif %}",
     ],
 )  # fmt: skip
-def test_what_could_make_much_of_little_is_refused_on_save(define, template):
+def test_a_template_that_could_expand_or_loop_is_refused_on_load(define, template):
     with pytest.raises(Invalid, match="action 1: "):
         define(action=[{"kind": "http", "url": "http://x.org/", "body": template}])
     assert not Program.objects.exists()
@@ -242,7 +242,7 @@ def test_what_could_make_much_of_little_is_refused_on_save(define, template):
         (["{{ parameters.x }}"] * 50, "what the action renders has more than 1,048,576 characters"),
     ],
 )
-def test_what_is_rendered_is_bounded(run, receiver, body, said):
+def test_rendered_text_is_limited(run, receiver, body, said):
     job = run({"kind": "http", "method": "POST", "url": receiver.url(), "body": body}, parameters={"x": "&" * 30_000})
 
     assert (job.status, job.failure_kind) == ("FAILED", "PERMANENT")
@@ -250,7 +250,7 @@ def test_what_is_rendered_is_bounded(run, receiver, body, said):
     assert not receiver.seen
 
 
-def test_an_answer_flows_into_the_next_request(run, receiver):
+def test_a_request_can_use_the_answer_of_an_earlier_one(run, receiver):
     receiver.answers += [(200, b'{"token": "abc"}', {}), (200, b"", {})]
 
     job = run(
@@ -274,7 +274,7 @@ def test_a_server_that_does_not_answer_in_time_times_the_job_out(run, settings):
     assert (job.status, job.failure_kind, job.error["type"]) == ("FAILED", "TIMEOUT", "Timeout")
 
 
-def test_an_address_that_is_forbidden_fails_for_good_and_says_why(run, receiver, settings):
+def test_a_forbidden_address_fails_for_good_and_says_why(run, receiver, settings):
     settings.JOBSITE_ALLOWED_NETWORKS = ()
 
     job = run({"kind": "http", "url": "http://{{ parameters.host }}/"}, parameters={"host": "169.254.169.254"})
@@ -289,14 +289,14 @@ def test_an_address_that_is_forbidden_fails_for_good_and_says_why(run, receiver,
     assert JobAttempt.objects.get(job=job).traceback == ""
 
 
-def test_a_server_that_is_away_is_tried_again(run, receiver):
+def test_a_request_is_retried_if_the_server_is_unreachable(run, receiver):
     receiver.shutdown()
     receiver.server_close()
 
     assert run({"kind": "http", "url": receiver.url()}).status == "PENDING"
 
 
-def test_a_secret_goes_out_and_is_seen_nowhere_else(run, receiver):
+def test_a_secret_is_sent_and_appears_nowhere_else(run, receiver):
     schema = {"type": "object", "properties": {"key": {"type": "string", "writeOnly": True}}}
     receiver.answers.append((200, b'{"echo": "hunter2-and-more"}', {}))
 
@@ -317,10 +317,10 @@ def test_a_secret_goes_out_and_is_seen_nowhere_else(run, receiver):
 
 
 @pytest.mark.parametrize("where", ["url", "header", "echo", "error"])
-def test_half_a_secret_is_seen_nowhere_either(run, receiver, where):
+def test_half_a_secret_appears_nowhere_either(run, receiver, where):
     secret = "Xq7-" * 250
     schema = {"type": "object", "properties": {"key": {"type": "string", "writeOnly": True}}}
-    # Each would be cut in the middle of it.
+    # Each text would be cut in the middle of the secret.
     answer = {
         "url": (200, b"", {}),
         "header": (200, b"", {"X_Echo": "." * 600 + secret}),
@@ -339,7 +339,7 @@ def test_half_a_secret_is_seen_nowhere_either(run, receiver, where):
 
 
 @pytest.mark.parametrize("filter_", ["", " | url_encode"])
-def test_a_secret_is_hidden_as_a_url_writes_it(run, receiver, filter_):
+def test_a_secret_is_hidden_in_its_url_encoded_form_too(run, receiver, filter_):
     schema = {"type": "object", "properties": {"key": {"type": "string", "writeOnly": True}}}
 
     job = run(
@@ -363,7 +363,7 @@ def test_a_heartbeat_asks_for_a_status(run, receiver):
     assert receiver.seen[0].command == "GET"
 
 
-def test_another_status_fails_a_heartbeat_for_good_whatever_it_is(run, receiver):
+def test_any_unexpected_status_fails_a_heartbeat_for_good(run, receiver):
     receiver.answers.append((503, b"down", {}))
 
     job = run({"kind": "heartbeat", "url": receiver.url("/health")})
@@ -372,7 +372,7 @@ def test_another_status_fails_a_heartbeat_for_good_whatever_it_is(run, receiver)
     assert job.error["message"] == f"{receiver.url('/health')} answered 503, expected 200-299: down"
 
 
-def test_a_heartbeat_among_others_has_its_own_longest_time(define, cursor):
+def test_a_heartbeat_among_other_actions_keeps_its_own_maximum_time(define, cursor):
     heartbeat = {"kind": "heartbeat", "url": "http://example.org/"}
     program = define(action=[heartbeat, {"kind": "http", "url": "http://example.org/"}], timeout="1h")
 
@@ -381,7 +381,7 @@ def test_a_heartbeat_among_others_has_its_own_longest_time(define, cursor):
     assert [step.timeout for step in read.steps] == [300, 3600]
 
 
-def test_a_heartbeat_has_ten_seconds_and_five_minutes_at_most(define):
+def test_a_heartbeat_has_ten_seconds_by_default_and_five_minutes_at_most(define):
     heartbeat = {"kind": "heartbeat", "url": "http://example.org/"}
 
     assert define(action=[heartbeat]).timeout_seconds == 10
@@ -409,16 +409,14 @@ def test_a_webhook_is_signed_as_the_standard_says(run, receiver):
         Webhook(KEYS[1]).verify(seen.body, dict(seen.headers))
 
 
-def test_while_a_secret_is_changed_both_sign(run, receiver):
+def test_with_two_secrets_both_sign(run, receiver):
     assert run(webhook(receiver, KEYS)).status == "COMPLETED"
 
     for key in KEYS:
         assert Webhook(key).verify(receiver.seen[0].body, dict(receiver.seen[0].headers))
 
 
-def test_a_webhook_that_is_sent_again_has_the_same_id_whatever_became_of_its_secret(
-    run, run_job, receiver, define, settings
-):
+def test_a_webhook_that_is_sent_again_keeps_its_id_even_with_a_new_secret(run, run_job, receiver, define, settings):
     receiver.answers.append((500, b"", {}))
     job = run(webhook(receiver))
     define(action=[webhook(receiver, KEYS)])
@@ -429,7 +427,7 @@ def test_a_webhook_that_is_sent_again_has_the_same_id_whatever_became_of_its_sec
     assert first["webhook-id"] == second["webhook-id"] == first["idempotency-key"].replace("job-", "msg_job-")
 
 
-def test_two_alike_are_two_to_a_receiver(run, receiver):
+def test_two_similar_webhooks_have_different_ids(run, receiver):
     assert run(webhook(receiver) | {"name": "started"}, webhook(receiver) | {"name": "done"}).status == "COMPLETED"
 
     assert len({one.headers["webhook-id"] for one in receiver.seen}) == 2
@@ -437,20 +435,20 @@ def test_two_alike_are_two_to_a_receiver(run, receiver):
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_an_event_is_not_led_away(run, receiver, status):
+def test_a_webhook_does_not_follow_a_redirect(run, receiver, status):
     receiver.answers.append((status, b"", {"Location": "/elsewhere"}))
 
     assert (run(webhook(receiver)).status, len(receiver.seen)) == ("FAILED", 1)
 
 
 @pytest.mark.parametrize(("status", "ends"), [(410, "FAILED"), (400, "FAILED"), (429, "PENDING"), (502, "PENDING")])
-def test_what_a_receiver_answers_decides(run, receiver, status, ends):
+def test_the_answer_of_the_receiver_decides(run, receiver, status, ends):
     receiver.answers.append((status, b"", {}))
 
     assert run(webhook(receiver)).status == ends
 
 
-def test_secret_parameters_are_not_told_to_a_receiver(run, receiver):
+def test_secret_parameters_are_not_sent_to_a_receiver(run, receiver):
     schema = {"type": "object", "properties": {"key": {"type": "string", "writeOnly": True}}}
 
     assert run(webhook(receiver), schema=schema, parameters={"key": "hunter2"}).status == "COMPLETED"
@@ -491,7 +489,7 @@ def test_a_rotation_of_keys_reaches_the_secrets_of_webhooks(run, receiver, defin
     assert rotation.rotate_actions(login="root") == (0, ["acme/sample"])
 
 
-def test_a_webhook_whose_secret_nobody_can_read_says_what_to_do(run, run_job, receiver, settings, define, jobs):
+def test_a_webhook_whose_secret_cannot_be_decrypted_says_what_to_do(run, run_job, receiver, settings, define, jobs):
     job = run(webhook(receiver), times=0)
     settings.JOBSITE_SECRET_KEYS = ("another key of this test, long enough",)
 
@@ -523,7 +521,7 @@ def test_a_webhook_whose_secret_nobody_can_read_says_what_to_do(run, run_job, re
         ({"kind": "http", "url": "http://x.org", "name": "x" * 101}, "name: expected a name of at most 100 characters"),
     ],
 )
-def test_an_action_that_makes_no_sense_is_refused_with_its_place(define, action, said):
+def test_an_invalid_action_is_refused_with_its_place(define, action, said):
     with pytest.raises(DefinitionError) as refusal:
         define(action=[action])
 
@@ -543,7 +541,7 @@ def test_an_action_that_makes_no_sense_is_refused_with_its_place(define, action,
         ({"kind": "http", "url": "http://x.org/", "headers": {"A": "{{"}}, "action 1: '{{'"),
     ],
 )
-def test_a_url_or_template_that_is_wrong_is_refused_on_save(define, action, said):
+def test_a_wrong_url_or_template_is_refused_on_load(define, action, said):
     with pytest.raises(Invalid) as refusal:
         define(action=[action])
 

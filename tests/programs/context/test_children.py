@@ -14,7 +14,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from jobsite.database import prepared_cursor
 from jobsite.errors import Conflict, Invalid, NotFound, TooMany
 from jobsite.programs import submission
-from jobsite.programs.context import children, coroutines
+from jobsite.programs.context import children, coroutines, spawning
 from jobsite.programs.inspection import explain
 from jobsite.programs.models import Program
 from jobsite.programs.rules.stops import LockLost
@@ -134,7 +134,7 @@ def test_many_alike_children_cost_a_statement_each(at_work, monkeypatch):
     context = at_work()
     context.spawn("child")
     asked = []
-    monkeypatch.setattr(children, "prepared_cursor", lambda: asked.append(1) or prepared_cursor())
+    monkeypatch.setattr(spawning, "prepared_cursor", lambda: asked.append(1) or prepared_cursor())
 
     with transaction.atomic():
         numbers = {context.spawn("child") for _ in range(50)}
@@ -344,17 +344,17 @@ def test_the_tenth_generation_has_no_children(jobs, at_work, define):
         number = at_work(jobs.claim(number)).spawn("child")
     jobs.queue(number)
 
-    with pytest.raises(children.SpawnRefused, match=f"nested 10 deep, and job {number} is that deep already"):
+    with pytest.raises(spawning.SpawnRefused, match=f"nested 10 deep, and job {number} is that deep already"):
         at_work(jobs.claim(number)).spawn("child")
 
 
 def test_a_job_has_no_more_children_than_it_may(at_work, monkeypatch):
-    monkeypatch.setattr(children, "MAX_CHILDREN", 2)
+    monkeypatch.setattr(spawning, "MAX_CHILDREN", 2)
     context = at_work()
     for value in (1, 2):
         context.spawn("child", {"value": value})
 
-    with pytest.raises(children.SpawnRefused, match="has 2 children, the most that a job may have"):
+    with pytest.raises(spawning.SpawnRefused, match="has 2 children, the most that a job may have"):
         context.spawn("child", {"value": 3})
 
 
@@ -364,7 +364,7 @@ def test_a_queue_key_of_an_ancestor_is_refused(jobs, at_work, define):
     middle = context.spawn("child")
     jobs.queue(middle)
 
-    with pytest.raises(children.SpawnRefused, match=f"job {context.job_number}, of which this would be a child"):
+    with pytest.raises(spawning.SpawnRefused, match=f"job {context.job_number}, of which this would be a child"):
         at_work(jobs.claim(middle)).spawn("one.by.one")
 
 
@@ -386,7 +386,7 @@ def test_a_quota_lets_the_parent_run_again_uncounted(jobs, spawning, run_job, te
     assert (job.status, job.blocked, jobs.attempts(job.number)) == ("PENDING", "SCHEDULED", ["RETURNED"])
     assert (job.attempts, "pending jobs" in job.error["message"]) == (0, True)
     [reason] = explain.why(operator, job.number)
-    assert reason.message.endswith(f"; the last run said TooMany: {job.error['message']}")
+    assert reason.message.endswith(f"; the last run ended with TooMany: {job.error['message']}")
     for _ in range(5):
         run_job(job.number)
     assert jobs.row(job.number).attempts == 0
@@ -508,7 +508,7 @@ def test_children_are_told_in_pages_in_the_order_of_their_birth(jobs, at_work, m
     assert context.children.counts == {"completed": 3, "failed": 1, "canceled": 0, "total": 5}
 
 
-def test_the_time_limit_does_not_ring_while_children_are_read(at_work):
+def test_the_time_limit_does_not_ring_while_children_are_read(at_work, monkeypatch):
     context = at_work()
     context.spawn("child")
     inside = []
@@ -518,6 +518,7 @@ def test_the_time_limit_does_not_ring_while_children_are_read(at_work):
         inside.append(1)
         yield
 
-    read = context.family.children(uninterrupted)
+    monkeypatch.setattr(children, "uninterrupted", uninterrupted)
+    read = context.children
 
     assert ([*iter(read)], len(read), read.counts["total"], len(inside)) == ([], 0, 1, 3)

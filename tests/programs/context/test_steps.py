@@ -358,8 +358,8 @@ def test_a_step_that_neither_ended_nor_runs_is_shown_as_interrupted(in_steps, ru
 
 
 def test_two_actions_of_one_name_are_refused(define):
-    with pytest.raises(ValueError, match='action: item 2: name: "fetch" stands twice, expected different ones'):
+    with pytest.raises(ValueError, match='action: item 2: name: "fetch" appears twice, expected different names'):
         define(action=[THREE[0], THREE[0]])
-    with pytest.raises(ValueError, match='name: "python 2" stands twice'):
+    with pytest.raises(ValueError, match='name: "python 2" appears twice'):
         define(action=[THREE[0] | {"name": "python 2"}, {key: THREE[1][key] for key in ("kind", "target")}])
     assert not Program.objects.exists()

@@ -1,4 +1,4 @@
-"""Program files: what a good one becomes, and the sentence for each way in which one can be wrong."""
+"""Program files: what a valid one becomes, and the message for each mistake."""
 
 import dataclasses
 from typing import Any
@@ -62,7 +62,7 @@ env = { LANG = "C", EMPTY = "" }
 cwd = "reports"
 """
 
-KINDS_SAID = "python, command, container, http, heartbeat, webhook"
+ALL_KINDS = "python, command, container, http, heartbeat, webhook"
 
 
 def program(**keys: object) -> ProgramDefinition:
@@ -87,7 +87,7 @@ def python(**keys: object) -> dict[str, Any]:
     return {"kind": "python", "target": TARGET, **keys}
 
 
-def test_a_full_program_file_becomes_values_without_anything_left_open():
+def test_a_full_program_file_becomes_plain_values():
     [definition] = parse(FILE, source="f.toml", queues=QUEUES)
 
     assert definition == ProgramDefinition(
@@ -217,7 +217,7 @@ def test_bad_codes(code):
         ([command()] * 200, 3_600.0),
     ],
 )
-def test_without_a_timeout_the_kinds_say_how_long(actions, timeout):
+def test_without_a_timeout_the_kinds_of_the_actions_set_it(actions, timeout):
     assert program(action=actions).timeout == timeout
 
 
@@ -244,7 +244,7 @@ def test_the_callback_is_a_run_of_its_own_with_the_same_limit(action, callback, 
         ),
         (
             {"action": [python(name="sum")], "callback": python(name="sum")},
-            'callback: name: "sum" is that of an action too, expected another',
+            'callback: name: "sum" is also the name of an action, expected another',
         ),
         ({"callback": {"kind": "magic"}}, "callback: kind: expected "),
         ({"on_child_failure": "CRY"}, "on_child_failure: expected "),
@@ -315,8 +315,8 @@ def test_the_longest_maximum_among_the_kinds_bounds_a_program():
         ({"cancel_grace": 10}, "cancel_grace: expected a duration such as"),
         ({"transient": "X"}, 'transient: expected a list, got text "X"'),
         ({"transient": ["a b"]}, "transient: item 1: expected the name of an exception, bare or such as"),
-        ({"permanent": ["X", "X"]}, "permanent: the same stands twice in it, expected different ones"),
-        ({"permanent": ["X"], "transient": ["X"]}, "permanent: X stands in transient too, expected one of"),
+        ({"permanent": ["X", "X"]}, "permanent: contains the same item twice, expected different ones"),
+        ({"permanent": ["X"], "transient": ["X"]}, "permanent: X is also in transient, expected in one of"),
         ({"retry": 3}, "retry: expected a table, got integer 3"),
         ({"retry": {"attempts": 3}}, "retry: attempts: is not a known key"),
         (
@@ -352,7 +352,7 @@ def test_the_longest_maximum_among_the_kinds_bounds_a_program():
         ),
     ],
 )
-def test_a_wrong_key_or_value_is_told_in_a_sentence_with_what_is_allowed(keys, message):
+def test_an_error_says_in_one_line_what_is_wrong_and_what_is_allowed(keys, message):
     said = error_of(**keys)
 
     assert said.startswith(message)
@@ -365,13 +365,13 @@ def test_a_wrong_key_or_value_is_told_in_a_sentence_with_what_is_allowed(keys, m
         ({"overlap": "REPLACE"}, 'overlap: expected one of ALLOW, REJECT, QUEUE, got text "REPLACE"'),
         (
             {"overlap_keys": ["cohort"]},
-            'overlap_keys: go with overlap = "REJECT" or "QUEUE" only, got "ALLOW"',
+            'overlap_keys: need overlap = "REJECT" or "QUEUE", got "ALLOW"',
         ),
         (
             {"overlap": "QUEUE", "overlap_keys": ["cohrt"]},
             'overlap_keys: expected one of cohort, year, got text "cohrt" (did you mean "cohort"?)',
         ),
-        ({"overlap": "REJECT", "overlap_keys": ["year", "year"]}, "overlap_keys: the same stands twice"),
+        ({"overlap": "REJECT", "overlap_keys": ["year", "year"]}, "overlap_keys: contains the same item twice"),
         ({"overlap": "REJECT", "overlap_keys": [5]}, "overlap_keys: item 1: expected text, got integer 5"),
     ],
 )
@@ -388,12 +388,12 @@ def test_overlap_keys_without_parameters_name_nothing():
 @pytest.mark.parametrize(
     ("action", "message"),
     [
-        ({}, f"kind: expected one of {KINDS_SAID}, got nothing"),
+        ({}, f"kind: expected one of {ALL_KINDS}, got nothing"),
         (
             {"kind": "pyhton"},
-            f'kind: expected one of {KINDS_SAID}, got text "pyhton" (did you mean "python"?)',
+            f'kind: expected one of {ALL_KINDS}, got text "pyhton" (did you mean "python"?)',
         ),
-        ({"kind": ["python"]}, f"kind: expected one of {KINDS_SAID}, got list"),
+        ({"kind": ["python"]}, f"kind: expected one of {ALL_KINDS}, got list"),
         ({"kind": "python"}, "target: is required"),
         (
             {"kind": "python", "tarjet": "a:b"},
@@ -461,10 +461,10 @@ def test_the_kinds_have_the_limits_of_the_specification(kind, default, maximum):
             FILE.replace('type = "string"', "default = 2026-11-22"),
             'f.toml: program 1 "scores.recalculate": parameters: /properties/cohort/default is a date; use',
         ),
-        (FILE + FILE, 'f.toml: program 2 "scores.recalculate": code: stands twice in this file'),
+        (FILE + FILE, 'f.toml: program 2 "scores.recalculate": code: appears twice in this file'),
     ],
 )
-def test_a_file_that_is_wrong_is_told_with_its_name_and_the_program(text, message):
+def test_an_error_in_a_file_names_the_file_and_the_program(text, message):
     with pytest.raises(DefinitionError) as refused:
         parse(text, source="f.toml", queues=QUEUES)
 
@@ -488,7 +488,7 @@ READ_KEYS = [field.name for field in dataclasses.fields(ProgramDefinition) if fi
     st.dictionaries(st.sampled_from([*READ_KEYS, "zzz"]), VALUES, max_size=4),
     st.lists(st.dictionaries(st.sampled_from(["kind", "target", "argv", "env", "timeout"]), VALUES), max_size=2),
 )
-def test_no_values_do_worse_than_a_definition_error(keys, actions):
+def test_any_values_raise_a_definition_error_or_nothing(keys, actions):
     for action in ([python()], [*actions, command()], actions):
         try:
             from_mapping({"code": "a", **keys, "action": action}, where="x", queues=QUEUES)
@@ -497,6 +497,6 @@ def test_no_values_do_worse_than_a_definition_error(keys, actions):
 
 
 @given(st.text())
-def test_no_text_does_worse_than_a_definition_error(text):
+def test_any_text_raises_a_definition_error(text):
     with pytest.raises(DefinitionError, match=r"^f\.toml"):
         parse(text, source="f.toml", queues=QUEUES)

@@ -1,4 +1,4 @@
-"""Entering programs: permitted, importable, as often as one likes, and written down."""
+"""Loading programs: who may, what is refused, what a second load changes, and the audit."""
 
 from pathlib import Path
 
@@ -120,7 +120,7 @@ def test_its_actions_are_stored_in_their_order(operator):
     [FULL, '[[program]]\ncode = "x"\n[[program.action]]\nkind = "python"\ntarget = "tests.sample_actions:succeed"\n'],
     ids=["all keys", "the least"],
 )
-def test_to_load_the_same_again_changes_nothing(operator, text):
+def test_loading_the_same_definitions_again_changes_nothing(operator, text):
     definitions = parse(text, source="f", queues=QUEUES)
     load(operator, definitions)
     before = Program.objects.values().get(), list(Action.objects.values())
@@ -148,7 +148,7 @@ def test_to_load_the_same_again_changes_nothing(operator, text):
     ],
     ids=str,
 )
-def test_a_change_makes_a_new_version_that_workers_read_anew(operator, change):
+def test_a_change_makes_a_new_version_of_the_program(operator, change):
     load(operator, [definition()])
     first = Program.objects.get()
 
@@ -160,7 +160,7 @@ def test_a_change_makes_a_new_version_that_workers_read_anew(operator, change):
     assert program.actions.count() == len(change.get("action", [PYTHON])) + ("callback" in change)
 
 
-def test_what_an_operator_did_to_a_program_outlives_a_load(operator):
+def test_a_load_keeps_what_an_operator_did_to_a_program(operator):
     load(operator, [definition()])
     Program.objects.update(status="PAUSED", consecutive_failures=2, mean_seconds=0.5, measured_runs=40)
 
@@ -195,7 +195,7 @@ def test_two_tenants_may_use_one_code(operator, other_tenant):
     assert dict(Program.objects.values_list("tenant__code", "priority")) == {"acme": 0, "umbrella": 9}
 
 
-def test_all_are_entered_or_none(operator):
+def test_all_programs_are_stored_or_none(operator):
     bad = definition("bad", action=[{"kind": "python", "target": "tests.sample_actions:missing"}])
 
     with refused(Invalid, "invalid"):
@@ -204,7 +204,7 @@ def test_all_are_entered_or_none(operator):
     assert not Program.objects.exists()
 
 
-def test_a_load_is_written_down(operator):
+def test_a_load_is_audited(operator):
     load(operator, [definition()])
     load(operator, [definition(priority=3)])
 
@@ -219,7 +219,7 @@ def test_a_load_is_written_down(operator):
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
-def test_entering_programs_takes_jobs_admin(tenant, alice, role):
+def test_loading_programs_needs_jobs_admin(tenant, alice, role):
     Membership.objects.update(role=role)
 
     with refused(Forbidden, "missing_scope"):
@@ -228,20 +228,20 @@ def test_entering_programs_takes_jobs_admin(tenant, alice, role):
     assert not Program.objects.exists()
 
 
-def test_a_tenant_uses_the_functions_of_the_allowed_modules(alices_hand):
+def test_a_tenant_may_use_functions_of_allowed_modules(alices_hand):
     assert load(alices_hand, [definition()]) == [Loaded("scores", "created")]
 
 
 @pytest.mark.parametrize("target", ["os:system", "subprocess:run", "tests.sample_actions_of_others:x"])
-def test_and_of_no_others(alices_hand, target):
+def test_a_tenant_may_not_use_functions_of_other_modules(alices_hand, target):
     with refused(Forbidden, "platform_only") as refusal:
         load(alices_hand, [definition(action=[{"kind": "python", "target": target}])])
 
-    assert f"{target} is in none of the modules that tenants may use" in str(refusal.value)
+    assert f"{target} is not in a module that tenants may use" in str(refusal.value)
     assert "JOBSITE_ACTIONS" in str(refusal.value)
 
 
-def test_a_module_that_only_begins_like_an_allowed_one_is_another(alices_hand, settings):
+def test_a_module_whose_name_only_begins_like_an_allowed_one_is_refused(alices_hand, settings):
     settings.JOBSITE_ACTIONS = ("tests.*",)
     load(alices_hand, [definition()])
 
@@ -253,11 +253,11 @@ def test_a_module_that_only_begins_like_an_allowed_one_is_another(alices_hand, s
 @pytest.mark.parametrize(
     ("callback", "words"),
     [
-        ({"kind": "python", "target": "os.path:join"}, "callback: os.path:join is in none of the modules"),
-        ({"kind": "command", "argv": ["id"]}, "callback: only the platform's operator defines commands"),
+        ({"kind": "python", "target": "os.path:join"}, "callback: os.path:join is not in a module"),
+        ({"kind": "command", "argv": ["id"]}, "callback: only the platform's operators may define command actions"),
     ],
 )
-def test_a_callback_is_no_way_around_what_a_tenant_may_define(alices_hand, callback, words):
+def test_a_tenants_callback_obeys_the_same_rules_as_an_action(alices_hand, callback, words):
     with pytest.raises(Forbidden, match=f'program "scores": {words}'):
         load(alices_hand, [definition(callback=callback)])
 
@@ -271,7 +271,7 @@ def test_a_callback_is_no_way_around_what_a_tenant_may_define(alices_hand, callb
         ("callback", "{% if childern %}x{% endif %}", "unknown name childern; there are parameters, steps, children"),
     ],
 )
-def test_names_that_liquid_would_not_find_are_refused_when_a_program_is_loaded(operator, place, text, words):
+def test_names_unknown_to_liquid_are_refused_on_load(operator, place, text, words):
     command = {"kind": "command", "argv": ["echo", text]}
     keys = {"action": [command]} if place == "action" else {"callback": command}
 
@@ -279,7 +279,7 @@ def test_names_that_liquid_would_not_find_are_refused_when_a_program_is_loaded(o
         load(operator, [definition(**keys)])
 
 
-def test_what_liquid_finds_is_accepted(operator):
+def test_names_known_to_liquid_are_accepted(operator):
     words = ["{{ parameters.a }}", "{{ steps.load.b }}", "{{ children.failed }} of {{ children.total }}"]
 
     load(operator, [definition(callback={"kind": "command", "argv": ["echo", *words]})])
@@ -287,12 +287,12 @@ def test_what_liquid_finds_is_accepted(operator):
     assert Action.objects.get(is_callback=True).configuration["argv"][1:] == words
 
 
-def test_a_tenant_defines_no_commands(alices_hand):
+def test_a_tenant_may_not_define_commands(alices_hand):
     with refused(Forbidden, "platform_only"):
         load(alices_hand, [definition(action=[{"kind": "command", "argv": ["/bin/true"]}])])
 
 
-def test_a_superuser_and_the_command_line_do(operator, tenant):
+def test_a_superuser_and_the_command_line_may_define_commands(operator, tenant):
     root = principals.of_user(User.objects.create_superuser("root"), tenant)
 
     for number, principal in enumerate((operator, root)):
@@ -317,7 +317,7 @@ def test_a_superuser_and_the_command_line_do(operator, tenant):
     ],
     ids=str,
 )
-def test_an_action_that_cannot_run_here_is_an_error_at_once(operator, action, words):
+def test_an_action_that_cannot_run_here_is_refused_on_load(operator, action, words):
     with refused(Invalid, "invalid") as refusal:
         load(operator, [definition(action=[PYTHON, action])])
 
@@ -325,7 +325,7 @@ def test_an_action_that_cannot_run_here_is_an_error_at_once(operator, action, wo
     assert words in str(refusal.value)
 
 
-def test_a_module_that_breaks_while_it_is_imported_is_an_error_too(operator, tmp_path, monkeypatch):
+def test_a_module_that_fails_to_import_is_refused_on_load(operator, tmp_path, monkeypatch):
     Path(tmp_path, "broken_by_hand.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -334,6 +334,6 @@ def test_a_module_that_breaks_while_it_is_imported_is_an_error_too(operator, tmp
 
 
 @pytest.mark.parametrize("keys", [{"scope": "SYSTEM"}], ids=str)
-def test_what_this_version_cannot_do_is_refused_in_words(operator, keys):
+def test_the_scope_system_is_refused(operator, keys):
     with refused(Invalid, "invalid"):
         load(operator, [definition(**keys)])

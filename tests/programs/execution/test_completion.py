@@ -15,7 +15,7 @@ from jobsite.programs.execution.completion import finish_for_sure, raised, succe
 from jobsite.programs.execution.group import Ended, Group, boot_time
 from jobsite.programs.execution.program_cache import RunnableProgram
 from jobsite.programs.models import JobAttempt, JobLogEntry
-from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.rules.lifecycle import FailureKind, Outcome, Status
 from jobsite.programs.rules.retries import RetryPolicy
 from jobsite.programs.rules.stops import JobCanceled, JobTimeout, LockLost, Snooze
 from jobsite.programs.transitions.finish import Ending
@@ -331,17 +331,14 @@ def test_while_the_database_is_away_it_is_tried_for_a_while_and_then_given_up(jo
 @pytest.mark.parametrize(
     "ending",
     [
-        Ending(Status.COMPLETED, AttemptResult.SUCCESS, result={"text": "\x00"}),
-        Ending(Status.COMPLETED, AttemptResult.SUCCESS, result="\ud800"),
-        Ending(Status.COMPLETED, AttemptResult.SUCCESS, progress={"message": "\x00"}),
-        Ending(Status.PENDING, AttemptResult.TRANSIENT, traceback="\x00"),
-        Ending(Status.PENDING, AttemptResult.TRANSIENT, delay=1e300),
-        Ending(
-            Status.FAILED,
-            AttemptResult.PERMANENT,
-            outcome=Outcome.ERROR,
-            failure_kind=FailureKind.PERMANENT,
-            error={"message": "\x00"},
+        Ending.completed({"text": "\x00"}),
+        Ending.completed("\ud800"),
+        Ending.completed(progress={"message": "\x00"}),
+        Ending.retry(FailureKind.TRANSIENT, traceback="\x00"),
+        Ending.retry(FailureKind.TRANSIENT, delay=1e300),
+        Ending.failed(
+            FailureKind.PERMANENT,
+            {"message": "\x00"},
         ),
     ],
     ids=["nul", "surrogate", "progress", "traceback", "delay", "error"],
@@ -407,7 +404,7 @@ def lines(number):
 @in_the_database
 def test_of_a_group_only_the_ending_that_the_database_refuses_is_replaced(jobs, group):
     three = group(3, line="hello")
-    run_all(three, [SUCCESS, Ending(Status.PENDING, AttemptResult.TRANSIENT, traceback="\x00"), SUCCESS])
+    run_all(three, [SUCCESS, Ending.retry(FailureKind.TRANSIENT, traceback="\x00"), SUCCESS])
 
     completion.settle(three)
 
@@ -519,7 +516,7 @@ def test_once_refused_and_once_unsure_no_ending_is_taken_for_stale(jobs, group, 
     other.cursor_factory = LosesTheAnswer
     with pytest.raises(psycopg.OperationalError):
         completion.settle_once(other.cursor(), three)
-    run_all(three, [Ending(Status.PENDING, AttemptResult.TRANSIENT, traceback="\x00")])
+    run_all(three, [Ending.retry(FailureKind.TRANSIENT, traceback="\x00")])
 
     ended, was_unsure = three.take_ended()
     written = finish_for_sure([(one.held, one.ending) for one in ended], was_unsure=was_unsure)

@@ -10,7 +10,7 @@ from jobsite.programs.execution import completion
 from jobsite.programs.execution.group import BUDGET_SECONDS, Ended, Group, boot_time
 from jobsite.programs.execution.watcher import Watcher
 from jobsite.programs.models import JobAttempt
-from jobsite.programs.rules.lifecycle import AttemptResult, Status
+from jobsite.programs.rules.lifecycle import FailureKind
 from jobsite.programs.transitions.cancel import cancel
 from jobsite.programs.transitions.dispatch import wake
 from jobsite.programs.transitions.finish import Ending
@@ -43,7 +43,7 @@ def watcher():
     """A watcher whose steps the test takes."""
     made = Watcher()
     yield made
-    made._drop_connection()
+    made._own_connection.drop()
     workers.drop_connection()
 
 
@@ -98,7 +98,7 @@ def test_the_only_job_let_through_of_a_message_is_known_to_have_started(jobs, gr
 
 def test_an_ending_that_is_refused_keeps_the_watcher_from_nothing_else(jobs, group, watcher):
     three = group(3, runs=False)
-    bad = Ending(Status.PENDING, AttemptResult.TRANSIENT, traceback="\x00")
+    bad = Ending.retry(FailureKind.TRANSIENT, traceback="\x00")
     three.end(Ended(three.take()[1], bad, None))
     job, held = three.take()
     three.run(held, a_context(job))
@@ -113,8 +113,7 @@ def test_an_ending_that_is_refused_keeps_the_watcher_from_nothing_else(jobs, gro
 
 def test_while_the_database_is_away_the_group_is_kept_together_and_given_back_afterwards(jobs, group, watcher):
     three = group(3)
-    watcher._connected()
-    jobs.cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [watcher._connection.info.backend_pid])
+    jobs.cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [watcher._own_connection.get().info.backend_pid])
 
     watcher._attend(three)
     assert not three.is_disbanded
@@ -206,7 +205,7 @@ def told_long_ago(jobs, group):
     """The running job was asked to stop, and its grace is over."""
     row = jobs.row(group.running.held.number)
     cancel(jobs.cursor, number=row.number, tenant_id=row.tenant_id, by="alice", reason="")
-    group.running.told_at = boot_time() - 100
+    group.running.asked_at = boot_time() - 100
 
 
 def test_a_job_that_does_not_stop_is_canceled_and_its_process_killed(jobs, group, watcher, kills):

@@ -9,7 +9,7 @@ from jobsite.programs import operations
 from jobsite.programs.inspection import explain
 from jobsite.programs.models import Job, Program, WorkerManager
 from jobsite.programs.operations import pausing
-from jobsite.programs.rules.lifecycle import AttemptResult, Status
+from jobsite.programs.rules.lifecycle import FailureKind
 from jobsite.programs.transitions import finish, give_back
 from jobsite.programs.transitions.finish import Ending
 from jobsite.tenants.models import Tenant
@@ -17,17 +17,17 @@ from tests.programs.conftest import held, new_worker
 
 pytestmark = pytest.mark.django_db
 LATER = datetime(2030, 5, 17, 8, 30, tzinfo=UTC)
-RETRY = Ending(Status.PENDING, AttemptResult.TRANSIENT, delay=3_600.0,
+RETRY = Ending.retry(FailureKind.TRANSIENT, delay=3_600.0,
                error={"type": "ConnectionError", "message": "refused", "step": None})  # fmt: skip
 
 
 @pytest.fixture
 def ask(operator):
     """Code and message of each reason."""
-    return lambda number: told(operator, number)
+    return lambda number: reasons_for(operator, number)
 
 
-def told(principal, number):
+def reasons_for(principal, number):
     return [(reason.code, reason.message) for reason in explain.why(principal, number)]
 
 
@@ -59,12 +59,12 @@ def test_a_held_job_says_who_holds_it_why_and_until_when(jobs, alices_hand, ask)
 
 
 @served
-def test_a_job_of_the_future_says_when(jobs, ask):
+def test_a_scheduled_job_says_when(jobs, ask):
     assert ask(jobs.pending(scheduled_at=LATER)) == [("scheduled", "it is scheduled for 2030-05-17 08:30:00 UTC")]
 
 
 @served
-def test_a_job_to_be_tried_again_says_when_and_what_went_wrong(jobs, ask):
+def test_a_job_that_waits_for_a_retry_says_when_and_what_went_wrong(jobs, ask):
     claimed = jobs.running()
     finish.finish(jobs.cursor, held(claimed), RETRY)
     due = jobs.row(claimed.number).due_at
@@ -72,7 +72,9 @@ def test_a_job_to_be_tried_again_says_when_and_what_went_wrong(jobs, ask):
     [(code, message)] = ask(claimed.number)
 
     assert code == "retrying"
-    assert message == f"run 2 of 3 is due at {due:%Y-%m-%d %H:%M:%S} UTC; the last said ConnectionError: refused"
+    assert (
+        message == f"run 2 of 3 is due at {due:%Y-%m-%d %H:%M:%S} UTC; the last run ended with ConnectionError: refused"
+    )
 
 
 @served
@@ -84,7 +86,7 @@ def test_a_job_that_snoozes_says_until_when(jobs, codes):
 
 
 @served
-def test_all_reasons_are_told_at_once(jobs, alices_hand, operator, ask):
+def test_all_reasons_are_given_at_once(jobs, alices_hand, operator, ask):
     number = jobs.pending(scheduled_at=LATER)
     operations.jobs.hold(alices_hand, number)
     pausing.pause_program(alices_hand, jobs.program.code, reason="audit")
@@ -92,9 +94,9 @@ def test_all_reasons_are_told_at_once(jobs, alices_hand, operator, ask):
     pausing.pause_queue(operator, "default", whole=True, reason="the broker moves")
     pausing.suspend_tenant(operator, reason="unpaid", until=LATER)
 
-    told = ask(number)
+    reasons = ask(number)
 
-    assert [code for code, _ in told] == [
+    assert [code for code, _ in reasons] == [
         "held",
         "scheduled",
         "program_paused",
@@ -103,8 +105,8 @@ def test_all_reasons_are_told_at_once(jobs, alices_hand, operator, ask):
         "tenant_suspended",
     ]
     ends = [": audit", ": the broker moves", "", " until 2030-05-17 08:30:00 UTC: unpaid"]
-    assert all(message.endswith(end) for (_, message), end in zip(told[2:], ends, strict=True))
-    assert "for tenant acme" in told[4][1]
+    assert all(message.endswith(end) for (_, message), end in zip(reasons[2:], ends, strict=True))
+    assert "for tenant acme" in reasons[4][1]
 
 
 def test_a_queue_without_workers_says_how_to_start_one(jobs, ask):
@@ -113,14 +115,14 @@ def test_a_queue_without_workers_says_how_to_start_one(jobs, ask):
     ]
 
 
-def test_a_queue_that_is_configured_no_more_is_named(jobs, codes, settings):
+def test_a_queue_that_is_no_longer_configured_is_named(jobs, codes, settings):
     number = jobs.pending()
     settings.JOBSITE_QUEUES = ("content",)
 
     assert codes(number) == ["no_queue"]
 
 
-def test_the_limit_of_a_manager_that_is_reached_is_named(jobs, cursor, ask):
+def test_a_manager_at_its_limit_is_named(jobs, cursor, ask):
     WorkerManager.objects.create(name="small", max_running=1)
     jobs.running(worker=new_worker(cursor, manager="small", children=4))
 
@@ -147,7 +149,7 @@ def test_behind_busy_workers_it_says_how_many_come_first(jobs, cursor, ask):
 
 
 @served
-def test_what_nothing_stands_in_the_way_of_goes_next(jobs, codes):
+def test_a_job_that_nothing_blocks_is_next(jobs, codes):
     assert codes(jobs.pending()) == ["next"]
 
 
@@ -159,7 +161,7 @@ def test_a_queued_job_waits_for_a_worker_to_take_its_message(jobs, ask):
     assert ask(number) == [
         (
             "queued",
-            f"its message waits for a worker of queue default since {since:%Y-%m-%d %H:%M:%S} UTC, "
+            f"its message has waited for a worker of queue default since {since:%Y-%m-%d %H:%M:%S} UTC, "
             "1 of 1 children are idle",
         )
     ]
@@ -179,19 +181,19 @@ def test_a_running_job_says_where_it_is(jobs, cursor, ask):
     since = jobs.row(claimed.number).started_at
 
     assert ask(claimed.number) == [
-        ("running", f"it runs on w1@here since {since:%Y-%m-%d %H:%M:%S} UTC, in step load, 3 of 9 done (rows)")
+        ("running", f"it has run on w1@here since {since:%Y-%m-%d %H:%M:%S} UTC, in step load, 3 of 9 done (rows)")
     ]
 
 
 def test_a_running_job_that_is_asked_to_stop_says_by_whom(jobs, alices_hand, ask):
     number = jobs.running().number
     operations.jobs.cancel(alices_hand, number, reason="wrong file")
+    asked = jobs.row(number).cancel_requested_at
 
-    code, message = ask(number)[1]
-
-    assert code == "canceling"
-    assert message.startswith("it is asked to stop by alice since ")
-    assert message.endswith(": wrong file")
+    assert ask(number)[1] == (
+        "canceling",
+        f"it was asked to stop by alice at {asked:%Y-%m-%d %H:%M:%S} UTC: wrong file",
+    )
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "CANCELED"])
@@ -199,7 +201,7 @@ def test_a_job_that_has_ended_says_so(jobs, ask, status):
     number = jobs.in_status(status)
     ended = Job.objects.get(number=number).finished_at
 
-    assert ask(number) == [("ended", f"it is {status} since {ended:%Y-%m-%d %H:%M:%S} UTC")]
+    assert ask(number) == [("ended", f"it ended as {status} at {ended:%Y-%m-%d %H:%M:%S} UTC")]
 
 
 def test_a_parent_waits_for_its_children(jobs, ask):
@@ -222,26 +224,26 @@ def test_a_job_that_is_due_is_never_left_without_a_reason(jobs, codes):
     [
         (None, False, "the workers of queue default are busy; 0 jobs of tenant acme before it"),
         (1, False, "the workers of queue default run as many jobs as they may"),
-        (None, True, "its message waits for a worker of queue default since "),
+        (None, True, "its message has waited for a worker of queue default since "),
     ],
     ids=["busy", "limit", "queued"],
 )
-def test_a_tenant_is_not_told_how_busy_the_workers_are_with_others(jobs, cursor, alices_hand, limit, queued, sentence):
+def test_a_tenant_does_not_see_how_busy_the_workers_are(jobs, cursor, alices_hand, limit, queued, sentence):
     WorkerManager.objects.create(name="small", max_running=limit)
     jobs.running(worker=new_worker(cursor, manager="small"))
     number = jobs.queued() if queued else jobs.pending()
 
-    [(_, message)] = told(alices_hand, number)
+    [(_, message)] = reasons_for(alices_hand, number)
 
     assert message.startswith(sentence)
     assert not any(word in message for word in ("children", "small", "manager"))
 
 
 def test_a_tenant_is_not_told_to_start_a_worker(jobs, alices_hand):
-    assert told(alices_hand, jobs.pending()) == [("no_worker", "no worker serves queue default")]
+    assert reasons_for(alices_hand, jobs.pending()) == [("no_worker", "no worker serves queue default")]
 
 
-def test_a_stranger_is_told_nothing_of_a_job(jobs, charlies_hand):
+def test_a_stranger_learns_nothing_about_a_job(jobs, charlies_hand):
     number = jobs.pending()
 
     with pytest.raises(NotFound, match=f"no job {number}"):

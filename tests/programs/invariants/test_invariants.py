@@ -14,7 +14,7 @@ from jobsite.programs import invariants
 from jobsite.programs.invariants import NotChecked
 from jobsite.programs.invariants.looks import Look, Rule
 from jobsite.programs.models import Job, JobAttempt
-from jobsite.programs.rules.lifecycle import AttemptResult, Status
+from jobsite.programs.rules.lifecycle import FailureKind, Status
 from jobsite.programs.transitions import cancel, finish, give_back, reap
 from jobsite.programs.transitions.finish import Ending
 from tests.programs.conftest import FAILURE, SUCCESS, held, new_worker
@@ -22,7 +22,7 @@ from tests.programs.invariants.damages import AGO, CHILD, DAMAGES, Damage, earli
 
 pytestmark = pytest.mark.django_db
 
-RETRY = Ending(Status.PENDING, AttemptResult.TRANSIENT)
+RETRY = Ending.retry(FailureKind.TRANSIENT)
 
 
 # The tests' user is no superuser, who alone may switch the database's own triggers off; the owner may drop its rules.

@@ -1,4 +1,4 @@
-"""What the database refuses of schedules and their times."""
+"""What the database refuses in schedules and their nominal times."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -27,7 +27,7 @@ def make(define: Callable[..., Program], tenant: Tenant) -> Make:
     return new
 
 
-def test_a_code_is_once_in_a_tenant_among_those_not_deleted(make: Make) -> None:
+def test_a_code_is_unique_in_a_tenant_among_the_schedules_not_deleted(make: Make) -> None:
     make(deleted_at=NOW)
     make()
 
@@ -35,7 +35,7 @@ def test_a_code_is_once_in_a_tenant_among_those_not_deleted(make: Make) -> None:
         make()
 
 
-def test_a_schedule_is_of_its_programs_tenant(make: Make, other_tenant: Tenant) -> None:
+def test_a_schedule_belongs_to_the_tenant_of_its_program(make: Make, other_tenant: Tenant) -> None:
     with refused_by("schedule_program_of_same_tenant"):
         make(tenant=other_tenant)
 
@@ -50,7 +50,7 @@ def test_a_schedule_is_of_its_programs_tenant(make: Make, other_tenant: Tenant) 
         {"interval_minutes": 10_081},
     ],
 )
-def test_it_goes_by_a_whole_cron_line_or_by_an_interval(make: Make, fields: dict[str, Any]) -> None:
+def test_a_schedule_has_a_whole_cron_line_or_an_interval(make: Make, fields: dict[str, Any]) -> None:
     make("good", **(CRON | {"interval_minutes": None}))
 
     with refused_by("schedule_by_cron_or_interval"):
@@ -82,7 +82,7 @@ def test_every_policy_is_known_to_the_database(make: Make, missed: Missed) -> No
     assert make(missed=missed, next_at=NOW, due_at=NOW).pk
 
 
-def test_a_nominal_time_has_one_row_and_a_job_makes_one(make: Make) -> None:
+def test_a_nominal_time_has_one_row_and_a_job_has_one(make: Make) -> None:
     row = make()
     known = {"tenant": row.tenant, "schedule": row}
     Firing.objects.create(**known, nominal_at=NOW, result="FIRED", job_number=7)
@@ -94,7 +94,7 @@ def test_a_nominal_time_has_one_row_and_a_job_makes_one(make: Make) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"result": "FIRED"}, {"result": "SKIPPED", "job_number": 7}, {"result": "X"}])
-def test_what_fired_has_a_job_and_nothing_else_has(make: Make, fields: dict[str, Any]) -> None:
+def test_only_a_firing_that_fired_has_a_job(make: Make, fields: dict[str, Any]) -> None:
     row = make()
 
     with refused_by("firing_fired_has_a_job"):
@@ -104,14 +104,14 @@ def test_what_fired_has_a_job_and_nothing_else_has(make: Make, fields: dict[str,
 @pytest.mark.parametrize(
     "fields", [{"result": "SKIPPED", "through": NOW + timedelta(1)}, {"result": "MISSED", "through": NOW}]
 )
-def test_only_missed_times_are_a_stretch_and_it_goes_on(make: Make, fields: dict[str, Any]) -> None:
+def test_only_missed_times_form_a_stretch_and_it_ends_after_its_start(make: Make, fields: dict[str, Any]) -> None:
     row = make()
 
     with refused_by("firing_only_missed_times_are_a_stretch"):
         Firing.objects.create(tenant=row.tenant, schedule=row, nominal_at=NOW, **fields)
 
 
-def test_a_firing_is_of_its_schedules_tenant(make: Make, other_tenant: Tenant) -> None:
+def test_a_firing_belongs_to_the_tenant_of_its_schedule(make: Make, other_tenant: Tenant) -> None:
     row = make()
 
     with refused_by("firing_schedule_of_same_tenant"):

@@ -1,4 +1,4 @@
-"""django-celery-beat's PeriodicTasks become schedules: all that can, once, and disabled then; the rest says why not."""
+"""django-celery-beat's PeriodicTasks become schedules and are disabled; a task that cannot become one says why."""
 
 import json
 from typing import Any
@@ -65,7 +65,7 @@ def test_an_interval_and_a_disabled_task(operator: Principal) -> None:
     assert Program.objects.count() == 1
 
 
-def test_a_trial_says_the_same_and_changes_nothing(operator: Principal) -> None:
+def test_a_trial_reports_the_same_and_changes_nothing(operator: Principal) -> None:
     row = task()
 
     found = imported(operator, is_trial=True)
@@ -83,12 +83,12 @@ def test_a_trial_says_the_same_and_changes_nothing(operator: Principal) -> None:
         ({"interval": (30, "seconds")}, "every 30 seconds: a schedule counts in whole minutes"),
         ({"clocked": True}, "it runs once: submit a job with a time instead"),
         ({"task": "nobody.knows"}, "nobody.knows: there is no Celery task of this name"),
-        ({"args": "[1, 2, 3]"}, "its task takes 2 arguments by position, and it gives 3"),
-        ({"task": "nobody.knows", "args": "[1]"}, "its arguments have no names here"),
+        ({"args": "[1, 2, 3]"}, "its task takes 2 arguments by position, but it is given 3"),
+        ({"task": "nobody.knows", "args": "[1]"}, "the names of its arguments are unknown"),
         ({"args": "[1"}, "its arguments are not JSON"),
     ],
 )
-def test_what_cannot_be_taken_over_says_why_and_stays_as_it_is(
+def test_a_task_that_cannot_be_imported_says_why_and_stays_as_it_is(
     operator: Principal, fields: dict[str, Any], note: str
 ) -> None:
     if "interval" in fields:
@@ -113,19 +113,19 @@ def test_a_program_of_the_same_code_that_does_something_else_is_not_used(operato
 
     [found] = imported(operator)
 
-    assert (found.code, found.note) == (None, f"there is a program {ADD} that does something else than {ADD}")
+    assert (found.code, found.note) == (None, f"there is a program {ADD} that does something other than {ADD}")
     assert PeriodicTask.objects.get().enabled
 
 
-def test_days_that_celery_took_both_are_told(operator: Principal) -> None:
+def test_a_day_rule_that_differs_from_celerys_is_noted(operator: Principal) -> None:
     task(crontab=crontab("0 0 13 * 5"))
 
     [found] = imported(operator)
 
-    assert found.note == "day of month OR day of week, as cron has it; Celery took both"
+    assert found.note == "day of month OR day of week, as in cron; Celery demanded both"
 
 
-def test_the_same_again_finds_the_code_taken(operator: Principal) -> None:
+def test_a_second_import_finds_the_code_taken(operator: Principal) -> None:
     task()
     imported(operator)
 
@@ -134,6 +134,6 @@ def test_the_same_again_finds_the_code_taken(operator: Principal) -> None:
     assert (found.code, found.note) == (None, "there is a schedule add-it-up already")
 
 
-def test_only_an_admin_takes_them_over(bobs_hand: Principal) -> None:
+def test_only_an_admin_may_import(bobs_hand: Principal) -> None:
     with refused(Forbidden, "missing_scope"):
         imported(bobs_hand)

@@ -1,4 +1,4 @@
-"""Every stored secret under the newest key: in batches, again and again, while everybody is at work."""
+"""Every stored secret gets the newest key: in batches, repeatedly, while the installation is in use."""
 
 import json
 import threading
@@ -30,7 +30,7 @@ def login(define, settings):
     return define("login", parameters=SCHEMA)
 
 
-def newest_alone_opens(job: Job, settings) -> bool:
+def is_under_the_newest_key(job: Job, settings) -> bool:
     before, settings.JOBSITE_SECRET_KEYS = settings.JOBSITE_SECRET_KEYS, (NEW,)
     try:
         return bool(secrets.opened(job.parameters))
@@ -41,7 +41,7 @@ def newest_alone_opens(job: Job, settings) -> bool:
 
 
 def rotate() -> tuple[int, int, list[int]]:
-    """How many were seen and changed, and which are lost."""
+    """How many jobs were seen, how many were changed, and which are lost."""
     batches = list(rotation.rotate(login="root"))
     return (
         sum(batch.seen for batch in batches),
@@ -61,7 +61,7 @@ def test_the_secrets_of_a_job_in_any_status_get_the_newest_key(jobs: Jobs, login
     assert rotate() == (1, 1, [])
 
     after = jobs.row(number)
-    assert newest_alone_opens(after, settings)
+    assert is_under_the_newest_key(after, settings)
     assert secrets.opened(after.parameters)[0] == {"a": "hunter2", "b": [1, {"c": 2.5}], "open": 7}
     changed = {field.name for field in Job._meta.fields if getattr(before, field.name) != getattr(after, field.name)}
     assert changed == {"parameters"}
@@ -69,7 +69,7 @@ def test_the_secrets_of_a_job_in_any_status_get_the_newest_key(jobs: Jobs, login
 
 
 @pytest.mark.django_db
-def test_it_goes_batch_by_batch_and_again_changes_nothing(operator, login, settings, monkeypatch):
+def test_it_goes_batch_by_batch_and_a_second_rotation_changes_nothing(operator, login, settings, monkeypatch):
     monkeypatch.setattr(rotation, "BATCH", 2)
     numbers = [submit_as(operator, "login", {"a": "x" * 10, "open": n}).number for n in range(5)]
     submit_as(operator, "login", {"open": 1})
@@ -78,8 +78,8 @@ def test_it_goes_batch_by_batch_and_again_changes_nothing(operator, login, setti
     steps = rotation.rotate(login="root")
     first = next(steps)
     assert (first.done_to, first.last, first.seen, first.changed) == (numbers[1], numbers[4], 2, 2)
-    steps.close()  # stopped here; what is done is done
-    done = [newest_alone_opens(job, settings) for job in Job.objects.filter(has_secrets=True).order_by("number")]
+    steps.close()  # stopped here; the first batch stays done
+    done = [is_under_the_newest_key(job, settings) for job in Job.objects.filter(has_secrets=True).order_by("number")]
     assert done == [True, True, False, False, False]
 
     assert rotate() == (5, 3, [])
@@ -87,7 +87,7 @@ def test_it_goes_batch_by_batch_and_again_changes_nothing(operator, login, setti
 
 
 @pytest.mark.django_db
-def test_what_no_key_opens_is_named_and_left_alone(operator, login, settings):
+def test_a_job_that_no_key_decrypts_is_named_and_left_alone(operator, login, settings):
     lost = submit_as(operator, "login", {"a": "hunter2", "b": "also"}).number
     settings.JOBSITE_SECRET_KEYS = (NEW,)
     fine = submit_as(operator, "login", {"a": "hunter2"}).number
@@ -96,11 +96,11 @@ def test_what_no_key_opens_is_named_and_left_alone(operator, login, settings):
     assert rotate() == (2, 0, [lost])
 
     assert dict(Job.objects.values_list("number", "parameters")) == before
-    assert newest_alone_opens(Job.objects.get(number=fine), settings)
+    assert is_under_the_newest_key(Job.objects.get(number=fine), settings)
 
 
 @pytest.mark.django_db
-def test_each_tenant_whose_jobs_were_changed_has_it_in_its_audit(
+def test_each_tenant_whose_jobs_were_changed_gets_an_audit_entry(
     tenant, other_tenant, alice, charlie, operator, define, login, settings
 ):
     program = {"code": "login", "parameters": SCHEMA, "action": [{"kind": "command", "argv": ["true"]}]}
@@ -112,8 +112,8 @@ def test_each_tenant_whose_jobs_were_changed_has_it_in_its_audit(
     rotate()
 
     entries = AuditEntry.objects.filter(action="rotate secrets").order_by("tenant_id")
-    told = list(entries.values_list("tenant__code", "actor", "door", "target_type", "target", "after"))
-    assert told == [
+    recorded = list(entries.values_list("tenant__code", "actor", "door", "target_type", "target", "after"))
+    assert recorded == [
         ("acme", "local:root", "cli", "jobs", f"{mine[0]}-{mine[1]}", {"jobs": 2}),
         ("umbrella", "local:root", "cli", "jobs", f"{theirs}-{theirs}", {"jobs": 1}),
     ]
@@ -122,7 +122,7 @@ def test_each_tenant_whose_jobs_were_changed_has_it_in_its_audit(
 
 
 @pytest.mark.django_db
-def test_only_jobs_with_secrets_are_looked_at(operator, login, cursor, jobs, settings):
+def test_only_jobs_with_secrets_are_read(operator, login, cursor, jobs, settings):
     jobs.many(200)
     submit_as(operator, "login", {"a": "hunter2"})
     cursor.execute("ANALYZE jobsite_job")

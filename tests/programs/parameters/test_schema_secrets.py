@@ -1,4 +1,4 @@
-"""Where a schema may mark a secret, what of parameters is one, and that no error tells it."""
+"""Where a schema may mark a secret, which parameters are secret, and that no error reveals one."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def an_object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties}
 
 
-# What is marked, a value, and where its secrets are.
+# A schema with marks, a value, and the paths of the secrets in it.
 ALLOWED: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str | int, ...]]]] = {
     "a property": (an_object(a=SECRET, b={}), {"a": "x", "b": "y"}, [("a",)]),
     "not given": (an_object(a=SECRET), {}, []),
@@ -62,7 +62,7 @@ ALLOWED: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str | int, .
 
 
 @pytest.mark.parametrize(("schema", "value", "paths"), ALLOWED.values(), ids=ALLOWED)
-def test_secrets_are_found_where_they_may_be_marked(schema, value, paths):
+def test_secrets_are_found_wherever_they_may_be_marked(schema, value, paths):
     validator = compiled(schema)
 
     assert sorted(validator.secrets_in(validator.validate(value)), key=str) == sorted(paths, key=str)
@@ -121,7 +121,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("schema", "at"), REFUSED.values(), ids=REFUSED)
-def test_a_secret_that_would_be_missed_or_told_is_refused_at_its_place(schema, at):
+def test_a_secret_that_would_be_missed_or_revealed_is_refused_with_its_place(schema, at):
     with pytest.raises(ParametersError) as refusal:
         check_schema(schema)
 
@@ -145,7 +145,9 @@ def test_a_secret_is_no_overlap_key(inside):
         "action": [{"kind": "command", "argv": ["true"]}],
     }
 
-    with pytest.raises(DefinitionError, match=r'program "p": overlap_keys: parameters: /properties/token is or holds'):
+    with pytest.raises(
+        DefinitionError, match=r'program "p": overlap_keys: parameters: /properties/token is or contains'
+    ):
         definitions.from_mapping(program, where="program", queues=["default"])
 
 
@@ -162,7 +164,7 @@ WRONG: dict[str, tuple[dict[str, Any], Any, str, str]] = {
         an_object(a={"writeOnly": True, "additionalProperties": {"type": "integer"}}),
         {CLEAR: "x"},
         "/a",
-        "holds what is not allowed there",
+        "contains something that is not allowed there",
     ),
     "the array around it": (an_object(a={"items": SECRET, "maxItems": 1}), [CLEAR, "x"], "/a", f"got array {MASK}"),
     "the same one twice": (an_object(a={"items": SECRET, "uniqueItems": True}), [CLEAR, CLEAR], "/a", "got array"),
@@ -192,7 +194,12 @@ WRONG: dict[str, tuple[dict[str, Any], Any, str, str]] = {
         "/a",
         f'is not what "unevaluatedItems" allows, got array {MASK}',
     ),
-    "what cannot be stored": (an_object(a={"writeOnly": True}), {CLEAR: "\0"}, "/a", "holds what is not allowed there"),
+    "what cannot be stored": (
+        an_object(a={"writeOnly": True}),
+        {CLEAR: "\0"},
+        "/a",
+        "contains something that is not allowed there",
+    ),
 }
 
 
@@ -207,7 +214,7 @@ def test_an_error_names_the_pointer_of_a_secret_and_never_the_value(schema, valu
     assert "123456" not in repr(refusal.value)
 
 
-def test_what_stands_beside_a_secret_is_shown_as_ever():
+def test_values_beside_a_secret_are_shown():
     schema = {**an_object(a=an_object(b=SECRET, c={"type": "integer"})), "additionalProperties": False}
 
     with pytest.raises(ParametersError) as refusal:
@@ -233,7 +240,7 @@ def test_a_key_that_is_missing_or_unknown_beside_a_secret_is_named():
         parameters.validate(an_object(a={**secret, "unevaluatedProperties": False}), {"a": {CLEAR: 1}})
 
 
-def test_a_default_that_is_wrong_in_a_program_with_secrets_is_shown():
+def test_a_wrong_default_beside_a_secret_is_shown():
     with pytest.raises(ParametersError, match='/properties/b/default expected integer, got string "x"'):
         check_schema(an_object(a=SECRET, b={"type": "integer", "default": "x"}))
 
@@ -260,14 +267,14 @@ def test_text_for_a_secret_that_cannot_be_read_is_not_repeated(key):
         ({"b": [{"c": {"$secret": 1, "d": 2}}]}, "/b/0/c"),
     ],
 )
-def test_nobody_submits_what_looks_encrypted(schema, given, at):
+def test_a_value_that_looks_encrypted_is_refused(schema, given, at):
     with pytest.raises(ParametersError) as refusal:
         parameters.validate(schema, given)
 
     assert (at, 'has the key "$secret", which is reserved') in refusal.value.errors
 
 
-def test_no_default_looks_encrypted():
+def test_a_default_that_looks_encrypted_is_refused():
     with pytest.raises(ParametersError, match=r'/properties/a/default has the key "\$secret"'):
         check_schema(an_object(a={"default": {"$secret": "gAAAA"}}))
 
@@ -280,7 +287,7 @@ def test_a_job_has_a_hundred_secrets_at_most():
         parameters.validate(schema, {"a": [1] * (MAX_SECRETS + 1)})
 
 
-def test_the_search_for_secrets_is_bounded_by_itself():
+def test_the_search_for_secrets_has_a_limit_of_its_own():
     steps = {f"s{n}": {"$ref": f"#/$defs/s{n + 1}", "items": an_object(s=SECRET)} for n in range(20)}
     schema = {**an_object(a={"$ref": "#/$defs/s0"}), "$defs": {**steps, "s20": {}}}
     secrets = Secrets(schemas_in(schema))
@@ -291,7 +298,7 @@ def test_the_search_for_secrets_is_bounded_by_itself():
         secrets.found_in({"a": [0] * 20_000})
 
 
-def test_a_schema_and_a_value_that_multiply_each_other_are_given_up():
+def test_a_schema_and_a_value_that_need_too_much_work_are_refused():
     double = {"properties": {"x": {"$ref": "#/$defs/b"}}, "$ref": "#/$defs/a"}
     tree = {
         "properties": {"x": {"$ref": "#/$defs/b"}, "s": SECRET, **{f"p{n}": {"$ref": "#/$defs/b"} for n in range(40)}}

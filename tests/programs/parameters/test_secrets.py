@@ -1,4 +1,4 @@
-"""Secret parameters from submission to end: encrypted in the row, in clear for the action, shown nowhere."""
+"""Secret parameters from submission to end: encrypted in the row, in clear for the action, visible nowhere else."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ from tests.programs.conftest import a_claimed, a_context
 PASSWORD = 'zürich"7\\ qzx-vw'
 PEM = "-----BEGIN KEY-----\nMIIBOgIBAAJBAKj34Gk\nxFhD90vcNLYLInFEX6P\n-----END KEY-----\n"
 GIVEN = {"password": PASSWORD, "pin": 90210, "accounts": [{"user": "root", "token": "tok-5511"}], "key": PEM}
-# What all writings of them have in common.
+# Parts of the secrets that every way of writing them has in common.
 TRACES = ("qzx-vw", "90210", "tok-5511", "MIIBOgIBAAJ", "xFhD90vcNL")
 SCHEMA = {
     "type": "object",
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _no_log_of_earlier_tests(cursor):
-    """The log is no model's table, so that nobody else empties it."""
+    """No model manages the table of the log, so that nothing else empties it."""
     cursor.execute("TRUNCATE jobsite_joblogentry")
 
 
@@ -61,7 +61,7 @@ def measured(define):
 
 
 def whole_database() -> str:
-    """Every row of every table of jobsite's, as text."""
+    """Every row of every table, as text."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         tables = [name for (name,) in cursor.fetchall()]
@@ -79,7 +79,7 @@ def traces(text: str) -> list[str]:
 # ---- the row ---------------------------------------------------------------------------------------------
 
 
-def test_a_secret_is_stored_encrypted_by_itself_and_all_else_as_it_is(operator, login, jobs):
+def test_each_secret_is_encrypted_by_itself_and_all_else_is_stored_in_clear(operator, login, jobs):
     job = jobs.row(submit_as(operator, "login", {"how": "open", **GIVEN}).number)
 
     stored = job.parameters
@@ -99,7 +99,7 @@ def test_a_job_whose_secrets_were_not_given_has_none(operator, login, jobs):
     assert (job.has_secrets, job.parameters) == (False, {"how": "open"})
 
 
-def test_many_jobs_have_their_secrets_encrypted_each(tenant, bob, define, login, jobs):
+def test_the_secrets_of_many_jobs_are_each_encrypted(tenant, bob, define, login, jobs):
     define("open")
     wanted = [{"program": "login", "parameters": {"password": PASSWORD}}, {"program": "open"}] * 3
 
@@ -110,7 +110,7 @@ def test_many_jobs_have_their_secrets_encrypted_each(tenant, bob, define, login,
     assert not traces(whole_database())
 
 
-def test_an_error_in_many_jobs_tells_no_secret(tenant, bob, login):
+def test_an_error_in_many_jobs_reveals_no_secret(tenant, bob, login):
     wanted = [{"program": "login", "parameters": {"pin": PASSWORD}}]
 
     with pytest.raises(Invalid) as refusal:
@@ -122,7 +122,7 @@ def test_an_error_in_many_jobs_tells_no_secret(tenant, bob, login):
     assert not traces(repr(refusal.value))
 
 
-def test_the_same_request_is_known_by_what_was_given_not_by_what_is_stored(operator, login):
+def test_a_repeated_request_is_recognized_by_its_clear_parameters(operator, login):
     options = Options(idempotency_key="k")
     first = submit_as(operator, "login", GIVEN, options)
 
@@ -145,7 +145,7 @@ def test_a_program_whose_overlap_key_is_a_secret_is_not_saved(define):
         define("login", parameters=SCHEMA, overlap="REJECT", overlap_keys=["password"])
 
 
-def test_what_looks_encrypted_is_refused_whatever_the_program(operator, define, login, jobs):
+def test_a_value_that_looks_encrypted_is_refused_by_every_program(operator, define, login, jobs):
     define("open")
     stolen = jobs.row(submit_as(operator, "login", {"password": PASSWORD}).number).parameters["password"]
 
@@ -156,7 +156,7 @@ def test_what_looks_encrypted_is_refused_whatever_the_program(operator, define, 
     assert Job.objects.count() == 1
 
 
-def test_a_secret_as_large_as_parameters_may_be_is_taken(operator, measured, run_job):
+def test_a_secret_may_be_as_large_as_parameters_may_be(operator, measured, run_job):
     large = "x" * 65_000
 
     assert run_job(submit_as(operator, "measure", {"value": large}).number).result == {"length": 65_000}
@@ -168,22 +168,24 @@ def test_a_secret_as_large_as_parameters_may_be_is_taken(operator, measured, run
 
 
 @pytest.mark.parametrize(("how", "status"), [("return", "COMPLETED"), ("fail", "FAILED"), ("again", "PENDING")])
-def test_a_secret_is_nowhere_however_loudly_its_action_tells_it(operator, login, run_job, broker, how, status):
+def test_a_secret_appears_nowhere_even_if_its_action_prints_it_everywhere(
+    operator, login, run_job, broker, how, status
+):
     heard: list[str] = []
     handler = logging.StreamHandler()
     handler.emit = lambda record: heard.append(handler.format(record))  # type: ignore[method-assign]
     logging.getLogger().addHandler(handler)
     try:
         number = submit_as(operator, "login", {"how": how, **GIVEN}, Options(idempotency_key="k")).number
-        told = "".join(str(broker.client.dump(key)) for key in broker.client.scan_iter())
-        told += "".join(map(str, broker.messages()))
+        sent = "".join(str(broker.client.dump(key)) for key in broker.client.scan_iter())
+        sent += "".join(map(str, broker.messages()))
         job = run_job(number)
     finally:
         logging.getLogger().removeHandler(handler)
 
     assert job.status == status
     assert broker.numbers() == [number]
-    assert not traces(told)
+    assert not traces(sent)
     assert not traces(whole_database())
     assert not traces("\n".join(heard))
     lines = list(JobLogEntry.objects.filter(job_number=number).values_list("message", flat=True))
@@ -228,7 +230,7 @@ COMMAND = 'printf \'%s\\n%s\\n\' "$1" "$KEY"; printf \'%s\\n\' "$1" >&2; exit ${
 
 
 @pytest.mark.parametrize(("status", "ended"), [("0", "COMPLETED"), ("3", "FAILED")])
-def test_a_command_gets_its_secrets_and_what_it_prints_of_them_is_hidden(operator, define, run_job, status, ended):
+def test_a_command_gets_its_secrets_and_they_are_hidden_in_its_output(operator, define, run_job, status, ended):
     argv = ["sh", "-c", COMMAND, "sh", "{{ parameters.password }}", "{{ parameters.how }}"]
     action = {"kind": "command", "argv": argv, "env": {"KEY": "{{ parameters.key }}"}}
     define("login", action=[action], parameters=SCHEMA)
@@ -245,7 +247,7 @@ def test_a_command_gets_its_secrets_and_what_it_prints_of_them_is_hidden(operato
         assert job.error["message"] == f"sh ended with status 3: {job.error['message'].partition(': ')[2]}"
 
 
-def test_a_secret_at_the_end_of_a_line_that_is_cut_is_hidden(operator, define, run_job):
+def test_a_secret_at_the_end_of_a_cut_line_is_hidden(operator, define, run_job):
     secret = "".join(f"{number:05}" for number in range(400))
     argv = ["sh", "-c", 'for n in $(seq 20); do printf %s "$1"; done', "sh", "{{ parameters.password }}"]
     define("login", action=[{"kind": "command", "argv": argv}], parameters=SCHEMA)
@@ -268,14 +270,14 @@ def test_a_job_whose_key_is_lost_fails_for_good_before_anything_runs(operator, l
     assert job.error == {
         "type": "SecretLost",
         "message": "parameter /key cannot be decrypted with any of JOBSITE_SECRET_KEYS; "
-        "put back the key that it was encrypted with, or submit the job anew",
+        "put back the key that it was encrypted with, or submit the job again",
         "step": None,
     }
     assert not JobLogEntry.objects.filter(job_number=number).exists()
     assert JobAttempt.objects.get().traceback == ""
 
 
-def test_a_program_cannot_have_a_lost_key_tried_again(operator, define, run_job, settings):
+def test_a_program_cannot_make_a_lost_key_transient(operator, define, run_job, settings):
     define("login", parameters=SCHEMA, transient=["SecretLost"])
     number = submit_as(operator, "login", GIVEN).number
     settings.JOBSITE_SECRET_KEYS = ("quite another key than before",)
@@ -290,7 +292,7 @@ def test_a_job_runs_with_an_older_key_too(operator, login, run_job, settings):
     assert run_job(number).status == "COMPLETED"
 
 
-def test_a_damaged_secret_is_a_lost_one():
+def test_a_damaged_secret_is_lost():
     for damaged in ("", "gAAAA", "ä", 5, None, {}):
         with pytest.raises(SecretLost, match="parameter /a cannot be decrypted"):
             secrets.opened({"a": {"$secret": damaged}})
@@ -315,12 +317,12 @@ def failed(operator, login, jobs, run_job):
     return job
 
 
-def test_a_retry_of_a_job_as_it_was_carries_its_secrets(bobs_hand, failed, jobs):
+def test_a_retry_with_unchanged_parameters_carries_the_secrets(bobs_hand, failed, jobs):
     retry = jobs.row(operations.jobs.retry(bobs_hand, failed.number).number)
 
     assert retry.has_secrets
     assert secrets.opened(retry.parameters)[0] == {"how": "fail", **GIVEN}
-    assert retry.parameters["password"] != failed.parameters["password"]  # encrypted anew, with the newest key
+    assert retry.parameters["password"] != failed.parameters["password"]  # encrypted again, with the newest key
     assert not traces(whole_database())
 
 
@@ -344,12 +346,12 @@ def test_an_edited_retry_carries_no_secret(bobs_hand, failed, jobs, stands):
     assert secrets.opened(retry.parameters)[0] == edited
 
 
-def test_what_is_shown_in_place_of_a_secret_is_none(operator, login):
+def test_the_mask_of_a_secret_is_refused_as_a_value(operator, login):
     with pytest.raises(Invalid, match="/password is ••••, which is shown in place of a secret; give the secret itself"):
         submit_as(operator, "login", {"password": MASK})
 
 
-def test_a_retry_tells_no_secret_that_the_schema_calls_one_no_more(bobs_hand, failed, define):
+def test_a_retry_reveals_no_secret_that_the_schema_no_longer_marks(bobs_hand, failed, define):
     open_now = {**SCHEMA["properties"], "pin": {"type": "string"}, "password": {"type": "string", "maxLength": 3}}
     define("login", target="tests.sample_actions:betray", parameters={**SCHEMA, "properties": open_now})
 
@@ -365,7 +367,7 @@ def test_a_retry_tells_no_secret_that_the_schema_calls_one_no_more(bobs_hand, fa
     assert not traces(whole_database())
 
 
-def test_a_retry_keeps_what_the_schema_has_called_a_secret_since(bobs_hand, operator, define, jobs, run_job):
+def test_a_retry_encrypts_what_the_schema_has_marked_since(bobs_hand, operator, define, jobs, run_job):
     define("login", target="tests.sample_actions:betray", parameters={"type": "object"})
     job = run_job(submit_as(operator, "login", {"how": "fail", "pin": 90210}).number)
     define("login", target="tests.sample_actions:betray", parameters=SCHEMA)
@@ -389,7 +391,7 @@ def test_a_retry_whose_key_is_lost_is_refused(bobs_hand, failed, settings):
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR, Role.ADMIN])
-def test_members_see_dots_and_strangers_nothing(tenant, alice, bob, charlie, login, role):
+def test_members_see_masked_secrets_and_strangers_see_nothing(tenant, alice, bob, charlie, login, role):
     Membership.objects.filter(user=bob).update(role=role)
     number = submit(tenant=tenant, program="login", parameters={"how": "x", **GIVEN}, user=alice).number
 
@@ -409,14 +411,14 @@ def test_members_see_dots_and_strangers_nothing(tenant, alice, bob, charlie, log
         operations.jobs.find_job(stranger, number)
 
 
-def test_a_viewer_submits_no_secret_and_is_not_told_whether_it_would_fit(tenant, bob, login):
+def test_a_viewer_may_not_submit_and_learns_nothing_about_the_parameters(tenant, bob, login):
     Membership.objects.filter(user=bob).update(role=Role.VIEWER)
 
     with pytest.raises(Forbidden, match="lacks jobs:write"):
         submit(tenant=tenant, program="login", parameters={"pin": PASSWORD}, user=bob)
 
 
-def test_the_page_of_a_job_in_the_admin_shows_dots(client, superuser_client, operator, login, run_job):
+def test_the_page_of_a_job_in_the_admin_shows_masked_secrets(client, superuser_client, operator, login, run_job):
     number = run_job(submit_as(operator, "login", {"how": "fail", **GIVEN}).number).number
 
     page = superuser_client.get(f"/admin/jobsite_programs/job/{number}/change/").content.decode()

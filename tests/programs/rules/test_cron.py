@@ -1,4 +1,4 @@
-"""Cron: against a matcher that asks every minute, in zones and weeks in which clocks change."""
+"""Cron: compared with a matcher that checks every minute, in zones and weeks in which clocks change."""
 
 import random
 from collections import Counter
@@ -23,7 +23,7 @@ def of(line, zone, begin, end):
     return found
 
 
-# ---- the reference: every minute is asked -------------------------------------------------------------------------
+# ---- the reference: every minute is checked -----------------------------------------------------------------------
 
 
 DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
@@ -32,7 +32,7 @@ NAMES = {name: number for number, name in enumerate(DAYS)} | {name: n for n, nam
 
 
 def meant(field, first, last):
-    """The numbers of a field, read by itself: nothing of the product is used."""
+    """The numbers that a field means, found without the code under test."""
     found = set()
     for term in field.split(","):
         body, _, step = term.partition("/")
@@ -48,7 +48,7 @@ def meant(field, first, last):
 
 @cache
 def clock(zone, begin, end):
-    """Each minute with its local time; whether that was there before; the local minutes skipped right before it."""
+    """Each minute, its local time, whether that time has occurred before, and the local minutes skipped before it."""
     minutes = []
     at, tz, before = begin, ZoneInfo(zone), None
     while at < end:
@@ -62,7 +62,7 @@ def clock(zone, begin, end):
     return minutes
 
 
-def by_every_minute(line, zone, begin, end):
+def minute_by_minute(line, zone, begin, end):
     minute, hour, day, month, weekday = line.split()
     minutes, hours = meant(minute, 0, 59), meant(hour, 0, 23)
     days, months = meant(day, 1, 31), meant(month, 1, 12)
@@ -74,20 +74,18 @@ def by_every_minute(line, zone, begin, end):
         is_day = (of_month and of_week) if is_and else (of_month or of_week)
         return wall.minute in minutes and wall.hour in hours and wall.month in months and is_day
 
-    goes_by_the_wall = len(hours) < 24
+    is_local = len(hours) < 24
     found = []
     for at, wall, is_second, skipped in clock(zone, begin, end):
-        if (matches(wall) and not (goes_by_the_wall and is_second)) or (
-            goes_by_the_wall and any(map(matches, skipped))
-        ):
+        if (matches(wall) and not (is_local and is_second)) or (is_local and any(map(matches, skipped))):
             found.append(at)
     return found
 
 
-# ---- truth --------------------------------------------------------------------------------------------------------
+# ---- times of firing ----------------------------------------------------------------------------------------------
 
 
-# Whole hours, half an hour, a gap at midnight, a day that was skipped, none at all, and one that goes back in winter.
+# Changes of a whole hour, of half an hour, at midnight, of a whole day, no change at all, and one backwards in winter.
 WEEKS = [
     ("Europe/Berlin", datetime(2026, 3, 27, tzinfo=UTC)),
     ("Europe/Berlin", datetime(2026, 10, 23, tzinfo=UTC)),
@@ -138,7 +136,7 @@ def random_line(dice):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("lines", [40, pytest.param(1_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("zone", "begin"), WEEKS, ids=lambda value: value if isinstance(value, str) else f"{value:%F}")
-def test_lines_fire_when_every_minute_says_so(zone, begin, lines):
+def test_lines_fire_as_a_check_of_every_minute_says(zone, begin, lines):
     dice = random.Random(f"{zone} {begin}")
     end = begin + timedelta(days=5)
     asked = fired = 0
@@ -149,7 +147,7 @@ def test_lines_fire_when_every_minute_says_so(zone, begin, lines):
         except CronError as error:
             assert "never fires" in str(error), line
             continue
-        expected = by_every_minute(line, zone, begin, end)
+        expected = minute_by_minute(line, zone, begin, end)
 
         assert of(line, zone, begin, end) == expected, line
         asked, fired = asked + 1, fired + len(expected)
@@ -157,8 +155,8 @@ def test_lines_fire_when_every_minute_says_so(zone, begin, lines):
     assert fired > 3 * lines
 
 
-def test_it_goes_on_from_any_moment_as_it_would_have(zone="Europe/Berlin"):
-    """Also from the second time that an hour comes."""
+def test_the_next_time_is_the_same_from_whatever_moment_one_asks(zone="Europe/Berlin"):
+    """Also from the second occurrence of an hour."""
     begin, end = datetime(2026, 10, 24, tzinfo=UTC), datetime(2026, 10, 26, tzinfo=UTC)
     for line in ("30 2 * * *", "*/20 1-3 * * *", "15 * * * *", "0 0,2,3 * * *"):
         whole = of(line, zone, begin, end)
@@ -172,7 +170,7 @@ def test_it_goes_on_from_any_moment_as_it_would_have(zone="Europe/Berlin"):
 @pytest.mark.parametrize(
     ("line", "zone", "day", "local"),
     [
-        # The clocks of Berlin go from 2 to 3 on the 29th of March, from 3 to 2 on the 25th of October.
+        # The clocks of Berlin go from 2 to 3 on 29 March, and from 3 to 2 on 25 October.
         ("30 2 * * *", "Europe/Berlin", "2026-03-29", ["03:00+0200"]),
         ("0,30 2 * * *", "Europe/Berlin", "2026-03-29", ["03:00+0200"]),
         ("0 2,3 * * *", "Europe/Berlin", "2026-03-29", ["03:00+0200"]),
@@ -190,7 +188,7 @@ def test_a_skipped_time_fires_after_the_gap_and_a_repeated_one_once(line, zone, 
     assert [f"{at.astimezone(tz):%H:%M%z}" for at in found] == local
 
 
-def test_every_hour_is_every_hour_that_there_is():
+def test_an_hourly_line_fires_in_repeated_hours_too():
     begin = datetime(2026, 10, 24, 22, tzinfo=UTC)
 
     assert of("0 * * * *", "Europe/Berlin", begin, begin + timedelta(hours=25)) == [
@@ -198,7 +196,7 @@ def test_every_hour_is_every_hour_that_there_is():
     ]
 
 
-def test_day_of_month_and_day_of_week_are_or_when_both_are_restricted():
+def test_either_day_matches_when_day_of_month_and_day_of_week_are_both_restricted():
     begin, end = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC)
 
     assert [at.day for at in of("0 0 13 * fri", "UTC", begin, end)] == [5, 12, 13, 19, 26]
@@ -207,7 +205,7 @@ def test_day_of_month_and_day_of_week_are_or_when_both_are_restricted():
     assert [at.day for at in of("0 0 * * 7", "UTC", begin, end)] == [7, 14, 21, 28]
 
 
-# ---- what is no cron line -----------------------------------------------------------------------------------------
+# ---- invalid lines ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -230,14 +228,14 @@ def test_day_of_month_and_day_of_week_are_or_when_both_are_restricted():
         ({"minute": "1" * 201}, {"minute": "expected at most 200 characters, got 201"}),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_of_each_field(fields, errors):
+def test_each_wrong_field_has_its_own_error(fields, errors):
     with pytest.raises(CronError) as refusal:
         parse(**fields)
 
     assert refusal.value.errors == errors
 
 
-def test_an_empty_field_says_what_it_may_be():
+def test_the_error_of_an_empty_field_says_what_is_allowed():
     with pytest.raises(CronError, match="minute: expected a number, a range such as 1-5"):
         parse(minute=" ")
 
@@ -247,7 +245,7 @@ def test_a_line_has_five_fields():
         parse_line("0 0 * * * *")
 
 
-def test_a_line_is_told_as_it_was_given():
+def test_a_line_is_shown_as_it_was_given():
     assert str(parse(" 0 ", "9", "*", "JAN", "Mon-FRI")) == "0 9 * jan mon-fri"
 
 
@@ -255,7 +253,7 @@ def test_a_line_is_told_as_it_was_given():
 
 
 @pytest.mark.parametrize("first", [1, 17, 1_000, 2**40 + 5])
-def test_of_sixty_hourly_schedules_no_three_share_a_minute(first):
+def test_sixty_hourly_schedules_put_at_most_two_into_a_minute(first):
     minutes = Counter(spread(number, 59) for number in range(first, first + 60))
 
     assert max(minutes.values()) <= 2
@@ -263,14 +261,14 @@ def test_of_sixty_hourly_schedules_no_three_share_a_minute(first):
 
 
 @pytest.mark.parametrize("jitter", [0, 1, 2, 5, 10, 30, 59])
-def test_a_jitter_is_never_more_than_it_may_be_and_uses_all_of_it(jitter):
+def test_jitter_stays_within_its_limit_and_uses_all_of_it(jitter):
     found = Counter(spread(number, jitter) for number in range(6_400))
 
     assert set(found) == set(range(jitter + 1))
     assert max(found.values()) <= 2 * min(found.values())
 
 
-def test_the_next_times_are_so_many():
+def test_the_next_times_are_as_many_as_asked_for():
     begin = datetime(2026, 1, 1, tzinfo=UTC)
 
     assert cron.next_times(parse_line("0 9 * * 1-5"), begin, ZoneInfo("Europe/Berlin"), 2) == [
@@ -280,7 +278,7 @@ def test_the_next_times_are_so_many():
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "words"),
     [
         ("0 9 * * 1-5", "At 09:00, Monday through Friday"),
         ("*/15 * * * *", "Every 15 minutes"),
@@ -288,5 +286,5 @@ def test_the_next_times_are_so_many():
         ("0 0 */2 * fri", "At 00:00, every 2 days, only on Friday"),
     ],
 )
-def test_a_line_in_words(line, told):
-    assert cron.words(parse_line(line)) == told
+def test_a_line_in_words(line, words):
+    assert cron.words(parse_line(line)) == words

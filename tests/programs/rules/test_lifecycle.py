@@ -1,4 +1,4 @@
-"""The life of a job as data: statuses, phases, and the moves that there are."""
+"""The lifecycle of a job as data: its statuses, phases and moves."""
 
 import pytest
 
@@ -51,11 +51,11 @@ def test_nothing_leaves_a_terminal_status():
 
 
 @pytest.mark.parametrize("status", sorted(OPEN))
-def test_every_open_job_can_come_to_an_end(status):
+def test_every_open_job_can_reach_every_terminal_status(status):
     assert reachable(status) >= TERMINAL
 
 
-def test_a_new_job_can_come_to_every_status():
+def test_a_new_job_can_reach_every_status():
     assert reachable("PENDING") == set(Status)
 
 
@@ -73,10 +73,18 @@ def test_every_move_has_a_name_of_its_own():
 
 
 @pytest.mark.parametrize("move", TRANSITIONS, ids=lambda move: move.name)
-def test_a_move_starts_where_a_job_can_still_move(move):
+def test_a_move_starts_from_open_statuses_only(move):
     assert move.sources
     assert move.targets
     assert set(move.sources) <= OPEN
+
+
+def test_a_move_names_its_source_and_its_target_where_there_is_one():
+    assert (lifecycle.DISPATCH.source, lifecycle.DISPATCH.target) == ("PENDING", "QUEUED")
+    with pytest.raises(ValueError, match="too many values"):
+        lifecycle.CANCEL.source  # noqa: B018 - to ask is what fails
+    with pytest.raises(ValueError, match="too many values"):
+        lifecycle.FINISH.target  # noqa: B018 - to ask is what fails
 
 
 @pytest.mark.parametrize(
@@ -93,5 +101,5 @@ def test_a_move_starts_where_a_job_can_still_move(move):
         ),
     ],
 )
-def test_the_words_are_those_of_the_specification(kind, words):
+def test_the_values_are_those_of_the_specification(kind, words):
     assert [str(word) for word in getattr(lifecycle, kind)] == words.split()

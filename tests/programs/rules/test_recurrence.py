@@ -1,4 +1,4 @@
-"""Nominal times, and what becomes of those that have passed: tables, without a database."""
+"""Nominal times, and what is decided about those that have passed: tables, without a database."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -54,11 +54,11 @@ def test_an_interval_counts_from_its_anchor_and_never_drifts() -> None:
     assert every(25).next_after(at("10:31:59")) == at("10:32")
 
 
-def test_an_anchor_in_the_future_is_counted_from_too() -> None:
+def test_an_anchor_may_be_in_the_future() -> None:
     assert every(25).next_after(at("03:00")) == at("10:32")
 
 
-def test_there_is_no_time_before_the_begin_nor_after_the_end() -> None:
+def test_there_are_no_times_before_the_begin_or_after_the_end() -> None:
     limited = hourly(begin=at("03:00"), end=at("05:00"))
 
     assert [f"{one:%H}" for one in limited.after(at("00:00"))] == ["03", "04", "05"]
@@ -97,7 +97,7 @@ def test_a_time_within_a_minute_is_on_time(missed: Missed, expected: list[str]) 
     assert [fate for _, fate in fates(hourly(), "12:00", "13:01", missed)] == expected
 
 
-def test_of_all_that_were_missed_no_more_run_than_the_cap() -> None:
+def test_no_more_missed_times_run_than_the_cap() -> None:
     found = fates(hourly(), "10:00", "15:30", Missed.ALL, cap=2)
 
     assert found == [
@@ -115,7 +115,7 @@ def test_a_time_has_passed_only_with_its_jitter() -> None:
     assert fates(hourly(), "10:00", "11:19", jitter=20) == [("10:00", "FIRES late")]
 
 
-def test_what_lies_in_a_pause_is_skipped_and_told_why() -> None:
+def test_a_time_during_a_pause_is_skipped_with_the_reason() -> None:
     pause = Pause(at("10:30"), None, "alice", "holiday")
 
     decisions, following = decide(
@@ -126,7 +126,7 @@ def test_what_lies_in_a_pause_is_skipped_and_told_why() -> None:
     assert following == at("13:00")
 
 
-def test_nothing_fires_during_a_pause_not_even_what_was_missed_before_it() -> None:
+def test_nothing_fires_during_a_pause_not_even_times_missed_before_it() -> None:
     pause = Pause(at("10:30"), None, "alice", "")
 
     found = fates(hourly(), "09:00", "12:00:05", Missed.ALL, pause=pause)
@@ -134,7 +134,7 @@ def test_nothing_fires_during_a_pause_not_even_what_was_missed_before_it() -> No
     assert [fate for _, fate in found] == ["SKIPPED", "SKIPPED", "SKIPPED", "SKIPPED"]
 
 
-def test_after_a_pause_that_has_ended_the_rest_goes_by_the_policy() -> None:
+def test_after_a_pause_the_policy_decides_about_the_rest() -> None:
     pause = Pause(at("10:30"), at("12:00"), "alice", "")
 
     assert fates(hourly(), "10:00", "14:00:05", pause=pause) == [
@@ -146,7 +146,7 @@ def test_after_a_pause_that_has_ended_the_rest_goes_by_the_policy() -> None:
     ]
 
 
-def test_a_year_of_minutes_is_one_stretch_and_the_last_hundred() -> None:
+def test_a_year_of_missed_minutes_is_one_stretch_and_the_last_hundred() -> None:
     minutely = Recurrence(parse_line("* * * * *"), None, UTC_ZONE, at("00:00"))
     first, now = datetime(2025, 12, 1, tzinfo=UTC), at("12:00:30")
 

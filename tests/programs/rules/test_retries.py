@@ -1,4 +1,4 @@
-"""Whether a failed run is tried again, and when: as tables, without a clock or a database."""
+"""Whether a failed run is retried, and when: as tables, without a clock or a database."""
 
 import errno
 import smtplib
@@ -35,7 +35,7 @@ POLICY = RetryPolicy()
         (6, 0.5, 31.5),
     ],
 )
-def test_the_pause_doubles_up_to_half_a_minute_and_is_spread_by_a_tenth(runs, spread, seconds):
+def test_the_delay_doubles_up_to_half_a_minute_and_varies_by_a_tenth(runs, spread, seconds):
     assert delay(POLICY, runs=runs, spread=spread) == pytest.approx(seconds)
 
 
@@ -49,7 +49,7 @@ def test_the_pause_doubles_up_to_half_a_minute_and_is_spread_by_a_tenth(runs, sp
         (RetryPolicy(coefficient=1e10, maximum_interval=3_600), 1_000_000, 3_600),
     ],
 )
-def test_a_program_sets_its_own_pauses(policy, runs, seconds):
+def test_a_program_sets_its_own_delays(policy, runs, seconds):
     assert delay(policy, runs=runs, spread=0) == pytest.approx(seconds)
 
 
@@ -65,7 +65,7 @@ def test_a_program_sets_its_own_pauses(policy, runs, seconds):
     st.integers(1, 10**9),
     st.floats(-1, 1),
 )
-def test_no_policy_makes_a_pause_that_is_negative_or_beyond_its_maximum(policy, runs, spread):
+def test_no_policy_gives_a_delay_that_is_negative_or_above_its_maximum(policy, runs, spread):
     seconds = delay(policy, runs=runs, spread=spread)
 
     assert 0 <= seconds <= policy.maximum_interval * (1 + policy.jitter) * (1 + 1e-9)
@@ -89,7 +89,7 @@ def test_no_policy_makes_a_pause_that_is_negative_or_beyond_its_maximum(policy, 
         (1, False, 120.0, GiveUp("the error is permanent")),
     ],
 )
-def test_a_failure_is_tried_again_while_runs_are_left_and_a_new_try_may_help(runs, transient, retry_after, expected):
+def test_a_failure_is_retried_while_runs_are_left_and_a_retry_may_help(runs, transient, retry_after, expected):
     assert decide(POLICY, runs=runs, transient=transient, spread=0, retry_after=retry_after) == expected
 
 
@@ -100,7 +100,7 @@ def test_one_attempt_means_no_retry():
 
 
 def named(name: str, *bases: type[BaseException]) -> type[BaseException]:
-    """An exception class as a library that is not installed here would define it."""
+    """An exception class such as a library that is not installed here would define."""
     module, _, bare = name.rpartition(".")
     return type(bare, bases or (Exception,), {"__module__": module})
 
@@ -112,7 +112,7 @@ def http_error(status: int) -> Exception:
 
 
 def wrapped(state: str) -> Exception:
-    """An error of psycopg's as Django hands it on."""
+    """An error of psycopg as Django raises it."""
     cause = psycopg.errors.lookup(state)("said the database")
     kind = getattr(django_errors, type(cause).__mro__[1].__name__)
     error = kind("said the database")
@@ -150,7 +150,7 @@ def wrapped(state: str) -> Exception:
     ],
     ids=repr,
 )
-def test_trouble_of_networks_and_databases_is_transient(error):
+def test_errors_of_networks_and_databases_are_transient(error):
     assert is_transient(error)
 
 
@@ -198,7 +198,7 @@ def test_everything_else_is_permanent(error):
         ("42P01", False),  # no such table
     ],
 )
-def test_contention_in_the_database_is_transient_and_a_full_disk_is_not(state, expected):
+def test_contention_in_the_database_is_transient_but_a_full_disk_is_not(state, expected):
     assert is_transient(psycopg.errors.lookup(state)("said the database")) is expected
     assert is_transient(wrapped(state)) is expected
 
@@ -210,7 +210,7 @@ def test_contention_in_the_database_is_transient_and_a_full_disk_is_not(state, e
         *((status, False) for status in (400, 401, 403, 404, 409, 410, 422)),
     ],
 )
-def test_an_answer_by_http_is_judged_by_its_status(status, expected):
+def test_an_http_error_is_judged_by_its_status(status, expected):
     assert is_transient(http_error(status)) is expected
 
 
@@ -241,5 +241,5 @@ def test_a_program_can_add_to_either_list_and_permanent_wins(transient, permanen
     assert is_transient(error, transient=transient, permanent=permanent) is expected
 
 
-def test_an_exception_goes_by_its_bare_and_its_dotted_names_and_those_of_its_bases():
+def test_an_exception_has_its_bare_and_dotted_names_and_those_of_its_bases():
     assert names_of(KeyError("x")) == {"KeyError", "builtins.KeyError", "LookupError", "builtins.LookupError"}

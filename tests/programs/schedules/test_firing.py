@@ -99,7 +99,7 @@ def test_a_time_that_has_come_makes_one_job_scheduled_at_its_nominal_time(make: 
 def test_what_was_fired_is_dispatched_after_the_commit(make: Make, broker: Broker) -> None:
     move_back(make(), 0)
 
-    with sweeps._connection().cursor() as cursor:
+    with sweeps._own_connection.get().cursor() as cursor:
         assert firing.sweep(cursor) == 1
 
     [job] = Job.objects.all()
@@ -131,7 +131,7 @@ def test_a_schedule_that_somebody_else_fires_is_passed_over(make: Make) -> None:
     move_back(mine, 0)
     move_back(other, 0)
 
-    with sweeps._connection().cursor() as cursor, transaction.atomic():
+    with sweeps._own_connection.get().cursor() as cursor, transaction.atomic():
         Schedule.objects.select_for_update().get(pk=mine.pk)
         cursor.execute("SET lock_timeout = '1s'")
         cursor.execute(firing.DUE, {"batch": 10, "only": None})

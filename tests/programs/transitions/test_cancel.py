@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobsite.programs.transitions.cancel import cancel, cancel_children, forsaken
+from jobsite.programs.transitions.cancel import cancel, cancel_children, ended_with_open_children
 from jobsite.programs.transitions.finish import StaleJob, finish
 from tests.programs.conftest import SUCCESS, claim_all, held
 
@@ -127,7 +127,7 @@ def test_open_children_go_with_their_parent_and_one_that_runs_is_asked_once(jobs
     for number in (waiting, running, ended):
         jobs.set(number, "parent_id = %s, child_key = number, parent_fence = 1, trigger = 'CHILD'", [parent])
 
-    assert forsaken(jobs.cursor) == [parent]
+    assert ended_with_open_children(jobs.cursor) == [parent]
     assert cancel_children(jobs.cursor, [parent]) == {waiting: "CANCELED", running: "RUNNING"}
     assert cancel_children(jobs.cursor, [parent]) == {}
 
@@ -140,4 +140,4 @@ def test_children_of_a_parent_that_was_not_canceled_go_on(jobs, status):
     parent, child = jobs.in_status(status), jobs.pending()
     jobs.set(child, "parent_id = %s, child_key = 'a', parent_fence = 1, trigger = 'CHILD'", [parent])
 
-    assert (forsaken(jobs.cursor), cancel_children(jobs.cursor, [parent])) == ([], {})
+    assert (ended_with_open_children(jobs.cursor), cancel_children(jobs.cursor, [parent])) == ([], {})

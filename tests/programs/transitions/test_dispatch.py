@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobsite.programs.models import Job, Lane, Program, Queue, Worker, WorkerManager
+from jobsite.programs.sql.window import BRISK_SECONDS
 from jobsite.programs.transitions import dispatch as transition
 from jobsite.programs.transitions.cancel import cancel
 from jobsite.programs.transitions.dispatch import (
     ADVISORY_CLASS,
-    BRISK_SECONDS,
     Dispatched,
     dispatch,
     is_wanted,
@@ -514,7 +514,7 @@ def test_a_lane_sleeps_once_dispatch_found_nothing_in_it(jobs, ready):
     assert not lane(jobs).is_waiting
 
 
-def test_a_sleeping_lane_is_waked_by_the_next_job(jobs, ready):
+def test_a_sleeping_lane_is_woken_by_the_next_job(jobs, ready):
     consume(jobs, ready(1))
     send(jobs)
 
@@ -801,7 +801,7 @@ def test_submissions_at_once_overfill_the_window_by_their_own_number_at_most(job
 # ---- lost messages ---------------------------------------------------------------------------------------
 
 
-def test_jobs_whose_message_is_lost_are_put_back_and_their_lanes_waked(jobs):
+def test_jobs_whose_message_is_lost_are_put_back_and_their_lanes_woken(jobs):
     old, young = jobs.queued(), jobs.queued()
     jobs.set(old, "queued_at = clock_timestamp() - interval '10 seconds'")
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from jobsite.programs.models import Job, JobAttempt, Program
-from jobsite.programs.rules.lifecycle import AttemptResult, FailureKind, Outcome, Status
+from jobsite.programs.rules.lifecycle import FailureKind
 from jobsite.programs.transitions.cancel import cancel
 from jobsite.programs.transitions.dispatch import dispatch, wake
 from jobsite.programs.transitions.finish import Ending, Held, StaleJob, finish, finish_all, stored_attempts
@@ -17,15 +17,14 @@ from tests.programs.conftest import FAILURE, LOCK_SECONDS, SUCCESS, WAITING, cla
 
 pytestmark = pytest.mark.django_db
 
-RETRY = Ending(
-    Status.PENDING,
-    AttemptResult.TRANSIENT,
-    error={"type": "TransientError", "message": "busy", "step": None},
+RETRY = Ending.retry(
+    FailureKind.TRANSIENT,
+    {"type": "TransientError", "message": "busy", "step": None},
     traceback="Traceback …",
     delay=30.0,
 )
-CANCELED = Ending(Status.CANCELED, AttemptResult.CANCELED)
-SNOOZE = Ending(Status.PENDING, AttemptResult.RETURNED, delay=0, counts=False)
+CANCELED = Ending.canceled()
+SNOOZE = Ending.returned(delay=0)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +32,7 @@ SNOOZE = Ending(Status.PENDING, AttemptResult.RETURNED, delay=0, counts=False)
     [
         (SUCCESS, "COMPLETED", "NORMAL", None, 1, "SUCCESS", False),
         (
-            Ending(Status.COMPLETED, AttemptResult.SUCCESS, outcome=Outcome.WARNING),
+            Ending.completed(has_warned=True),
             "COMPLETED",
             "WARNING",
             None,
@@ -43,12 +42,7 @@ SNOOZE = Ending(Status.PENDING, AttemptResult.RETURNED, delay=0, counts=False)
         ),
         (FAILURE, "FAILED", "ERROR", "PERMANENT", 1, "PERMANENT", True),
         (
-            Ending(
-                Status.FAILED,
-                AttemptResult.TIMEOUT,
-                outcome=Outcome.ERROR,
-                failure_kind=FailureKind.TIMEOUT,
-            ),
+            Ending.failed(FailureKind.TIMEOUT, {"type": "Timeout", "message": "still running after 3 s", "step": None}),
             "FAILED",
             "ERROR",
             "TIMEOUT",
@@ -96,7 +90,7 @@ def test_the_attempt_tells_the_whole_run(jobs):
 
 def test_the_result_and_the_last_progress_are_kept(jobs):
     claimed = jobs.running()
-    ending = Ending(Status.COMPLETED, AttemptResult.SUCCESS, result=[1, "Zoë", None], progress={"processed": 3})
+    ending = Ending.completed([1, "Zoë", None], progress={"processed": 3})
 
     finish(jobs.cursor, held(claimed), ending)
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobsite.programs.models import Job, Program
+from jobsite.programs.rules.lifecycle import Status, Trigger
 from jobsite.programs.transitions import hold
 from tests.programs.conftest import claim_all
 
@@ -51,6 +52,22 @@ def test_a_job_of_a_schedule_is_not_held(jobs):
     number = jobs.pending(trigger="AUTOMATIC")
 
     assert not keep(jobs, number)
+
+
+@pytest.mark.parametrize("trigger", Trigger)
+@pytest.mark.parametrize("status", Status)
+def test_what_is_asked_beforehand_is_what_the_statement_does(jobs, status, trigger):
+    number = jobs.in_status(status, trigger=trigger)
+    beforehand = jobs.row(number).may_be_held, Job.objects.filter(Job.MAY_BE_HELD, number=number).exists()
+
+    assert beforehand == (keep(jobs, number),) * 2
+
+
+def test_a_row_that_is_held_says_so_beforehand(jobs):
+    number = jobs.pending(hold_by="bob")
+
+    assert not jobs.row(number).may_be_held
+    assert not Job.objects.filter(Job.MAY_BE_HELD).exists()
 
 
 def test_a_held_job_is_not_held_again(jobs):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobsite.programs.rules.lifecycle import AttemptResult, Overlap, Status
+from jobsite.programs.rules.lifecycle import FailureKind, Overlap
 from jobsite.programs.transitions import hold
 from jobsite.programs.transitions.dispatch import dispatch, wake
 from jobsite.programs.transitions.finish import Ending, finish
@@ -12,7 +12,7 @@ from jobsite.programs.transitions.overlap import let_in
 from tests.programs.conftest import LOCK_SECONDS, SUCCESS, held, new_worker
 
 pytestmark = pytest.mark.django_db
-RETRY = Ending(Status.PENDING, AttemptResult.TRANSIENT, delay=60.0)
+RETRY = Ending.retry(FailureKind.TRANSIENT, delay=60.0)
 IN_AN_HOUR = datetime.now(UTC) + timedelta(hours=1)
 
 

@@ -5,9 +5,9 @@ import pytest
 from jobsite.programs.models import Job
 from jobsite.programs.transitions import finish, resolve
 from jobsite.programs.transitions.finish import Ending
-from tests.programs.conftest import SUCCESS, WAITING, held
+from tests.programs.conftest import WAITING, held
 
-SETTLED = Ending(status=WAITING.status, attempt_result=SUCCESS.attempt_result)
+SETTLED = Ending.waiting()
 
 
 @pytest.fixture
@@ -83,6 +83,6 @@ def test_a_parent_that_waits_again_for_new_children_is_looked_at_again(jobs, fam
 def test_the_sweep_finds_five_hundred_at_a_time(jobs, monkeypatch):
     numbers = [jobs.ended(WAITING) for _ in range(3)]
 
-    assert resolve.forgotten(jobs.cursor) == numbers
+    assert resolve.waiting_without_open_child(jobs.cursor) == numbers
     assert [one.number for one in resolve.resolve(jobs.cursor, resolve.lock(jobs.cursor, numbers))] == numbers
     assert Job.objects.filter(status="WAITING").count() == 0

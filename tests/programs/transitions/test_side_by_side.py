@@ -9,7 +9,7 @@ import pytest
 
 from jobsite.programs.invariants import check
 from jobsite.programs.models import Job, JobAttempt, Program
-from jobsite.programs.rules.lifecycle import TERMINAL, AttemptResult, Status
+from jobsite.programs.rules.lifecycle import TERMINAL, FailureKind
 from jobsite.programs.transitions.cancel import cancel
 from jobsite.programs.transitions.dispatch import dispatch, requeue, wake
 from jobsite.programs.transitions.finish import Ending, finish_all
@@ -23,7 +23,7 @@ from tests.programs.conftest import FAILURE, LOCK_SECONDS, SUCCESS, claim_all, h
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-RETRY = Ending(Status.PENDING, AttemptResult.TRANSIENT, delay=0.01)
+RETRY = Ending.retry(FailureKind.TRANSIENT, delay=0.01)
 BATCH = 50
 OPEN_JOBS = 600
 

@@ -98,12 +98,12 @@ def run_and_close():
     try:
         return sweeps.run_due()
     finally:
-        sweeps._drop_connection()
+        sweeps._own_connection.drop()
 
 
 def test_a_database_that_is_away_is_no_error(broker, monkeypatch):
     sweeps.run_due()
-    sweeps._drop_connection()
+    sweeps._own_connection.drop()
     with monkeypatch.context() as away:
         away.setitem(connection.settings_dict, "HOST", "/nowhere")
         assert sweeps.run_due() == {}
@@ -114,7 +114,7 @@ def test_a_database_that_is_away_is_no_error(broker, monkeypatch):
 
 def test_a_connection_that_died_is_replaced_the_next_time(jobs, broker):
     sweeps.run_due()
-    jobs.cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [sweeps._connection().info.backend_pid])
+    jobs.cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [sweeps._own_connection.get().info.backend_pid])
     Sweep.objects.update(started_at=None)
 
     assert sweeps.run_due() == {}
@@ -171,17 +171,17 @@ def test_the_jobs_of_a_program_that_goes_on_are_sent_on_their_way(jobs, broker):
     assert broker.numbers() == [number]
 
 
-def forgotten_submission(jobs):
+def lost_submission(jobs):
     return jobs.pending()
 
 
-def forgotten_retry(jobs):
+def lost_retry(jobs):
     claimed = jobs.running()
     finish(jobs.cursor, held(claimed), snoozed(0))
     return claimed.number
 
 
-def forgotten_return(jobs):
+def lost_return(jobs):
     claimed = jobs.running()
     give_back_all(jobs.cursor, owner=claimed_by(jobs), worker="w@here")
     return claimed.number
@@ -191,7 +191,7 @@ def claimed_by(jobs):
     return jobs.worker.incarnation
 
 
-def forgotten_release(jobs):
+def lost_release(jobs):
     number = jobs.pending(hold_by="alice")
     hold.release(jobs.cursor, number=number, tenant_id=jobs.program.tenant_id)
     return number
@@ -199,10 +199,10 @@ def forgotten_release(jobs):
 
 @pytest.mark.parametrize(
     "leave",
-    [forgotten_submission, forgotten_retry, forgotten_return, forgotten_release],
+    [lost_submission, lost_retry, lost_return, lost_release],
     ids=lambda leave: leave.__name__,
 )
-def test_a_ready_job_whose_lane_nobody_waked_is_found(jobs, broker, leave):
+def test_a_ready_job_whose_lane_nobody_woken_is_found(jobs, broker, leave):
     number = leave(jobs)
 
     sweeps.run_all()
@@ -210,7 +210,7 @@ def test_a_ready_job_whose_lane_nobody_waked_is_found(jobs, broker, leave):
     assert (jobs.status(number), broker.numbers()) == ("QUEUED", [number])
 
 
-def test_every_lane_with_something_ready_is_waked_and_no_other(jobs, define, broker):
+def test_every_lane_with_something_ready_is_woken_and_no_other(jobs, define, broker):
     jobs.pending()
     jobs.pending(define("publish", queue="content"))
     jobs.pending(define("held", queue="analytics"), hold_by="alice")
@@ -221,7 +221,7 @@ def test_every_lane_with_something_ready_is_waked_and_no_other(jobs, define, bro
     assert sorted(lanes) == ["content", "default"]
 
 
-def test_a_lane_that_is_awake_is_not_waked_again(jobs):
+def test_a_lane_that_is_awake_is_not_woken_again(jobs):
     number = jobs.pending()
     transition.wake(jobs.cursor, [number])
 

@@ -1,4 +1,4 @@
-"""The web process notices what beat and the workers, which are dead, do not."""
+"""The web process notices late schedules when beat and all workers are dead."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ print([thread.name for thread in threading.enumerate() if thread.daemon])
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_schedule_to_which_nobody_comes_is_told_though_nothing_fires(
+def test_a_late_schedule_is_noticed_though_nothing_fires_it(
     define: Callable[..., Program], operator: Principal
 ) -> None:
     define()
@@ -45,7 +45,7 @@ def test_a_schedule_to_which_nobody_comes_is_told_though_nothing_fires(
     assert Schedule.objects.get().next_at == past
 
 
-def test_the_web_process_looks_out() -> None:
+def test_the_web_process_starts_the_lookout() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", WATCHES], env=os.environ.copy(), capture_output=True, text=True, check=False
     )

@@ -1,0 +1,6 @@
+-- PENDING to QUEUED: the one job that may go at once.
+-- DISPATCH_ONE of programs/transitions/dispatch.py
+
+UPDATE jobsite_job SET status = 'QUEUED', queued_at = clock_timestamp()
+WHERE number = %(number)s AND status = %(pending)s AND blocked IS NULL AND set_config('synchronous_commit', 'off', true) = 'off'
+RETURNING number

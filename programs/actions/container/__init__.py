@@ -1,0 +1,12 @@
+"""The kind `container`: an image run by Docker or Podman, through the socket that DOCKER_HOST names.
+
+Its output becomes the job's log while it runs. At the time limit or a cancel it gets its stop signal, two seconds, and
+is killed. It is labelled with its job and fence: whoever runs the job next removes what a lost worker left behind, and
+so does every run of a container, and every worker once a minute, with those of jobs that run no more.
+"""
+
+from jobsite.programs.actions.container.engine import NoEngine
+from jobsite.programs.actions.container.leftovers import installation, remove_idle
+from jobsite.programs.actions.container.run import ContainerFailed, run_container
+
+__all__ = ["ContainerFailed", "NoEngine", "installation", "remove_idle", "run_container"]
