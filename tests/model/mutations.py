@@ -767,7 +767,7 @@ STATEMENTS = (
     m("a paused schedule is late", "jobsite.programs.schedules.firing:LATE", "AND paused_at IS NULL", "", tests=FIRING),
     m(
         "a backfill of a schedule takes what has a job",
-        "jobsite.programs.schedules.occurrences:GIVE_WAY",
+        "jobsite.programs.schedules.occurrences:DELETE_UNFIRED",
         "result <> 'FIRED'",
         "true",
         tests="tests/programs/schedules/test_schedules.py",

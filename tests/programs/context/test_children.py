@@ -238,7 +238,7 @@ def test_a_parent_that_ends_while_a_child_is_committed_sees_it(jobs, at_work, ot
             with other.cursor() as cursor:
                 finish.finish(cursor, held(context.claimed), SUCCESS)
 
-    assert context.family.looked_at() == (True, True)
+    assert context.family.has_children() == (True, True)
 
 
 def test_a_child_runs_as_its_parent_does(jobs, spawning, run_job, bob):
@@ -364,7 +364,7 @@ def test_a_queue_key_of_an_ancestor_is_refused(jobs, at_work, define):
     middle = context.spawn("child")
     jobs.queue(middle)
 
-    with pytest.raises(spawning.SpawnRefused, match=f"job {context.job_number}, of which this would be a child"):
+    with pytest.raises(spawning.SpawnRefused, match=f"job {context.job_number}, an ancestor of this child"):
         at_work(jobs.claim(middle)).spawn("one.by.one")
 
 

@@ -114,7 +114,7 @@ def test_nothing_stops_a_job_that_nobody_asked_to_stop(context):
     context.progress(1)
 
     assert not context.is_canceled
-    assert not context.was_told
+    assert not context.has_seen_cancel
 
 
 @pytest.mark.parametrize("look", [lambda context: context.progress(1), lambda context: context.checkpoint()])
@@ -123,7 +123,7 @@ def test_a_request_to_cancel_reaches_the_next_checkpoint(context, look):
 
     with pytest.raises(JobCanceled):
         look(context)
-    assert context.was_told
+    assert context.has_seen_cancel
 
 
 def test_the_progress_of_a_report_that_was_stopped_is_kept(context):
@@ -137,10 +137,10 @@ def test_the_progress_of_a_report_that_was_stopped_is_kept(context):
 
 def test_an_action_that_looks_is_told(context):
     context.request_cancel()
-    assert not context.was_told
+    assert not context.has_seen_cancel
 
     assert context.is_canceled
-    assert context.was_told
+    assert context.has_seen_cancel
 
 
 def test_a_lost_lock_stops_before_all_else():
@@ -150,7 +150,7 @@ def test_a_lost_lock_stops_before_all_else():
 
     with pytest.raises(LockLost):
         context.checkpoint()
-    assert not context.was_told
+    assert not context.has_seen_cancel
 
 
 def test_past_its_deadline_a_checkpoint_stops_the_action():

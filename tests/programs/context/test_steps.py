@@ -177,7 +177,7 @@ def test_the_innermost_step_is_named(in_steps, run_job):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a", "a"], 'step "python 1: a" is there already in this run; give each step a name of its own'),
+        (["a", "a"], 'this run has called step "python 1: a" already; give each step a name of its own'),
         ([""], "a step's name is text of 1 to 100 characters, not ''"),
         ([7], "a step's name is text of 1 to 100 characters, not 7"),
         (["x" * 101], f"a step's name is text of 1 to 100 characters, not {'x' * 101!r}"),
@@ -305,7 +305,7 @@ def test_a_step_is_begun_on_the_thread_of_the_action(define, jobs, run_job):
     assert (job.status, job.result) == (
         "COMPLETED",
         "context.step is called only on the thread that runs the action, while it runs; "
-        "a coroutine calls it as it is, without sync_to_async",
+        "a coroutine calls it directly, without sync_to_async",
     )
 
 

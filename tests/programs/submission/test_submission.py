@@ -576,9 +576,9 @@ def test_what_is_wrong_in_a_later_part_of_many_is_named_and_nothing_is_left(tena
 @pytest.mark.parametrize(
     ("job", "said"),
     [
-        ({"parameters": {}}, "/jobs/1: a job has a program"),
-        ({"program": "scores", "parameters": []}, "/jobs/1: a job has a program"),
-        ({"program": "scores", "colour": "red"}, "/jobs/1: colour is no option of a job; there are hold,"),
+        ({"parameters": {}}, "/jobs/1: a job needs `program`"),
+        ({"program": "scores", "parameters": []}, "/jobs/1: a job needs `program`"),
+        ({"program": "scores", "colour": "red"}, "/jobs/1: colour is not an option of a job; the options are hold,"),
         ({"program": "scores", "parameters": {"student": 1}, "priority": 101}, "/jobs/1: priority must be"),
         ({"program": "scores", "parameters": {"student": 1}, "scheduled_at": "soon"}, "/jobs/1: scheduled_at: "),
         ({"program": "nothing"}, "/jobs/1: no program nothing in tenant acme"),
