@@ -1,4 +1,4 @@
-"""Hypothesis chooses the moves: jobs of two tenants, workers that start and stop, messages lost, doubled and late."""
+"""Hypothesis chooses the moves: jobs of two tenants, workers that start and stop, lost, duplicate and late messages."""
 
 from collections.abc import Callable
 from functools import partial
