@@ -22,15 +22,15 @@ EARLIER_TASK = "programs.run_jobs"  # messages sent before the packages moved in
 HARD_LIMIT_MARGIN = 5.0
 MESSAGE_SECONDS = 0.004  # what a message costs on its way, until its jobs are written as ended
 
-# Of each queue, how many QUEUED jobs are enough: half of what this process last filled its window with.
+# How many QUEUED jobs are enough, by queue: half of what this process last filled its window with.
 _enough: dict[int, int] = {}
 
 
 def after_commit(number: int, queue_id: int, *, is_first_of_many: bool = False) -> None:
-    """Send a new job on its way once the caller's transaction has committed, or the many that came with it.
+    """Dispatch a new job once the caller's transaction has committed, or the many that came with it.
 
-    One takes the fast path, else the ordinary dispatch; where the window is full it waits in its lane for the next
-    finish, which may take it along in a group. What goes wrong is logged: the job waits in the database.
+    A single job takes the fast path, or else the ordinary dispatch. Where the window is full it waits in its lane for
+    the next finish, which may take it along in a group. An error is logged: the job waits in the database.
     """
 
     def send() -> None:
@@ -52,10 +52,10 @@ def _offer(cursor: Cursor, number: int, queue_id: int) -> None:
 
 
 def follow_up(job: Offered) -> None:
-    """Send a new job on its way that is committed already.
+    """Dispatch a new job that is committed already.
 
-    What its insert saw of its queue was before it could be seen itself, and a finish may have come in between: where
-    nothing says that there will be another, it looks again.
+    Its insert looked at the queue before others could see the job, and a finish may have come in between. Where no
+    other finish is sure to follow, this looks again.
     """
     if job.is_expected:
         return
@@ -67,7 +67,7 @@ def follow_up(job: Offered) -> None:
         with prepared_cursor() as cursor:
             _offer(cursor, job.number, job.queue_id)
 
-    # There is no transaction: this calls it now, and logs what goes wrong.
+    # Without a transaction this calls it now, and logs an error.
     transaction.on_commit(send, robust=True)
 
 
@@ -78,13 +78,13 @@ def wake_and_dispatch(cursor: Cursor, numbers: Sequence[int], queue_id: int) -> 
 
 
 def top_up(cursor: Cursor, queue_id: int) -> None:
-    """Fill the window of a queue again, behind jobs that have ended, once it is half empty."""
+    """Fill the window of a queue again, after jobs have ended, once it is half empty."""
     if transition.is_wanted(cursor, queue_id=queue_id, enough=_enough.get(queue_id, 0)):
         dispatch(cursor, queue_id)
 
 
 def after_commit_many(ready: Mapping[int, Sequence[int]]) -> None:
-    """Send new jobs on their way, by queue, of any tenants, once the caller's transaction has committed."""
+    """Dispatch new jobs of any tenants, given by queue, once the caller's transaction has committed."""
 
     def send() -> None:
         with prepared_cursor() as cursor:
@@ -106,7 +106,7 @@ def after_commit_let_in(numbers: Sequence[int]) -> None:
 
 
 def let_in(cursor: Cursor, numbers: Sequence[int] | None = None) -> None:
-    """Send on the next job of each key that is free: of these jobs' keys, or of all."""
+    """Let in and dispatch the next job of each free key: of these jobs' keys, or of all."""
     by_queue: dict[int, list[int]] = {}
     for number, queue_id in overlap.let_in(cursor, numbers):
         by_queue.setdefault(queue_id, []).append(number)
@@ -118,7 +118,7 @@ def dispatch(cursor: Cursor, queue_id: int) -> None:
     """Fill the window of a queue. The cursor must be in autocommit."""
     moved = transition.dispatch(cursor, queue_id=queue_id, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
     if moved:
-        # No less than the children, or one of them might find nothing.
+        # Not fewer than the children, or one of them might find nothing.
         _enough[queue_id] = max(moved[0].queued // 2, moved[0].children)
         _publish(moved)
 
@@ -142,7 +142,7 @@ def _worth_a_message(job: Dispatched) -> int:
 def grouped(moved: Sequence[Dispatched]) -> list[list[Dispatched]]:
     """The jobs of each message, in order: a group's are spread over the children, at most 50 a message.
 
-    But no message has less to do than it costs to carry, while there is more.
+    While there are more jobs, no message carries less work than it costs to send.
     """
     sizes = {
         group: min(max(-(-count // max(moved[0].children, 1)), worth), GROUP_SIZE)

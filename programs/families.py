@@ -1,7 +1,7 @@
-"""What follows for its family when a job has ended or waits: the parent goes on, the children of a canceled one stop.
+"""When a job has ended or waits: its parent goes on, and the children of a canceled job are canceled.
 
-Always after the commit of what has happened, so that of two last children the later one finds no child open; and once
-more by the sweeps, where a process was lost in between.
+This comes after the commit of the end itself, so that of two last children the later one finds no child open. Where a
+process was lost in between, the sweeps do it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,22 +15,22 @@ from jobsite.programs.rules.lifecycle import TERMINAL, Status
 from jobsite.programs.transitions import cancel, resolve
 
 FAMILY = "SELECT number, status, parent_id FROM jobsite_job WHERE number = ANY(%s)"
-TAKES_ALONG = (Status.CANCELED, Status.FAILED)
+MAY_CANCEL_CHILDREN = (Status.CANCELED, Status.FAILED)
 MOST = 5_000
-"""So many children are canceled, or parents resolved, in one go; the rest is for the sweep, which comes again."""
+"""At most this many children are canceled, or parents resolved, by one call; the sweep does the rest."""
 
 
 def follow(cursor: Cursor, numbers: Iterable[int]) -> None:
-    """See to the parents and children of jobs that have just ended, or that wait for children. In autocommit."""
+    """Resolve the parents and cancel the children of jobs that have just ended, or that WAIT. In autocommit."""
     cursor.execute(FAMILY, [list(numbers)])
     found = [(number, Status(status), parent) for number, status, parent in cursor.fetchall()]
-    cancel_children(cursor, [number for number, status, _ in found if status in TAKES_ALONG])
+    cancel_children(cursor, [number for number, status, _ in found if status in MAY_CANCEL_CHILDREN])
     waiting = {number for number, status, _ in found if status is Status.WAITING}
     resolve_all(cursor, waiting | {parent for _, status, parent in found if parent and status in TERMINAL})
 
 
 def after_commit(number: int) -> None:
-    """`follow` this job once the caller's transaction has committed; what goes wrong is left to the sweeps."""
+    """`follow` this job once the caller's transaction has committed. Where that fails, the sweeps do it."""
 
     def act() -> None:
         with prepared_cursor() as cursor:
@@ -40,12 +40,13 @@ def after_commit(number: int) -> None:
 
 
 def resolve_all(cursor: Cursor, numbers: Iterable[int]) -> int:
-    """Let those of these jobs go on that wait for no child any more, and their parents in turn; how many, to MOST."""
+    """Resolve those of these jobs that wait without an open child, then their parents. Returns how many, about MOST."""
     count = 0
     wanted = sorted(numbers)
     while wanted and count < MOST:
         now, later = wanted[: resolve.MOST], wanted[resolve.MOST :]
-        # Two statements, since the second must see what the lock waited for; whatever connection this is.
+        # Two statements, since the second must see all that was committed before the lock; the connection may be
+        # Django's or psycopg's.
         with cast(Connection, cast(Any, cursor).connection).transaction():
             locked = resolve.lock(cursor, now)
             resolved = resolve.resolve(cursor, locked) if locked else []
@@ -64,7 +65,7 @@ def _send_on(cursor: Cursor, queue_of: Mapping[int, int]) -> None:
 
 
 def cancel_children(cursor: Cursor, parents: Iterable[int]) -> int:
-    """Take the open children of these jobs along, where their end does, and theirs in turn; how many, to MOST."""
+    """Cancel the open children of these jobs, where their end does so, then those children's. Returns how many."""
     count = 0
     level = sorted(parents)
     while level:
@@ -77,7 +78,7 @@ def cancel_children(cursor: Cursor, parents: Iterable[int]) -> int:
 
 
 def sweep(cursor: Cursor) -> int:
-    """Resolve parents and cancel children that a lost process has left so; how many."""
+    """Resolve parents and cancel children that a lost process has left behind. Returns how many."""
     return cancel_children(cursor, cancel.ended_with_open_children(cursor)) + resolve_all(
         cursor, resolve.waiting_without_open_child(cursor)
     )

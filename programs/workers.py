@@ -71,7 +71,7 @@ def _read(path: str) -> str:
     try:
         return Path(path).read_text().strip()
     except OSError:
-        return ""  # not Linux: nothing is then concluded from it
+        return ""  # not Linux: then nothing is concluded from it
 
 
 def _started(pid: int) -> int | None:
@@ -90,7 +90,7 @@ def manager_id(cursor: Cursor, name: str) -> int:
 
 
 def register(cursor: Cursor, *, name: str, manager: str, queues: Sequence[str], pool: str, children: int) -> Registered:
-    """Enter a new incarnation; a second living worker of one name gets a suffix (name-2).
+    """Register a new incarnation; a second living worker of one name gets a suffix (name-2).
 
     Raises NotFound when there is no such manager.
     """
@@ -123,7 +123,7 @@ def register(cursor: Cursor, *, name: str, manager: str, queues: Sequence[str], 
 
 
 def reap_gone(cursor: Cursor, *, silent_seconds: float) -> list[Reaped]:
-    """Mark workers LOST that are gone, and take back at once the jobs of those whose process is known to be gone.
+    """Mark workers that are gone as LOST, and reap at once the jobs of those whose process is known to be gone.
 
     A worker of another machine is LOST after `silent_seconds` without a heartbeat; its jobs come back when
     their locks expire.
@@ -147,7 +147,7 @@ def reap_gone(cursor: Cursor, *, silent_seconds: float) -> list[Reaped]:
 
 
 def heartbeat(cursor: Cursor, *, incarnation: UUID, children: int) -> None:
-    """Say that the worker lives, and with how many children; one that was called LOST by mistake is back."""
+    """Record that the worker lives, and how many children it has; one marked LOST by mistake is ACTIVE again."""
     cursor.execute(
         """
         UPDATE jobsite_worker w SET last_seen_at = clock_timestamp(), children = %(children)s,
@@ -189,7 +189,7 @@ def current() -> Registered:
 
 
 def mark_expendable() -> None:
-    """Say that this process is a pool child, which may kill itself to stop an action."""
+    """Record that this process is a pool child, which may kill itself to stop an action."""
     global _is_expendable
     _is_expendable = True
 
@@ -199,8 +199,8 @@ def is_expendable() -> bool:
     return _is_expendable
 
 
-# A worker's few statements are prepared and run for ever: to plan them anew each time costs a fifth of their time. They
-# say themselves how they want to be run: joins in the order in which they are written, row by row, each by an index.
+# A worker's few statements are prepared once and run for ever: to plan them each time costs a fifth of their time. They
+# are written for one plan: joins in the order of the text, row by row, each by an index.
 PLANNING = {
     "plan_cache_mode": "force_generic_plan",
     "join_collapse_limit": "1",
@@ -213,7 +213,7 @@ PLANNING = {
 
 
 def open_connection() -> Connection:
-    """A new connection of a worker's."""
+    """A new connection, with the settings of a worker."""
     opened = connect(application_name="jobsite worker")
     opened.execute(
         "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS settings (name, value)",

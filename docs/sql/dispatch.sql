@@ -35,8 +35,8 @@ WITH gate AS MATERIALIZED (
 ), bound AS MATERIALIZED (
     SELECT slots - messages AS certain, children * 20 - messages AS messages,
            children * %(horizon)s - seconds AS seconds,
-           -- So many rows are read: no more can go in that time, and what is out grows no more than fivefold. To read
-           -- what a window full of groups may hold, for a few jobs that go alone, cost more than all the rest.
+           -- At most so many rows are read: no more can run in that time, and what is QUEUED grows at most fivefold. To
+           -- read as many as a window full of groups may hold, for a few jobs that go alone, cost more than all else.
            greatest(slots - messages,
                     least((children * %(horizon)s - seconds) / 0.0002,
                           children * 20 + 4 * jobs), 0)::bigint AS most
@@ -97,8 +97,8 @@ WITH gate AS MATERIALIZED (
     FROM locked WHERE j.number = locked.number
     RETURNING j.number, locked.group_id, locked.timeout_seconds, locked.seconds, locked.tag
 ), emptied AS (
-    -- Not where the lane was woken since this statement's snapshot: the row that woken it is not in sight. Nor where
-    -- a submission is on its way, which has seen that the lane is awake.
+    -- Not where the lane was woken since this statement's snapshot, which does not show the row that woke it. Nor where
+    -- a submission that saw the lane awake has not committed yet.
     UPDATE jobsite_lane l SET is_waiting = false
     FROM (SELECT id, wakes, queue_id, tenant_id FROM lanes
           WHERE NOT EXISTS (SELECT FROM candidates c WHERE c.lane_id = lanes.id)

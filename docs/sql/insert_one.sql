@@ -72,6 +72,6 @@ WHERE j.status = %(pending)s AND j.blocked IS NULL
 )
 SELECT 0, j.number, j.queue_id, j.priority, j.blocked, j.scheduled_at, j.due_at, j.created_at,
        look.queue, look.timeout_seconds, j.status = 'QUEUED',
-       -- Whether the finish of a job that is QUEUED, and so will see this one, is what it waits for.
+       -- Whether it waits for the finish of a job that is QUEUED, and that will see this one.
        CASE WHEN j.status = 'PENDING' AND queued >= greatest(slots, 1) THEN jobsite_lane_stays_awake(j.queue_id, j.tenant_id) ELSE false END
 FROM inserted j LEFT JOIN look ON true

@@ -1,4 +1,4 @@
-"""What an action sees of its job: the context, its log, steps and children, and the errors by which it fails."""
+"""What an action sees of its job: the context, its log, steps and children, and the errors that make it fail."""
 
 from jobsite.programs.context.children import Child, Children
 from jobsite.programs.context.context import Context

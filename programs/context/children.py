@@ -25,7 +25,7 @@ _ENDED = ("completed", "failed", "canceled")
 
 @dataclass(frozen=True)
 class Child:
-    """A child that has ended: `key` as it was spawned with, "" without; `error` as {type, message, step}."""
+    """A child that has ended. `key` is the key that it was spawned with, or ""; `error` has type, message and step."""
 
     number: int
     key: str
@@ -37,9 +37,9 @@ class Child:
 
 
 class Children:
-    """The children that have ended, in the order in which they were spawned, read as they are asked for.
+    """The children that have ended, in the order in which they were spawned; they are read page by page.
 
-    In a callback they are those that it is called for, all of them; in another run those that have ended by now.
+    In a callback these are all the children that it is called for; in another run those that have ended by now.
     """
 
     def __init__(self, parent: int, until: int) -> None:
@@ -63,7 +63,7 @@ class Children:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many have COMPLETED, FAILED and were CANCELED, by these words in small letters; in `total` all."""
+        """How many are `completed`, `failed` and `canceled`, and in `total` how many there are, open ones too."""
         counts = dict.fromkeys(_ENDED, 0) | {status.lower(): number for status, number in self._counts().items()}
         return {word: counts[word] for word in _ENDED} | {"total": sum(counts.values())}
 

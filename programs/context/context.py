@@ -1,4 +1,4 @@
-"""What an action is given: the job it runs, its log and progress, and the requests to stop that reach it."""
+"""What an action is given: its job, log and progress, its steps and children, and requests to stop."""
 
 import threading
 import time
@@ -30,7 +30,7 @@ from jobsite.values.masking import Mask
 
 MAX_PROGRESS_MESSAGE = 500
 MAX_STEP_NAME = 100
-MAX_COUNT = 2**53 - 1  # what every reader of JSON keeps exactly
+MAX_COUNT = 2**53 - 1  # the largest integer that every reader of JSON keeps exactly
 
 
 def _bounded(count: int) -> int:
@@ -40,8 +40,8 @@ def _bounded(count: int) -> int:
 class Context:
     """The one argument that every action gets. Methods that stop the action say so.
 
-    It alone holds the job's secrets in clear. Made just before the action runs, it raises SecretLost where none of
-    the keys opens them.
+    It alone holds the job's secrets in clear. It is made just before the action runs, and raises SecretLost where no
+    key opens them.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Context:
         self.deadline = deadline
         self.cancel_grace = cancel_grace
         self.has_warned = False
-        self.was_told = False
+        self.has_seen_cancel = False
         self.stop_hooks: list[Callable[[], None]] = []
         self.steps: dict[str, object] = {}
         self._calls = StepCalls(self, job)
@@ -98,15 +98,15 @@ class Context:
 
     @property
     def user(self) -> User | None:
-        """Who the job runs as; None for jobs of the local command line and of the system."""
+        """The user that the job runs as; None for jobs of the local command line and of the system."""
         return self._principal.user
 
     def require(self, permission: str) -> None:
-        """Go on only with this permission (`app.codename`); a refusal ends the job for good and names it."""
+        """Go on only with this permission (`app.codename`); without it the job fails for good, and names it."""
         self._principal.require(permission)
 
     def progress(self, processed: int, total: int | None = None, message: str = "") -> None:
-        """Say how far the work is; people see it within a second. Raises JobCanceled when asked to stop."""
+        """Report how far the work is; people see it within a second. Raises JobCanceled when asked to stop."""
         self._progress = {
             "processed": _bounded(processed),
             "total": None if total is None else _bounded(total),
@@ -124,27 +124,27 @@ class Context:
     def is_canceled(self) -> bool:
         """Whether somebody asked the job to stop; an action that saw this and returns ends CANCELED."""
         if self._is_canceled:
-            self.was_told = True
+            self.has_seen_cancel = True
         return self._is_canceled
 
     def step(self, name: str, function: Callable[..., object], /, *args: object, **kwargs: object) -> object:
         """Call the function once for this job, however often it runs: a later run gets the stored result.
 
-        The result is stored as JSON before this returns, and returned as it is stored: tuples are lists. Until then, a
-        worker that is lost means that the function is called again. A function that raises is called again by the
-        next run. Each step of a run has a name of its own, of 1 to 100 characters.
+        The result is stored as JSON before this returns, and returned as it is stored: tuples are lists. If the worker
+        is lost before that, or the function raises, the next run calls it again. Each step of a run has a name of its
+        own, of 1 to 100 characters.
 
         Raises ValueError for a wrong name or one that was used in this run, NotStorable (the job fails for good) for
-        a result that is no JSON or holds a secret, RuntimeError on another thread than the action's, or within a
-        transaction, which might undo what the step did but not that it was done; and what progress() raises.
+        a result that is not JSON or holds a secret, RuntimeError on another thread than the action's, or within a
+        transaction, whose rollback would undo what the step did but not the stored step; and what progress() raises.
         """
         step = self._running_step("step")
         if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME or not storable.is_storable(name):
             raise ValueError(f"a step's name is text of 1 to {MAX_STEP_NAME} characters, not {name!r:.120}")
         if connection.in_atomic_block:
             raise RuntimeError(
-                f'step "{name}" is called within a transaction, which might undo what the step did but not that it was '
-                "done; begin the transaction inside the step"
+                f'step "{name}" is called within a transaction, whose rollback would undo what the step did but not '
+                "the stored step; begin the transaction inside the step"
             )
         if self.mask is not None and self.mask.text(name) != name:
             raise ValueError("a step's name holds a secret of the parameters")
@@ -162,20 +162,20 @@ class Context:
         priority: int | None = None,
         scheduled_at: datetime | str | None = None,
     ) -> int:
-        """Submit a child of this job, a job of a program of its tenant; its number.
+        """Submit a child of this job: a job of a program of its tenant. Returns its number.
 
-        The row lives or dies with the transaction that is under way, if any, and runs after its commit, as whoever this
-        job runs as. When the actions have ended, the job waits for its children without a worker; then its callback
-        runs, or it ends.
+        In a transaction the child is inserted, or rolled back, with it, and runs after its commit. It runs as the same
+        user as this job. When the actions have ended, the job waits for its children without a worker; then its
+        callback runs, or it ends.
 
         A job that is run again gets the children that it has already: those of the same `key`, of up to 200
-        characters; without keys those of the same program and parameters from the same action and step, alike ones one
-        after the other.
+        characters. Without a key, it gets those of the same program and parameters from the same action and step; of
+        several that are alike, one after the other.
 
-        Raises what submission.submit raises (TooMany lets the job be tried again, any other ends it), PermissionRefused
+        Raises what submission.submit raises (TooMany: the job is tried again; any other ends it), PermissionRefused
         without jobs:write, SpawnRefused past 10,000 children or the tenth generation, or for a QUEUE key that this job
-        or one above it holds; NotStorable where a secret would be stored in clear; TypeError for what is no code or no
-        parameters; RuntimeError on another thread than the action's; and what progress() raises.
+        or an ancestor holds; NotStorable where a secret would be stored in clear; TypeError where the arguments are not
+        a code and parameters; RuntimeError on another thread than the action's; and what progress() raises.
         """
         self._running_step("spawn")
         check_request(key, program, parameters, self.mask)
@@ -200,14 +200,14 @@ class Context:
 
     @property
     def children(self) -> Children:
-        """The children of this job that have ended, in the order in which they were spawned; in a callback all."""
+        """The children of this job that have ended, in the order in which they were spawned; in a callback, all."""
         return self.family.children()
 
     def _running_step(self, what: str) -> Step:
         if threading.get_ident() != self._thread or self._step is None:
             raise RuntimeError(
                 f"context.{what} is called only on the thread that runs the action, while it runs; "
-                "a coroutine calls it as it is, without sync_to_async"
+                "a coroutine calls it directly, without sync_to_async"
             )
         return self._step
 
@@ -229,7 +229,7 @@ class Context:
     # What execution and the watcher do; not for actions.
 
     def act(self, step: Step, run: Callable[["Context", Step], object], *, is_stored: bool) -> object:
-        """Run an action; where it is stored, a later run takes its result from there."""
+        """Run an action. Where its result is stored, a later run takes it from there."""
         self._step, self.log.step, self.limit = step, step.name, step.timeout
         self._limit_at = min(self.deadline, time.monotonic() + step.timeout)
         self.checkpoint()
@@ -241,7 +241,7 @@ class Context:
         return result
 
     def recall(self, steps: Iterable[Step]) -> None:
-        """Know what these actions gave in an earlier run, as far as they are still the same, for the callback."""
+        """Load the results of these actions from an earlier run for the callback, of those that are still the same."""
         for step in steps:
             stored = self._calls.recalled(Key(step.name, step.digest))
             if stored is not None:
@@ -251,15 +251,15 @@ class Context:
         try:
             return run(self, step)
         finally:
-            time_limit.disarm()  # also where an alarm rang on its way out of `alarm`
+            time_limit.disarm()  # also where an alarm rang while `alarm` was being left
 
     @property
     def seconds_left(self) -> float:
-        """Until the limit of the action that runs, or of the whole run if that comes first."""
+        """How long until the limit of the current action, or of the whole run if that comes first."""
         return max(0.0, self._limit_at - time.monotonic())
 
     def step_of(self, error: BaseException) -> str:
-        """The step that an exception ended, "" where none had begun."""
+        """The step that an exception ended; "" where none had begun."""
         return self._calls.ended_by(error)
 
     def _without_secrets(self, value: object) -> object:
@@ -269,11 +269,11 @@ class Context:
         return result
 
     def request_cancel(self) -> None:
-        """Pass on that the job is asked to stop."""
+        """Let the action know that the job is asked to stop."""
         self._is_canceled = True
 
     def lose_lock(self) -> None:
-        """Pass on that this worker no longer holds the job."""
+        """Let the action know that this worker no longer holds the job."""
         self._is_lost = True
 
     @property

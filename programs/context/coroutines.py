@@ -1,4 +1,4 @@
-"""Django's connection within a coroutine of an action's, which runs alone on its thread and waits for each answer."""
+"""Let an action's coroutine use Django's connection: it runs alone on its thread, and waits for each answer."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ _before: list[str | None] = []
 
 @contextmanager
 def in_coroutines_too() -> Iterator[None]:
-    """Let Django use its connection though a loop runs in this thread: a coroutine of an action's, which waits."""
+    """Let Django use its connection though an event loop runs in this thread, for a coroutine of an action."""
     global _coroutines
     if not _is_in_a_loop():
         yield

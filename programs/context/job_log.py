@@ -1,4 +1,4 @@
-"""What a job says, on its way to the database: batched, in order, bounded, and never failing the job."""
+"""The log of a job on its way to the database: batched, in order, bounded. It never fails the job."""
 
 import logging
 import sys
@@ -36,7 +36,7 @@ SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::integer[], %s::bigint[], %s
                      %s::text[], %s::text[])
 """
 
-# Many lines are copied, at a third of the cost; a few are not, since that takes more round trips.
+# Many lines are written by COPY, at a third of the cost; a few are not, since COPY takes more round trips.
 COPY = """
 COPY jobsite_joblogentry (tenant_id, job_number, attempt, sequence, at, step, stream, severity, message) FROM STDIN
 """
@@ -68,7 +68,7 @@ class JobLog:
         self.write("INFO", message, *args)
 
     def warning(self, message: str, *args: object) -> None:
-        """Log at WARNING; the job's outcome is not touched, `context.warn` does that."""
+        """Log at WARNING. The job's outcome does not change; `context.warn` changes it."""
         self.write("WARNING", message, *args)
 
     def error(self, message: str, *args: object) -> None:
@@ -80,7 +80,7 @@ class JobLog:
         self.write("CRITICAL", message, *args)
 
     def write(self, severity: str, message: object, *args: object, stream: str = "log") -> None:
-        """Add one line; beyond 64 MiB a job's lines are counted and dropped, which the log's end says."""
+        """Add one line. Beyond 64 MiB a job's lines are dropped, and the last line says how many."""
         text = storable.text(_in_words(message, args), limit=LINE_BYTES, mask=self.mask)
         with self._lock:
             size = len(text.encode()) + 1
@@ -92,28 +92,28 @@ class JobLog:
 
     @property
     def wants_flush(self) -> bool:
-        """Whether so many lines wait that they should be written now."""
+        """Whether enough lines wait that they should be written now."""
         return len(self._lines) >= FLUSH_LINES
 
     def flush(self, cursor: Cursor) -> None:
-        """Write what waits, in order. What the database refused stays, and the error is the caller's."""
+        """Write the lines that wait, in order. Where the database refuses them they stay, and the error is raised."""
         _flush(cursor, [self])
 
     @property
     def has_lines(self) -> bool:
-        """Whether something waits to be written."""
+        """Whether there is anything to write."""
         return bool(self._lines or self._dropped)
 
     def _end(self) -> None:
-        """Say how many lines were dropped, as the last line."""
+        """Add the number of dropped lines, as the last line."""
         if self._dropped:
             text = f"{self._dropped} more lines were dropped: a job's log holds {JOB_BYTES // 2**20} MiB"
             with self._lock:
                 self._lines.append(Line(datetime.now(UTC), "WARNING", text, self.step[:100], "log"))
-                self._dropped = 0  # said once, also where it must be written again
+                self._dropped = 0  # one line is enough, also where the log must be written again
 
     def _numbered(self, cursor: Cursor) -> list[tuple[object, ...]]:
-        """The rows of all lines that wait; hold `_flushing` from here to `_forget`."""
+        """The rows of all lines that wait. The caller holds `_flushing` from here to `_forget`."""
         with self._lock:
             lines = list(self._lines)
         if lines and self._sequence is None:
@@ -125,7 +125,7 @@ class JobLog:
         ]
 
     def _forget(self, count: int) -> None:
-        """Drop the oldest lines, which are written now."""
+        """Drop the oldest lines, which have been written."""
         if count:
             self._sequence = (self._sequence or 0) + count
             with self._lock:
@@ -133,7 +133,7 @@ class JobLog:
 
 
 def close_all(cursor: Cursor, logs: Sequence[JobLog]) -> None:
-    """Flush the logs of runs that have ended, all in one statement, each saying how many lines were dropped."""
+    """Flush the logs of runs that have ended, all in one statement. Each ends with the number of dropped lines."""
     ending = [one for one in logs if one.has_lines]
     for one in ending:
         one._end()
@@ -157,7 +157,7 @@ def _flush(cursor: Cursor, logs: Sequence[JobLog]) -> None:
 
 
 def _in_words(message: object, args: object) -> str:
-    # Whatever an action logs, and however wrongly, is no reason to fail: its own __str__ may raise anything.
+    # An action never fails because of what it logs, however wrong: a __str__ of its own may raise anything.
     try:
         text = str(message)
     except Exception:
@@ -185,9 +185,9 @@ current: ContextVar[JobLog | None] = ContextVar("job_log", default=None)
 
 
 class ActionLogHandler(logging.Handler):
-    """Standard `logging` inside an action lands in the job's log as well.
+    """Writes what an action logs by the standard `logging` into the job's log as well.
 
-    But for what jobsite itself says then, which is its operators' and may be of others' jobs.
+    What jobsite itself logs is left out: it is meant for operators, and may be about other jobs.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -203,7 +203,7 @@ class ActionLogHandler(logging.Handler):
 
 
 def capture_logging() -> None:
-    """Install the handler once, on the root logger of a process that runs jobs; and see to what other handlers get."""
+    """Install the handler on the root logger of a process that runs jobs, and mask the records of all handlers."""
     root = logging.getLogger()
     if not any(isinstance(handler, ActionLogHandler) for handler in root.handlers):
         root.addHandler(ActionLogHandler())
@@ -212,7 +212,7 @@ def capture_logging() -> None:
 
 
 class _MaskedRecords:
-    """Makes records as before, but hides the secrets of the job that runs in this context, from every handler."""
+    """Makes records as before, but hides the secrets of the job that runs in this context from every handler."""
 
     def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
         self._make = make
@@ -226,9 +226,9 @@ class _MaskedRecords:
 
 
 def _hide(record: logging.LogRecord, mask: Mask) -> None:
-    # An error is kept as text: a handler that formatted it would show what it says.
+    # An error is kept as masked text: a handler that formatted it itself would show the secrets.
     error = _error_of(record.exc_info)
-    if isinstance(record.msg, dict):  # an event of structlog's, which becomes text in the handlers
+    if isinstance(record.msg, dict):  # an event of structlog, which the handlers turn into text
         event = dict(record.msg)
         found = event.pop("exc_info", None)
         error = error or _error_of(found)

@@ -30,69 +30,72 @@ MAX_DEPTH = 10
 MAX_KEY = 200
 TRIES = 10
 KNOWN = "SELECT child_key, number FROM jobsite_job WHERE parent_id = %(parent)s"
-IN_THE_WAY = """
+EXISTING = """
 SELECT m.lock_token = %(token)s AND m.status = 'RUNNING' AS is_ours, c.number
 FROM jobsite_job m LEFT JOIN jobsite_job c ON c.parent_id = m.number AND c.child_key = %(key)s
 WHERE m.number = %(parent)s
 """
-ARE_THERE = """
+HAS_CHILDREN = """
 SELECT EXISTS (SELECT FROM jobsite_job WHERE parent_id = %(parent)s),
        EXISTS (SELECT FROM jobsite_job WHERE parent_id = %(parent)s AND parent_fence > %(parked)s)
 """
 
 
 class SpawnRefused(PermanentError):
-    """This child can never be: too deep, too many, or its parent's own lock would be in its way."""
+    """This child can never run: it would be too deep, one too many, or wait for a key that an ancestor holds."""
 
 
 class _Asked:
-    """A child that was asked for within a transaction."""
+    """A call of spawn, whose transaction may still be rolled back."""
 
     def __init__(self, key: str, fingerprint: str, is_new: bool) -> None:
         self.key, self.fingerprint, self.is_new = key, fingerprint, is_new
         self.is_committed = False
 
     def commit(self) -> None:
-        """The transaction has come about."""
+        """Note that the transaction has committed."""
         self.is_committed = True
 
 
 class Family:
-    """What one run does with its children. Whoever calls is the thread that runs the action."""
+    """What one run does with its children. Only the thread that runs the action calls it."""
 
     def __init__(self, job: Claimed) -> None:
         self._job = job
-        # Before its second claim a job has none.
+        # Before its second claim a job has no children.
         self._known: dict[str, int] | None = {} if job.fence == 1 else None
         self._spawned: dict[str, int] = {}
-        # Whether any was inserted: also one of which no answer came.
+        # Whether an INSERT was sent, also one whose answer was lost.
         self._has_inserted = False
-        # What was asked for under each key that was given.
+        # The request under each key that was given.
         self._requests: dict[str, bytes] = {}
-        # How many alike ones there are, by the fingerprint of what was asked for.
+        # How many calls had the same request, by its fingerprint.
         self._alike: dict[str, int] = {}
-        # What was asked for in a transaction that was still open then, and the list of its hooks.
+        # The calls in a transaction that was still open then, and the list of its hooks.
         self._unsure: list[_Asked] = []
         self._hooks: object = None
         self._count = 0
         self._line: list[spawn.Ancestor] = []
 
     def children(self) -> Children:
-        """Those that this run may know of."""
+        """The children that this run may see."""
         until = self._job.fence if self._job.parked_fence is None else self._job.parked_fence
         return Children(self._job.number, until)
 
     @property
     def may_have_children(self) -> bool:
-        """Whether it is worth to ask."""
+        """Whether the database must be asked for children."""
         return self._has_inserted or self._job.fence > 1
 
-    def looked_at(self) -> tuple[bool, bool]:
-        """Whether there are children, and such as no callback was called for; so it stays while the lock is held."""
+    def has_children(self) -> tuple[bool, bool]:
+        """Whether there are children, and whether any for which no callback was called yet.
+
+        The answer stays true while the lock is held.
+        """
         if not self.may_have_children:
             return False, False
         values = {"parent": self._job.number, "parked": self._job.parked_fence or 0}
-        [(any_, new)] = workers.execute_patiently(ARE_THERE, values)
+        [(any_, new)] = workers.execute_patiently(HAS_CHILDREN, values)
         return any_, new
 
     def spawn(
@@ -108,10 +111,10 @@ class Family:
         mask: Mask | None,
         place: str,
     ) -> int:
-        """The number of the child of this key: a new one, or that of now or of an earlier run.
+        """The number of the child of this key: a new one, or one that this run or an earlier one has spawned.
 
-        Without a key it is known by what is asked for, and in which place: of the action, the step, and the turn of
-        the callback, since a later run may not come to all of them again.
+        Without a key it is recognized by the request and its place: the action, the step, and the turn of the callback,
+        since a later run may not call all of them again.
 
         Raises what a submission raises, LockLost, and SpawnRefused.
         """
@@ -119,7 +122,7 @@ class Family:
         options = Options(priority=priority, scheduled_at=scheduled_at, trigger=Trigger.CHILD)
 
         def prepared() -> NewJob:
-            child, _ = preparation.by_the_program(
+            child, _ = preparation.with_program(
                 principal, code, lambda known: preparation.prepare(principal, known, given, options)
             )
             self._check(child, code, mask)
@@ -128,7 +131,7 @@ class Family:
         try:
             request = parameters.canonical([code, given, place, self._job.parked_fence])
         except (TypeError, ValueError, RecursionError):
-            prepared()  # says better what is wrong with it
+            prepared()  # its error says better what is wrong
             raise
         if key is not None and self._requests.setdefault(key, request) != request:
             raise ValueError(
@@ -150,20 +153,21 @@ class Family:
             child = prepared()
             if (number := self._inserted(child, key)) is not None:
                 return number
-            if (number := self._in_the_way(child, key)) is not None:
+            if (number := self._existing(child, key)) is not None:
                 return number
-            forget()  # it was edited meanwhile
+            forget()  # the program was edited meanwhile
         raise Conflict(f"program {code} is contended; spawn again", code="contended")
 
     def _found(self, key: str | None, request: bytes) -> tuple[str, int | None, str]:
-        """The key, the child that has it already, and the fingerprint that alike ones share; "" where it was given."""
+        """The key, the child that has it already, and the fingerprint of the request; "" where a key was given."""
         if self._known is None:
             self._known = dict(workers.execute_patiently(KNOWN, {"parent": self._job.number}))
             self._count = len(self._known)
         self._forget_rolled_back()
         if key is not None:
             return key, self._known.get(key) or self._spawned.get(key), ""
-        # By what is asked for, so that a later run finds it, in whatever order it asks; alike ones are counted.
+        # The key is made of the request, so that a later run finds the child in any order of calls; equal requests are
+        # counted.
         fingerprints = secrets.fingerprints(request)
         turn = self._alike.get(fingerprints[0], 0) + 1
         candidates = [f"{spawn.OWN_KEY}{one[:32]}" + (f":{turn}" if turn > 1 else "") for one in fingerprints]
@@ -171,7 +175,7 @@ class Family:
         return earlier, self._known.get(earlier), fingerprints[0]
 
     def _note(self, asked: "_Asked") -> None:
-        """Count a child that was asked for, as long as the transaction that is under way comes about."""
+        """Count a call of spawn; it is forgotten again if the current transaction is rolled back."""
         self._alike[asked.fingerprint] = self._alike.get(asked.fingerprint, 0) + 1
         if connection.in_atomic_block:
             transaction.on_commit(asked.commit)
@@ -179,7 +183,7 @@ class Family:
             self._hooks = connection.run_on_commit
 
     def _forget_rolled_back(self) -> None:
-        """Forget what was asked for in a transaction that has not come about, whole or in part.
+        """Forget the calls in a transaction that was rolled back, whole or in part.
 
         Django makes a new list of a connection's hooks whenever a transaction ends or goes back to a savepoint.
         """
@@ -212,14 +216,14 @@ class Family:
             holder = next((one for one in self._line if (one.program_id, one.queue_key) == held), None)
             if holder is not None:
                 raise SpawnRefused(
-                    f"program {code} runs one job of a key at a time, and job {holder.number}, of which this would be "
-                    "a child, has the same key: it would wait for ever"
+                    f"program {code} runs one job of a key at a time, and job {holder.number}, an ancestor of this "
+                    "child, has the same key: the child would wait for ever"
                 )
         if mask is not None:
             stored = json.loads(child.parameters)
             if mask.value(stored) != stored:
                 raise storable.NotStorable(
-                    f"the parameters of the child hold a secret of the parent's where program {code} knows of none"
+                    f"the parameters of the child hold a secret of the parent where program {code} declares none"
                 )
 
     def _inserted(self, child: NewJob, key: str) -> int | None:
@@ -241,9 +245,9 @@ class Family:
             dispatch.after_commit_let_in([row.number])
         return row.number
 
-    def _in_the_way(self, child: NewJob, key: str) -> int | None:
+    def _existing(self, child: NewJob, key: str) -> int | None:
         with prepared_cursor() as cursor:
-            cursor.execute(IN_THE_WAY, {"token": self._job.token, "key": key, "parent": self._job.number})
+            cursor.execute(EXISTING, {"token": self._job.token, "key": key, "parent": self._job.number})
             is_ours, number = cursor.fetchone() or (False, None)
         if not is_ours:
             raise LockLost
@@ -270,7 +274,7 @@ def check_request(key: object, program: object, given: object, mask: Mask | None
 
 
 def _principal(captured: Mapping[str, Any], tenant: Tenant) -> Principal:
-    """Whoever the parent runs as: the child carries the same context, and may no more."""
+    """The principal that the parent runs as: the child has the same context and no more rights."""
     return Principal(
         Kind(captured["kind"]),
         tenant,

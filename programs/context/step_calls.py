@@ -1,4 +1,4 @@
-"""Call each step of a run once, and store what it gives; a later run takes it from there."""
+"""Call each step of a run once, and store its result; a later run takes it from there."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -28,7 +28,7 @@ class Run(Protocol):
 
 
 class StepCalls:
-    """The steps of one run. Whoever calls is the thread that runs the action."""
+    """The steps of one run. Only the thread that runs the action calls them."""
 
     def __init__(self, run: Run, job: Claimed) -> None:
         self._run = run
@@ -37,9 +37,9 @@ class StepCalls:
         self._failed: tuple[BaseException, str] | None = None
 
     def once(self, key: Key, call: Callable[[], object]) -> object:
-        """What the step gave in an earlier run, or what `call` gives now, as it is stored.
+        """The stored result of the step: that of an earlier run, or of `call` now.
 
-        Raises what `call` raises, ValueError for a step that this run had already, and LockLost.
+        Raises what `call` raises, ValueError for a step that this run has called already, and LockLost.
         """
         run = self._run
         stored = self.recalled(key)
@@ -64,7 +64,7 @@ class StepCalls:
         return stored.result if stored else None
 
     def recalled(self, key: Key) -> Stored | None:
-        """What the step gave in an earlier run, if it has ended well there; a warning of it is this run's, too."""
+        """The result of the step from an earlier run, if it completed there; if it warned, this run has warned too."""
         with uninterrupted():
             stored = self._steps.finished(key)
         if stored is not None:
@@ -72,11 +72,11 @@ class StepCalls:
         return stored
 
     def ended_by(self, error: BaseException) -> str:
-        """The step that an exception ended; that of the run where it was none of these, "" where none had begun."""
+        """The step that an exception ended, or else the current step of the run; "" where none had begun."""
         return self._failed[1] if self._failed and self._failed[0] is error else self._run.log.step
 
     def _fail(self, key: Key, error: BaseException) -> None:
-        if self._failed is None or self._failed[0] is not error:  # a step within a step says it better
+        if self._failed is None or self._failed[0] is not error:  # the inner step is the more precise one
             self._failed = error, key.shown
         try:
             with uninterrupted():

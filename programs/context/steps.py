@@ -18,8 +18,8 @@ KNOWN = """
 SELECT action, name, digest, status = 'COMPLETED', warned FROM jobsite_jobstep WHERE job_id = %(job)s
 """
 RESULT = "SELECT result FROM jobsite_jobstep WHERE job_id = %(job)s AND action = %(action)s AND name = %(name)s"
-# The lock is asked in the statement that writes. A second BEGIN under one fence is the first one again, whose answer
-# was lost.
+# The statement that writes asks for the lock. A second BEGIN under one fence repeats the first one, whose answer was
+# lost.
 BEGIN = """
 WITH mine AS (
     UPDATE jobsite_job SET current_step = %(shown)s
@@ -49,7 +49,7 @@ RETURNING s.result
 
 @dataclass(frozen=True)
 class Step:
-    """One action as it is run now: its configuration, and the seconds that it may take.
+    """One action as it is run now: its configuration, and its time limit in seconds.
 
     A callback that is called again, after children that it spawned itself, has another `turn`.
     """
@@ -62,9 +62,9 @@ class Step:
 
     @cached_property
     def digest(self) -> UUID:
-        """Of its name and what it does: an action that was edited is another step.
+        """A digest of its name and what it does: an action that was edited is another step.
 
-        A webhook that gets another secret does the same.
+        The secret of a webhook is left out: with another one it does the same.
         """
         what = {key: value for key, value in self.configuration.items() if key != "secret"}
         content = json.dumps([self.name, self.kind, what, *([self.turn] if self.turn else [])], sort_keys=True)
@@ -73,7 +73,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a step that has ended gave, as the database keeps it; whether it warned."""
+    """The result of a completed step, as the database keeps it, and whether the step warned."""
 
     result: object
     warned: bool
@@ -83,7 +83,7 @@ class Stored:
 class Key:
     """Which step of a job: its action, and within it the name given to `context.step`, "" for the action itself.
 
-    Where the action does something else by now (`digest`), it is another step.
+    An action that was edited has another `digest`, and is another step.
     """
 
     action: str
@@ -92,23 +92,23 @@ class Key:
 
     @property
     def shown(self) -> str:
-        """What people call it."""
+        """The name that people see."""
         return step_name(self.action, self.name)
 
 
 class Steps:
-    """The steps of one run. Whoever calls is the thread that runs the action, outside its time limit."""
+    """The steps of one run. Only the thread that runs the action calls them, outside its time limit."""
 
     def __init__(self, job: Claimed) -> None:
         self._job = job
         self._used: set[Key] = set()
-        # Before its second claim a job has none.
+        # Before its second claim a job has no steps.
         self._known: dict[tuple[str, str], tuple[UUID, bool, bool]] | None = {} if job.fence == 1 else None
 
     def finished(self, key: Key) -> Stored | None:
-        """What the step gave, if it has ended well before. Raises ValueError for a name that was used in this run."""
+        """The result of the step, if it completed before. Raises ValueError for a name that was used in this run."""
         if key in self._used:
-            raise ValueError(f'step "{key.shown}" is there already in this run; give each step a name of its own')
+            raise ValueError(f'this run has called step "{key.shown}" already; give each step a name of its own')
         self._used.add(key)
         if self._known is None:
             self._known = {(action, name): tuple(rest) for action, name, *rest in self._execute(KNOWN, {})}
@@ -117,21 +117,21 @@ class Steps:
             raise ValueError(f"a job has at most {MAX_STEPS:,} steps")
         if not is_completed or digest != key.digest:
             return None
-        # One by one: together they may be more than a worker's memory.
+        # One by one: together they may be larger than a worker's memory.
         [(result,)] = self._execute(RESULT, {"action": key.action, "name": key.name})
         return Stored(result, warned)
 
     def begin(self, key: Key) -> bool:
-        """Write that a step begins; False when this worker no longer holds the job."""
+        """Write that a step has begun; False when this worker no longer holds the job."""
         return bool(self._write(BEGIN, key, digest=key.digest, shown=key.shown[:100]))
 
     def complete(self, key: Key, result: object, *, warned: bool) -> Stored | None:
-        """Write what a step gave, for good; it, as it is kept, or None when this worker no longer holds the job."""
+        """Write the result of a step. Returns it as it is stored, or None when this worker no longer holds the job."""
         rows = self._write(END, key, status=StepStatus.COMPLETED, result=_json(result), error=None, warned=warned)
         return Stored(rows[0][0], warned) if rows else None
 
     def fail(self, key: Key, error: Mapping[str, object]) -> bool:
-        """Write that a step failed; False when this worker no longer holds the job."""
+        """Write that a step has failed; False when this worker no longer holds the job."""
         return bool(self._write(END, key, status=StepStatus.FAILED, result=None, error=_json(error), warned=False))
 
     def _write(self, statement: str, key: Key, **values: object) -> list[tuple[Any, ...]]:

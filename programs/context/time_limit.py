@@ -1,4 +1,4 @@
-"""The time limit of an action: an alarm that interrupts the action alone, and no statement of ours."""
+"""The time limit of an action: an alarm that interrupts only the action, and no statement of ours."""
 
 import signal
 import threading
@@ -18,7 +18,7 @@ class Alarm:
         self.rang = False
 
 
-# The one that may ring now. A signal that comes when there is none, since the action has returned, is nobody's.
+# The alarm that may ring now. Without one, a signal is ignored: the action has returned.
 _alarm: Alarm | None = None
 
 
@@ -30,7 +30,7 @@ def alarm(at: float) -> Iterator[Alarm]:
         yield mine
         return
     global _alarm
-    # Installed once, since that costs more than a short action does; an action may have put another in its place.
+    # Installed once, since that costs more than a short action; but an action may have installed another handler.
     if signal.getsignal(signal.SIGALRM) is not _ring:
         signal.signal(signal.SIGALRM, _ring)
     _alarm = mine
@@ -38,12 +38,12 @@ def alarm(at: float) -> Iterator[Alarm]:
     try:
         yield mine
     finally:
-        if _alarm is mine:  # not that of a later job, where this is closed late
+        if _alarm is mine:  # not the alarm of a later job, where this is closed late
             disarm()
 
 
 def disarm() -> None:
-    """Let nothing ring any more: protocol code is never interrupted."""
+    """Let no alarm ring any more: protocol code is never interrupted."""
     global _alarm
     if _alarm is not None:
         _alarm = None
@@ -52,10 +52,10 @@ def disarm() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let no alarm ring in the middle of a statement; one that would have rings right afterwards."""
+    """Let no alarm ring in the middle of a statement; an alarm that is due by then rings right afterwards."""
     global _alarm
     if threading.current_thread() is not threading.main_thread():
-        yield  # nor does any ring there
+        yield  # no alarm rings there
         return
     silenced, _alarm = _alarm, None
     try:

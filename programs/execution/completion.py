@@ -1,4 +1,4 @@
-"""How a run ends: what its error or result means, and the guarded write that nothing but a lost token stops."""
+"""How a run ends: what its error or result means, and the guarded write, which only a lost token stops."""
 
 import random
 import time
@@ -37,20 +37,20 @@ QUOTA_SECONDS = 10.0
 
 
 def succeeded(context: Context, result: object, *, has_callback: bool = False) -> Ending:
-    """The actions returned, or the callback did. One that was asked to stop and returned ends CANCELED.
+    """The ending where the actions returned, or the callback did. CANCELED where they had seen a request to stop.
 
-    A job that has children waits, if only until it is looked how they ended. So does one whose callback is to be
-    called: after the actions, and again after a callback that has spawned more children.
+    A job that has children waits for them, even where all have ended: to resolve it then says how it ends. So does a
+    job whose callback is to be called: after the actions, and again after a callback that has spawned more children.
     """
     progress = context.progress_now[1]
-    if context.was_told:
+    if context.has_seen_cancel:
         return Ending.canceled(progress=progress)
     try:
         stored = storable.result(result, mask=context.mask)
     except storable.NotStorable as error:
         described = storable.error(error, step=context.log.step, mask=context.mask)
         return Ending.failed(FailureKind.PERMANENT, described, progress=progress)
-    has_children, has_new_ones = context.family.looked_at()
+    has_children, has_new_ones = context.family.has_children()
     if has_callback and (has_new_ones or context.claimed.parked_fence is None):
         # What the actions gave is in their steps; the job's result is the callback's.
         return Ending.parked(has_warned=context.has_warned, progress=progress)
@@ -61,9 +61,9 @@ def succeeded(context: Context, result: object, *, has_callback: bool = False) -
 def raised(
     error: BaseException, job: Claimed, program: RunnableProgram, context: Context | None, *, earlier_runs: int = 0
 ) -> Ending | None:
-    """What an action's exception means for the job; None when the job is not ours to end any more.
+    """What an action's exception means for the job; None when this worker may no longer end the job.
 
-    A callback has tries of its own: `earlier_runs` do not count for it.
+    A callback has attempts of its own: `earlier_runs` do not count for it.
     """
     progress = context.progress_now[1] if context else None
     match error:
@@ -107,7 +107,7 @@ def _kind_of(
 
 
 def _described(error: BaseException, context: Context | None, program: RunnableProgram | None = None) -> Error:
-    """An error as it is stored; of a time-out it says the limit."""
+    """An error as it is stored; that of a time-out names the limit."""
     step = context.step_of(error) if context else ""
     if isinstance(error, JobTimeout) and program is not None:
         return {
@@ -119,7 +119,7 @@ def _described(error: BaseException, context: Context | None, program: RunnableP
 
 
 def _traceback(error: BaseException, context: Context | None) -> str:
-    # Where no code of a user's has failed, the message says all, and our own frames would hide it.
+    # Where no user's code has failed, the message says everything, and our own frames would hide it.
     if getattr(error, "says_all", False):
         return ""
     lines = "".join(traceback.format_exception(error))
@@ -127,12 +127,12 @@ def _traceback(error: BaseException, context: Context | None) -> str:
 
 
 def _limit(program: RunnableProgram, context: Context | None) -> float:
-    """What was exceeded: the action's own limit, where that came first."""
+    """The limit that was exceeded: the action's own, where that is shorter."""
     return min(program.timeout, context.limit) if context and context.limit else program.timeout
 
 
 def _seconds(wanted: object) -> float | None:
-    """What an exception of somebody's calls `retry_after`, if it is a length of time."""
+    """The `retry_after` of an exception in seconds, if it is a length of time up to a year."""
     if isinstance(wanted, timedelta):
         wanted = wanted.total_seconds()
     if isinstance(wanted, bool) or not isinstance(wanted, (int, float)) or not 0 <= wanted <= MAX_RETRY_AFTER:
@@ -141,7 +141,7 @@ def _seconds(wanted: object) -> float | None:
 
 
 def settle(group: Group) -> None:
-    """Write the logs and endings that a group has gathered, on this thread's connection, for sure."""
+    """Write the logs and endings that a group has gathered, on this thread's connection, with retries."""
     with group.flushing:
         ended, was_unsure = group.take_ended()
         if not ended:
@@ -150,15 +150,15 @@ def settle(group: Group) -> None:
             _try_to_write_logs(ended)
             finish_for_sure([(one.held, one.ending) for one in ended], was_unsure=was_unsure)
         except BaseException:
-            # Above all where the process is asked to end in the middle. The last try is the caller's.
+            # Mostly the process was asked to end in the middle. The caller tries a last time.
             group.put_back(ended)
             raise
 
 
 def settle_once(cursor: Cursor, group: Group) -> None:
-    """Write the endings that a group has gathered, by the watcher while an action keeps their thread busy.
+    """Write the endings that a group has gathered, once. The watcher does it while an action keeps their thread busy.
 
-    What the database refuses or cannot take now is kept for the next time, and the error is the caller's.
+    Where the database refuses them or is away, they are kept for the next time, and the error is raised.
     """
     with group.flushing:
         ended, was_unsure = group.take_ended()
@@ -192,12 +192,12 @@ Open = dict[UUID, tuple[Held, Ending]]
 
 
 def finish_for_sure(endings: Sequence[tuple[Held, Ending]], *, was_unsure: bool = False) -> set[UUID]:
-    """Write the endings, over and over with new connections for a minute while the database is away.
+    """Write the endings; while the database is away, try again with new connections for a minute.
 
     A commit whose answer was lost is recognized by the attempt that it stored (`was_unsure`: this may have
-    happened before). Returns the tokens that were still good; for any other, another has the job, and nothing
-    was written. Where the database refuses several at once, each is written by itself, so that only the one
-    that is refused alone fails.
+    happened before). Returns the tokens that still held their job. For any other nothing was written, since
+    another worker has the job. Where the database refuses several at once, each is written by itself, so that
+    only the one that is refused alone fails.
     """
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     pause = 0.05
@@ -264,6 +264,6 @@ def _numbers(still_open: Open) -> list[int]:
 
 
 def _without_data(error: Exception) -> Ending:
-    """The database refused the data itself: the job fails for good, without them."""
+    """The ending where the database refused the data itself: the job fails for good, and the data are left out."""
     message = storable.text(f"result could not be stored: {str(error).splitlines()[0]}", limit=storable.MAX_MESSAGE)
     return Ending.failed(FailureKind.PERMANENT, {"type": type(error).__name__, "message": message, "step": None})

@@ -1,4 +1,4 @@
-"""The jobs of one message in this process: which wait for their turn, which runs, which have ended unwritten."""
+"""The jobs of one message in this process: which wait, which runs, and which have ended but are not written yet."""
 
 import threading
 import time
@@ -21,12 +21,12 @@ BUDGET_SECONDS = 0.2
 
 
 def boot_time() -> float:
-    """Seconds that go on while the machine is suspended, which lock time does too."""
+    """A clock in seconds that goes on while the machine is suspended, as the time of a lock does."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def trust_seconds() -> float:
-    """How long a lock is taken for ours without a look at it: the last quarter is left for stopping."""
+    """How long a lock counts as ours without a look at it, in seconds: the last quarter is left for stopping."""
     return float(settings.JOBSITE_LOCK_SECONDS * 0.75)
 
 
@@ -44,7 +44,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Ended:
-    """A run whose ending is still to be written, with what it logged; whether it may concern parent or children."""
+    """A run whose ending is still to be written, with its log. `has_family`: it may concern a parent or children."""
 
     held: Held
     ending: Ending
@@ -67,15 +67,16 @@ class Group:
     def __init__(self, claimed: Sequence[Claimed], *, worker: str, claimed_at: float, travels_alone: bool) -> None:
         """`claimed_at` by boot_time, from before the claim; `travels_alone` if the message carried one number.
 
-        Of a message that carried more, perhaps only one was let through: it has not started by the claim.
+        Of a message that carried more, perhaps only one job was claimed. The claim has not started that one.
         """
         self.claimed_at = claimed_at
         self.queue_id = claimed[0].queue_id
         self.running: Running | None = None
-        # The last job that had its turn, from before it is known as running.
+        # The last job that was taken; it is set before `running` is.
         self.started: Held | None = None
         self.flushing = threading.Lock()
-        # Whether its time was up and it was seen to: at most one job is left, the others are written or given back.
+        # Whether its time is up and the watcher has dealt with it: at most one job is left, the others are written or
+        # given back.
         self.is_disbanded = False
         self.travels_alone = travels_alone
         self._worker = worker
@@ -90,15 +91,15 @@ class Group:
         self._lock = threading.Lock()
 
     def take(self) -> tuple[Claimed, Held] | None:
-        """The next job to run, from now on started; None when all had their turn or were given back.
+        """The next job to run, which has started from now on; None when none waits any more.
 
-        Nor is a job begun whose lock may have run out, because this process was frozen or the database away.
+        None too once its lock may have run out, because this process was frozen or the database was away.
         """
         with self._lock:
             if not self._waiting or boot_time() - self.claimed_at > self._trust_seconds:
                 return None
             job = self._waiting.popleft()
-            # By the database's clock: what has passed here since it answered, added to its own time of the claim.
+            # By the database's clock: its own time of the claim, and what has passed here since it answered.
             passed = 0.0 if self.travels_alone else boot_time() - self._answered
             started_at = self._began + timedelta(seconds=passed)
             self.started = Held(
@@ -119,35 +120,38 @@ class Group:
 
     @property
     def is_to_flush(self) -> bool:
-        """Whether so many endings wait, or one for so long, that they should be written now."""
+        """Whether the endings should be written now: many wait, or one has waited for long."""
         waiting = len(self._ended)
         return waiting >= FLUSH_JOBS or (waiting > 0 and boot_time() - self._oldest >= FLUSH_SECONDS)
 
     def take_ended(self) -> tuple[list[Ended], bool]:
-        """The endings to write now, and whether some may have been written without an answer; hold `flushing`."""
+        """The endings to write now, and whether some may have been written without an answer.
+
+        The caller holds `flushing`.
+        """
         with self._lock:
             ended, self._ended = self._ended, []
             was_unsure, self._is_unsure = self._is_unsure, False
         return ended, was_unsure
 
     def put_back(self, ended: Sequence[Ended]) -> None:
-        """Keep endings after all, whose writing failed; hold `flushing`."""
+        """Keep endings that could not be written. The caller holds `flushing`."""
         with self._lock:
             self._ended = [*ended, *self._ended]
             self._is_unsure = True
 
     def close(self) -> list[Held]:
-        """Every job that has not had its turn; it will get none here. To be given back until `returned`."""
+        """Every job that has not started; none of them will start here. They are given back until `returned`."""
         with self._lock:
             self._unstarted += [Held(job.number, job.token, self._worker, None) for job in self._waiting]
             self._waiting.clear()
             return list(self._unstarted)
 
     def returned(self) -> None:
-        """Note that the jobs that `close` named are given back."""
+        """Note that the jobs of `close` are given back."""
         self._unstarted.clear()
 
     @property
     def seconds_left(self) -> float:
-        """Until the time of a group is up: what has not started by then goes back."""
+        """How long until the group's time is up: jobs that have not started by then are given back."""
         return self.claimed_at + BUDGET_SECONDS - boot_time()

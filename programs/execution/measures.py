@@ -1,4 +1,4 @@
-"""How long the jobs of each program take: kept in the process, added to the program's mean once a second."""
+"""How long the jobs of each program take: counted in the process, added to the program's mean once a second."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ _lock = threading.Lock()
 _sums: defaultdict[int, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
 _stored_at = 0.0
 
-# A moving mean over about the last twenty runs. Unknown until then, so that a few lucky runs fill no window.
+# A moving mean over about the last twenty runs. It is not used before that, so that a few lucky runs fill no window.
 STORE = """
 UPDATE jobsite_program p SET
     measured_runs = p.measured_runs + s.runs,

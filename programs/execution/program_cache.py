@@ -17,7 +17,7 @@ SIZE = 1_000
 
 @dataclass(frozen=True)
 class RunnableProgram:
-    """What running a job of a program takes. Durations in seconds."""
+    """What is needed to run a job of a program. Durations are in seconds."""
 
     code: str
     timeout: float
@@ -50,14 +50,14 @@ class Kept(Generic[Key, Value]):
         return self._values.get(key)
 
     def put(self, key: Key, value: Value) -> Value:
-        """Keep a value, at the cost of the oldest."""
+        """Keep a value; beyond a thousand the oldest goes."""
         self._values[key] = value
         while len(self._values) > SIZE:
             self._values.popitem(last=False)
         return value
 
 
-# A program's version and a context's key (the digest of its content) never stand for anything else.
+# A key never gets another value: a program has a version, and a context's key is the digest of its content.
 programs: Kept[tuple[int, int], RunnableProgram] = Kept()
 contexts: Kept[UUID, dict[str, Any]] = Kept()
 
@@ -111,7 +111,7 @@ def _read(cursor: Cursor, program_id: int) -> RunnableProgram:
 
 
 def _longest(kind: str, program: float) -> float:
-    """What an action without a limit of its own may take: no longer than its kind may."""
+    """The limit of an action without one of its own: the program's, but not more than its kind allows."""
     return min(program, KINDS[kind].maximum_timeout) if kind in KINDS else program
 
 

@@ -37,7 +37,7 @@ Value = TypeVar("Value")
 def run(numbers: Sequence[int], *, message: UUID) -> int:
     """Claim and run these jobs, in order of number; returns how many were claimed.
 
-    To claim none is normal: the message was doubled, late, or about jobs that wait again.
+    To claim none is normal: the message was a duplicate, came late, or its jobs wait again.
     """
     job_log.capture_logging()
     began = boot_time()
@@ -56,7 +56,7 @@ def run(numbers: Sequence[int], *, message: UUID) -> int:
 
 
 def _run_all(group: Group) -> list[int]:
-    """Run the jobs; those that have a family which their end may concern."""
+    """Run the jobs. Returns those whose end may concern a parent or children."""
     relatives: list[int] = []
     try:
         while (taken := group.take()) is not None:
@@ -67,8 +67,8 @@ def _run_all(group: Group) -> list[int]:
             if group.is_to_flush:
                 completion.settle(group)
     except BaseException:
-        # The process is asked to end. What has run has run: better written now than run again.
-        _settle_a_last_time(group)
+        # The process is asked to end. What has run is written now, so that it is not run again.
+        _settle_before_exit(group)
         raise
     completion.settle(group)
     return relatives
@@ -86,12 +86,12 @@ def _follow(relatives: Sequence[int]) -> None:
         workers.drop_connection()
 
 
-def _settle_a_last_time(group: Group) -> None:
+def _settle_before_exit(group: Group) -> None:
     workers.drop_connection()  # perhaps in the middle of a statement
     try:
         with workers.connection().cursor() as cursor:
             completion.settle_once(cursor, group)
-    except Exception as error:  # what ends the process is the caller's to raise; the rows come back as lost ones do
+    except Exception as error:  # the caller raises what ends the process; the jobs come back as lost ones do
         log.warning("endings_lost", error=str(error))
 
 
@@ -135,7 +135,7 @@ def _claim_once(tokens: Sequence[tuple[int, UUID]], message: UUID) -> list[Claim
     left = [one for one in tokens if one[0] not in taken]
     if not left:
         return claimed
-    # Perhaps because our manager has a limit or their tenant a quota, which takes a row's lock to count exactly.
+    # Perhaps because our manager has a limit or their tenant a quota: to count exactly, its row is locked.
     with connection.transaction(), connection.cursor() as cursor:
         if lock_limits(cursor, manager_id=worker.manager_id, numbers=[number for number, _ in left]):
             claimed += take(cursor, left, exact=True)
@@ -163,7 +163,7 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
         group.run(held, context)
         result = _act(context, program)
         ending: Ending | None = completion.succeeded(context, result, has_callback=program.callback is not None)
-    except BaseException as error:  # an action may raise anything; what ends the process itself goes on below
+    except BaseException as error:  # an action may raise anything; what ends the process is raised again below
         if terminate_handler_fired() or isinstance(error, (WorkerShutdown, WorkerTerminate, KeyboardInterrupt)):
             # The process is asked to end, by a cold stop or the hard limit: the main process knows which, and
             # gives the job back or times it out. An action's own sys.exit() is a failure like any other.
@@ -184,7 +184,7 @@ def _run_one(group: Group, job: Claimed, held: Held) -> Ended | None:
 
 
 def _notify_of_start(job: Claimed) -> None:
-    """Write who is notified of the start, once, by the first run that comes to it; an error is none of the job's."""
+    """Write the deliveries for the job's start; only its first run makes any. An error does not fail the job."""
     try:
         with workers.connection().cursor() as cursor:
             hints.give(deliveries.started(cursor, job.number))
@@ -228,11 +228,11 @@ def _act(context: Context, program: RunnableProgram) -> object:
 
 
 def _call_back(context: Context, program: RunnableProgram) -> object:
-    """Run the callback; of a program that has none any more, what its actions gave is the result."""
+    """Run the callback. Where the program has none any more, the result is that of its last action."""
     context.recall(program.steps)
     if program.callback is None:
         return next(reversed(context.steps.values()), None)
-    # Called again after children of its own, its steps are others.
+    # Where it is called again, after children of its own, its steps are new ones.
     turn = replace(program.callback, turn=context.claimed.parked_fence or 0)
     return context.act(turn, _run_action, is_stored=False)
 
@@ -245,10 +245,10 @@ def _run_action(context: Context, step: Step) -> object:
 
 
 def _top_up(queue_id: int, refused: Collection[int], keys_of: Sequence[int]) -> None:
-    """Fill the window behind finished jobs, and let in who waited for one of them.
+    """Fill the window after finished jobs, and let in jobs that waited for one of them.
 
-    What the manager's limit did not let through with them may go now. Where nothing was let through nobody has
-    made room: what was refused then is the sweep's.
+    Jobs that the manager's limit refused may go now. Where no job was claimed nobody has made room: the sweep
+    dispatches what was refused then.
     """
     try:
         with workers.connection().cursor() as cursor:

@@ -1,7 +1,7 @@
 """The child's watcher: one thread that looks at the rows of the jobs this process runs, once a second.
 
-It brings cancel requests to the action, stores its progress and log, and kills the process when the job is no
-longer ours or the action does not stop.
+It brings requests to stop to the action, stores its progress and log, and kills the process when the job is no longer
+ours or the action does not stop.
 """
 
 import json
@@ -38,7 +38,7 @@ RETURNING cancel_requested_at IS NOT NULL
 
 
 class Watcher(threading.Thread):
-    """Watches every job of this process. Costs a short job nothing but an entry in a dictionary."""
+    """Watches every job of this process. A short job costs no more than an entry in a set."""
 
     def __init__(self) -> None:
         super().__init__(name="jobsite-watcher", daemon=True)
@@ -101,14 +101,14 @@ class Watcher(threading.Thread):
             log.warning("look_failed", error=str(error))
             self._own_connection.drop()
         except Exception:
-            # Whatever it was, the watch goes on: the trust in the lock runs out by itself.
+            # Whatever the error, the watcher goes on. Without a good look the lock stops counting as ours by itself.
             log.exception("look_failed")
             self._own_connection.drop()
 
     def _disband(self, group: Group) -> None:
-        """The time of a group is up: what has not started goes back, what has ended is written.
+        """The time of a group is up: give back what has not started, and write what has ended.
 
-        And what waited for it to end, believing that it would soon, waits no more.
+        Then dispatch for the jobs that waited for the group because it was expected to end soon.
         """
         with self._own_connection.get().cursor() as cursor:
             if unstarted := group.close():
@@ -122,7 +122,7 @@ class Watcher(threading.Thread):
             try:
                 dispatch.top_up(cursor, group.queue_id)
             finally:
-                group.is_disbanded = True  # what is only late is not tried for ever
+                group.is_disbanded = True  # a dispatch that fails only comes late, so it is not tried again
 
     def _look(self, group: Group, running: Running, now: float) -> None:
         held, context = running.held, running.context

@@ -1,7 +1,7 @@
-"""Acts on all jobs that match: a set of numbers, frozen once and worked off one by one, each permitted and audited.
+"""Acts on all jobs that match: their numbers are stored once, then done one by one, each permitted and audited.
 
-Each job is a transaction of its own that also moves the act's place, under the lock of the act's row. So a job is done
-with once, even where a process is lost in between, and any number of processes may work at the same act.
+Each job is a transaction of its own that also moves the act's place, under the lock of the act's row. So each job is
+done once, even where a process is lost in between, and any number of processes may work at the same act.
 """
 
 import json
@@ -30,13 +30,13 @@ log = get_logger(__name__)
 MAX_JOBS = 10_000
 SAMPLE = 5
 NAMED_REFUSALS = 20
-"""So many refusals are kept with their reasons; the rest is a number."""
+"""At most this many refusals are kept with their reasons; the others are only counted."""
 BATCH = 200
 BATCH_SECONDS = 1.0
 ACTS_AT_ONCE = 20
 
 Order = Mapping[str, Any]
-"""What was said with an act: `reason`, and `until` for a hold."""
+"""What was given with an act: `reason`, and `until` for a hold."""
 
 
 def _cancel(principal: Principal, number: int, order: Order) -> None:
@@ -62,7 +62,7 @@ def _acknowledge(principal: Principal, number: int, order: Order) -> None:
 
 @dataclass(frozen=True)
 class Act:
-    """What is done to each job, and which of the jobs that match are meant."""
+    """What is done to each job, and which of the matching jobs it fits."""
 
     run: Callable[[Principal, int, Order], None]
     fits: Q
@@ -79,7 +79,7 @@ ACTS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """How many of the jobs are a program's, and the first numbers."""
+    """How many of the jobs belong to a program, and the first numbers."""
 
     program: str
     count: int
@@ -88,7 +88,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Match:
-    """The jobs that an act would be done to, in order."""
+    """The jobs that an act would change, in order."""
 
     act: str
     numbers: Sequence[int]
@@ -103,7 +103,7 @@ def match(principal: Principal, act: str, rows: QuerySet[Job], *, names_status: 
     principal.require("jobs:write")
     if act == "retry" and not names_status:
         raise Invalid(
-            "name a status, such as FAILED, to retry all that match; else jobs that COMPLETED would run again too",
+            "name a status, such as FAILED, to retry all that match; otherwise jobs that COMPLETED would run again too",
             code="status_required",
         )
     fitting = rows.filter(ACTS[act].fits, tenant=principal.tenant).order_by("number")
@@ -122,7 +122,7 @@ def match(principal: Principal, act: str, rows: QuerySet[Job], *, names_status: 
 def begin(
     principal: Principal, found: Match, *, reason: str = "", until: datetime | str | None = None, filter: str = ""
 ) -> BulkAct:
-    """Freeze what matched as an act that `work_off` and the sweep carry out; `filter` says in words what was asked.
+    """Store what matched as an act that `work_off` and the sweep carry out; `filter` says in words what was asked for.
 
     Raises Invalid for a reason or an end of a hold that no job would accept, and where nothing matched.
     """
@@ -160,7 +160,7 @@ def find(principal: Principal, key: int) -> BulkAct:
 
 
 def stop(principal: Principal, key: int, *, reason: str = "") -> BulkAct:
-    """Let an act go no further; what is done stays done. Conflict (invalid_transition) when it has ended."""
+    """Stop an act; what is done stays done. Raises Conflict (invalid_transition) where it has ended."""
     principal.require("jobs:write")
     check_reason(reason)
     with transaction.atomic(), connection.cursor() as cursor:
@@ -184,22 +184,22 @@ def _end(cursor: Cursor, key: int, tenant_id: int, why: str) -> bool:
 
 
 def sweep(keys: Sequence[int]) -> int:
-    """Work a while at each of these acts; how many jobs that were. Django's connection is closed behind it."""
+    """Work at each of these acts for a while, then close Django's connection. Returns how many jobs were done."""
     worked = 0
     try:
         for key in keys:
             worked += work_off(key, limit=max(1, BATCH // len(keys)), seconds=BATCH_SECONDS / len(keys))
     finally:
-        # Else the thread that sweeps would keep it for days, and not notice that it broke.
+        # Otherwise the thread that sweeps would keep it for days, and not notice that it broke.
         connection.close()
     return worked
 
 
 def work_off(key: int, *, limit: int, seconds: float) -> int:
-    """Do the next jobs of an act, so many or for so long at most; how many they were.
+    """Do the next jobs of an act, at most `limit` and for at most `seconds`. Returns how many were done.
 
-    That is none where the act is over, or another process works at it just now. What the person who began it may no
-    longer do is refused; if they left the tenant, the act is stopped.
+    None is done where the act has ended, or another process works at it. What the person who began it may no longer do
+    is refused; if they left the tenant, the act is stopped.
     """
     row = BulkAct.objects.select_related("tenant").defer("numbers").get(pk=key)
     try:
@@ -220,7 +220,7 @@ def _principal_of(row: BulkAct) -> Principal:
     return replace(principal, scopes=principal.scopes & frozenset(row.scopes))
 
 
-# A process that does not get the row at once leaves: another works at it, and it may hang.
+# A process that does not get the row at once does not wait: another one works at the act, and may hang.
 NEXT = """
 SELECT numbers[place + 1] FROM jobsite_bulkact WHERE id = %s AND state = 'RUNNING' FOR NO KEY UPDATE SKIP LOCKED
 """
@@ -238,7 +238,7 @@ WHERE id = %(key)s
 
 
 def _do_next(row: BulkAct, principal: Principal) -> bool:
-    """The next job of the act, and the act's place, both or neither; False where there is nothing to do."""
+    """Do the next job of the act and move the act's place, both or neither; False where there is nothing to do."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(NEXT, [row.pk])
         found = cursor.fetchone()
@@ -252,16 +252,16 @@ def _do_next(row: BulkAct, principal: Principal) -> bool:
 
 
 def _refusal(row: BulkAct, principal: Principal, number: int) -> str | None:
-    """Do the act to one job; why not, if it was refused."""
+    """Do the act to one job. Returns the reason where it is refused."""
     try:
         with transaction.atomic():
             ACTS[row.act].run(principal, number, row.order)
     except Refusal as refusal:
         return str(refusal)
     except (OperationalError, InterfaceError):
-        raise  # The database's trouble is no answer about this job: it is tried again.
+        raise  # The database failed, which says nothing about this job: it is tried again.
     except Exception as error:
-        # One job that breaks must not keep the others waiting for ever.
+        # One job that raises must not keep the others waiting for ever.
         log.exception("bulk_act_broke", act=row.pk, job=number)
         return f"{type(error).__name__}: {error}"
     return None

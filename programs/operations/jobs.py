@@ -1,4 +1,4 @@
-"""The operator's hand on jobs, from hold to clear: permitted, audited, the same for every door."""
+"""What people do with jobs, from hold to clear: permitted, audited, the same for every door."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def find_job(principal: Principal, number: int) -> Job:
 
 
 def cancel(principal: Principal, number: int, *, reason: str = "") -> Status:
-    """Cancel a waiting job at once, ask a running one to stop; the status after that. Open children go with it.
+    """Cancel a waiting job and its open children at once, ask a running one to stop. Returns the status afterwards.
 
     Raises Conflict (invalid_transition) when the job has ended.
     """
@@ -70,7 +70,7 @@ def cancel(principal: Principal, number: int, *, reason: str = "") -> Status:
 
 
 def hold(principal: Principal, number: int, *, reason: str = "", until: datetime | str | None = None) -> None:
-    """Keep a waiting job from being dispatched, until released or until a moment.
+    """Hold a waiting job: it is not dispatched until it is released, or until a moment.
 
     Raises Conflict (invalid_transition) for a job that runs, waits for children, has ended, is held already
     or belongs to a schedule.
@@ -114,14 +114,14 @@ def release(principal: Principal, number: int, *, reason: str = "") -> None:
 
 
 def retry(principal: Principal, number: int, *, parameters: Mapping[str, Any] | None = None, reason: str = "") -> Job:
-    """Submit an ended job again, run as whoever retries, with the same parameters or with these; the new job.
+    """Submit an ended job again, as the principal, with the same parameters or with these. Returns the new job.
 
     The ended job stays as it is. Priority is copied; idempotency key, hold and parent are not.
 
     Raises:
         Conflict: invalid_transition for a job that has not ended; retry_open or duplicate_job with the number of
-            the open job in the way; program_deleted.
-        Invalid: invalid_parameters, with pointers, by the schema that the program has now.
+            the open job that prevents it; program_deleted.
+        Invalid: invalid_parameters, with pointers, by the program's current schema.
     """
     principal.require("jobs:write")
     check_reason(reason)
@@ -138,9 +138,9 @@ def retry(principal: Principal, number: int, *, parameters: Mapping[str, Any] | 
 
 
 def acknowledge(principal: Principal, numbers: Sequence[int], *, reason: str = "") -> list[int]:
-    """Say that somebody has seen why these jobs failed; the numbers of those that needed it, the others are left alone.
+    """Record that somebody has seen why these jobs failed. Returns the numbers of those that needed it, and no others.
 
-    Raises NotFound, and changes nothing, when one of the jobs is not there; Invalid for more than 10,000.
+    Raises NotFound, and changes nothing, where one of the jobs does not exist; Invalid for more than 10,000.
     """
     principal.require("jobs:write")
     check_reason(reason)
@@ -168,9 +168,9 @@ def _check_there(principal: Principal, numbers: Sequence[int]) -> None:
 def expire_stuck(
     principal: Principal, numbers: Sequence[int] | None = None, *, policy: str = "", reason: str = ""
 ) -> list[Reaped]:
-    """End the jobs of the tenant that run past their time limit, all or these; healthy ones are not touched.
+    """End stuck jobs of the tenant, all or these: those that run past their time limit. Other jobs do not change.
 
-    `policy` RETRY or FAIL says what becomes of them, else their program does.
+    `policy`, RETRY or FAIL, says what becomes of them; without it their program does.
     """
     principal.require("jobs:admin")
     check_reason(reason)
@@ -221,9 +221,9 @@ def clear_locks(
     force: bool = False,
     reason: str = "",
 ) -> list[Reaped]:
-    """Clear these locks, as they were shown: the stale ones, or with `force` a live one too.
+    """Clear these locks, as they were shown: the stale ones, or with `force` live ones too.
 
-    A lock that was taken anew since it was shown is left alone.
+    A job that was claimed again since its lock was shown keeps its new lock.
     """
     principal.require("jobs:admin")
     check_reason(reason)

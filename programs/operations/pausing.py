@@ -1,7 +1,7 @@
-"""Pause programs, schedules, queues and tenants, and let them go on: one model, permitted, audited, for every door.
+"""Pause and resume programs, schedules, queues and tenants: one model, permitted, audited, the same for every door.
 
 What is paused starts nothing new; what runs goes on to its end; nothing that waits is lost. A pause ends when somebody
-says so, or by itself at the moment given.
+resumes it, or by itself at the moment given.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -30,15 +30,15 @@ from jobsite.tenants.reasons import check_reason, end_of
 from jobsite.values import times
 
 BATCHES = 50
-"""So many batches of jobs are moved at once; of a larger backlog the claim moves the rest."""
-LATELY_SECONDS = 600.0
+"""At most this many batches of jobs are moved at once; of a larger backlog the claim moves the rest."""
+RECENT_SECONDS = 600.0
 
 
 # ---- Programs -------------------------------------------------------------------------------------------------
 
 
 def pause_program(principal: Principal, code: str, *, reason: str = "", until: datetime | str | None = None) -> Program:
-    """Let the jobs of a program wait, those that come too.
+    """Pause a program: its jobs wait, and so do those that are submitted later.
 
     Raises Forbidden without jobs:admin, NotFound, Conflict (invalid_transition) unless it is ACTIVE.
     """
@@ -55,7 +55,7 @@ def _block(cursor: Cursor, program: Program, after: int) -> int | None:
 
 
 def resume_program(principal: Principal, code: str, *, reason: str = "") -> Program:
-    """Let a paused program go on; Conflict (invalid_transition) when it is not paused."""
+    """Let a paused program go on. Raises Conflict (invalid_transition) where it is not paused."""
     program = _own_program(principal, code)
     with _refused_by_status(program, "resume"):
         _resume(principal, PROGRAM, program.pk, code, reason)
@@ -64,9 +64,9 @@ def resume_program(principal: Principal, code: str, *, reason: str = "") -> Prog
 
 
 def terminate_program(principal: Principal, code: str, *, reason: str = "") -> Program:
-    """Stop what runs by itself: no schedule makes jobs of it any more, those that wait are canceled.
+    """Terminate a program: schedules make no more jobs of it, and those that they made and that wait are canceled.
 
-    Jobs that people submit still run. Raises Conflict (invalid_transition) when it is terminated already.
+    Jobs that people submit still run. Raises Conflict (invalid_transition) where it is terminated already.
     """
     program = _own_program(principal, code)
     _set_program(principal, program, "terminate", reason, f"""
@@ -80,7 +80,7 @@ def terminate_program(principal: Principal, code: str, *, reason: str = "") -> P
 
 
 def reactivate_program(principal: Principal, code: str, *, reason: str = "") -> Program:
-    """Let a terminated program run by itself again, with no failures in a row (SPEC 5)."""
+    """Let schedules run a terminated program again, with no failures in a row."""
     program = _own_program(principal, code)
     _set_program(principal, program, "reactivate", reason, f"""
         UPDATE jobsite_program SET status = 'ACTIVE', consecutive_failures = 0,
@@ -118,7 +118,7 @@ def _set_program(principal: Principal, program: Program, act: str, reason: str, 
 
 @contextmanager
 def _refused_by_status(program: Program, act: str) -> Iterator[None]:
-    """Say of a refusal which status the program has, as it is now."""
+    """Make a Conflict name the status that the program has now."""
     try:
         yield
     except Conflict:
@@ -145,7 +145,7 @@ def _bring_back(program: Program) -> None:
 
 
 def pause_schedule(principal: Principal, code: str, *, reason: str = "", until: datetime | str | None = None) -> None:
-    """Let a schedule make no jobs: each of its times is skipped, with this reason; what it made already runs.
+    """Pause a schedule: each of its times is skipped, with this reason. Jobs that it has made still run.
 
     Raises Forbidden without jobs:admin, NotFound, Conflict (invalid_transition) when it is paused already.
     """
@@ -155,7 +155,7 @@ def pause_schedule(principal: Principal, code: str, *, reason: str = "", until: 
 
 
 def resume_schedule(principal: Principal, code: str, *, reason: str = "") -> None:
-    """Let a paused schedule go on with its next time, never at once; Conflict when it is not paused."""
+    """Let a paused schedule go on with its next time, never at once. Raises Conflict where it is not paused."""
     with transaction.atomic():
         row = schedules.locked(principal, code)
         principal.require("jobs:admin")
@@ -174,7 +174,7 @@ def pause_queue(
     reason: str = "",
     until: datetime | str | None = None,
 ) -> None:
-    """Let a queue wait: for the principal's tenant, or the `whole` of it, which only the platform's operator may.
+    """Pause a queue for the principal's tenant, or the `whole` of it, which only the platform's operator may do.
 
     Raises NotFound, Forbidden, Conflict (invalid_transition) when it is paused already.
     """
@@ -183,7 +183,7 @@ def pause_queue(
 
 
 def resume_queue(principal: Principal, name: str, *, whole: bool = False, reason: str = "") -> None:
-    """Let a paused queue go on, for the principal's tenant or the `whole` of it; Conflict when it is not paused."""
+    """Let a paused queue go on, for the principal's tenant or the `whole`. Raises Conflict where it is not paused."""
     level, key = _queue(principal, name, whole=whole)
     _resume(principal, level, key, name, reason)
     queue_id = Queue.objects.values_list("pk", flat=True).get(name=name)
@@ -206,9 +206,9 @@ def _queue(principal: Principal, name: str, *, whole: bool) -> tuple[Level, int]
 
 
 def suspend_tenant(principal: Principal, *, reason: str = "", until: datetime | str | None = None) -> None:
-    """Let the principal's tenant wait: its running jobs end, no other starts, nothing is failed or lost.
+    """Suspend the principal's tenant: its running jobs go on to their end, no other starts, none fails or is lost.
 
-    Raises Forbidden off the platform's floor, Conflict (invalid_transition) when it is suspended already.
+    Raises Forbidden for all but the platform's operator, Conflict (invalid_transition) where it is suspended already.
     """
     _require_platform(principal, "suspends a tenant")
     if principal.tenant.code == SYSTEM:
@@ -217,7 +217,7 @@ def suspend_tenant(principal: Principal, *, reason: str = "", until: datetime | 
 
 
 def resume_tenant(principal: Principal, *, reason: str = "") -> None:
-    """Let a suspended tenant go on; Conflict (invalid_transition) when it is active."""
+    """Let a suspended tenant go on. Raises Conflict (invalid_transition) where it is active."""
     _require_platform(principal, "resumes a tenant")
     _resume(principal, TENANT, principal.tenant.pk, principal.tenant.code, reason)
     queues = Lane.objects.filter(tenant=principal.tenant, is_waiting=True).values_list("queue", flat=True)
@@ -233,13 +233,13 @@ def _require_platform(principal: Principal, what: str) -> None:
 
 
 def cancel_of_terminated(cursor: Cursor) -> int:
-    """Cancel what schedules made of programs that were terminated lately; how many such programs there are."""
+    """Cancel jobs that schedules made of programs terminated in the last ten minutes. Returns how many programs."""
     cursor.execute(
         """
         SELECT tenant_id, id FROM jobsite_program
         WHERE status = 'TERMINATED' AND updated_at > clock_timestamp() - %s * interval '1 second' ORDER BY id
         """,
-        [LATELY_SECONDS],
+        [RECENT_SECONDS],
     )
     found = cursor.fetchall()
     for tenant_id, program_id in found:
@@ -248,7 +248,7 @@ def cancel_of_terminated(cursor: Cursor) -> int:
 
 
 def end_pauses(cursor: Cursor) -> int:
-    """Let go on what was paused until a moment that has come; how many pauses ended."""
+    """End the pauses whose end has come. Returns how many ended."""
     ended = 0
     for level in (PROGRAM, SCHEDULE, QUEUE, LANE, TENANT):
         cursor.execute(level.end())
@@ -294,5 +294,5 @@ def _resume(principal: Principal, level: Level, key: int, name: str, reason: str
 
 
 def _of(level: Level, principal: Principal) -> Principal:
-    """In whose audit an act is written: a whole queue is no tenant's."""
+    """Whose audit an act is written to: that of the system tenant for a whole queue, which belongs to no tenant."""
     return replace(principal, tenant=Tenant.objects.get(code=SYSTEM)) if level is QUEUE else principal

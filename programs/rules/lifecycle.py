@@ -1,4 +1,4 @@
-"""The life of a job as data: its statuses, and every move that there is (PROTOCOL "Moves")."""
+"""The life of a job as data: its statuses, and every move that there is (docs/protocol.md, "Moves")."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Trigger(StrEnum):
 
 
 class Blocked(StrEnum):
-    """Why a PENDING job is not among those that dispatch looks at; NULL means that it is."""
+    """Why dispatch does not look at a PENDING job; NULL means that it does."""
 
     SCHEDULED = "SCHEDULED"
     HELD = "HELD"
@@ -105,20 +105,20 @@ class Overlap(StrEnum):
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELED})
 OPEN = frozenset(Status) - TERMINAL
 UNSTARTED = frozenset({Status.PENDING, Status.QUEUED})
-"""Where no worker has the job."""
+"""The statuses before a worker has claimed the job."""
 ACTIVE = OPEN - {Status.PENDING}
-"""Where a job of overlap QUEUE has its key, as it has between two runs."""
+"""The statuses in which a job of overlap QUEUE holds its key. Between two runs a PENDING one holds it too."""
 
 
 def listed(values: Iterable[str]) -> str:
-    """The values as SQL has them behind IN."""
+    """The values as SQL writes them after IN."""
     return "(" + ", ".join(f"'{value}'" for value in sorted(values)) + ")"
 
 
 IS_OPEN = f"status IN {listed(OPEN)}"
-"""What the partial indexes of open jobs ask."""
+"""The condition of the partial indexes of open jobs."""
 IS_READY = f"status = '{Status.PENDING}' AND blocked IS NULL"
-"""What the partial index of the lanes asks: whether dispatch may take the job."""
+"""The condition of the partial index of the lanes: whether dispatch may take the job."""
 
 
 @dataclass(frozen=True)

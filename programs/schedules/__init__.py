@@ -1,4 +1,4 @@
-"""Schedules: made and changed by people, fired by a sweep, run again for a range of times."""
+"""Schedules: people make and change them, a sweep fires them, and a backfill runs a range of times again."""
 
 from jobsite.programs.schedules import backfills, firing
 from jobsite.programs.schedules.checks import Wanted, check

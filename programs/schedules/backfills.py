@@ -1,4 +1,4 @@
-"""What a schedule would submit, by hand: one job now, or those of a range of time that have none."""
+"""Run a schedule by hand: one job now, or jobs for the times of a range that have none."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from jobsite.programs import submission
 from jobsite.programs.models import Firing, Job, Schedule
 from jobsite.programs.rules.recurrence import Decision, Fate, recurrence_of
 from jobsite.programs.schedules import editing, occurrences
-from jobsite.programs.schedules.occurrences import Turn
+from jobsite.programs.schedules.occurrences import Occurrence
 from jobsite.programs.submission import Options, preparation, quotas
 from jobsite.tenants import audit
 from jobsite.tenants.principals import Principal
@@ -25,9 +25,9 @@ MAX_TIMES = 1_000
 
 
 def run(principal: Principal, code: str, *, reason: str = "") -> Job:
-    """Submit what the schedule would, now, as the principal; the schedule's own times are not touched.
+    """Submit the schedule's job now, as the principal; the schedule's own times do not change.
 
-    Raises what a submission raises, Conflict (secrets_lost) where no key opens its secrets.
+    Raises what a submission raises, and Conflict (secrets_lost) where no key opens its secrets.
     """
     principal.require("jobs:write")
     check_reason(reason)
@@ -42,21 +42,21 @@ def run(principal: Principal, code: str, *, reason: str = "") -> Job:
 
 
 def _refuse_deleted(row: Schedule) -> None:
-    """Not of another program that has the code now."""
+    """Raise where the program is deleted: another program may have its code now."""
     if row.program.deleted_at is not None:
         raise Conflict(f"program {row.program.code} of schedule {row.code} is deleted", code="program_deleted")
 
 
 @dataclass(frozen=True)
 class Backfill:
-    """The times of a range that are to run: those that have no job; `done` of the others have one."""
+    """The times of a range that have no job and are to run; `done` says how many have one."""
 
     times: Sequence[datetime]
     done: int
 
 
 def backfill(principal: Principal, code: str, *, begin: datetime, end: datetime) -> Backfill:
-    """What there is to run again between two moments that have passed, both included; nothing is done yet.
+    """The times that a backfill would run between two moments in the past, both included; nothing is done yet.
 
     Raises Invalid: invalid_time, and too_many_jobs for more than 1,000 times.
     """
@@ -69,7 +69,7 @@ def backfill(principal: Principal, code: str, *, begin: datetime, end: datetime)
     if begin > end:
         raise Invalid("the range ends before it begins", code="invalid_time")
     if end > timezone.now():
-        raise Invalid("a range that is to run again lies in the past", code="invalid_time")
+        raise Invalid("a range to run again must lie in the past", code="invalid_time")
     wanted = list(islice(recurrence_of(row).between(begin - timedelta(microseconds=1), end), MAX_TIMES + 1))
     if len(wanted) > MAX_TIMES:
         raise Invalid(f"the range has more than {MAX_TIMES:,} times; take it in parts", code="too_many_jobs")
@@ -81,9 +81,9 @@ def backfill(principal: Principal, code: str, *, begin: datetime, end: datetime)
 def begin_backfill(
     principal: Principal, code: str, *, begin: datetime, end: datetime, reason: str = ""
 ) -> list[occurrences.Recorded]:
-    """Run them: a job for each, scheduled at its nominal time, as the principal; what became of each, in order.
+    """Run a backfill: a job for each time, scheduled at it, as the principal. Returns the result of each, in order.
 
-    What the program refuses is SKIPPED with the reason. Raises what `backfill` and a submission raise.
+    A time that the program refuses is SKIPPED with the reason. Raises what `backfill` and a submission raise.
     """
     check_reason(reason)
 
@@ -93,22 +93,22 @@ def begin_backfill(
             found = backfill(principal, code, begin=begin, end=end)
             _refuse_deleted(row)
             quotas.take(principal.tenant, len(found.times))
-            occurrences.give_way(cursor, row, begin=begin, end=end)
-            recorded = occurrences.record(cursor, list(_turns(principal, row, found.times)), is_backfill=True)
+            occurrences.delete_unfired(cursor, row, begin=begin, end=end)
+            recorded = occurrences.record(cursor, list(_to_fire(principal, row, found.times)), is_backfill=True)
             after: dict[str, object] = {"from": times.format_time(begin), "to": times.format_time(end)}
             after["jobs"] = sum(one.number is not None for one in recorded)
             audit.record(cursor, principal, "backfill schedule", "schedule", code, reason, None, after)
         return recorded
 
-    return occurrences.with_programs_of_now(act)
+    return occurrences.with_current_programs(act)
 
 
-def _turns(principal: Principal, row: Schedule, moments: Sequence[datetime]) -> Iterator[Turn]:
-    known, values = preparation.by_the_program(
+def _to_fire(principal: Principal, row: Schedule, moments: Sequence[datetime]) -> Iterator[Occurrence]:
+    known, values = preparation.with_program(
         principal,
         row.program.code,
         lambda known: (known, preparation.carried_values(known, row.parameters, f"schedule {row.code}")),
     )
     for at in moments:
         job = preparation.new_job(principal, known, values, Options(priority=row.priority), scheduled_at=at)
-        yield Turn(row.tenant_id, row.pk, Decision(at, Fate.FIRES, was_missed=True), job)
+        yield Occurrence(row.tenant_id, row.pk, Decision(at, Fate.FIRES, was_missed=True), job)

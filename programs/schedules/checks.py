@@ -1,4 +1,4 @@
-"""A schedule as somebody asks for it, and what is wrong with its fields, each by its name, for every door."""
+"""A schedule as it is asked for, and what is wrong with its fields, each by its name; the same for every door."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,9 +20,9 @@ MAX_DESCRIPTION = 1_000
 
 @dataclass(frozen=True)
 class Wanted:
-    """A schedule as somebody asks for it; nothing of it is known to be good.
+    """A schedule as it is asked for, not validated yet.
 
-    Of the cron fields, those left out are `*` where any is given. Moments are RFC 3339 texts or aware datetimes.
+    Where any cron field is given, the others are `*`. Moments are RFC 3339 texts or aware datetimes.
     """
 
     program: str
@@ -45,14 +45,14 @@ class Wanted:
 
 
 def invalid(errors: Mapping[str, str]) -> Invalid:
-    """The refusal of fields, each with what is wrong."""
+    """The error for fields that are wrong: by each name, what is wrong with it."""
     message = "; ".join(f"{name}: {wrong}" for name, wrong in errors.items())
     listed = [{"pointer": f"/{name}", "message": wrong} for name, wrong in errors.items()]
     return Invalid(message, code="invalid_schedule", errors=listed)
 
 
 def check(principal: Principal, wanted: Wanted, *, kept: Schedule | None = None) -> dict[str, Any]:
-    """The columns of a schedule as it is asked for; `kept` is the row that is changed, whose secrets may stay.
+    """The columns of a schedule as it is asked for; `kept` is the row to change, whose secrets may stay.
 
     Raises Invalid (invalid_schedule) with an error for each field that is wrong, NotFound for the program.
     """
@@ -130,7 +130,7 @@ def _is_whole(value: object, least: int, most: int) -> bool:
 def _sealed(
     known: Known, given: Mapping[str, Any], errors: dict[str, str], kept: Schedule | None
 ) -> dict[str, Any] | None:
-    """The parameters as they are stored: as given, their secrets encrypted; defaults come with each job."""
+    """The parameters to store: as given, with their secrets encrypted. Each job adds the schema's defaults."""
     try:
         if kept is not None and given == kept.parameters:
             values = preparation.carried_values(known, kept.parameters, f"schedule {kept.code}")

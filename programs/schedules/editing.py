@@ -1,4 +1,4 @@
-"""What people do with schedules: make, change and delete them, run one now, run a range again; for every door."""
+"""Make, change, delete and look at schedules; the same for every door."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -55,7 +55,7 @@ def create(principal: Principal, code: str, wanted: Wanted) -> Schedule:
                 raise
             raise Conflict(f"there is a schedule {code} already", code="code_taken") from None
         _move_on(row, now, "")
-        _refuse_endless_silence(row)
+        _refuse_if_it_never_fires(row)
         row.save(update_fields=["next_at", "due_at"])
         audit.record(cursor, principal, "schedule created", "schedule", code, "", None, _recorded(row))
     return row
@@ -64,8 +64,8 @@ def create(principal: Principal, code: str, wanted: Wanted) -> Schedule:
 def change(principal: Principal, code: str, changes: Mapping[str, Any]) -> Schedule:
     """Change these fields of Wanted; from now on the schedule's jobs run as the principal.
 
-    A change of its times never makes it fire at once: what had passed and not fired is skipped. Raises what `create`
-    raises, and NotFound for the schedule.
+    A change of its times never makes it fire at once: a time that has passed without firing is skipped. Raises what
+    `create` raises, and NotFound for the schedule.
     """
     principal.require("jobs:admin")
     now = timezone.now()
@@ -80,7 +80,7 @@ def change(principal: Principal, code: str, changes: Mapping[str, Any]) -> Sched
             setattr(row, name, value)
         if is_moved:
             _move_on(row, now, CHANGED)
-            _refuse_endless_silence(row)
+            _refuse_if_it_never_fires(row)
         row.updated_at = Now()
         row.save()
         audit.record(cursor, principal, "schedule changed", "schedule", code, "", before, _recorded(row))
@@ -89,7 +89,7 @@ def change(principal: Principal, code: str, changes: Mapping[str, Any]) -> Sched
 
 
 def delete(principal: Principal, code: str, *, reason: str = "") -> None:
-    """Let it fire no more; its code is free, its history stays. What it made already runs."""
+    """Delete a schedule: it fires no more, its code is free, its history stays. Jobs that it has made still run."""
     principal.require("jobs:admin")
     check_reason(reason)
     with transaction.atomic(), connection.cursor() as cursor:
@@ -111,7 +111,7 @@ def _owner(principal: Principal) -> dict[str, object]:
 
 
 def _anchor(columns: Mapping[str, Any], now: datetime, *, earlier: Schedule | None = None) -> datetime:
-    """From where an interval counts: it fires first at its start, else an interval after the last time or after now."""
+    """Where an interval counts from: it fires first at its start, or else one interval after the last time or now."""
     minutes, starts_at = columns["interval_minutes"], columns["starts_at"]
     if minutes is not None and starts_at is not None:
         anchor: datetime = starts_at - timedelta(minutes=minutes)
@@ -126,13 +126,13 @@ def _minutes(row: Schedule) -> timedelta:
     return timedelta(minutes=row.interval_minutes)
 
 
-def _refuse_endless_silence(row: Schedule) -> None:
+def _refuse_if_it_never_fires(row: Schedule) -> None:
     if row.next_at is None:
         raise invalid({"ends_at" if row.ends_at else "day_of_month": "it would never fire"})
 
 
 def go_on(row: Schedule, reason: str) -> None:
-    """Let a locked row go on with its next time from now; what had passed and not fired is skipped for this reason."""
+    """Let a locked row go on with its next time after now; a time that passed unfired is skipped for this reason."""
     _move_on(row, timezone.now(), reason)
     row.save(update_fields=["next_at", "due_at", "retry_at", "late_at"])
 
@@ -140,8 +140,8 @@ def go_on(row: Schedule, reason: str) -> None:
 def _move_on(row: Schedule, now: datetime, reason: str) -> None:
     """Set the next time: the first after now, so that nothing fires at once.
 
-    But for one that has come and only waits for its jitter. One that has passed otherwise, to which nobody has come
-    yet, is skipped with the reason.
+    A time that has come and only waits for its jitter stays the next one. Any other that has passed and was not fired
+    yet is skipped with the reason.
     """
     recurrence, jitter, pending = recurrence_of(row), jitter_of(row), row.next_at
     coming = recurrence.next_after(now)
@@ -178,7 +178,7 @@ def _found(principal: Principal, code: str, rows: QuerySet[Schedule]) -> Schedul
 
 
 def of_tenant(principal: Principal) -> QuerySet[Schedule]:
-    """All of the principal's tenant, by code."""
+    """All schedules of the principal's tenant, by code."""
     principal.require("jobs:read")
     rows = Schedule.objects.filter(tenant=principal.tenant, deleted_at__isnull=True)
     return rows.select_related("program", "tenant").order_by("code")
@@ -186,20 +186,20 @@ def of_tenant(principal: Principal) -> QuerySet[Schedule]:
 
 @dataclass(frozen=True)
 class Coming:
-    """A time that is to come: when it fires, which is the nominal time with the jitter."""
+    """A future time of a schedule; it fires at the nominal time plus the jitter."""
 
     nominal_at: datetime
     fires_at: datetime
 
 
 def coming(row: Schedule, *, count: int, after: datetime) -> list[Coming]:
-    """The next so many times after this moment, whether or not it is paused."""
+    """The next `count` times after this moment, whether or not the schedule is paused."""
     jitter = jitter_of(row)
     return [Coming(at, at + jitter) for at in islice(recurrence_of(row).after(after), count)]
 
 
 def history(row: Schedule, *, limit: int = HISTORY) -> list[tuple[Firing, Job | None]]:
-    """The last of its times, the newest first, each with its job where it has one that is still there."""
+    """The last times of a schedule, the newest first, each with its job if that still exists."""
     firings = list(Firing.objects.filter(schedule=row).order_by("-nominal_at")[:limit])
     numbers = [one.job_number for one in firings if one.job_number is not None]
     jobs = Job.objects.filter(tenant=row.tenant_id).in_bulk(numbers)

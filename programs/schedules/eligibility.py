@@ -1,4 +1,4 @@
-"""Whether a schedule whose time has come may fire: the job that it wants, or what stands in its way."""
+"""Whether a schedule whose time has come may fire: the job to insert, or the reason why not."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +8,7 @@ from datetime import datetime
 from jobsite.errors import Forbidden, NotFound, Refusal
 from jobsite.programs.rules.lifecycle import OPEN, Trigger
 from jobsite.programs.rules.recurrence import Decision, Fate
-from jobsite.programs.schedules.occurrences import Turn
+from jobsite.programs.schedules.occurrences import Occurrence
 from jobsite.programs.submission import Options, preparation, quotas
 from jobsite.tenants import principals
 from jobsite.tenants.models import Tenant
@@ -18,7 +18,7 @@ from jobsite.values import times
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A schedule whose time has come, as its row is; `stopped` says why nothing of it may fire, if so."""
+    """The row of a schedule whose time has come; `stopped` is the reason why it may not fire, if there is one."""
 
     id: int
     tenant_id: int
@@ -57,26 +57,26 @@ class Due:
     now: datetime
 
 
-class Readiness:
-    """Makes the jobs of schedules whose tenants are these, or says what stands in their way."""
+class Eligibility:
+    """Makes the jobs of schedules of these tenants, or says why there is none."""
 
     def __init__(self, tenants: Mapping[int, Tenant]) -> None:
         self._tenants = tenants
         self._principals: dict[tuple[object, ...], Principal | Refusal] = {}
 
-    def turns(self, due: Due, decisions: Iterable[Decision]) -> Iterator[Turn]:
-        """Each decision, with the job that it wants; or skipped, with the reason."""
+    def occurrences(self, due: Due, decisions: Iterable[Decision]) -> Iterator[Occurrence]:
+        """Each decision with the job to insert for it, or skipped with the reason."""
         before = f"job {due.last_job} is still {due.last_status}" if due.last_status in OPEN else ""
         for decision in decisions:
             if decision.fate is not Fate.FIRES:
-                yield Turn(due.tenant_id, due.id, decision)
+                yield Occurrence(due.tenant_id, due.id, decision)
             elif stopped := due.stopped or (before if due.overlap == "SKIP" else ""):
                 yield _skipped(due, decision, stopped)
             else:
                 before = before or f"the job of {times.format_time(decision.at)} has just begun"
                 yield self._with_a_job(due, decision)
 
-    def _with_a_job(self, due: Due, decision: Decision) -> Turn:
+    def _with_a_job(self, due: Due, decision: Decision) -> Occurrence:
         try:
             principal = self._principal(due)
             principal.require("jobs:write")
@@ -90,7 +90,7 @@ class Readiness:
             quotas.take(principal.tenant, 1)
         except Refusal as error:
             return replace(_skipped(due, decision, str(error)), is_problem=True)
-        return Turn(due.tenant_id, due.id, decision, job)
+        return Occurrence(due.tenant_id, due.id, decision, job)
 
     def _principal(self, due: Due) -> Principal:
         key = (due.kind, due.user_id, due.owner, due.tenant_id)
@@ -106,5 +106,5 @@ class Readiness:
         return found
 
 
-def _skipped(due: Due, decision: Decision, reason: str) -> Turn:
-    return Turn(due.tenant_id, due.id, replace(decision, fate=Fate.SKIPPED, reason=reason))
+def _skipped(due: Due, decision: Decision, reason: str) -> Occurrence:
+    return Occurrence(due.tenant_id, due.id, replace(decision, fate=Fate.SKIPPED, reason=reason))

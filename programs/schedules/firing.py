@@ -1,7 +1,7 @@
-"""Make jobs of the schedules whose time has come: each nominal time once, in bounded batches, whichever process looks.
+"""Fire the schedules whose time has come: each nominal time once, in bounded batches.
 
-Any number of processes may fire. The first one takes a schedule's row, the row of a nominal time is unique,
-and it is made in one transaction with its job and with the schedule's next time.
+Any number of processes may fire. The first one locks a schedule's row. The row of a nominal time is unique, and is
+inserted in one transaction with its job and with the schedule's next time.
 """
 
 import time
@@ -15,8 +15,8 @@ from jobsite.database import Cursor, prepared_cursor
 from jobsite.logs import get_logger
 from jobsite.programs.rules.recurrence import GRACE, Missed, decide, jitter_of, pause_of, recurrence_of
 from jobsite.programs.schedules import occurrences
-from jobsite.programs.schedules.eligibility import Due, Readiness
-from jobsite.programs.schedules.occurrences import Recorded, Turn
+from jobsite.programs.schedules.eligibility import Due, Eligibility
+from jobsite.programs.schedules.occurrences import Occurrence, Recorded
 from jobsite.programs.sql.deliveries import as_text, with_deliveries_of_schedules
 from jobsite.tenants import audit
 from jobsite.tenants.models import Tenant
@@ -55,7 +55,7 @@ ORDER BY s.due_at, s.id LIMIT %(batch)s FOR NO KEY UPDATE OF s SKIP LOCKED
 
 
 def sweep(cursor: Cursor) -> int:
-    """Fire what is due, for a turn's time; how many nominal times that were. Closes Django's connection behind it."""
+    """Fire what is due, for at most about five seconds, and close Django's connection. Returns how many times fired."""
     cursor.execute(f"SELECT EXISTS (SELECT FROM jobsite_schedule s WHERE {IS_DUE})")
     if not cursor.fetchone()[0]:
         return 0
@@ -65,22 +65,22 @@ def sweep(cursor: Cursor) -> int:
             taken, fired = fire_due()
             done += fired
     finally:
-        # Else the thread that sweeps would keep it for days, and not notice that it broke.
+        # Otherwise the thread that sweeps would keep it for days, and not notice that it broke.
         connection.close()
-        decide.cache_clear()  # what was decided of this moment is asked no more
+        decide.cache_clear()  # its decisions are for this moment, and are not asked again
     return done
 
 
 def fire_due(*, batch: int = BATCH) -> tuple[int, int]:
-    """Fire a batch of what is due: how many schedules that were, and how many of their nominal times.
+    """Fire a batch of what is due. Returns how many schedules that were, and how many of their nominal times.
 
-    Where a batch fails, each of its schedules is fired by itself; the one that fails alone is tried again in a minute,
-    and says why.
+    Where a batch fails, each of its schedules is fired by itself. A schedule that fails alone is tried again in a
+    minute, and its row says why.
     """
     try:
         return _fire(batch=batch)
     except Exception as error:
-        if _is_the_databases(error):
+        if _is_of_the_database(error):
             raise
         log.exception("firing_failed")
     with prepared_cursor() as cursor:
@@ -91,7 +91,7 @@ def fire_due(*, batch: int = BATCH) -> tuple[int, int]:
         try:
             fired += _fire(batch=1, only=key)[1]
         except Exception as error:
-            if _is_the_databases(error):
+            if _is_of_the_database(error):
                 raise
             log.exception("schedule_failed", schedule=key)
             _put_off(key, f"{type(error).__name__}: {error}")
@@ -116,8 +116,8 @@ WITH before AS (
 """
 
 
-def _is_the_databases(error: Exception) -> bool:
-    """Whether it is the database that is in trouble, and no schedule: such as one whose key somebody holds for long."""
+def _is_of_the_database(error: Exception) -> bool:
+    """Whether the database itself fails, and not one schedule, whose REJECT key another transaction holds for long."""
     if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
         return False
     return isinstance(error, (OperationalError, InterfaceError))
@@ -136,14 +136,14 @@ def _fire(*, batch: int, only: int | None = None) -> tuple[int, int]:
             due = [Due(*row) for row in cursor.fetchall()]
             return len(due), _fire_all(cursor, due)
 
-    return occurrences.with_programs_of_now(fire)
+    return occurrences.with_current_programs(fire)
 
 
 def _fire_all(cursor: Cursor, due: Sequence[Due]) -> int:
     tenants = Tenant.objects.in_bulk({one.tenant_id for one in due})
-    ready = Readiness(tenants)
-    wanted: list[Turn] = []
-    standing: dict[int, _Standing] = {}
+    eligibility = Eligibility(tenants)
+    wanted: list[Occurrence] = []
+    results: dict[int, _Result] = {}
     for one in due:
         decisions, next_at = decide(
             recurrence_of(one),
@@ -154,18 +154,18 @@ def _fire_all(cursor: Cursor, due: Sequence[Due]) -> int:
             cap=one.missed_cap,
             pause=pause_of(one),
         )
-        standing[one.id] = _Standing(one, next_at)
-        wanted += ready.turns(one, decisions)
+        results[one.id] = _Result(one, next_at)
+        wanted += eligibility.occurrences(one, decisions)
     recorded = occurrences.record(cursor, wanted)
     for outcome in recorded:
-        standing[outcome.turn.schedule_id].note(outcome)
-    _advance(cursor, standing.values())
-    _report(cursor, standing.values())
+        results[outcome.occurrence.schedule_id].note(outcome)
+    _advance(cursor, results.values())
+    _report(cursor, results.values())
     return len(recorded)
 
 
-class _Standing:
-    """What a batch makes of one schedule."""
+class _Result:
+    """What a batch has done with one schedule."""
 
     def __init__(self, due: Due, next_at: datetime | None) -> None:
         self.due = due
@@ -175,20 +175,20 @@ class _Standing:
         self.problem = due.problem
 
     def note(self, outcome: Recorded) -> None:
-        """Take in what became of one of its times: those that fired come first, in order."""
+        """Note what became of one of its times: those that fired come first, in order."""
         if outcome.number is not None:
             self.last_job, self.problem = outcome.number, ""
-        elif outcome.turn.is_problem:
+        elif outcome.occurrence.is_problem:
             self.problem = outcome.reason
 
     def events(self) -> Iterator[tuple[str, str]]:
-        """What goes into the audit, and why: that it is in trouble, or out of it."""
+        """The audit entries, as (action, reason): the schedule has a new problem, or has recovered."""
         if self.problem and not self.due.problem:
             yield "schedule skipped", self.problem
         elif self.due.problem and not self.problem:
             yield "schedule recovered", f"it fires again; before: {self.due.problem}"
         if self.due.late_at is not None:
-            yield "schedule recovered", f"somebody has come to its time of {times.format_time(self.due.next_at)}"
+            yield "schedule recovered", f"its late time of {times.format_time(self.due.next_at)} has been processed"
 
 
 # ---- What is written ------------------------------------------------------------------------------------------
@@ -218,8 +218,8 @@ SELECT count(*) FROM deliveries
 """
 
 
-def _advance(cursor: Cursor, standing: Iterable[_Standing]) -> None:
-    moved = list(standing)
+def _advance(cursor: Cursor, results: Iterable[_Result]) -> None:
+    moved = list(results)
     cursor.execute(
         ADVANCE,
         {
@@ -232,8 +232,8 @@ def _advance(cursor: Cursor, standing: Iterable[_Standing]) -> None:
     )
 
 
-def _report(cursor: Cursor, standing: Collection[_Standing]) -> None:
-    events = [(one.due, *event) for one in standing for event in one.events()]
+def _report(cursor: Cursor, results: Collection[_Result]) -> None:
+    events = [(one.due, *event) for one in results for event in one.events()]
     if events:
         cursor.execute(
             RECORD_EVENTS,
@@ -244,7 +244,7 @@ def _report(cursor: Cursor, standing: Collection[_Standing]) -> None:
                 "reason": [reason for _, _, reason in events],
             },
         )
-        late = [one for one in standing if one.due.late_at is not None]
+        late = [one for one in results if one.due.late_at is not None]
         cursor.execute(
             NOTIFY_RECOVERED,
             {"schedule": [one.due.id for one in late], "at": [one.due.next_at for one in late]},
@@ -253,7 +253,7 @@ def _report(cursor: Cursor, standing: Collection[_Standing]) -> None:
 
 # ---- Late -----------------------------------------------------------------------------------------------------
 
-# One that is paused is not waited for.
+# A paused schedule is never late.
 LATE = f"""
 WITH late AS MATERIALIZED (
     SELECT id FROM jobsite_schedule
@@ -276,6 +276,6 @@ WITH late AS MATERIALIZED (
 
 
 def notice_late(cursor: Cursor) -> int:
-    """Report schedules as late whose time is past and which no process has fired; how many those are."""
+    """Report schedules as late whose time has passed and which no process has fired. Returns how many there are."""
     cursor.execute(LATE, {"seconds": GRACE.total_seconds(), "batch": BATCH})
     return cursor.rowcount

@@ -1,4 +1,4 @@
-"""What becomes of nominal times, written: a row for each, and the job of each that fires, in one transaction."""
+"""Write what becomes of nominal times: a row for each, and the job of each that fires, in one transaction."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ TRIES = 3
 
 
 @dataclass(frozen=True)
-class Turn:
-    """A nominal time of a schedule, and the job that it wants, if any; `is_problem` if somebody has to mend it."""
+class Occurrence:
+    """A nominal time of a schedule, and the job to insert, if any; `is_problem` if somebody has to fix something."""
 
     tenant_id: int
     schedule_id: int
@@ -34,28 +34,28 @@ class Turn:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What became of a turn: the number of its job, or why it has none."""
+    """What became of an occurrence: the number of its job, or the reason why it has none."""
 
-    turn: Turn
+    occurrence: Occurrence
     number: int | None
     reason: str
 
 
 class ProgramChanged(Exception):
-    """A program was edited while its jobs were made ready: all of it has to be looked at anew."""
+    """A program was edited while its jobs were prepared: all of them must be prepared again."""
 
 
-def with_programs_of_now(act: Callable[[], T]) -> T:
-    """What `act`, a transaction, returns; done anew where it met ProgramChanged, with the programs read anew."""
+def with_current_programs(act: Callable[[], T]) -> T:
+    """Call `act`, a transaction. Where it raises ProgramChanged, read the programs again and repeat it."""
     for _ in range(TRIES):
         try:
             return act()
         except ProgramChanged:
             preparation.forget()
-    raise Conflict("the programs of these schedules are edited all the time; try again", code="contended")
+    raise Conflict("the programs of these schedules are being edited; try again", code="contended")
 
 
-# Whatever came before, no nominal time gets a second row, and without a row no job.
+# Whatever happened before, no nominal time gets a second row, and without a new row no job.
 RECORD = """
 INSERT INTO jobsite_firing (tenant_id, schedule_id, nominal_at, through, result, reason, was_missed, is_backfill)
 SELECT *, %(is_backfill)s::boolean
@@ -74,44 +74,51 @@ WHERE f.schedule_id = g.schedule_id AND f.nominal_at = g.nominal_at
 
 
 @failpoint("record_firings", fails_with=OperationalError)
-def record(cursor: Cursor, turns: Sequence[Turn], *, is_backfill: bool = False) -> list[Recorded]:
-    """Write a row for each turn whose nominal time has none, and its job, sent on its way after the commit.
+def record(cursor: Cursor, occurrences: Sequence[Occurrence], *, is_backfill: bool = False) -> list[Recorded]:
+    """Write a row for each nominal time that has none, and its job, which is dispatched after the commit.
 
-    Those that have a row already are missing from the answer. Raises ProgramChanged.
+    Times that have a row already are missing from the answer. Raises ProgramChanged.
     """
-    if not turns:
+    if not occurrences:
         return []
-    # What fires is MISSED until it has its job.
-    results = ["MISSED" if turn.job is not None else str(turn.decision.fate) for turn in turns]
+    # A time that fires is MISSED until its job is inserted.
+    results = ["MISSED" if occurrence.job is not None else str(occurrence.decision.fate) for occurrence in occurrences]
     cursor.execute(
         RECORD,
         {
-            "tenant": [turn.tenant_id for turn in turns],
-            "schedule": [turn.schedule_id for turn in turns],
-            "at": [turn.decision.at for turn in turns],
-            "through": [turn.decision.through for turn in turns],
+            "tenant": [occurrence.tenant_id for occurrence in occurrences],
+            "schedule": [occurrence.schedule_id for occurrence in occurrences],
+            "at": [occurrence.decision.at for occurrence in occurrences],
+            "through": [occurrence.decision.through for occurrence in occurrences],
             "result": results,
-            "reason": [turn.decision.reason for turn in turns],
-            "was_missed": [turn.decision.was_missed for turn in turns],
+            "reason": [occurrence.decision.reason for occurrence in occurrences],
+            "was_missed": [occurrence.decision.was_missed for occurrence in occurrences],
             "is_backfill": is_backfill,
         },
     )
     new = {(schedule_id, at) for schedule_id, at in cursor.fetchall()}
-    turns = [turn for turn in turns if (turn.schedule_id, turn.decision.at) in new]
-    made = list(_jobs_made(cursor, [turn for turn in turns if turn.job is not None]))
+    occurrences = [occurrence for occurrence in occurrences if (occurrence.schedule_id, occurrence.decision.at) in new]
+    made = list(_jobs_made(cursor, [occurrence for occurrence in occurrences if occurrence.job is not None]))
     cursor.execute(
         SETTLE,
         {
-            "schedule": [one.turn.schedule_id for one in made],
-            "at": [one.turn.decision.at for one in made],
+            "schedule": [one.occurrence.schedule_id for one in made],
+            "at": [one.occurrence.decision.at for one in made],
             "job": [one.number for one in made],
             "reason": [one.reason for one in made],
         },
     )
-    return [*made, *(Recorded(turn, None, turn.decision.reason) for turn in turns if turn.job is None)]
+    return [
+        *made,
+        *(
+            Recorded(occurrence, None, occurrence.decision.reason)
+            for occurrence in occurrences
+            if occurrence.job is None
+        ),
+    ]
 
 
-GIVE_WAY = """
+DELETE_UNFIRED = """
 DELETE FROM jobsite_firing
 WHERE schedule_id = %(schedule)s AND result <> 'FIRED'
       AND (nominal_at BETWEEN %(begin)s AND %(end)s OR (nominal_at < %(begin)s AND through > %(begin)s))
@@ -119,12 +126,12 @@ RETURNING nominal_at, through
 """
 
 
-def give_way(cursor: Cursor, row: Schedule, *, begin: datetime, end: datetime) -> None:
-    """Take away the rows between two moments, both included, that have no job, so that a backfill may make them anew.
+def delete_unfired(cursor: Cursor, row: Schedule, *, begin: datetime, end: datetime) -> None:
+    """Delete the rows without a job between two moments, both included, so that a backfill may insert them again.
 
-    Of a stretch of times that were missed, what lies before and after stays one.
+    Of a row that stands for a range of missed times, the parts before and after the two moments stay.
     """
-    cursor.execute(GIVE_WAY, {"schedule": row.pk, "begin": begin, "end": end})
+    cursor.execute(DELETE_UNFIRED, {"schedule": row.pk, "begin": begin, "end": end})
     kept = []
     for nominal_at, through in cursor.fetchall():
         if through is None:
@@ -134,31 +141,31 @@ def give_way(cursor: Cursor, row: Schedule, *, begin: datetime, end: datetime) -
         after = recurrence_of(row).next_after(end)
         if after is not None and after < through:
             kept.append(Decision(after, Fate.MISSED, through=through))
-    record(cursor, [Turn(row.tenant_id, row.pk, decision) for decision in kept])
+    record(cursor, [Occurrence(row.tenant_id, row.pk, decision) for decision in kept])
 
 
-def _jobs_made(cursor: Cursor, turns: Sequence[Turn]) -> Iterator[Recorded]:
-    jobs = [turn.job for turn in turns if turn.job is not None]
+def _jobs_made(cursor: Cursor, occurrences: Sequence[Occurrence]) -> Iterator[Recorded]:
+    jobs = [occurrence.job for occurrence in occurrences if occurrence.job is not None]
     chunks = [jobs[begin : begin + CHUNK] for begin in range(0, len(jobs), CHUNK)]
-    # Their owners differ: a job whose context is not there yet would be taken for another one's.
+    # Their owners differ, and without a stored context a job is not inserted, which would look like another refusal.
     for context in {job.context for job in jobs}:
         cursor.execute(KEEP_CONTEXT, [context.key, context.content])
     inserted = insert_all(cursor, chunks)
     ready: dict[int, list[int]] = {}
     waiting: list[int] = []
-    left = iter(turns)
+    left = iter(occurrences)
     for chunk, rows in zip(chunks, inserted, strict=True):
         by_place = {row.position: row for row in rows}
         for place, job in enumerate(chunk):
-            turn = next(left)
+            occurrence = next(left)
             if (row := by_place.get(place)) is None:
-                yield Recorded(turn, None, _why_refused(job))
+                yield Recorded(occurrence, None, _why_refused(job))
                 continue
             if row.blocked is None:
                 ready.setdefault(row.queue_id, []).append(row.number)
             elif row.blocked == "OVERLAP":
                 waiting.append(row.number)
-            yield Recorded(turn, row.number, "")
+            yield Recorded(occurrence, row.number, "")
     dispatch.after_commit_many(ready)
     if waiting:
         dispatch.after_commit_let_in(waiting)

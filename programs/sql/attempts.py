@@ -12,8 +12,8 @@ def with_attempts(
 ) -> str:
     """The part of a statement that writes an attempt for each row of its part `ended`.
 
-    That has number, tenant_id, fence, token, external_id, claimed_at and started_at. The worker's name, the result, the
-    error and its traceback are expressions of its row `m`, and of what is joined to it.
+    `ended` has number, tenant_id, fence, token, external_id, claimed_at and started_at. The worker's name, the result,
+    the error and its traceback are expressions of its row `m`, and of what is joined to it.
     """
     return f""", attempt AS (
     INSERT INTO jobsite_jobattempt (tenant_id, job_id, fence, token, worker, external_id, claimed_at, started_at,

@@ -1,4 +1,7 @@
-"""What a PENDING job waits for, as its column `blocked` says it; NULL where dispatch may take it (PROTOCOL "Order")."""
+"""The column `blocked`: what a PENDING job waits for; NULL where dispatch may take it.
+
+See docs/protocol.md, "Order, fairness, window".
+"""
 
 from jobsite.programs.rules.lifecycle import Blocked, Overlap
 
@@ -20,7 +23,7 @@ def blocked(
     """The value of `blocked`, by the first of these conditions that is true.
 
     They say whether the job is held, whether it is due later, whether its program is paused, and whether it waits for
-    its turn among those of its key. A statement leaves out what it need not ask.
+    its turn among the jobs of its key. A statement leaves out the conditions that it need not ask.
     """
     reasons = (
         (held, Blocked.HELD),

@@ -1,6 +1,6 @@
-"""What a job's runs count against: its callback's runs have a budget of their own (PROTOCOL "Moves").
+"""Which runs count for a job's callback: it has a budget of its own (docs/protocol.md, "Moves").
 
-Of row `j` of jobsite_job: the runs and losses up to the one that its callback follows, none where none does.
+The expressions count, for the row `j` of jobsite_job, the losses and runs before its callback; 0 where it has none.
 """
 
 from jobsite.database import Cursor
@@ -12,6 +12,6 @@ EARLIER_RUNS = _EARLIER.format(which="NOT IN ('RETURNED', 'LOST', 'CLEARED')")
 
 
 def earlier_runs(cursor: Cursor, *, number: int) -> int:
-    """How many runs of a job, but for lost ones, do not count for its callback."""
+    """How many runs of a job came before its callback and do not count for it; lost runs are left out."""
     cursor.execute(f"SELECT {EARLIER_RUNS} FROM jobsite_job j WHERE j.number = %s", [number])
     return int(cursor.fetchone()[0])

@@ -1,4 +1,4 @@
-"""The deliveries of what a statement has done, which it writes itself (SPEC 7)."""
+"""The deliveries that a statement writes itself, for what it has done."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ from jobsite.database import Cursor
 from jobsite.notifications import outbox
 from jobsite.programs.rules.lifecycle import IS_READY
 
-# Nobody is notified of a program without rules, unless the submitter of the job asked for it; then all of this costs no
-# more than a look at the program. Where a statement runs often, its caller asks this before: NOTIFIES.
+# For a program without rules nobody is notified, unless the submitter of the job asked for it. Then all of this costs
+# no more than a look at the program. Where a statement runs often, its caller asks NOTIFIES first.
 NOTIFIES = "(p.notification_group_id IS NOT NULL OR j.notify)"
 NOTIFIES_START = """(p.notification_group_id IS NOT NULL AND EXISTS (
     SELECT FROM jobsite_rule r WHERE r.group_id = p.notification_group_id AND r.event = 'STARTED'
@@ -27,9 +27,9 @@ def as_text(moment: str) -> str:
 _RECOVERED = "ARRAY['FAILED', 'COMPLETED+ERROR']"
 
 
-# Of the failures before the first success in the statement those that the program had before count too: as they were
-# under the lock of its row, or, where a success follows them, as the statement saw them. They are counted only
-# where a rule waits for several in a row.
+# How many failures in a row an event reports. Failures before the first success of the statement follow those that the
+# program had before: as they were under the lock of its row, or, where a success comes after them, as the statement saw
+# them. A program whose failures are not counted has none from before.
 _IN_A_ROW = """(runs.streak + CASE WHEN runs.stretch > 0 OR counted.id IS NULL THEN 0
                                     WHEN counted.has_success THEN p.consecutive_failures
                                     ELSE counted.consecutive_failures - counted.before END)::integer"""
@@ -132,19 +132,19 @@ SELECT id FROM deliveries
 
 
 def submitted(cursor: Cursor, numbers: Sequence[int]) -> None:
-    """Write who is notified that these jobs were submitted, in the transaction that has inserted them."""
+    """Write the deliveries for the submission of these jobs, in the transaction that has inserted them."""
     cursor.execute(SUBMITTED, {"numbers": list(numbers)})
 
 
 def started(cursor: Cursor, number: int) -> list[int]:
-    """Write who is notified that a job has started, once however often it starts; the ids of the deliveries."""
+    """Write the deliveries for a job's start, once however often it starts. Returns their ids."""
     cursor.execute(STARTED, {"number": number})
     return [row[0] for row in cursor.fetchall()]
 
 
 LATE_SECONDS = 300.0
-# Of each program that has such a rule only its first job in the lane is looked at, and only if it is among the next 500
-# of the lane: a job far behind in a long queue is reported when its turn comes nearer. A job that waits for its turn is
+# Of each program with such a rule only its first job in the lane is looked at, and only if it is among the next 500 of
+# the lane: a job far behind in a long queue is reported when its turn comes nearer. A job that waits for its turn is
 # late; one that is held, paused or in the future is not.
 LATE = f"""
 WITH moved AS (
@@ -169,6 +169,6 @@ SELECT id FROM deliveries
 
 
 def late(cursor: Cursor) -> int:
-    """Write who is notified of jobs that have waited five minutes for their turn; how many deliveries that makes."""
+    """Write the deliveries for jobs that have waited five minutes for their turn. Returns how many there are."""
     cursor.execute(LATE, {"seconds": LATE_SECONDS})
     return len(cursor.fetchall())

@@ -1,10 +1,10 @@
-"""A program's failures in a row, counted with the ends of its jobs; at its maximum it is terminated (SPEC 5)."""
+"""A program's failures in a row, counted with the ends of its jobs; at its maximum it is terminated."""
 
 from jobsite.programs.rules.lifecycle import Trigger
 from jobsite.tenants import audit
 
 COUNTS = "(p.max_consecutive_failures IS NOT NULL OR p.notification_group_id IS NOT NULL)"
-"""Of which programs: those that have a maximum, and those whose rules may wait for several in a row."""
+"""Whether the failures of program `p` are counted: it has a maximum, or rules that may wait for several in a row."""
 
 _TOTAL = "CASE WHEN c.has_success THEN c.after ELSE p.consecutive_failures + c.before END"
 _ENDS = """(c.peak >= p.max_consecutive_failures
@@ -21,7 +21,7 @@ _TERMINATED = audit.by_the_system(
     after="jsonb_build_object('status', status)",
 )
 IS_TERMINATED = "its program is terminated"
-"""Why a job that a schedule made is canceled: of a terminated program only jobs that people submit still run."""
+"""The reason for which a schedule's job is canceled. A terminated program runs only what no schedule has made."""
 
 
 def ends_with_its_program(trigger: str) -> str:
@@ -30,17 +30,17 @@ def ends_with_its_program(trigger: str) -> str:
 
 
 def may_run_though_terminated(trigger: str) -> str:
-    """The contrary: whether its program `p` lets a job of this trigger in."""
+    """The opposite: whether a job of this trigger may run, as far as the status of its program `p` goes."""
     return f"(p.status <> 'TERMINATED' OR {trigger} <> '{Trigger.AUTOMATIC}')"
 
 
 def counted(ended: str) -> str:
-    """The part of a statement that counts what `ended` there: rows (program_id, number, target).
+    """The parts of a statement that count failures in a row in its part `ended`: rows (program_id, number, target).
 
-    They count in order of number, in which a group runs: failures before the first success, after the last, and the
-    most between two. The part `runs` says how many in a row each of them makes in the statement, `counted` what the
-    program has then. A program's row is touched only when it changes: written by every finish, it would be what all
-    finishes wait for.
+    They count in order of number, in which a group runs: the failures before the first success, those after the last,
+    and the most between two. The part `runs` says how many in a row each row makes within the statement, `counted` what
+    the program has then. A program's row is written only when it changes: if every finish wrote it, all finishes would
+    wait for it.
     """
     return f""", runs AS (
     SELECT number, program_id, target, stretch,

@@ -1,4 +1,4 @@
-"""The lane of a queue and tenant: the order of its jobs, and how dispatch comes to look at it."""
+"""The lane of a queue and tenant: the order of its jobs, and how a lane is woken."""
 
 
 def rank(due: str, priority: str) -> str:
@@ -7,7 +7,7 @@ def rank(due: str, priority: str) -> str:
 
 
 def woken(lanes: str) -> str:
-    """The statement after which dispatch looks at these lanes: a query of (queue_id, tenant_id, true)."""
+    """The statement that wakes these lanes, so that dispatch looks at them: a query of (queue_id, tenant_id, true)."""
     return f"""
 INSERT INTO jobsite_lane (queue_id, tenant_id, is_waiting)
 {lanes.strip()}

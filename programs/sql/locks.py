@@ -8,7 +8,7 @@ IS_STALE = f"""({IS_EXPIRED}
                  WHERE o.incarnation = j.lock_owner AND o.status IN ('STOPPED', 'LOST')))"""
 """Whether the holder of job `j` is gone, so that an operator may clear its lock."""
 UNLOCK = "lock_token = NULL, lock_owner = NULL, lock_expires_at = NULL, stuck_at = NULL"
-"""What every statement sets that ends a run."""
+"""The columns that every statement clears that ends a run."""
 
 
 def stuck_at(timeout: str) -> str:

@@ -1,4 +1,4 @@
-"""The window of a queue: how many more jobs it may have on their way to its workers, and a look for one job's sake."""
+"""The window of a queue: how many more jobs it may send to its workers, and whether it has room for one job."""
 
 from jobsite.programs.rules import lifecycle
 from jobsite.programs.sql.limits import RUNNING_OF_MANAGER, RUNNING_OF_TENANT
@@ -13,16 +13,16 @@ WINDOW_WITHOUT_WORKERS = 2
 
 # Whether a program's jobs may share messages: it allows it, and they are short by its last twenty runs.
 SHORT = f"({{p}}.travels_in_groups AND {{p}}.measured_runs >= 20 AND {{p}}.mean_seconds <= {SHORT_SECONDS})"
-# Whether job j of program p may: nothing about it (a loss, a parent, children) asks for care.
+# Whether job j of program p may share one: it has no loss, no parent, and is not marked as `alone`.
 GROUPABLE = f"({SHORT.format(p='p')} AND NOT j.alone AND j.losses = 0 AND j.parent_id IS NULL)"
-# What one run is expected to keep a child busy: the program's mean, and the claim and finish around it. A mean
-# of fewer than twenty runs is not believed; such a program is expected to take for ever.
+# How long one run is expected to keep a child busy: the program's mean, and the claim and finish around it. A mean of
+# fewer than twenty runs is not used; such a program is expected to take for ever.
 EXPECTED = f"""CASE WHEN p.measured_runs >= 20
                     THEN coalesce(p.mean_seconds, 'infinity')
                          + CASE WHEN {GROUPABLE} THEN {LEAST_SECONDS} ELSE 0.002 END
                     ELSE 'infinity'::float END"""
-# Its program, and a lane's tenant, are looked up by their keys (OFFSET 0): else a connection that is free to join as it
-# likes reads all tenants and programs for a few jobs.
+# A job's program, and a lane's tenant, are looked up by their keys (OFFSET 0). Otherwise a connection whose planner may
+# join as it likes reads all tenants and programs for a few jobs.
 PROGRAM = """SELECT id, travels_in_groups, measured_runs, mean_seconds, timeout_seconds FROM jobsite_program
              WHERE id = j.program_id OFFSET 0"""
 # A full group is one message.
@@ -42,9 +42,9 @@ WORKERS = f"""
     WHERE {_SERVES}
           AND w.last_seen_at > clock_timestamp() - %(lock)s * interval '1 second'
 """
-# How many more messages a queue may hold (PROTOCOL "window"): one for each idle child of its living workers
-# whose manager has room, plus one; beyond that only what the children are expected to finish within the
-# horizon, by the programs' known means, which the caller adds up row by row. No worker known: two.
+# How many more messages a queue may hold (docs/protocol.md, "Order, fairness, window"): one for each idle child of its
+# living workers whose manager has room, plus one. More only if the children are expected to finish it within the
+# horizon, by the programs' known means, which the caller adds up row by row. Where no worker is known: two.
 SLOTS = "CASE WHEN workers.count = 0 THEN %(unattended)s ELSE workers.idle + 1 END"
 ROOM = f"""
     SELECT workers.children, {SLOTS} AS slots, waiting.jobs, waiting.messages, waiting.seconds
@@ -58,16 +58,16 @@ ROOM = f"""
     CROSS JOIN LATERAL ({WORKERS}) workers
 """
 
-# How many more jobs of a tenant with a quota may be sent: what runs counts anywhere, what is QUEUED in this queue.
+# How many more jobs of a tenant with a quota may be dispatched. RUNNING jobs count in every queue, QUEUED ones in this.
 TENANT_ROOM = f"""CASE WHEN t.running_quota IS NOT NULL
             THEN t.running_quota - {RUNNING_OF_TENANT}
                  - (SELECT count(*) FROM jobsite_job q
                     WHERE q.queue_id = gate.id AND q.status = 'QUEUED' AND q.tenant_id = t.id) END"""
 
-# The fast path of a submission looks first, since a flood of submissions finds the window full and need not write: is
-# there room for a message, and nothing better in the lane? Each QUEUED row counts as a message here. A job that may
-# travel in a group goes alone only while no other waits for a child and no short one has just begun: its finish is
-# a few milliseconds off, and takes along all that has come by then.
+# The fast path of a submission looks first, since in a flood of submissions it finds the window full and need not
+# write. It asks whether there is room for a message, and nothing better in the lane. Each QUEUED row counts as a
+# message here. A job that may travel in a group goes alone only while no other waits for a child and no short job has
+# just started: that one's finish is a few milliseconds off, and takes along all that has come by then.
 _BRISK = f"""
     EXISTS (SELECT FROM jobsite_worker w
             JOIN jobsite_job r ON r.lock_owner = w.incarnation AND r.status = 'RUNNING' AND r.queue_id = gate.id
@@ -99,7 +99,7 @@ IS_AWAKE = "jobsite_lane_stays_awake(j.queue_id, j.tenant_id)"
 
 
 def look_values(lock_seconds: float) -> dict[str, object]:
-    """What LOOK and DISPATCH take, beside the queue or the job."""
+    """The parameters of LOOK and DISPATCH, without the queue or the job."""
     return {
         "lock": lock_seconds,
         "horizon": HORIZON_SECONDS,

@@ -1,15 +1,15 @@
-"""Which job stands in a new one's way: an open retry, the same idempotency key, the same REJECT key."""
+"""Which job keeps a new one out: an open retry, or one with the same idempotency key or REJECT key."""
 
 from jobsite.errors import Conflict
 from jobsite.programs.models import Job
 from jobsite.programs.rules.lifecycle import OPEN, Overlap
 from jobsite.programs.transitions.submit import NewJob
 
-TRIES = 10  # the job in our way may have ended each time before we can name it
+TRIES = 10  # each time the other job may have ended before we can name it
 
 
 def earlier_job(new: NewJob, request: list[str]) -> Job | None:
-    """The job that a unique key made us meet; raises Conflict unless it is our own earlier one."""
+    """The earlier job of the same request, if any; raises Conflict where another job holds a unique key."""
     if new.retry_of is not None:
         retry = Job.objects.filter(retry_of=new.retry_of, status__in=sorted(OPEN)).first()
         if retry is not None:

@@ -1,4 +1,4 @@
-"""Submit many jobs at once, all or none: validated while the chunk before is inserted."""
+"""Submit many jobs at once, all or none: a chunk is validated while the one before is inserted."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -29,10 +29,10 @@ _AllInserted = tuple[list[int | None], dict[int, int], list[int]]
 
 
 def submit_many(*, tenant: Tenant, jobs: Iterable[Mapping[str, Any]], user: User | None = None) -> list[int]:
-    """Submit up to 10,000 jobs at once, all or none, in the caller's transaction; their numbers, in the same order.
+    """Submit up to 10,000 jobs at once, all or none, in the caller's transaction. Returns their numbers in order.
 
-    Each job is a mapping with `program`, and `parameters` and the fields of Options as far as they are wanted.
-    What was submitted before under the same idempotency key is not submitted again: its number of then is in its place.
+    Each job is a mapping with `program`, and where wanted `parameters` and the fields of Options. A job that was
+    submitted before under the same idempotency key is not submitted again: its earlier number is returned.
 
     Raises what `submit` raises; Invalid, Conflict and NotFound carry pointers such as /jobs/17/parameters/cohort.
     """
@@ -59,17 +59,17 @@ def submit_many_as(principal: Principal, jobs: Iterable[Mapping[str, Any]]) -> l
                     return [number for number in numbers if number is not None]
                 transaction.set_rollback(True)
         except Invalid:
-            # The copy that refused it may be old: then the jobs are looked at anew.
+            # The copy of a program may be out of date: then the jobs are validated again.
             if not preparation.forget_old(principal, {str(job.get("program")) for job in wanted}):
                 raise
             continue
-        # Some program was edited meanwhile, or a job in our way has just ended.
+        # Some program was edited meanwhile, or a job that kept one out has just ended.
         preparation.forget()
     raise Conflict("these jobs are contended; submit again", code="contended")
 
 
 def _all_inserted(principal: Principal, jobs: Sequence[Mapping[str, Any]]) -> _AllInserted:
-    """The numbers (None where nothing accounts for a job), the first ready one of each queue, what waits for a key."""
+    """The numbers (None where a job must be tried again), the first ready one of each queue, those blocked OVERLAP."""
     errors: list[dict[str, str]] = []
     wanted: list[_Wanted] = []
     for place, job in enumerate(jobs):
@@ -82,7 +82,7 @@ def _all_inserted(principal: Principal, jobs: Sequence[Mapping[str, Any]]) -> _A
     chunks: list[_Prepared] = []
 
     def prepared() -> Iterator[list[NewJob]]:
-        # While the database inserts one, the next is looked at.
+        # While the database inserts one chunk, the next is validated.
         for begin in range(0, len(wanted), CHUNK):
             chunk: _Prepared = []
             for place, one in enumerate(wanted[begin : begin + CHUNK], start=begin):
@@ -101,7 +101,7 @@ def _all_inserted(principal: Principal, jobs: Sequence[Mapping[str, Any]]) -> _A
 
 
 def _keep(error: Refusal, place: int, errors: list[dict[str, str]]) -> None:
-    """Note what is wrong with one of many jobs; raises when that is enough, or nothing about its values."""
+    """Note what is wrong with one of many jobs; raises once that is enough, or where its values are not the reason."""
     if not isinstance(error, Invalid):
         error.args = (f"/jobs/{place}: {error}",)
         raise error
@@ -119,10 +119,10 @@ def _request(job: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], Options]:
     options = dict(job)
     code, given = options.pop("program", None), options.pop("parameters", None)
     if not isinstance(code, str) or not isinstance(given, Mapping | None):
-        raise Invalid("a job has a program, its code, and parameters, an object")
+        raise Invalid("a job needs `program`, a program's code, and may have `parameters`, an object")
     unknown = options.keys() - _OPTIONS
     if unknown:
-        raise Invalid(f"{min(unknown)} is no option of a job; there are {', '.join(sorted(_OPTIONS))}")
+        raise Invalid(f"{min(unknown)} is not an option of a job; the options are {', '.join(sorted(_OPTIONS))}")
     return code, given or {}, Options(**options) if options else DEFAULTS
 
 

@@ -1,4 +1,4 @@
-"""What is looked at before a job is inserted: its program, by a copy in memory, its parameters and its options."""
+"""Validate a job before it is inserted: its program, from a copy in memory, its parameters and its options."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,15 +42,15 @@ DEFAULTS = Options()
 
 @dataclass(frozen=True)
 class Known:
-    """What accepting a job takes of its program."""
+    """A program as it was when last read, with all that is needed to accept its jobs."""
 
     program: Program
     validator: parameters.Validator
     engine: str
 
 
-# Programs as they were when last read. An insert goes by the version that it was validated with, so that one that
-# was edited since is read again.
+# Programs as they were when last read. An insert names the version that its job was validated with. Where the program
+# was edited since, nothing is inserted, and it is read again.
 _programs: dict[tuple[int, str], Known] = {}
 
 
@@ -67,7 +67,7 @@ def known_program(principal: Principal, code: str) -> Known:
 
 
 def forget(principal: Principal | None = None, code: str | None = None) -> None:
-    """Read this program of the principal's tenant anew, or all there are, since one was edited meanwhile."""
+    """Drop the copy of this program of the principal's tenant, or all copies, so that they are read again."""
     if principal is None or code is None:
         _programs.clear()
     else:
@@ -75,7 +75,7 @@ def forget(principal: Principal | None = None, code: str | None = None) -> None:
 
 
 def forget_old(principal: Principal, codes: Iterable[str]) -> bool:
-    """Forget those of these programs that were edited or deleted since they were read; whether there were any."""
+    """Drop the copies of these programs that are out of date. Returns whether there were any."""
     keys = [(principal.tenant.pk, code) for code in codes]
     known = {key: _programs[key].program for key in keys if key in _programs}
     rows = Program.objects.filter(pk__in=[program.pk for program in known.values()], deleted_at__isnull=True)
@@ -86,8 +86,8 @@ def forget_old(principal: Principal, codes: Iterable[str]) -> bool:
     return bool(old)
 
 
-def by_the_program(principal: Principal, code: str, use: Callable[[Known], T]) -> T:
-    """What `use` makes of the program; a refusal by a copy that is old is not believed, but asked for anew.
+def with_program(principal: Principal, code: str, use: Callable[[Known], T]) -> T:
+    """Call `use` with the program. Where it refuses a copy that is out of date, call it again with a new one.
 
     Raises what `known_program` and `use` raise.
     """
@@ -111,11 +111,11 @@ def find_program(principal: Principal, code: str) -> Program:
 
 
 Request = tuple[NewJob, list[str]]
-"""A job to insert, and the fingerprints of what was asked for, where it has an idempotency key."""
+"""A job to insert, and where it has an idempotency key the fingerprints of the request."""
 
 
 def prepare(principal: Principal, known: Known, given: Mapping[str, Any], options: Options) -> Request:
-    """A job as it was asked for; Forbidden (program_terminated) and Invalid, with pointers, where it may not be."""
+    """A job as it was asked for. Raises Forbidden (program_terminated), and Invalid with pointers."""
     program = known.program
     if program.status == Program.Status.TERMINATED and options.trigger is Trigger.AUTOMATIC:
         raise Forbidden(f"program {program.code} is terminated", code="program_terminated")
@@ -123,7 +123,7 @@ def prepare(principal: Principal, known: Known, given: Mapping[str, Any], option
     scheduled_at = _scheduled_at(options.scheduled_at)
     _check(options)
     if options.notify and principal.user_id is None:
-        raise Invalid(f"notify: {principal.name} is no user, so there is nobody to tell", code="nobody_to_tell")
+        raise Invalid(f"notify: {principal.name} is not a user, so there is nobody to notify", code="nobody_to_tell")
     new = new_job(principal, known, values, options, scheduled_at)
     if options.idempotency_key is None:
         return new, []
@@ -146,7 +146,7 @@ def new_job(
     options: Options,
     scheduled_at: datetime | None = None,
 ) -> NewJob:
-    """A job with these parameters and options, which are valid."""
+    """A job with these parameters and options, which the caller has validated."""
     program = known.program
     overlap = Overlap(program.overlap_policy)
     places = known.validator.secrets_in(values) if known.validator.has_secrets else []
@@ -181,7 +181,7 @@ def _engine(program: Program) -> str:
 
 
 def validated(known: Known, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters with the schema's defaults; Invalid (invalid_parameters) with a pointer to each that is wrong."""
+    """The parameters with the schema's defaults. Raises Invalid (invalid_parameters) with a pointer to each error."""
     try:
         return known.validator.validate(dict(given))
     except parameters.ParametersError as error:
@@ -197,7 +197,7 @@ def _refused(known: Known, error: parameters.ParametersError) -> Invalid:
 
 
 def retried_values(known: Known, retried: Job, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The parameters of a retry, valid by the program's schema of now: those of the job as they were, or edited.
+    """The parameters of a retry, valid by the program's current schema: the job's own, or edited ones.
 
     Raises what `carried_values` raises; secrets are carried only where nothing is edited.
     """
@@ -211,7 +211,7 @@ def retried_values(known: Known, retried: Job, given: Mapping[str, Any] | None) 
 
 
 def carried_values(known: Known, stored: dict[str, Any], whose: str) -> dict[str, Any]:
-    """Stored parameters of a job or schedule (`whose`) in clear, for a new job, valid by the schema of now.
+    """Stored parameters of a job or schedule (`whose`) in clear, for a new job, valid by the current schema.
 
     Secrets are carried only where the schema still calls them secrets. Raises Invalid (invalid_parameters), and
     Conflict (secrets_lost) where no key opens them.
@@ -223,7 +223,7 @@ def carried_values(known: Known, stored: dict[str, Any], whose: str) -> dict[str
         clear, _ = secrets.opened(stored)
     except secrets.SecretLost as error:
         raise Conflict(f"{whose}: {error}", code="secrets_lost") from None
-    # Before anything of it is said or stored in clear.
+    # Before any of them is shown or stored in clear.
     uncovered = sorted(set(sealed) - set(known.validator.secrets_in(clear)), key=sealed.index)
     _refuse(known, uncovered, f"is a secret of {whose}, but no longer one by the schema; give all parameters anew")
     return validated(known, clear)

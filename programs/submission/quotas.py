@@ -1,8 +1,8 @@
-"""The quotas of a tenant that submissions ask: pending jobs, and submissions a minute.
+"""The quotas of a tenant for submissions: pending jobs, and submissions a minute.
 
-Both go by counters that submissions add to, outside the caller's transaction, which might hold the row for long. So
-they may be a little too high until the sweep counts anew, or somebody who is refused does; never for long. How many
-jobs run is asked exactly, at the claim.
+Both go by counters that submissions add to, outside the caller's transaction, which might lock the row for long. So
+they may be a little too high, until the sweep or a submission that does not fit counts again. The running quota is
+exact: the claim counts it.
 """
 
 import math
@@ -18,8 +18,8 @@ from jobsite.tenants.models import Tenant
 RECOUNT_SECONDS = 1.0
 RETRY_SECONDS = 10
 
-# An allowance fills up evenly, to the quota of a minute at most. Without a quota it is without end, so that it is full
-# when one is set.
+# An allowance fills up evenly, to the quota of a minute at most. Without a quota it is infinite, so that it is full
+# when a quota is set.
 _ALLOWANCE = """least(%(rate)s::float,
                       u.allowance + extract(epoch FROM clock_timestamp() - u.allowed_at) * %(rate)s / 60)"""
 TAKE = f"""
@@ -53,10 +53,10 @@ FROM jobsite_tenantusage u WHERE u.tenant_id = %(tenant)s
 
 
 def take(tenant: Tenant, count: int) -> None:
-    """Count so many new jobs against the tenant's quotas; costs nothing where it has none.
+    """Count `count` new jobs against the tenant's quotas; costs nothing where it has none.
 
-    Raises TooMany (pending_quota or submission_rate, with `retry_after` in seconds) when they do not fit now, Invalid
-    (quota_too_small) when so many at once never can. Nothing is counted then.
+    Raises TooMany (pending_quota or submission_rate, with `retry_after` in seconds) where they do not fit now, Invalid
+    (quota_too_small) where so many at once never can. Then nothing is counted.
     """
     most, rate = tenant.pending_quota, tenant.submissions_per_minute
     if most is None and rate is None:
@@ -82,7 +82,7 @@ def _take(cursor: Cursor, tenant: Tenant, count: int) -> None:
         cursor.execute(TAKE, values)
         if cursor.fetchone() is not None:
             return
-        # The tenant's first, or what it had may have run meanwhile.
+        # This may be the tenant's first submission, or its jobs may have run meanwhile.
         recount(cursor, tenant_id=tenant.pk)
     cursor.execute(STATE, values)
     pending, allowance = cursor.fetchone()

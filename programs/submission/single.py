@@ -31,12 +31,12 @@ def submit(
     user: User | None = None,
     **options: Any,
 ) -> Job:
-    """Submit a job of a program of this tenant, as `user`, or as the platform itself when there is none.
+    """Submit a job of a program of this tenant, as `user`, or as the platform itself where none is given.
 
-    The row is written in the caller's transaction and lives or dies with it; workers hear of it after the
+    The row is written in the caller's transaction and is rolled back with it; the job is dispatched after the
     commit. `options` are the fields of Options.
 
-    Returns the job; with an idempotency key that was used for the same request, the job of then.
+    Returns the job; with an idempotency key that was used for the same request, the earlier job.
 
     Raises:
         NotFound: no such program, or the user is no member.
@@ -56,9 +56,9 @@ def submit_as(principal: Principal, code: str, given: Mapping[str, Any], options
 
 
 def retry_as(principal: Principal, retried: Job, given: Mapping[str, Any] | None = None) -> Job:
-    """A new job of an ended one's program, for whoever retries, with its priority and its parameters or those given.
+    """A new job of an ended job's program, with its priority and its parameters or those given; it runs as `principal`.
 
-    It is MANUAL and has no parent, whoever asked for the first one. Raises what `submit` raises, and Conflict:
+    It is MANUAL and has no parent, however the first one came about. Raises what `submit` raises, and Conflict:
     retry_open with `existing_job` while another retry of the job is open, program_deleted.
     """
 
@@ -73,7 +73,7 @@ def retry_as(principal: Principal, retried: Job, given: Mapping[str, Any] | None
 
 
 def carry_as(principal: Principal, code: str, stored: dict[str, Any], options: Options, *, whose: str) -> Job:
-    """A new job with parameters that are stored already, whose secrets it carries. Raises what `submit` raises."""
+    """A new job with stored parameters, of which it carries the secrets. Raises what `submit` raises."""
 
     def prepare(known: Known) -> Request:
         return preparation.new_job(principal, known, preparation.carried_values(known, stored, whose), options), []
@@ -82,7 +82,7 @@ def carry_as(principal: Principal, code: str, stored: dict[str, Any], options: O
 
 
 def program_deleted(job: Job) -> Conflict:
-    """The refusal to run anything like this job again."""
+    """The error for a retry of a job whose program is deleted."""
     return Conflict(
         f"program {job.program.code} of job {job.number} is deleted; submit a job of another program instead",
         code="program_deleted",
@@ -92,7 +92,7 @@ def program_deleted(job: Job) -> Conflict:
 def _submitted(principal: Principal, code: str, prepare: Callable[[Known], Request]) -> Job:
     principal.require("jobs:write")
     for turn in range(TRIES):
-        known, new, request = preparation.by_the_program(principal, code, lambda known: (known, *prepare(known)))
+        known, new, request = preparation.with_program(principal, code, lambda known: (known, *prepare(known)))
         if turn == 0:
             quotas.take(principal.tenant, 1)
         with prepared_cursor() as cursor:
@@ -101,7 +101,7 @@ def _submitted(principal: Principal, code: str, prepare: Callable[[Known], Reque
             return _accepted(row, principal, known.program)
         if existing := earlier_job(new, request):
             return existing
-        # The first job of this principal; or the program was edited since it was read, or the job in our way has ended.
+        # This is the principal's first job; or the program was edited since it was read, or the other job has ended.
         with prepared_cursor() as cursor:
             cursor.execute(KEEP_CONTEXT, [new.context.key, new.context.content])
         preparation.forget(principal, code)
@@ -109,17 +109,17 @@ def _submitted(principal: Principal, code: str, prepare: Callable[[Known], Reque
 
 
 def _insert_one(cursor: Cursor, new: NewJob) -> Inserted | None:
-    """The job, committed and perhaps QUEUED; in a transaction of the caller's PENDING, and sent when that commits."""
+    """The job: committed, and QUEUED where there is room; PENDING within a transaction of the caller's."""
     if connection.get_autocommit() and not new.notifies:
         return insert_and_offer(cursor, new, lock_seconds=settings.JOBSITE_LOCK_SECONDS)
-    # Together with the deliveries that its program's rules make of it.
+    # Together with the deliveries that its program's rules ask for.
     with transaction.atomic() if new.notifies else nullcontext():
         inserted = insert(cursor, [new])
     return inserted[0] if inserted else None
 
 
 def _accepted(row: Inserted, principal: Principal, program: Program) -> Job:
-    # The rest is read when somebody asks for it: a submission costs one statement.
+    # The other columns are read when they are asked for: a submission costs one statement.
     values = {
         "number": row.number,
         "tenant_id": principal.tenant.pk,
@@ -146,5 +146,5 @@ def _accepted(row: Inserted, principal: Principal, program: Program) -> Job:
 
 @cache
 def _in_order(names: frozenset[str]) -> list[str]:
-    """As from_db wants them: in the order of the model's fields."""
+    """In the order of the model's fields, as from_db takes them."""
     return [field.attname for field in Job._meta.concrete_fields if field.attname in names]

@@ -1,7 +1,7 @@
-"""Every statement that sets Job.status, one module for each move (PROTOCOL "Moves"); nothing else does.
+"""Every statement that sets Job.status, one module for each move (docs/protocol.md, "Moves").
 
-Each function takes a cursor first, psycopg's or Django's, uses the database's clock only, and leaves the
-transaction to its caller.
+Nothing else sets it. Each function takes a cursor first, psycopg's or Django's, uses the database's clock only, and
+leaves the transaction to its caller.
 """
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""An operator has seen that a job FAILED: the one thing about an ended job that changes, and no move."""
+"""Mark a FAILED job as reviewed by an operator. The job has ended and does not move."""
 
 from collections.abc import Sequence
 
@@ -19,6 +19,6 @@ RETURNING j.number
 
 @failpoint("acknowledge")
 def acknowledge(cursor: Cursor, *, numbers: Sequence[int], tenant_id: int, by: str) -> list[int]:
-    """Mark these jobs of the tenant as reviewed; the numbers, in order, of those that needed it."""
+    """Mark these jobs of the tenant as reviewed. Returns the numbers, in order, of those that needed it."""
     cursor.execute(ACKNOWLEDGE, {"numbers": list(numbers), "tenant": tenant_id, "by": by})
     return sorted(row[0] for row in cursor.fetchall())

@@ -1,4 +1,4 @@
-"""To CANCELED at once where nobody works on the job; a request where somebody does."""
+"""Cancel a job at once, or ask its worker to stop where it is RUNNING."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from jobsite.failpoints import failpoint
 from jobsite.programs.rules.lifecycle import IS_OPEN, Status
 from jobsite.programs.sql.deliveries import MOVED, MOVED_J, with_deliveries
 
-# One statement, so that a claim in between decides which half applies.
+# One statement: the status at the moment of the UPDATE decides, also where a claim came just before it.
 CANCELED = """
 UPDATE jobsite_job j SET
     status = CASE WHEN status = 'RUNNING' THEN status ELSE 'CANCELED' END,
@@ -28,9 +28,9 @@ WITH moved AS (
 SELECT target, (SELECT count(*) FROM deliveries) FROM moved
 """
 MOST_CHILDREN = 500
-"""So many children are canceled at once."""
+"""At most this many children are canceled by one statement."""
 
-# One that was asked already is not asked again, so that to repeat this comes to an end.
+# A child that was asked already is not asked again, so that repeating the statement comes to an end.
 _NOT_ASKED = "({c}status <> 'RUNNING' OR {c}cancel_requested_at IS NULL)"
 _CASCADES = "(p.status = 'CANCELED' OR (p.status = 'FAILED' AND g.cancel_children_on_failure))"
 CANCEL_CHILDREN = f"""
@@ -50,7 +50,7 @@ WITH open AS MATERIALIZED (
 ){with_deliveries("moved")}
 SELECT number, target, (SELECT count(*) FROM deliveries) FROM moved
 """
-# A skip scan over the parents of open children: its cost grows with them, not with the children.
+# A skip scan over the parents of open children: its cost grows with the parents, not with the children.
 ENDED_WITH_OPEN_CHILDREN = f"""
 WITH RECURSIVE parent (number) AS (
     (SELECT parent_id FROM jobsite_job
@@ -87,15 +87,15 @@ def cancel(cursor: Cursor, *, number: int, tenant_id: int, by: str, reason: str)
 
 @failpoint("cancel_children")
 def cancel_children(cursor: Cursor, parents: Sequence[int]) -> dict[int, Status]:
-    """Cancel, or ask to stop, open children of those of these jobs whose end takes them along, at most 500.
+    """Cancel at most 500 open children of these jobs, or ask them to stop. Returns the status of each afterwards.
 
-    That is a CANCELED parent, and a FAILED one of a program that says so. The status of each child after that.
+    Only a parent that is CANCELED cancels its children, or one that FAILED where its program says so.
     """
     cursor.execute(CANCEL_CHILDREN, {"parents": list(parents)})
     return {number: Status(status) for number, status, _ in cursor.fetchall()}
 
 
 def ended_with_open_children(cursor: Cursor) -> list[int]:
-    """Jobs whose end should have taken their open children along, at most 500."""
+    """At most 500 ended jobs whose open children should have been canceled with them."""
     cursor.execute(ENDED_WITH_OPEN_CHILDREN)
     return [row[0] for row in cursor.fetchall()]

@@ -18,11 +18,11 @@ from jobsite.programs.sql.limits import RUNNING_OF_MANAGER, RUNNING_OF_TENANT
 
 @dataclass(frozen=True)
 class Claimed:
-    """A job that this worker holds, with all that running it takes but the program's definition.
+    """A job that this worker holds, with all that is needed to run it except the program's definition.
 
-    `notifies` says that somebody may be notified of its end, `notifies_start` of its start, `holds_key` that others may
-    wait for its end (overlap QUEUE); `parked_fence` that its actions have run, and their children ended, so that this
-    run is the callback's.
+    `notifies` says that somebody may be notified of its end, `notifies_start` of its start. `holds_key` says that
+    others may wait for its end (overlap QUEUE). `parked_fence` is set once its actions have run and their children have
+    ended: then this run is the callback's.
     """
 
     number: int
@@ -49,8 +49,8 @@ class Claimed:
 
 
 COLUMNS = tuple(column.name for column in fields(Claimed))
-"""What every statement returns of a job that was claimed, in this order."""
-# Where they come from: what is looked up beside the job `j`, and what has another name there.
+"""The columns that each statement here returns for a claimed job, in this order."""
+# Where the columns come from. These are not columns of the job `j`.
 _LOOKED_UP = {
     "tenant": "t.code",
     "program_version": "p.version",
@@ -69,23 +69,22 @@ _RETURNED = ", ".join(
     f"decided.{name}" if name in ("token", *_LOOKED_UP) else f"{_SOURCES[name]} AS {name}" for name in COLUMNS
 )
 
-# The guards, which are primary-key joins: what a worker may look at, and whether it may run now.
+# The guards, by primary-key joins: which jobs the worker may take, and whether they may run now.
 _MINE = "j.status = %(queued)s AND q.name = ANY(%(queues)s)"
 _MAY_RUN = f"""p.status <> 'PAUSED' AND t.status = 'ACTIVE' AND q.paused_at IS NULL AND {{lane_is_open}}
                AND {may_run_though_terminated("j.trigger")}
                AND j.due_at <= clock_timestamp()"""
 
-# The caller makes the token before the statement, and so finds out whether a commit happened whose answer was lost.
-# Where the claimer's manager has a limit, or the tenant a quota, the caller must have locked their rows in a statement
-# before (exact), so that the count of RUNNING rows is exact; without that it gets nothing and changes nothing.
-# A job that came alone starts now. One of a group starts in the worker's memory: started_at stays empty, and
-# a group that is lost is known by it.
-# The status is compared with a parameter, so that the planner goes by the key and never by a partial index, in
-# which it would read every QUEUED row for each job.
-# What a schedule made of a program that was terminated since is canceled here, where it comes to light.
-# Its deliveries are written too (the part is read first, whatever runs); a row without a number stands for none that
-# runs.
-# To claim none is normal: the message was doubled, late or about a job that waits again.
+# The caller makes the token before the statement, so that it can find out whether a commit happened whose answer was
+# lost. Where the claimer's manager has a limit, or the tenant a quota, the caller must have locked their rows in an
+# earlier statement (exact), so that the count of RUNNING rows is exact. Without that the job is left as it is.
+# A job that came alone starts now. One of a group starts later, in the worker's memory: its started_at stays empty, by
+# which reap recognizes the jobs of a lost group.
+# The status is compared with a parameter, so that the planner uses the primary key. By a partial index it would read
+# every QUEUED row for each job.
+# A job that a schedule made is canceled here if its program was terminated since. Its deliveries are written too: the
+# last SELECT reads the part `deliveries` even where no job runs, and then returns one row without a number.
+# To claim none is normal: the message was a duplicate, came late, or its job waits again.
 CLAIM = f"""
 WITH wanted AS MATERIALIZED (
     SELECT j.number, c.token, p.status AS program_status, p.timeout_seconds,
@@ -146,8 +145,8 @@ SELECT {", ".join(COLUMNS)}
 FROM (SELECT count(*) FROM deliveries) AS read LEFT JOIN moved ON runs ORDER BY number
 """
 
-# The usual case, one job that may run where nothing is limited, at two thirds of the cost. What it does not take,
-# CLAIM looks at.
+# The usual case, one job that may run and no limit to count, at two thirds of the cost. What this does not take is left
+# to CLAIM.
 _LANE_IS_OPEN = """NOT EXISTS (SELECT 1 FROM jobsite_lane l
                       WHERE l.queue_id = j.queue_id AND l.tenant_id = j.tenant_id AND l.paused_at IS NOT NULL)"""
 CLAIM_ONE = f"""
@@ -175,7 +174,7 @@ ORDER BY j.number
 LOCK_MANAGER = """
 SELECT 1 FROM jobsite_workermanager WHERE id = %s AND max_running IS NOT NULL FOR UPDATE
 """
-# Not FOR UPDATE: whatever refers to a tenant would wait for it.
+# Not FOR UPDATE: every insert of a row that refers to the tenant would wait for it.
 LOCK_TENANTS = """
 SELECT 1 FROM jobsite_tenant
 WHERE running_quota IS NOT NULL AND id IN (SELECT tenant_id FROM jobsite_job WHERE number = ANY(%s))
@@ -198,9 +197,9 @@ def claim(
 ) -> list[Claimed]:
     """Take the jobs of (number, token) pairs that are QUEUED in these queues and may run now.
 
-    `owner` is the worker's incarnation, `message` the Celery task id. The list may be empty, and is where the
-    manager has a limit, or the tenant a quota, but the caller does not hold its row (`exact`, lock_limits).
-    `alone` says whether the message carried one job; if not given, whether these are one.
+    `owner` is the worker's incarnation, `message` the Celery task id. The list may be empty. Where the manager has a
+    limit, or a tenant a quota, nothing under it is claimed unless the caller holds its row (`exact`, lock_limits).
+    `alone` says whether the message carried one job; by default, whether one is given here.
     """
     values: dict[str, object] = {
         "owner": owner,
@@ -229,7 +228,7 @@ def claim(
 
 @failpoint("read_back")
 def read_back(cursor: Cursor, tokens: Sequence[tuple[int, UUID]]) -> list[Claimed]:
-    """The jobs that a claim under these tokens took whose answer was lost; all that it took, or none."""
+    """The jobs that a claim whose answer was lost took under these tokens: all that it took, or none."""
     cursor.execute(READ_BACK, [[number for number, _ in tokens], [token for _, token in tokens]])
     return [Claimed(*row) for row in cursor.fetchall()]
 

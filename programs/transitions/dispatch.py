@@ -29,10 +29,10 @@ ADVISORY_CLASS = 0x6A6F62  # "job": our advisory locks' first key
 
 @dataclass(frozen=True)
 class Dispatched:
-    """A job that became QUEUED and wants a message; its queue now has `queued` jobs waiting for `children`.
+    """A job that became QUEUED and needs a message; its queue now has `queued` jobs waiting for `children`.
 
-    Jobs of one `group` (their program) may share a message; None travels alone. It is expected to keep a child busy
-    for so many `seconds`.
+    Jobs of one `group` (their program) may share a message; a job without a group travels alone. It is expected to keep
+    a child busy for `seconds`.
     """
 
     number: int
@@ -44,16 +44,16 @@ class Dispatched:
     seconds: float = math.inf
 
 
-# The commit need not wait for the disk: a crash of the database that forgets it makes the job PENDING again, and its
-# message finds nothing to claim.
+# The commit need not wait for the disk. If a crash of the database loses it, the job is PENDING again, and its message
+# finds nothing to claim.
 UNHURRIED = "set_config('synchronous_commit', 'off', true)"
 _IS_SENT = f"status = '{lifecycle.DISPATCH.target}', queued_at = clock_timestamp()"
 
-# One statement, one dispatcher a queue at a time: who misses the advisory lock goes home, since every finish
-# and the sweep dispatch again. Only waiting lanes are read, the least served first, and of each only its top
-# rows through the index job_ready_in_lane: the cost does not grow with what is finished, future, held or
-# paused, nor with tenants that have nothing waiting. Of many lanes each is read no further than twice its even
-# share; what more it deserves it gets the next time. MATERIALIZED fences keep the planner from evaluating a
+# One statement, and one dispatcher a queue at a time: whoever misses the advisory lock does nothing, since every finish
+# and the sweep dispatch again. Only waiting lanes are read, the least served first, and of each lane only its top rows,
+# through the index job_ready_in_lane: the cost grows neither with jobs that are finished, future, held or paused, nor
+# with tenants that have nothing waiting. Where there are many lanes, each is read no further than twice its even share,
+# and gets the rest of what it deserves the next time. MATERIALIZED fences keep the planner from evaluating a
 # limit twice. Lanes and the queue's virtual time are written only when lanes compete.
 DISPATCH = f"""
 WITH gate AS MATERIALIZED (
@@ -64,8 +64,8 @@ WITH gate AS MATERIALIZED (
 ), bound AS MATERIALIZED (
     SELECT slots - messages AS certain, children * {MESSAGES_PER_CHILD} - messages AS messages,
            children * %(horizon)s - seconds AS seconds,
-           -- So many rows are read: no more can go in that time, and what is out grows no more than fivefold. To read
-           -- what a window full of groups may hold, for a few jobs that go alone, cost more than all the rest.
+           -- At most so many rows are read: no more can run in that time, and what is QUEUED grows at most fivefold. To
+           -- read as many as a window full of groups may hold, for a few jobs that go alone, cost more than all else.
            greatest(slots - messages,
                     least((children * %(horizon)s - seconds) / {LEAST_SECONDS},
                           children * {MESSAGES_PER_CHILD} + 4 * jobs), 0)::bigint AS most
@@ -111,8 +111,8 @@ WITH gate AS MATERIALIZED (
     FROM locked WHERE j.number = locked.number
     RETURNING j.number, locked.group_id, locked.timeout_seconds, locked.seconds, locked.tag
 ), emptied AS (
-    -- Not where the lane was woken since this statement's snapshot: the row that woken it is not in sight. Nor where
-    -- a submission is on its way, which has seen that the lane is awake.
+    -- Not where the lane was woken since this statement's snapshot, which does not show the row that woke it. Nor where
+    -- a submission that saw the lane awake has not committed yet.
     UPDATE jobsite_lane l SET is_waiting = false
     FROM (SELECT id, wakes, queue_id, tenant_id FROM lanes
           WHERE NOT EXISTS (SELECT FROM candidates c WHERE c.lane_id = lanes.id)
@@ -144,7 +144,7 @@ WHERE number = %(number)s AND status = %(pending)s AND blocked IS NULL AND {UNHU
 RETURNING number
 """
 
-# What a finish asks first, at a tenth of the cost of a dispatch. Each job that is QUEUED will ask again when it ends.
+# A finish asks this first, at a tenth of the cost of a dispatch. Each QUEUED job will ask again when it ends.
 IS_WANTED = """
 SELECT EXISTS (SELECT 1 FROM jobsite_lane WHERE queue_id = %(queue)s AND is_waiting)
        AND (%(enough)s = 0
@@ -152,7 +152,7 @@ SELECT EXISTS (SELECT 1 FROM jobsite_lane WHERE queue_id = %(queue)s AND is_wait
                                       LIMIT %(enough)s) queued) < %(enough)s)
 """
 
-# A lane is woken after a commit, never inside a caller's transaction, which might hold its row for long.
+# A lane is woken after a commit, never inside a caller's transaction, which might lock the lane's row for long.
 WAKE = lanes.woken(f"""
 SELECT DISTINCT queue_id, tenant_id, true FROM jobsite_job
 WHERE number = ANY(%s) AND {IS_READY}
@@ -182,8 +182,8 @@ def dispatch(cursor: Cursor, *, queue_id: int, lock_seconds: float) -> list[Disp
 def offer(cursor: Cursor, *, number: int, lock_seconds: float) -> Dispatched | bool:
     """Move one ready job to QUEUED if nothing better waits in its lane and the window has room.
 
-    Otherwise its lane is awake from now on, so that the next finish finds the job, and the answer is whether the
-    window has room for a dispatch.
+    Otherwise wake its lane, so that the next finish finds the job, and return whether the window has room for a
+    dispatch.
     """
     values = look_values(lock_seconds) | {"number": number}
     has_room = False
@@ -199,14 +199,14 @@ def offer(cursor: Cursor, *, number: int, lock_seconds: float) -> Dispatched | b
             return Dispatched(number, queue, timeout_seconds) if cursor.fetchone() else False
         if is_awake:
             break
-        # A finish that has come before this found the lane asleep: a look counts only while it is awake.
+        # A finish that came just before found the lane asleep. So wake it, and only then trust the look.
         wake(cursor, [number])
     return has_room
 
 
 @failpoint("is_wanted")
 def is_wanted(cursor: Cursor, *, queue_id: int, enough: int) -> bool:
-    """Whether a dispatch of this queue may find something, and fewer than `enough` (0: never) are QUEUED."""
+    """Whether a dispatch of this queue may find something, and fewer than `enough` are QUEUED (0: any number)."""
     cursor.execute(IS_WANTED, {"queue": queue_id, "enough": enough})
     return bool(cursor.fetchone()[0])
 
@@ -221,7 +221,7 @@ def wake(cursor: Cursor, numbers: Sequence[int]) -> None:
 def requeue(cursor: Cursor, *, queue_id: int, older_than: float) -> list[int]:
     """Put QUEUED jobs of a queue whose message is lost back to PENDING, and wake their lanes.
 
-    `older_than` in seconds spares the messages that were published a moment ago.
+    `older_than`, in seconds, spares messages that were published just now.
     """
     cursor.execute(REQUEUE, {"queue": queue_id, "older_than": older_than})
     numbers = [row[0] for row in cursor.fetchall()]

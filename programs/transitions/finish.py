@@ -1,4 +1,4 @@
-"""RUNNING -> where the run leads, written by the holder of the token, together with the attempt's row."""
+"""RUNNING -> an end, WAITING or PENDING: written by the holder of the token, together with the attempt's row."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from jobsite.programs.sql.failures import counted
 
 
 class StaleJob(Exception):
-    """The token no longer holds the job: another has it, or it has ended. Nothing was written."""
+    """The token no longer holds the job: another worker has it, or it has ended. Nothing was written."""
 
 
 Error = dict[str, object]
@@ -38,9 +38,9 @@ _RESULTS: Mapping[RunFailure, AttemptResult] = {
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended and what follows, made by the constructors below: each is one of the combinations that there are.
+    """How a run ended and what follows. The constructors below make the valid combinations, and no others.
 
-    `delay` in seconds counts for PENDING: when the next run is due. Without it the job keeps its place in its lane.
+    `delay`, for PENDING, is the seconds until the next run is due. Without it the job keeps its place in its lane.
     """
 
     status: Status
@@ -57,12 +57,12 @@ class Ending:
 
     @classmethod
     def completed(cls, result: object = None, *, has_warned: bool = False, progress: Progress = None) -> "Ending":
-        """The job has done what it is for."""
+        """The job has done its work."""
         return cls(Status.COMPLETED, AttemptResult.SUCCESS, _OUTCOMES[has_warned], result=result, progress=progress)
 
     @classmethod
     def waiting(cls, result: object = None, *, has_warned: bool = False, progress: Progress = None) -> "Ending":
-        """The job has done what it is for, and completes when its children have ended."""
+        """The job has done its work, and completes when its children have ended."""
         return cls(Status.WAITING, AttemptResult.SUCCESS, _OUTCOMES[has_warned], result=result, progress=progress)
 
     @classmethod
@@ -111,7 +111,7 @@ class Ending:
 class Held:
     """What the holder knows of its lock, for the attempt's row; `started_at` by the database's clock.
 
-    Where the program's failures in a row are counted (`counts_failures`), a success is looked at too. `notifies`:
+    `counts_failures` says that the program's failures in a row are counted, which a success ends; `notifies` that
     somebody may be notified of the end.
     """
 
@@ -139,14 +139,14 @@ class Finished:
     deliveries: list[int]
 
 
-# A job that was asked to stop neither runs again nor waits for children: what would have been a retry ends it.
+# A job that was asked to stop neither runs again nor waits for children: it becomes CANCELED instead.
 _TARGET = """CASE WHEN g.status IN ('PENDING', 'WAITING') AND j.cancel_requested_at IS NOT NULL
                   THEN 'CANCELED' ELSE g.status END"""
 _AGAIN = "g.status = 'PENDING' AND j.cancel_requested_at IS NULL"
 _DUE = f"""CASE WHEN {_AGAIN} AND g.delay IS NOT NULL
                 THEN statement_timestamp() + g.delay * interval '1 second' ELSE j.due_at END"""
 
-# What the statements take of an ending: one row of values, or an array of each for several.
+# The values that the statements take for an ending: one row of them, or an array of each for several endings.
 _TYPES = {
     "number": "bigint", "token": "uuid", "status": "text", "outcome": "text", "failure_kind": "text", "result": "text",
     "error": "text", "traceback": "text", "delay": "float", "counted": "smallint", "returned": "smallint",
@@ -161,9 +161,9 @@ _LOCKED = f"""
      JOIN jobsite_job j ON j.number = g.number AND j.lock_token = g.token AND j.status = %(running)s
      ORDER BY j.number FOR NO KEY UPDATE OF j) AS g"""
 
-# One guarded statement for one job or a group's: the jobs, in order of number, and their attempts. One statement
-# for fifty costs a third of fifty in a pipeline, and is as atomic. A retry that is due later goes out of the lane
-# (blocked = SCHEDULED); the sweep brings it back. Why the status is compared with a parameter: see CLAIM.
+# One guarded statement writes one job or those of a group, in order of number, with their attempts. One statement for
+# fifty jobs costs a third of fifty statements in a pipeline, and is as atomic. A retry that is due later leaves its
+# lane (blocked = SCHEDULED); the sweep brings it back. Why the status is compared with a parameter: see CLAIM.
 _MOVED = f"""
 WITH moved AS (
     UPDATE jobsite_job j SET
@@ -192,7 +192,7 @@ _DELIVERIES = with_deliveries(
     "moved", again="m.attempt_result IN ('TRANSIENT', 'TIMEOUT')", outcome="m.outcome", is_counted=True, hinted=True
 )
 _BOTH = "\nSELECT token, NULL FROM moved UNION ALL SELECT NULL, id FROM deliveries"
-# By whether there are several jobs, and what more is written: what a job does not need costs it a tenth more.
+# By whether there are several jobs, and what else is written. Parts that a job does not need would cost a tenth more.
 FINISH = {
     (is_many, more): moved + parts
     for is_many, moved in ((False, _ONE), (True, _MANY))
@@ -205,14 +205,14 @@ FINISH = {
 
 
 def finish(cursor: Cursor, held: Held, ending: Ending) -> None:
-    """Write the ending of one run; raises StaleJob when the token holds nothing any more."""
+    """Write the ending of one run; raises StaleJob when the token no longer holds the job."""
     if not finish_all(cursor, [(held, ending)]).tokens:
         raise StaleJob(f"job {held.number} is no longer held by token {held.token}")
 
 
 @failpoint("finish")
 def finish_all(cursor: Cursor, endings: Sequence[tuple[Held, Ending]]) -> Finished:
-    """Write the endings of one worker's runs, all that still hold their job."""
+    """Write the endings of one worker's runs, of all whose token still holds the job."""
     cursor.execute(FINISH[len(endings) > 1, max(_more(*one) for one in endings)], _parameters(endings))
     rows = cursor.fetchall()
     return Finished({token for token, _ in rows if token}, [delivery for _, delivery in rows if delivery])
@@ -236,7 +236,7 @@ def _values(held: Held, end: Ending) -> tuple[object, ...]:
     return (
         held.number, held.token, end.status.value, end.outcome.value, end.failure_kind and end.failure_kind.value,
         _json(end.result), _json(end.error), end.traceback,
-        # An action may snooze for a whole number; psycopg sends no list that mixes whole ones and others.
+        # An action may snooze for an int; psycopg sends no list that mixes int and float.
         None if end.delay is None else float(end.delay),
         int(end.counts), int(end.is_return), _json(end.progress), end.attempt_result.value, held.started_at,
     )  # fmt: skip
@@ -250,7 +250,8 @@ def _json(value: object) -> str | None:
 def stored_attempts(cursor: Cursor, held: Sequence[Held]) -> dict[UUID, AttemptResult]:
     """How the attempts of these tokens ended, as far as they are stored.
 
-    So it is known whether a finish whose answer was lost has won; another result than its own is somebody else's.
+    This tells whether a finish whose answer was lost was written. Somebody else wrote a result that differs from its
+    own.
     """
     cursor.execute(
         """

@@ -1,4 +1,4 @@
-"""RUNNING -> PENDING without counting the run: what a worker holds and cannot go on with."""
+"""RUNNING -> PENDING without counting the run: a worker gives back jobs that it cannot run."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -13,7 +13,7 @@ from jobsite.programs.transitions.finish import Ending, Held, finish_all
 
 MAX_RETURNS = 10
 UNKNOWN_ACTION_DELAY = 30.0
-# Back into its lane, where it was.
+# The job goes back to its old place in its lane.
 UNSTARTED = Ending.returned()
 
 
@@ -23,12 +23,12 @@ def snoozed(seconds: float) -> Ending:
 
 
 def over_quota(error: dict[str, object], *, seconds: float) -> Ending:
-    """The tenant's quota has no room for what the action submits or spawns: again later, and nothing is counted."""
+    """The tenant's quota has no room for what the action submits or spawns: run it again later, uncounted."""
     return Ending.returned(error, delay=seconds)
 
 
 def action_unknown(target: str, *, returns: int) -> Ending:
-    """This worker cannot import the action: another may; after ten returns nobody can."""
+    """This worker cannot import the action, but another may. After ten returns the job fails."""
     if returns < MAX_RETURNS:
         return Ending.returned(delay=UNKNOWN_ACTION_DELAY, is_return=True)
     message = f"no action {target} on any worker"
@@ -37,12 +37,12 @@ def action_unknown(target: str, *, returns: int) -> Ending:
 
 @failpoint("give_back")
 def give_back(cursor: Cursor, unstarted: Sequence[Held]) -> set[UUID]:
-    """Return jobs of a group that have not had their turn, uncounted; the tokens that still held theirs."""
+    """Give back jobs of a group that have not started, uncounted. Returns the tokens that still held their job."""
     return finish_all(cursor, [(held, UNSTARTED) for held in unstarted]).tokens
 
 
-# A graceful stop: all that this incarnation still holds, whether its child is alive or not; a child that goes
-# on finds its token gone.
+# For a graceful stop: all jobs that this incarnation still holds, whether their child is alive or not. A child that
+# goes on finds its token gone.
 GIVE_BACK_ALL = f"""
 WITH held AS MATERIALIZED (
     SELECT number, lock_token FROM jobsite_job
@@ -62,6 +62,6 @@ SELECT number, (SELECT count(*) FROM deliveries) FROM moved
 
 @failpoint("give_back_all")
 def give_back_all(cursor: Cursor, *, owner: UUID, worker: str) -> list[int]:
-    """Return every job of this worker incarnation, uncounted; the numbers of the jobs returned."""
+    """Give back every job of this worker incarnation, uncounted. Returns their numbers."""
     cursor.execute(GIVE_BACK_ALL, {"owner": owner, "worker": worker})
     return [row[0] for row in cursor.fetchall()]

@@ -1,4 +1,4 @@
-"""Hold and release: PENDING or QUEUED jobs out of dispatch's sight, and back."""
+"""Hold and release: PENDING or QUEUED jobs leave their lanes, and come back."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ WHERE number = %(number)s AND tenant_id = %(tenant)s AND status IN {listed(lifec
 RETURNING number
 """
 
-# What the row waits for once it is no longer held is decided as at submission.
+# Once a row is no longer held, what it waits for is decided as at submission.
 _UNHOLD = f"""
     hold_at = NULL, hold_by = '', hold_reason = '', hold_until = NULL,
     blocked = {blocked(early="j.due_at > clock_timestamp()", paused=PROGRAM_IS_PAUSED, turn=WAITS_FOR_ITS_TURN)}
@@ -28,8 +28,8 @@ FROM jobsite_program p
 WHERE j.number = %(number)s AND j.tenant_id = %(tenant)s AND j.blocked = 'HELD' AND p.id = j.program_id
 RETURNING j.number
 """
-# Both sweeps ask by statement_timestamp(): clock_timestamp() may change from row to row, so no index is searched for
-# what lies before it, and all that is held or future would be read each time.
+# Both sweeps compare with statement_timestamp(). clock_timestamp() may change from row to row, so that no index can be
+# searched for it, and all held and future rows would be read each time.
 END_HOLDS = f"""
 WITH ended AS MATERIALIZED (
     SELECT number FROM jobsite_job
@@ -56,7 +56,7 @@ RETURNING j.number, j.queue_id, j.blocked IS NULL
 
 @failpoint("hold")
 def hold(cursor: Cursor, *, number: int, tenant_id: int, by: str, reason: str, until: datetime | None) -> bool:
-    """Hold a PENDING or QUEUED job; False when it is none, already held, or a schedule's."""
+    """Hold a PENDING or QUEUED job; False when it has another status, is held already, or a schedule made it."""
     cursor.execute(HOLD, {"number": number, "tenant": tenant_id, "by": by, "reason": reason, "until": until})
     return cursor.fetchone() is not None
 
@@ -70,7 +70,7 @@ def release(cursor: Cursor, *, number: int, tenant_id: int) -> bool:
 
 @failpoint("end_holds")
 def end_holds(cursor: Cursor) -> list[int]:
-    """Release the jobs whose hold has reached its end; their numbers."""
+    """Release the jobs whose hold has reached its end. Returns their numbers."""
     cursor.execute(END_HOLDS)
     return [row[0] for row in cursor.fetchall()]
 

@@ -1,4 +1,4 @@
-"""One job of a key at a time (overlap QUEUE): the others wait out of their lane, blocked OVERLAP, until it is free.
+"""One job of a key at a time (overlap QUEUE): the others wait outside their lane, blocked OVERLAP, until it is free.
 
 A key is taken by a job that is QUEUED, RUNNING or WAITING, that waits for another run, or that was let in and waits in
 its lane. Jobs are let in one by one, in order of scheduled_at; held and future ones do not block the others.
@@ -21,8 +21,8 @@ _IS_FREE = f"""
                     WHERE {_SAME_KEY.format(j="a", k="{k}")} AND a.status = 'PENDING' AND a.blocked IS NULL
                           {{and_first}})
 """
-# Whether a job that was let in still has its turn: no other has its key, and none was let in before it, as may happen
-# where two processes let in at once.
+# Whether a job that was let in still has its turn: no other has its key, and none was let in before it. Another may
+# have been, where two processes let jobs in at the same moment.
 HAS_ITS_TURN = f"""({{j}}.overlap_policy <> 'QUEUE' OR ({
     _IS_FREE.format(k="{j}", but="AND a.number <> {j}.number", and_first="AND a.number < {j}.number")
 }))"""

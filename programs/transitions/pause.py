@@ -1,4 +1,4 @@
-"""What can be paused is paused and goes on; the jobs of a program leave their lanes, and come back."""
+"""Pause and resume programs, schedules, queues and tenants. A paused program's jobs leave their lanes."""
 
 from dataclasses import dataclass
 
@@ -22,9 +22,9 @@ GOES_ON = "paused_at = NULL, paused_by = '', paused_reason = '', paused_until = 
 class Level:
     """Where a pause is kept, and what people call it.
 
-    `kind` is what is paused, `whole` what the audit says before it; `tenant` and `name` say whose a row is, `paused`
-    whether it is, and `active` whether it may be; `sets` and `clears` change what a column beside it says; `is_over`
-    says when a pause with an end has ended.
+    `kind` is what is paused, `whole` a word that the audit puts before it. The other fields are SQL: `tenant` and
+    `name` of a row; `paused`, whether it is paused; `active`, whether it may be paused; `is_over`, whether a pause with
+    an end has ended; `sets` and `clears`, which change other columns with it.
     """
 
     kind: str
@@ -40,24 +40,24 @@ class Level:
 
     @property
     def verb(self) -> str:
-        """What is done to it."""
+        """The verb for pausing it."""
         return "suspend" if self.kind == "tenant" else "pause"
 
     @property
     def state(self) -> str:
-        """What it is then."""
+        """The word for its state when paused."""
         return "suspended" if self.kind == "tenant" else "paused"
 
     def pause(self) -> str:
-        """Pauses the row `id`, if it is active."""
+        """The statement that pauses the row `id`, if it is active."""
         return f"UPDATE {self.table} SET {self.sets}{_PAUSED} WHERE id = %(id)s AND {self.active}"
 
     def resume(self) -> str:
-        """Lets the row `id` go on, if it is paused."""
+        """The statement that resumes the row `id`, if it is paused."""
         return f"UPDATE {self.table} SET {self.clears}{GOES_ON} WHERE id = %(id)s AND {self.paused}"
 
     def end(self) -> str:
-        """Lets every row go on whose pause has reached its end, and writes it into the audit."""
+        """The statement that resumes every row whose pause has reached its end, with an audit entry."""
         resumed = audit.by_the_system(
             "ended",
             door="'sweep'",
@@ -94,7 +94,7 @@ SCHEDULE = Level(
     "tenant_id",
     "code",
     paused="paused_at IS NOT NULL AND deleted_at IS NULL",
-    # Not before its times in the pause are skipped: who comes to them later would not know of it.
+    # Not before its times within the pause are skipped: whoever fires them later would not know of the pause.
     is_over="paused_until <= clock_timestamp() AND (next_at IS NULL OR next_at >= paused_until)",
 )
 LANE = Level("queue", "jobsite_lane", "tenant_id", "(SELECT name FROM jobsite_queue q WHERE q.id = queue_id)")
@@ -109,7 +109,7 @@ TENANT = Level(
     clears="status = 'ACTIVE', ",
 )
 
-# By the index job_open, a batch behind the other, so that each open row of the tenant is read once.
+# By the index job_open, one batch after the other, so that each open row of the tenant is read once.
 BLOCK = f"""
 WITH waiting AS MATERIALIZED (
     SELECT number FROM jobsite_job
@@ -150,7 +150,7 @@ SELECT count(*), max(number), (SELECT count(*) FROM deliveries) FROM waiting
 
 @failpoint("block")
 def block(cursor: Cursor, *, tenant_id: int, program_id: int, after: int = 0) -> int | None:
-    """Take a batch of a paused program's waiting jobs out of their lanes: the last number, None when all are out."""
+    """Take a batch of a paused program's waiting jobs out of their lanes. Returns the last number, None at the end."""
     cursor.execute(BLOCK, {"tenant": tenant_id, "program": program_id, "after": after, "batch": BATCH})
     count, last = cursor.fetchone()
     return last if count == BATCH else None
@@ -158,7 +158,10 @@ def block(cursor: Cursor, *, tenant_id: int, program_id: int, after: int = 0) ->
 
 @failpoint("unpause")
 def unblock(cursor: Cursor, *, program_id: int | None = None) -> list[tuple[int, int]]:
-    """Bring a batch of jobs whose program goes on, or of this one, back into their lanes: (number, queue id)."""
+    """Bring a batch of jobs back into their lanes whose program is not paused any more: (number, queue id).
+
+    The jobs are those of all programs, or of this one.
+    """
     cursor.execute(UNBLOCK, {"program": program_id, "batch": BATCH})
     return [(number, queue_id) for number, queue_id in cursor.fetchall()]
 
@@ -167,7 +170,7 @@ def unblock(cursor: Cursor, *, program_id: int | None = None) -> list[tuple[int,
 def cancel_automatic(
     cursor: Cursor, *, tenant_id: int, program_id: int, by: str, reason: str, after: int = 0
 ) -> int | None:
-    """Cancel a batch of the waiting jobs that schedules made of a terminated program, as `block` goes through them."""
+    """Cancel a batch of a terminated program's waiting jobs that schedules made. Batches go on as in `block`."""
     values = {"tenant": tenant_id, "program": program_id, "after": after, "batch": BATCH, "by": by, "reason": reason}
     cursor.execute(CANCEL_AUTOMATIC, values)
     count, last, _ = cursor.fetchone()

@@ -1,4 +1,4 @@
-"""Delete jobs that ended long ago, with all that belongs to them; an open one the database would not let go."""
+"""Delete jobs that ended long ago, with all that belongs to them. The database refuses to delete an open one."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from jobsite.programs.rules.lifecycle import TERMINAL, listed
 
 BATCH = 500
 
-# A batch behind the other in order of number, which is nearly the order of creation: what was created after the term
-# cannot have ended before it, so that there the search ends, and no index of the ends is needed. A job goes when it
-# has no children any more and its parent is past the term too; so a family goes from its leaves on, a turn for each
-# generation. Its retries lose the link to it.
+# One batch after the other in order of number, which is nearly the order of creation. What was created within the term
+# cannot have ended before it, so that the search ends there and needs no index of the ends. A job goes when it has no
+# children left and its parent is past the term too: a family goes one generation a time, the youngest first. Its
+# retries lose the link to it.
 PRUNE = f"""
 WITH candidate AS MATERIALIZED (
     SELECT number, status, finished_at, created_at, parent_id FROM jobsite_job
@@ -41,7 +41,7 @@ FROM candidate
 
 @dataclass(frozen=True)
 class Pruned:
-    """How many jobs of a batch are gone, and behind which number to go on: None where the search ends."""
+    """How many jobs of a batch were deleted, and after which number to go on; None where the search ends."""
 
     jobs: int
     go_on_after: int | None
@@ -49,7 +49,7 @@ class Pruned:
 
 @failpoint("prune")
 def prune(cursor: Cursor, *, tenant_id: int, days: int, after: int = 0, batch: int = BATCH) -> Pruned:
-    """Delete what ended more than so many days ago among a tenant's next jobs."""
+    """Delete the jobs among a tenant's next ones that ended more than `days` ago."""
     cursor.execute(PRUNE, {"tenant": tenant_id, "days": days, "after": after, "batch": batch})
     gone, last, looked, is_past = cursor.fetchone()
     return Pruned(gone, None if is_past or looked < batch else last)

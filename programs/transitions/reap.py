@@ -132,7 +132,7 @@ def reap_expired(cursor: Cursor) -> list[Reaped]:
 
 @failpoint("reap_child")
 def reap_child(cursor: Cursor, *, owner: UUID, message: UUID, timed_out: bool = False) -> list[Reaped]:
-    """Take what a child process of this worker held that was lost: all jobs of its message.
+    """Take all jobs of the message that a lost child process of this worker held.
 
     `timed_out` says that the worker itself ended the child because an action overstayed its limit.
     """
@@ -152,7 +152,7 @@ def reap_tokens(cursor: Cursor, held: Sequence[tuple[int, UUID]], *, message: st
 
 @failpoint("reap_owners")
 def reap_owners(cursor: Cursor, owners: Sequence[UUID]) -> list[Reaped]:
-    """Take what worker incarnations hold whose process is known to be gone."""
+    """Take the jobs of worker incarnations whose process is known to be gone."""
     return _run(cursor, OWNERS, {"owners": list(owners), "message": f"{LOST_MESSAGE}: the worker process is gone"})
 
 
@@ -171,9 +171,9 @@ def clear(cursor: Cursor, *, number: int, token: UUID, force: bool, by: str) -> 
 def expire_stuck(
     cursor: Cursor, *, numbers: Sequence[int] | None = None, tenant_id: int | None = None, policy: str = ""
 ) -> list[Reaped]:
-    """End runs past their program's timeout and ten seconds, even if renewed, as `policy` (RETRY, FAIL) says.
+    """End runs ten seconds past their program's timeout, even if renewed, as `policy` (RETRY, FAIL) says.
 
-    Without a policy the program decides: retried only where it retries time-outs.
+    Without a policy the program decides: a job is tried again only where the program retries time-outs.
     """
     return _run(
         cursor,

@@ -10,9 +10,9 @@ from jobsite.database import Cursor, waits_at_most
 from jobsite.failpoints import failpoint
 from jobsite.programs.sql import locks
 
-# Only rows whose message this worker still holds: a main process must not renew what nobody works on. Rows
-# that somebody changes just now are left for the next round, so that this never waits for a finish, nor a
-# finish for this (tried: without SKIP LOCKED it deadlocks with pipelined finishes within seconds).
+# Only rows whose message this worker still holds: a main process must not renew what nobody works on. Rows that are
+# locked just now are left for the next round, so that this never waits for a finish, nor a finish for this (tried:
+# without SKIP LOCKED it deadlocks with pipelined finishes within seconds).
 RENEW = f"""
 WITH held AS MATERIALIZED (
     SELECT number FROM jobsite_job
@@ -24,8 +24,8 @@ FROM held WHERE j.number = held.number AND j.status = 'RUNNING' AND j.lock_owner
 RETURNING j.number
 """
 
-# Each time that a run spawns, the commit of the child holds the run's row for a moment (job_spawned_by_a_run): one that
-# spawns in a loop would be passed over time and again. A row at a time is waited for without harm.
+# Each time that a run spawns, the commit of the child locks the run's row for a moment (job_spawned_by_a_run). A run
+# that spawns in a loop would be passed over again and again. To wait for one row at a time does no harm.
 PASSED_OVER = """
 SELECT number, lock_token FROM jobsite_job
 WHERE lock_owner = %(owner)s AND status = 'RUNNING' AND external_id = ANY(%(messages)s::uuid[])
@@ -57,7 +57,7 @@ def renew_passed_over(
 ) -> list[int]:
     """Prolong, one by one, the locks that `renew` has just passed over; the numbers renewed. In autocommit.
 
-    What is still held after 300 ms is left for the next round, as are more than twenty.
+    A row that is still locked after 300 ms is left for the next round, as are those beyond twenty.
     """
     cursor.execute(PASSED_OVER, {"owner": owner, "messages": list(messages), "renewed": list(renewed)})
     done: list[int] = []

@@ -1,7 +1,7 @@
 """WAITING -> the callback or the end of a parent, once none of its children is open.
 
-A child that has ended stays so, and only a run of the parent spawns another (job_spawned_by_a_run). So what has no open
-child while its row is locked has none until it runs again, and nobody need lock the children.
+A child that has ended stays ended, and only a run of the parent spawns another (job_spawned_by_a_run). So a parent that
+has no open child while its row is locked has none until it runs again, and the children need no lock.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ from jobsite.programs.sql.deliveries import MOVED_J, with_deliveries
 from jobsite.programs.sql.failures import counted
 
 MOST = 500
-"""So many parents are resolved at once."""
+"""At most this many parents are resolved by one statement."""
 
 # By the partial index job_open_child_of_parent.
 HAS_OPEN_CHILD = f"""EXISTS (SELECT FROM jobsite_job c
                              WHERE c.parent_id = j.number AND c.parent_id IS NOT NULL AND c.{IS_OPEN})"""
-# The look without a lock spares the parent of a thousand children a thousand locks. Whoever holds the row already is
-# mostly another that resolves, or cancels; if not, the sweep comes back.
+# To look before locking spares the parent of a thousand children a thousand locks. Whoever has locked the row already
+# mostly resolves or cancels it; if not, the sweep comes back.
 LOCK = f"""
 SELECT j.number FROM jobsite_job j
 WHERE j.number = ANY(%(numbers)s) AND j.status = %(waiting)s AND NOT {HAS_OPEN_CHILD}
 ORDER BY j.number FOR NO KEY UPDATE SKIP LOCKED
 """
-# The look is taken again, in a statement that begins when the row is locked: between the first look and the lock the
-# callback may have run, spawned, and left its job waiting again.
+# The children are looked at again, in a statement that begins when the row is locked: between the first look and the
+# lock the callback may have run, spawned, and left its job waiting again.
 RESOLVE = f"""
 WITH looked AS MATERIALIZED (
     SELECT j.number, children.count, children.failed, children.named, p.on_child_failure,
@@ -64,7 +64,7 @@ WITH looked AS MATERIALIZED (
 ){counted("moved")}{with_deliveries("moved", outcome="m.outcome", is_counted=True)}
 SELECT number, target, queue_id, parent_id, holds_key, (SELECT count(*) FROM deliveries) FROM moved ORDER BY number
 """
-# What a lost process left: parents that wait for nothing.
+# Parents that wait for nothing, since the process that should have resolved them was lost.
 WAITING_WITHOUT_OPEN_CHILD = f"""
 SELECT j.number FROM jobsite_job j
 WHERE j.status = '{lifecycle.RESOLVE.source}' AND NOT {HAS_OPEN_CHILD} ORDER BY j.number LIMIT {MOST}
@@ -73,7 +73,7 @@ WHERE j.status = '{lifecycle.RESOLVE.source}' AND NOT {HAS_OPEN_CHILD} ORDER BY 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A parent that waits no more, and where it went; `holds_key`: others may wait for its end (overlap QUEUE)."""
+    """A parent that was resolved, and its new status; `holds_key`: others may wait for its end (overlap QUEUE)."""
 
     number: int
     status: Status
@@ -84,14 +84,14 @@ class Resolved:
 
 @failpoint("lock_parents")
 def lock(cursor: Cursor, numbers: Sequence[int]) -> list[int]:
-    """Lock those of these jobs that wait for children of which none is open any more; the others are left alone."""
+    """Lock those of these jobs that are WAITING without an open child. Returns their numbers."""
     cursor.execute(LOCK, {"numbers": list(numbers), "waiting": lifecycle.RESOLVE.source.value})
     return [row[0] for row in cursor.fetchall()]
 
 
 @failpoint("resolve")
 def resolve(cursor: Cursor, locked: Sequence[int]) -> list[Resolved]:
-    """Let parents go on that `lock` has locked in this transaction: to their callback, or to the end that is due."""
+    """Move parents that `lock` has locked in this transaction: to PENDING for their callback, or to their end."""
     cursor.execute(RESOLVE, {"numbers": list(locked), "waiting": lifecycle.RESOLVE.source.value})
     return [Resolved(row[0], Status(row[1]), *row[2:5]) for row in cursor.fetchall()]
 

@@ -1,4 +1,4 @@
-"""Insert a child of a job, in the transaction of the run that spawns it: PENDING, and no sooner seen than committed."""
+"""Insert a PENDING child of a job, in the transaction of the run that spawns it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from jobsite.programs.sql.blocked import PROGRAM_IS_PAUSED, blocked, takes_turns
 from jobsite.programs.transitions.submit import NewJob
 
 OWN_KEY = "auto:"
-"""How the key of a child begins that was given none."""
+"""How the key begins that a child gets where the action gave none."""
 
-# A run that was lost may hold the same key in a transaction that never ends: the wait for it has an end.
+# A lost run may hold the same key in a transaction that never ends, so the wait for it is limited.
 WAIT = "10s"
-# Under the parent's token, which is asked in the statement, and once more by its fence at the commit
-# (job_spawned_by_a_run). The child runs as the parent does: its context is the parent's.
+# The statement asks for the parent's token, and the commit once more for its fence (job_spawned_by_a_run). The child
+# runs as the parent does: it has the parent's context.
 SPAWN = f"""
 INSERT INTO jobsite_job (
     tenant_id, program_id, queue_id, trigger, priority, parameters, context_id, scheduled_at, due_at, rank, blocked,
@@ -73,10 +73,10 @@ class Ancestor:
 def spawn(cursor: Cursor, child: NewJob, *, parent: int, token: UUID, key: str) -> Spawned | None:
     """Insert a child of the job that this token holds.
 
-    None where the token holds it no more, the program was edited since the child was validated, or a unique key is
-    taken: the caller finds out which. At the commit the database raises job_spawned_by_a_run where the run has ended.
-    Raises LockNotAvailable where another transaction holds the key for longer than ten seconds, to which its own
-    transaction then waits for any row.
+    Returns None where the token no longer holds the job, the program was edited since the child was validated, or a
+    unique key is taken: the caller finds out which. At the commit the database raises job_spawned_by_a_run if the run
+    has ended. Raises LockNotAvailable where another transaction holds the key for more than ten seconds; from then on
+    this limit applies to every lock that the caller's transaction waits for.
     """
     values = {
         "parent": parent,

@@ -19,7 +19,7 @@ from jobsite.tenants.principals import Captured
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job to insert; every value is validated already, by the program in this version where one is given."""
+    """A job to insert. Every value is validated already, against `program_version` where that is given."""
 
     tenant_id: int
     program_id: int
@@ -45,7 +45,7 @@ class NewJob:
 
 @dataclass(frozen=True)
 class Inserted:
-    """What the database made of a new job: `position` is its place in the input."""
+    """A new job as the database stored it; `position` is its place in the input."""
 
     position: int
     number: int
@@ -60,9 +60,9 @@ class Inserted:
 # One statement for one job or a thousand. ON CONFLICT without a target covers every unique key at once
 # (idempotency, overlap, retry) and does not abort the caller's transaction; the caller finds out which.
 # due_at starts at now for a past scheduled_at, so that an old date does not jump the queue.
-# Rows are numbered, and come back, in the order of the input: nothing is kept aside to join them again, which cost
-# twice as much as the insert itself. A context is looked up, not written: nearly always it is there.
-# What both statements take of a job: one row of values, or an array of each for several.
+# Rows are numbered and returned in the order of the input, so that they need not be joined with it again, which cost
+# twice as much as the insert itself. A context is looked up and not written: nearly always it exists.
+# The values that both statements take for a job: one row of them, or an array of each for several jobs.
 _TYPES = {
     "tenant_id": "bigint", "program_id": "bigint", "program_version": "integer", "trigger": "text",
     "parameters": "text", "context": "uuid", "given_priority": "smallint", "given_at": "timestamptz",
@@ -106,8 +106,8 @@ RETURNING number, queue_id, priority, blocked, scheduled_at, due_at, created_at,
 KEEP_CONTEXT = "INSERT INTO jobsite_capturedcontext (key, content) VALUES (%s, %s::jsonb) ON CONFLICT DO NOTHING"
 
 
-# One job, on its way at once: the insert, with the look that dispatch's fast path takes of the queue. Where the window
-# has room and nothing better waits, the job is born QUEUED: no second look, no update, and one commit instead of two.
+# One job that is dispatched at once: the insert, with the look at the queue of dispatch's fast path. Where the window
+# has room and nothing better waits, the job is inserted as QUEUED: no second look, no update, and one commit, not two.
 INSERT_ONE = f"""
 WITH j AS MATERIALIZED (
     SELECT g.*, p.queue_id, {_PRIORITY} AS priority, c.key AS context_id,
@@ -137,7 +137,7 @@ WITH j AS MATERIALIZED (
 )
 SELECT 0, j.number, j.queue_id, j.priority, j.blocked, j.scheduled_at, j.due_at, j.created_at,
        look.queue, look.timeout_seconds, j.status = 'QUEUED',
-       -- Whether the finish of a job that is QUEUED, and so will see this one, is what it waits for.
+       -- Whether it waits for the finish of a job that is QUEUED, and that will see this one.
        CASE WHEN j.status = 'PENDING' AND queued >= greatest(slots, 1) THEN {IS_AWAKE} ELSE false END
 FROM inserted j LEFT JOIN look ON true
 """
@@ -160,7 +160,7 @@ class Offered(Inserted):
 def insert_and_offer(cursor: Cursor, job: NewJob, *, lock_seconds: float) -> Offered | None:
     """Insert one job, outside any transaction, as QUEUED if its queue's window has room for it.
 
-    None where nothing was inserted: for the reasons that `insert` knows, or because its context was never used.
+    Returns None where nothing was inserted: for the reasons of `insert`, or because its context was never used before.
     """
     values = dict(zip(_TYPES, _values(job), strict=True)) | look_values(lock_seconds)
     row = execute(cursor, INSERT_ONE, values).fetchone()
@@ -177,10 +177,10 @@ def _values(job: NewJob) -> tuple[object, ...]:
 
 
 def insert(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:
-    """Insert the jobs; those that a unique key refuses are missing from the answer, and nothing is raised.
+    """Insert the jobs, and with them their deliveries, in the caller's transaction.
 
-    So are those whose program was changed or deleted since they were validated. Their deliveries
-    are written with them, in the caller's transaction.
+    Those that a unique key refuses are missing from the answer, and nothing is raised. So are those whose program was
+    changed or deleted since they were validated.
     """
     [inserted] = insert_all(cursor, [jobs])
     return inserted
@@ -188,7 +188,7 @@ def insert(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:
 
 @failpoint("submit_all", fails_with=OperationalError)
 def insert_all(cursor: Cursor, chunks: Iterable[Sequence[NewJob]]) -> list[list[Inserted]]:
-    """`insert` for each chunk, while the next is made; what makes them must not use the connection."""
+    """`insert` for each chunk, while the next is made. The iterator of chunks must not use the connection."""
     begun: list[tuple[Cursor, Sequence[NewJob]]] = []
     with pipelined(cursor) as new_cursor:
         for jobs in chunks:
@@ -208,7 +208,7 @@ def _placed_anyhow(cursor: Cursor, jobs: Sequence[NewJob]) -> list[Inserted]:
     placed = _answer(cursor, jobs)
     if len(placed) == len(jobs):
         return placed
-    # The first jobs of a principal: nothing else inserts nothing and has nothing in its way.
+    # Mostly the first jobs of a principal, whose context is not stored yet. What a unique key refuses is refused again.
     there = {one.position for one in placed}
     missing = [position for position in range(len(jobs)) if position not in there]
     for context in {jobs[position].context for position in missing}:

@@ -1,7 +1,7 @@
-"""Look for what was lost and put it right: bounded, idempotent batches that may run anywhere, in any number.
+"""Look for what was lost and put it right: bounded, idempotent batches that are safe in any number of processes.
 
-Beat's tick, every worker's main process and `jobsite sweep` call `run_due`; a row for each sweep, taken by
-compare-and-set, lets only one of them do it each time.
+Beat's tick, every worker's main process and `jobsite sweep` call `run_due`. Each sweep has a row, and only the process
+that takes it by compare-and-set runs the sweep.
 """
 
 from collections.abc import Callable, Collection
@@ -42,7 +42,10 @@ class Sweep:
 
 
 def run_due(names: Collection[str] | None = None) -> dict[str, int]:
-    """Run the sweeps that are due, or those of these; what each mended. A database that is away is logged."""
+    """Run the sweeps that are due, all or of these names. Returns how much each mended.
+
+    Where the database is away, that is logged.
+    """
     try:
         return _run(only_due=True, names=names)
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -52,11 +55,11 @@ def run_due(names: Collection[str] | None = None) -> dict[str, int]:
 
 
 def run_all() -> dict[str, int]:
-    """Run every sweep now, due or not; what each mended."""
+    """Run every sweep now, due or not. Returns how much each mended."""
     return _run(only_due=False)
 
 
-# Gates all due sweeps by one statement; a sweep that began and never ended is due again like any other.
+# Takes all due sweeps by one statement; a sweep that began and never ended is due again like any other.
 TAKE = """
 UPDATE jobsite_sweep s SET started_at = clock_timestamp()
 FROM (SELECT w.name FROM unnest(%(names)s::text[], %(seconds)s::float[]) AS w (name, seconds)
@@ -85,8 +88,8 @@ def _run(*, only_due: bool, names: Collection[str] | None = None) -> dict[str, i
                 error = str(trouble)
                 log.warning("sweep_failed", sweep=name, error=error)
             except Exception as trouble:
-                # One sweep that breaks must not stop the others, nor the thread or beat that drives them. If it
-                # was the connection that broke, the next statement says so.
+                # A sweep that fails must not stop the others, nor the thread or beat that drives them. If the
+                # connection is broken, the next statement raises.
                 error = f"{type(trouble).__name__}: {trouble}"
                 log.exception("sweep_failed", sweep=name)
             cursor.execute(
@@ -121,13 +124,13 @@ def all_sweeps() -> tuple[Sweep, ...]:
 
 
 def _due(cursor: Cursor) -> int:
-    """PENDING rows that became due go to their lanes; every queue that has something ready is dispatched."""
+    """Bring PENDING rows that became due into their lanes, and dispatch every queue that has something ready."""
     moved = hold.unblock(cursor) + pause.unblock(cursor)
     ready = moved + overlap.let_in(cursor)
     if ready:
         dispatch_transition.wake(cursor, [number for number, _ in ready])
     open_lanes(cursor)
-    # A queue that is configured no more keeps its jobs; they go on when it is configured again.
+    # A queue that is no longer configured keeps its jobs; they go on when it is configured again.
     cursor.execute(
         """
         SELECT DISTINCT l.queue_id FROM jobsite_lane l JOIN jobsite_queue q ON q.id = l.queue_id
@@ -159,12 +162,12 @@ WHERE NOT EXISTS (SELECT 1 FROM jobsite_lane l
 
 
 def open_lanes(cursor: Cursor) -> None:
-    """Let dispatch look at every lane that has a ready job, even one that nobody has woken."""
+    """Wake every lane that has a ready job, so that dispatch looks at it."""
     cursor.execute(OPEN_LANES)
 
 
 def send_on(cursor: Cursor, reaped: list[Reaped]) -> int:
-    """Dispatch what a reaper put back, and see to the families of what it ended; how many runs were taken."""
+    """Dispatch reaped jobs that are PENDING, follow the families of those that ended. Returns how many were reaped."""
     back: dict[int, list[int]] = {}
     for one in reaped:
         log.warning("run_taken", job=one.number, to=str(one.status))
@@ -186,10 +189,10 @@ def _stuck(cursor: Cursor) -> int:
 
 
 def _has_been_up(cursor: Cursor) -> bool:
-    """Whether the database has not just started.
+    """Whether the database has been up for five seconds.
 
-    A worker whose job ended while it was away has that to write, which it tries every two seconds, and would lose the
-    run to a sweep that came first.
+    A worker whose job ended while the database was away tries to write that every two seconds. A sweep that came first
+    would take the run from it.
     """
     cursor.execute(
         "SELECT clock_timestamp() > pg_postmaster_start_time() + %s * interval '1 second'", [AFTER_START_SECONDS]
@@ -206,7 +209,7 @@ def _ended_holds(cursor: Cursor) -> int:
 
 
 def _bulk_acts(cursor: Cursor) -> int:
-    """A part of each act on many jobs that is under way, so that one of ten thousand does not keep the next waiting."""
+    """Do a part of each running act on many jobs, so that one of ten thousand jobs does not keep the next waiting."""
     cursor.execute("SELECT id FROM jobsite_bulkact WHERE state = 'RUNNING' ORDER BY id LIMIT %s", [bulk.ACTS_AT_ONCE])
     keys = [row[0] for row in cursor.fetchall()]
     return bulk.sweep(keys) if keys else 0
@@ -220,11 +223,11 @@ FROM jobsite_queue q ORDER BY q.id
 
 
 def _lost_messages(cursor: Cursor) -> int:
-    """QUEUED rows whose message is gone are put back and dispatched anew.
+    """Requeue QUEUED rows whose message is lost, and dispatch them again.
 
-    Gone is: the broker's epoch key changed (it lost its memory); or its list is empty though rows are QUEUED
-    for five seconds; or a row is QUEUED for a minute while the list is shorter than the rows. A broker out
-    of reach is left alone: its messages may be there.
+    Messages are lost where the broker's epoch key has changed (it lost its memory). They are taken for lost where its
+    list is empty though rows have been QUEUED for five seconds, and where rows have been QUEUED for a minute while the
+    list is shorter than the rows. A broker that cannot be reached is left alone: its messages may still exist.
     """
     cursor.execute(QUEUED)
     by_name = {row[1]: row for row in cursor.fetchall()}

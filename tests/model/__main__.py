@@ -1,4 +1,4 @@
-"""`python -m tests.model`: take every guard away, one after another, and print what noticed it in which example.
+"""`python -m tests.model`: take away every guard, one after another, and print what noticed it, in which example.
 
 Arguments go to pytest, such as `-k renew` for some of them.
 """
@@ -11,7 +11,7 @@ ROW = "{:<55} {:<75} {:>7}"
 
 
 class Printer:
-    """A pytest plugin: a row of the table for each mutation as it ends."""
+    """A pytest plugin that prints a row of the table for each mutation when it ends."""
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """No dots between the rows."""
@@ -27,7 +27,7 @@ class Printer:
 
 
 def main() -> int:
-    """The exit code is that of the tests: 0 when each mutation was noticed, or is known to change nothing."""
+    """Returns the exit code of the tests: 0 where each mutation was noticed, or is known to change nothing."""
     sys.stdout.write(ROW.format("mutation", "noticed by", "example") + "\n")
     arguments = ["-q", "-q", "--no-header", "-s", "-m", "slow or not slow", "tests/model/test_mutations.py"]
     return int(pytest.main([*arguments, *sys.argv[1:]], plugins=[Printer()]))

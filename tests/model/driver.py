@@ -1,4 +1,4 @@
-"""Makes each move twice, by the real SQL and by the reference, and fails where the two part."""
+"""Makes each move twice, by the real SQL and by the reference, and fails where the two differ."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ from tests.model.world import CONTEXT, JOBS, MANAGERS, OTHERS, QUEUES, QUOTAS, T
 
 
 class Broken(AssertionError):
-    """The database and the reference part, or a rule does not hold; `check` says which look found it."""
+    """The database and the reference differ, or a rule does not hold; `check` says which check found it."""
 
     def __init__(self, check: str, detail: object) -> None:
         super().__init__(f"{check}: {detail}")
@@ -53,7 +53,7 @@ class Broken(AssertionError):
 
 @dataclass(frozen=True)
 class Grant:
-    """What a worker remembers of a claim for ever, and may use when it has long lost it."""
+    """What a worker keeps of a claim for ever, and may use long after it has lost it."""
 
     number: int
     token: UUID
@@ -82,7 +82,7 @@ ENDINGS: dict[str, tuple[finish.Ending, dict[str, Any]]] = {
         finish.Ending.retry(FailureKind.TRANSIENT, {"type": "E"}, delay=0.0),
         {"target": "PENDING", "result": "TRANSIENT", "delay": 0.0},
     ),
-    "has not had its turn": (give_back.UNSTARTED, {"target": "PENDING", "result": "RETURNED", "attempts": 0}),
+    "has not started": (give_back.UNSTARTED, {"target": "PENDING", "result": "RETURNED", "attempts": 0}),
     "tries again later": (
         finish.Ending.retry(FailureKind.TRANSIENT, delay=1.5 * TICK),
         {"target": "PENDING", "result": "TRANSIENT", "delay": 1.5},
@@ -112,7 +112,7 @@ ENDINGS: dict[str, tuple[finish.Ending, dict[str, Any]]] = {
 
 
 def move(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A move of the driver's: time goes on a little, both sides move, and all that they have is compared."""
+    """A move of the driver: time goes on a little, both sides move, and all their rows are compared."""
 
     @wraps(method)
     def moved(self: "Driver", *arguments: Any, **keywords: Any) -> Any:
@@ -184,7 +184,7 @@ class Driver:
         }
 
     def compare(self, before: dict[int, tuple[object, ...]] | None) -> None:
-        """Every column that the reference knows; what it did not touch is as it was, to the last column."""
+        """Compare every column that the reference knows. Rows that it did not change are as before in all columns."""
         self.cursor.execute(JOBS)
         assert self.cursor.description is not None
         columns = [column.name for column in self.cursor.description]
@@ -260,7 +260,7 @@ class Driver:
 
     @contextmanager
     def brisk_for_half_a_tick(self) -> Iterator[None]:
-        """What was claimed in this tick has just begun, however long the machine takes."""
+        """Count what was claimed in this tick as just started, however slow the machine is."""
         usual, window.BRISK_SECONDS = window.BRISK_SECONDS, TICK / 2
         try:
             yield
@@ -269,7 +269,7 @@ class Driver:
 
     def _new(self, job: Job, *, held: bool) -> NewJob:
         job.due = max(job.due, self.model.now)
-        later = job.scheduled = round(job.due - self.model.now, 3)  # not its noise, by which two would be ordered
+        later = job.scheduled = round(job.due - self.model.now, 3)  # without its noise, which would order two jobs
         return NewJob(
             tenant_id=self.world.tenants[job.program.tenant],
             program_id=job.program.id,
@@ -300,7 +300,7 @@ class Driver:
 
     @move
     def dispatch(self, queue: str, *, together: bool = False) -> list[int]:
-        """Fill the window of a queue; `together` in one message, whoever should travel alone."""
+        """Fill the window of a queue; `together` in one message, even jobs that should travel alone."""
         moved = dispatch.dispatch(self.cursor, queue_id=self.world.queues[queue], lock_seconds=reference.LOCK * TICK)
         numbers = [one.number for one in moved]
         if trouble := self.model.dispatch(queue, numbers):
@@ -316,7 +316,7 @@ class Driver:
 
     @move
     def let_in(self, number: int | None = None) -> None:
-        """The next of each free key gets its turn: by the sweep, or of a job's key."""
+        """Let in the next job of each free key, as the sweep does, or of a job's key."""
         before = copy.deepcopy(self.model)
         let = [one for one, _ in overlap.let_in(self.cursor, None if number is None else [number])]
         if number is not None:
@@ -338,7 +338,7 @@ class Driver:
 
     @move
     def requeue(self, queue: str) -> None:
-        """The sweep believes the messages of more than half a tick ago to be lost; they may come all the same."""
+        """Requeue as the sweep does where messages are older than half a tick; they may still arrive."""
         numbers = dispatch.requeue(self.cursor, queue_id=self.world.queues[queue], older_than=0.5 * TICK)
         self.same("requeue", sorted(numbers), sorted(self.model.requeue(queue, 0.5)))
 
@@ -360,7 +360,7 @@ class Driver:
 
     @move
     def claim(self, worker: Worker, message: Message) -> list[Grant]:
-        """A message arrives, for the first time or once more: as execution does it, exact where there is a limit."""
+        """A message arrives, for the first time or again: claim as execution does, exact where there is a limit."""
         tokens = {number: self.new_id() for number in message.numbers}
         claimed = list(self._claim(worker, tokens, message, exact=False))
         left = {number: token for number, token in tokens.items() if number not in {one.number for one in claimed}}
@@ -394,7 +394,7 @@ class Driver:
 
     @move
     def finish(self, grant: Grant, how: str) -> None:
-        """With a token of then or of now; what the token's attempt became is read back as a worker would."""
+        """Finish with a former or a current token, and read the token's attempt back as a worker would."""
         ending, outcome = ENDINGS[self._how(grant, how)]
         held = self._held(grant)
         is_mine = self.model.finish(grant.number, grant.token, **outcome)
@@ -410,7 +410,7 @@ class Driver:
 
     @move
     def finish_all(self, endings: Sequence[tuple[Grant, str]]) -> None:
-        """A group's runs in one statement; of those whose token holds nothing any more nothing is written."""
+        """Finish the runs of a group in one statement; nothing is written for those whose token is no longer good."""
         endings = [(grant, self._how(grant, how)) for grant, how in endings]
         written = finish.finish_all(
             self.cursor, [(self._held(grant), ENDINGS[how][0]) for grant, how in endings]
@@ -420,7 +420,7 @@ class Driver:
         self.same("finish_all", written, mine)
 
     def _how(self, grant: Grant, how: str) -> str:
-        """Whoever holds a job looks for its children before it ends well: with some it waits, else it does not."""
+        """The holder of a job looks for its children before it ends well: with children it waits, otherwise not."""
         if how not in ("succeeds", "waits"):
             return how
         return "waits" if self.model.children(grant.number) else "succeeds"
@@ -442,7 +442,7 @@ class Driver:
 
     @move
     def renew(self, worker: Worker, messages: Sequence[UUID]) -> list[Grant]:
-        """Prolong what these messages hold; what the worker holds without a message is abandoned."""
+        """Prolong the locks of these messages; jobs that the worker holds without a message are abandoned."""
         owner = worker.incarnation
         numbers = renew.renew(self.cursor, owner=owner, messages=messages, lock_seconds=reference.LOCK * TICK)
         self.same("renew", sorted(numbers), sorted(self.model.renew(owner, messages)))
@@ -483,7 +483,7 @@ class Driver:
 
     @move
     def clear(self, shown: Grant, *, force: bool) -> None:
-        """An operator clears the lock that he was shown, then or now."""
+        """An operator clears a lock as it was shown, earlier or now."""
         reaped = reap.clear(self.cursor, number=shown.number, token=shown.token, force=force, by="alice")
         job = self.model.jobs[shown.number]
         may = job.token == shown.token and (force or self.model.is_stale(job))
@@ -493,7 +493,7 @@ class Driver:
 
     @move
     def spawn(self, grant: Grant, child: Job, key: str) -> None:
-        """With a token of then or of now; the commit follows at once."""
+        """Spawn with a former or a current token; the commit follows at once."""
         parent = self.model.jobs[grant.number]
         child.parent, child.child_key, child.trigger = parent.number, key, "CHILD"
         accepts = self.model.spawns(parent, grant.token, child)
@@ -509,7 +509,7 @@ class Driver:
 
     @move
     def resolve(self, numbers: Sequence[int] | None = None) -> None:
-        """Of these jobs, or of those that the sweep finds, what waits for no child any more goes on."""
+        """Resolve those of these jobs, or of those that the sweep finds, that wait without an open child."""
         if numbers is None:
             numbers = resolve.waiting_without_open_child(self.cursor)
             self.same("waiting_without_open_child", numbers, sorted(filter(self.model.may_go_on, self.model.jobs)))
@@ -518,7 +518,7 @@ class Driver:
 
     @move
     def cancel_children(self, parents: Sequence[int] | None = None) -> None:
-        """Of these jobs, or of those that the sweep finds."""
+        """Cancel the children of these jobs, or of those that the sweep finds."""
         if parents is None:
             parents = cancel.ended_with_open_children(self.cursor)
             open_ = {one.parent for one in self.model.jobs.values() if one.parent and one.is_open}
@@ -560,7 +560,7 @@ class Driver:
 
     @move
     def block(self, program: Program) -> None:
-        """The jobs of a program that is paused leave their lane."""
+        """Take the jobs of a paused program out of their lane."""
         tenant = self.world.tenants[program.tenant]
         self.same("block", pause.block(self.cursor, tenant_id=tenant, program_id=program.id), None)
         self.model.block(program)
@@ -586,7 +586,7 @@ class Driver:
 
     @move
     def register(self, name: str, *, manager: str, queues: Sequence[str], children: int) -> Worker:
-        """A worker starts; the same name may be alive, or may have died unseen."""
+        """A worker starts; one of the same name may be alive, or may have died unnoticed."""
         living = {one.name for one in self.model.workers if one.status in ("ACTIVE", "STOPPING")}
         entered = workers.register(
             self.cursor, name=name, manager=manager, queues=queues, pool="prefork", children=children
@@ -606,11 +606,11 @@ class Driver:
         workers.heartbeat(self.cursor, incarnation=worker.incarnation, children=worker.children)
         worker.status, worker.seen = "STOPPING" if worker.status == "STOPPING" else "ACTIVE", self.model.now
         self.cursor.execute("SELECT name FROM jobsite_worker WHERE incarnation = %s", [worker.incarnation])
-        [(worker.name,)] = self.cursor.fetchall()  # another, if its own was taken while it seemed lost
+        [(worker.name,)] = self.cursor.fetchall()  # another name, if its own was taken while it seemed lost
 
     @move
     def process_dies(self, worker: Worker) -> None:
-        """Its pid is another process's now; nobody has looked yet."""
+        """The process dies, and another one has its pid now; nobody has noticed yet."""
         self.cursor.execute(
             "UPDATE jobsite_worker SET process_started = -1 WHERE incarnation = %s", [worker.incarnation]
         )
@@ -645,7 +645,7 @@ class Driver:
         self.is_sound = True
 
     def try_refusals(self) -> None:
-        """Write past the protocol; the database itself refuses each."""
+        """Write outside of the protocol; the database itself refuses each write."""
         self.is_sound = False
         self.cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # as at the commit
         for constraint, statement in REFUSALS:
@@ -664,7 +664,7 @@ class Driver:
     def come_to_rest(self) -> None:
         """All pauses and holds end, every message is lost, and a healthy worker comes: every job ends."""
         model = self.model
-        self.look(invariants.LIVE, patience=1e9)  # no sweep has run but by chance
+        self.look(invariants.LIVE, patience=1e9)  # sweeps have run only by chance
         for program in model.programs:
             if program.status != "ACTIVE":
                 self.set_program(program, "ACTIVE")

@@ -1,4 +1,4 @@
-"""Hypothesis chooses the moves: jobs of two tenants, workers that come and go, messages lost, doubled and late."""
+"""Hypothesis chooses the moves: jobs of two tenants, workers that start and stop, lost, duplicate and late messages."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +16,7 @@ MOST_JOBS = 12
 
 
 def one_of(attribute: str) -> st.SearchStrategy[Any]:
-    """One of what the driver has by now."""
+    """One of the things that the driver has by now."""
     return st.runner().flatmap(lambda machine: st.sampled_from(list(machine.those(attribute))))
 
 
@@ -70,7 +70,7 @@ class Protocol(RuleBasedStateMachine):
                 return [job for job in model.jobs.values() if model.children(job.number) or job.status == "WAITING"]
             case "ended jobs":
                 return [job for job in model.jobs.values() if not job.is_open]
-            case "workers":  # that can still do something, whatever is believed of them
+            case "workers":  # workers that can still act, even if they are marked as lost
                 return [one for one in model.workers if one.status != "STOPPED" and not one.is_gone]
             case "paused":
                 return [*sorted(model.paused, key=str), *(one for one in model.programs if one.status != "ACTIVE")]
@@ -80,7 +80,7 @@ class Protocol(RuleBasedStateMachine):
                 return [one for one in self.driver.grants if model.jobs[one.number].token == one.token]
             case "grants":
                 return self.driver.grants
-            case "late grants":  # of jobs that somebody else runs by now, if there are such
+            case "late grants":  # grants of jobs that another worker runs by now, if there are any
                 late = [one for one in self.driver.grants if model.jobs[one.number].token not in (None, one.token)]
                 return late or self.driver.grants
             case "bag":
@@ -110,7 +110,7 @@ class Protocol(RuleBasedStateMachine):
     def _submit(self, program: int, count: int, held: bool, is_sent: bool, **fields: Any) -> None:
         jobs = [self._job(program, place, **fields) for place in range(count)]
         for number in self.driver.submit(jobs, held=held):
-            if is_sent:  # else whoever submitted died right after his commit
+            if is_sent:  # otherwise the submitter died right after the commit
                 self.driver.offer(number)
 
     @precondition(lambda machine: len(machine.driver.model.jobs) < MOST_JOBS)
@@ -155,7 +155,7 @@ class Protocol(RuleBasedStateMachine):
             case "lost messages":
                 self.driver.requeue(queue)  # too early for what was just sent
                 self.driver.time_passes(1)
-                self.driver.requeue(queue)  # what was believed lost may come all the same
+                self.driver.requeue(queue)  # messages that were taken for lost may still arrive
             case "ended holds":
                 self.driver.end_holds()
             case "expired":
@@ -164,7 +164,7 @@ class Protocol(RuleBasedStateMachine):
                 self.driver.reap_gone()
 
     def _paused(self, what: str, program: Program, stays: bool, act: Callable[[], Any]) -> None:
-        """Do this while something of the program's is paused."""
+        """Do this while the program, its queue, lane or tenant is paused."""
         driver, lane = self.driver, (program.queue, program.tenant)
         match what:
             case "":
@@ -215,9 +215,7 @@ class Protocol(RuleBasedStateMachine):
         group = [one for one in self.driver.grants if one.message == grant.message]
         if only_start:
             self.driver.start(grant)  # the first has overstayed the group's time: the others go back
-            self.driver.finish_all(
-                [(one, "has not had its turn") for one in group if one != grant] or [(grant, ways[0])]
-            )
+            self.driver.finish_all([(one, "has not started") for one in group if one != grant] or [(grant, ways[0])])
         else:
             latest = {one.number: one for one in group}  # a message that came twice may have been claimed twice
             self.driver.finish_all([(one, ways[place % len(ways)]) for place, one in enumerate(latest.values())])

@@ -13,7 +13,7 @@ VARIABLE = "JOBSITE_MUTATION"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Before anything is collected: the tests import what is mutated."""
+    """Apply the mutation before anything is collected, since the tests import what is mutated."""
     connections["default"].settings_dict["TEST"]["NAME"] = "test_mutated"
     mutation = ExitStack()
     mutation.enter_context(applied(MUTATIONS[os.environ[VARIABLE]]))

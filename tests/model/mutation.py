@@ -1,4 +1,4 @@
-"""What a mutation of the protocol is, and how it is put in force for a while."""
+"""What a mutation of the protocol is, and how it is applied for a while."""
 
 import importlib
 import inspect
@@ -36,13 +36,13 @@ class Mutation:
 
 
 def m(name: str, where: str, *changes: str, held_by: str = "", tests: str = "") -> Mutation:
-    """A mutation of statements: `changes` are old and new by turns; of transitions the module's name is enough."""
+    """A mutation of statements: `changes` are old, new, old, new …; for transitions the module's name is enough."""
     pairs = tuple(zip(changes[::2], changes[1::2], strict=True))
     return Mutation(name, T + where if ":" in where and "." not in where else where, pairs, held_by, tests)
 
 
 def replaced(texts: Sequence[str], changes: Sequence[tuple[str, str]]) -> list[str]:
-    """The texts with every change made wherever its fragment stands; LookupError where it stands nowhere any more."""
+    """The texts with every change made wherever its fragment occurs; LookupError where it occurs nowhere any more."""
     for old, new in changes:
         if not any(old in text for text in texts):
             raise LookupError(f"no longer in the source: {old}")
@@ -58,7 +58,7 @@ def _texts(value: Any) -> list[str]:
 
 @contextmanager
 def applied(mutation: Mutation) -> Iterator[None]:
-    """The statements of the mutation are changed inside; those of the database are the world's affair."""
+    """The statements of the mutation are changed inside. The World makes changes to the database itself."""
     module_name, _, names = mutation.where.partition(":")
     if not names:
         yield
@@ -74,7 +74,7 @@ def applied(mutation: Mutation) -> Iterator[None]:
             elif isinstance(value, str):
                 setattr(module, name, mutated[0])
             else:
-                exec(mutated[0], vars(module))  # defines it anew
+                exec(mutated[0], vars(module))  # defines it again
         yield
     finally:
         for name, value in before.items():

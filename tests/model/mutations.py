@@ -53,7 +53,12 @@ STATEMENTS = (
     m("finish keeps the lock", "finish:FINISH", _UNLOCK, "lock_owner = j.lock_owner"),
     m("finish leaves a later retry in the lane", "finish:FINISH", "AND g.delay > 0", "AND g.delay < 0"),
     m("finish does not move due_at", "finish:FINISH", "AND g.delay IS NOT NULL", "AND false"),
-    m("what had not its turn loses its place", "finish:FINISH", "ELSE j.due_at END", "ELSE statement_timestamp() END"),
+    m(
+        "a job that had not started loses its place",
+        "finish:FINISH",
+        "ELSE j.due_at END",
+        "ELSE statement_timestamp() END",
+    ),
     m(
         "finish leaves no attempt",
         "finish:FINISH",
@@ -61,7 +66,7 @@ STATEMENTS = (
         "m.traceback\n    FROM moved m WHERE false",
     ),
     m(
-        "a success does not end a row of failures",
+        "a success does not reset the failures in a row",
         "finish:FINISH",
         "c.has_success AND p.consecutive_failures > 0",
         "false",
@@ -88,7 +93,7 @@ STATEMENTS = (
     ),
     m("losses in a row never terminate", _ALL_LOST, "THEN 'TERMINATED' ELSE p.status", "THEN p.status ELSE p.status"),
     m(
-        "start under a token of then",
+        "start under a former token",
         "start:START",
         "AND lock_token = %s",
         "AND %s::uuid IS NOT NULL",
@@ -276,7 +281,7 @@ STATEMENTS = (
         tests=TESTS.format("dispatch"),
     ),
     m(
-        "dispatch waits for whoever changes a row",
+        "dispatch waits for a row that is being changed",
         "dispatch:DISPATCH",
         "FOR NO KEY UPDATE OF j SKIP LOCKED",
         "FOR NO KEY UPDATE OF j",
@@ -450,10 +455,10 @@ STATEMENTS = (
         "consecutive_failures + c.before END",
         "consecutive_failures END",
     ),
-    m("a lost child takes others' jobs along", "reap:CHILD", "j.lock_owner = %(owner)s AND", ""),
-    m("a lost child takes its worker's jobs along", "reap:CHILD", "AND j.external_id = %(external_id)s", ""),
+    m("a lost child takes other workers' jobs with it", "reap:CHILD", "j.lock_owner = %(owner)s AND", ""),
+    m("a lost child takes all jobs of its worker with it", "reap:CHILD", "AND j.external_id = %(external_id)s", ""),
     m(
-        "an abandoned job is taken whoever has it",
+        "an abandoned job is reaped whoever holds it",
         "reap:TOKENS",
         "(j.number, j.lock_token) IN (SELECT * FROM unnest(%(numbers)s::bigint[], %(tokens)s::uuid[]))",
         "j.number = ANY(%(numbers)s)",
@@ -583,13 +588,13 @@ STATEMENTS = (
         tests=PARENTS,
     ),
     m(
-        "whoever has ended takes the children along",
+        "every ended parent cancels its children",
         "cancel:CANCEL_CHILDREN",
         "AND (p.status = 'CANCELED' OR (p.status = 'FAILED' AND g.cancel_children_on_failure))",
         "",
     ),
     m(
-        "a failed parent never takes the children along",
+        "a failed parent never cancels its children",
         "cancel:CANCEL_CHILDREN",
         "OR (p.status = 'FAILED' AND g.cancel_children_on_failure)",
         "",
@@ -767,7 +772,7 @@ STATEMENTS = (
     m("a paused schedule is late", "jobsite.programs.schedules.firing:LATE", "AND paused_at IS NULL", "", tests=FIRING),
     m(
         "a backfill of a schedule takes what has a job",
-        "jobsite.programs.schedules.occurrences:GIVE_WAY",
+        "jobsite.programs.schedules.occurrences:DELETE_UNFIRED",
         "result <> 'FIRED'",
         "true",
         tests="tests/programs/schedules/test_schedules.py",
@@ -802,7 +807,7 @@ STATEMENTS = (
         tests=HOUSEKEEPING,
     ),
     m(
-        "prune leaves retries in the way",
+        "prune does not unlink retries",
         "prune:PRUNE",
         "WHERE r.retry_of_id = old.number",
         "WHERE false",

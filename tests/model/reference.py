@@ -17,12 +17,12 @@ LOCK, STUCK = 4.5, 2.5
 
 
 def message_share(job: Job) -> Fraction:
-    """What part of a message it fills."""
+    """Which part of a message a job fills."""
     return Fraction(1, 50) if job.is_groupable else Fraction(1)
 
 
 def seconds_busy(job: Job) -> float:
-    """How long it is expected to keep a child, with its claim and its finish."""
+    """How long a job is expected to keep a child busy, with its claim and its finish."""
     return job.program.seconds + (0.0002 if job.is_groupable else 0.002)
 
 
@@ -57,11 +57,11 @@ class Model:
         return self.tenant_room(tenant) - sum(job.program.tenant == tenant for job in self.queued(queue))
 
     def why(self, job: Job) -> str | None:
-        """What a PENDING job waits for, but for its hold and its turn."""
+        """What a PENDING job waits for, apart from a hold and its turn."""
         return "SCHEDULED" if job.due > self.now else "PAUSED" if job.program.status == "PAUSED" else None
 
     def why_new(self, job: Job) -> str | None:
-        """What a job waits for that comes, or comes back."""
+        """What a job waits for when it is submitted or comes back."""
         return self.why(job) or ("OVERLAP" if job.program.overlap == "QUEUE" and job.attempts == 0 else None)
 
     def let_in(self) -> list[int]:
@@ -77,7 +77,7 @@ class Model:
         return [job.number for job in first.values()]
 
     def accepts(self, new: Job) -> bool:
-        """Whether neither its program nor a unique key stands in the way of a submission."""
+        """Whether neither the program nor a unique key refuses a submission."""
         if new.program.status == "TERMINATED" and new.trigger == "AUTOMATIC":
             return False
         return not any(
@@ -116,7 +116,7 @@ class Model:
         return [job for job in self.jobs.values() if job.status == "QUEUED" and job.program.queue == queue]
 
     def fitting(self, queue: str, jobs: Sequence[Job]) -> int:
-        """How many of these the window takes, in this order: messages, or what is done in a tenth of a second."""
+        """How many of these jobs the window takes, in this order: as messages, or as a tenth of a second of work."""
         slots, children = self.window(queue)
         out = self.queued(queue)
         certain = slots - ceil(sum(map(message_share, out)))
@@ -130,14 +130,14 @@ class Model:
         return len(jobs)
 
     def dispatch(self, queue: str, taken: Sequence[int]) -> str:
-        """Take these, or say why they are not the ones: as many as fit, of each open lane its best."""
+        """Dispatch these jobs, or say why they are the wrong ones: as many as fit, the best of each open lane."""
         lanes = {
             lane: [job for place, job in enumerate(self.lane(*lane)) if place < self.lane_room(*lane)]
             for lane in self.awake
             if lane[0] == queue and not self.is_closed(*lane)
         }
         ready = [job for jobs in lanes.values() for job in jobs]
-        # Where lanes compete no run is known to be short, so that it does not matter here whose turn it is.
+        # Where lanes compete no run is known to be short, so that it does not matter here which lane comes next.
         if len(taken) != self.fitting(queue, ready):
             return f"{taken} taken, {self.fitting(queue, ready)} of {lanes} fit"
         for lane, jobs in lanes.items():
@@ -257,7 +257,7 @@ class Model:
         return self.why(job) is None and not self.is_over(job) and not is_closed
 
     def is_over(self, job: Job) -> bool:
-        """Whether it is a schedule's, of a program that was terminated."""
+        """Whether a schedule made it, and its program was terminated."""
         return job.program.status == "TERMINATED" and job.trigger == "AUTOMATIC"
 
     def renew(self, owner: UUID, messages: Iterable[UUID]) -> list[int]:
@@ -307,7 +307,7 @@ class Model:
         return {job.number: job.status for job in stuck}
 
     def _take(self, job: Job, target: str, result: str, **fields: Any) -> None:
-        """From now on it travels alone; a run of a group that nobody saw start is innocent, and not counted."""
+        """Take a run: its job travels alone from now on. A run of a group that had not started is not counted."""
         job.is_alone = True
         if job.is_grouped:
             target, result, fields = "PENDING", "RETURNED", {"attempts": 0}

@@ -1,4 +1,4 @@
-"""What the database itself refuses, whoever writes it: for each rule by its name, writes that break it and it alone."""
+"""What the database itself refuses, whoever writes it: for each rule by its name, writes that break only this rule."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ def _update(assignments: str, where: str) -> str:
 
 
 def _copy(where: str, **columns: str) -> str:
-    """A new job like one that is there, but for these columns."""
+    """A copy of an existing job with other values in these columns."""
     kept = ("tenant_id", "program_id", "queue_id", "parameters", "context_id", "scheduled_at", "due_at", "rank")
     values = {name: name for name in kept} | {"priority": "priority"} | columns
     chosen = f"SELECT * FROM jobsite_job WHERE {where} ORDER BY number LIMIT 1"
@@ -27,7 +27,7 @@ def _attempt(where: str, result: str, fence: str, tenant: str = "a.tenant_id") -
 
 
 def _move(target: Status) -> str:
-    """All that goes with a status, so that nothing but the move itself is wrong."""
+    """Set all that goes with a status, so that only the move itself is wrong."""
     is_running, is_terminal, is_failed = target is Status.RUNNING, target in TERMINAL, target is Status.FAILED
     lock = "gen_random_uuid()" if is_running else "NULL"
     moment = "clock_timestamp()"

@@ -52,7 +52,7 @@ class Job:
     program: Program
     due: float
     priority: int = 0
-    scheduled: float = 0.0  # from the moment of its submission; only compared
+    scheduled: float = 0.0  # the moment of its submission; only compared
     trigger: str = "MANUAL"
     blocked: str | None = None
     key: str | None = None
@@ -99,11 +99,11 @@ class Job:
 
     @property
     def is_active(self) -> bool:
-        """Whether it takes its QUEUE key."""
+        """Whether it holds its QUEUE key."""
         return self.status in ("QUEUED", "RUNNING", "WAITING") or (self.status == "PENDING" and self.attempts > 0)
 
     def earlier(self, *results: str) -> int:
-        """How many of its runs up to the one that its callback follows ended so."""
+        """How many of its runs before its callback ended in these ways."""
         return sum(fence <= (self.parked or 0) and result in results for fence, _, result in self.history)
 
     @property

@@ -14,7 +14,7 @@ from tests.model.world import World
 
 
 def moves(driver: Driver) -> Iterator[Any]:
-    """What may happen now. Nothing is left out because it would be refused: that it is refused is what is looked at."""
+    """What may happen now. Moves that are refused are not left out: that they are refused is tested."""
     [job] = driver.model.jobs.values()
     number, tenant = job.number, job.program.tenant
     yield partial(driver.offer, number)
@@ -43,7 +43,7 @@ def lock_runs_out(driver: Driver) -> None:
 
 
 def seen_from_outside(driver: Driver) -> object:
-    """Equal for two histories after which the same may follow: tokens by who holds them, times in half ticks."""
+    """A state, equal for two histories after which the same may follow: tokens by holder, times in half ticks."""
     [job] = driver.model.jobs.values()
     holders = [(grant.worker.name, grant.message.int, grant.token == job.token) for grant in driver.grants]
     plain = replace(job, token=None, due=0.0, expires=None, stuck=None, queued=None, history=[])
@@ -54,7 +54,7 @@ def seen_from_outside(driver: Driver) -> object:
 
 
 class Explorer:
-    """Goes on from every state that it has not been in with as many moves left."""
+    """Goes on from every state in which it has not been with as many moves left."""
 
     def __init__(self, world: World) -> None:
         self.world = world

@@ -1,4 +1,4 @@
-"""The protocol's statements do what the reference says, whatever comes in whatever order."""
+"""The protocol's statements do what the reference says, in any order of moves."""
 
 import secrets
 
@@ -8,7 +8,7 @@ from hypothesis import seed
 from tests.model.machine import Protocol, run
 
 
-def test_whatever_comes_in_whatever_order_the_statements_do_what_the_reference_says(world):
+def test_the_statements_do_what_the_reference_says_in_any_order(world):
     run(Protocol, world, max_examples=40, stateful_step_count=40, derandomize=True)
 
 

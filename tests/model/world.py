@@ -19,7 +19,7 @@ QUEUES = ("default", "content", "analytics")
 MANAGERS = {"default": None, "narrow": 1}
 CONTEXT = Captured(UUID(int=1), "{}")
 
-# Moments in half ticks from now, so that neither side's own pace is seen.
+# Moments are compared in half ticks from now, since the two sides do not take the same time.
 JOBS = """
 SELECT number, status, blocked, attempts, losses, returns, fence, lock_token, lock_owner, alone,
        cancel_requested_at IS NOT NULL AS is_asked, failure_kind,
@@ -41,7 +41,7 @@ SELECT (SELECT json_agg(json_build_array(q.name, t.code)) FROM jobsite_lane l
        (SELECT json_agg(json_build_array(incarnation, status)) FROM jobsite_worker),
        (SELECT json_agg(json_build_array(id, json_build_array(consecutive_failures, status))) FROM jobsite_program)
 """
-# Whatever is still open grows older; what has ended is final, and no statement asks when.
+# Open jobs grow older; ended jobs are final, and no statement asks when they ended.
 TIME_PASSES = (
     """UPDATE jobsite_job SET due_at = due_at - t, rank = rank - t, queued_at = queued_at - t, stuck_at = stuck_at - t,
               lock_expires_at = lock_expires_at - t, claimed_at = claimed_at - t, started_at = started_at - t,
@@ -129,7 +129,7 @@ class World:
         return program
 
     def back_to(self, savepoint: str) -> None:
-        """Undo all since. Not by the cursor, which would forget its prepared statements at every ROLLBACK."""
+        """Undo all since then. Not by the cursor, which would drop its prepared statements at every ROLLBACK."""
         self.connection.pgconn.exec_(f"ROLLBACK TO SAVEPOINT {savepoint}".encode())
 
     def close(self) -> None:

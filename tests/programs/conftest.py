@@ -54,7 +54,7 @@ STUDENT_SCHEMA = {
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
-    """What the process remembers between jobs must not reach the next test."""
+    """Clear what the process keeps between jobs, so that it does not reach the next test."""
     principals._cache.clear()
     preparation.forget()
     yield
@@ -81,7 +81,7 @@ def new_worker(
 
 
 def refused(kind: type[Refusal], code: str) -> Any:
-    """What happens inside is refused, with this code."""
+    """The code inside must be refused with this code."""
     return pytest.raises(kind, check=lambda refusal: refusal.code == code)
 
 
@@ -98,7 +98,7 @@ class Jobs:
 
     @cached_property
     def worker(self) -> Registered:
-        """Who runs the running ones; no row of a worker, so that no window is made larger by it."""
+        """The worker of the running jobs. It has no row, so that it makes no window larger."""
         self.cursor.execute("SELECT id FROM jobsite_workermanager WHERE name = 'default'")
         return Registered(uuid4(), "w@here", self.cursor.fetchone()[0], tuple(settings.JOBSITE_QUEUES))
 
@@ -113,7 +113,7 @@ class Jobs:
         return NewJob(tenant_id=program.tenant_id, program_id=program.pk, **fields)
 
     def many(self, count: int, program: Program | None = None, **fields: Any) -> list[int]:
-        """So many PENDING jobs."""
+        """`count` PENDING jobs."""
         rows = insert(self.cursor, [self.new(program, **fields) for _ in range(count)])
         return [row.number for row in rows]
 
@@ -171,7 +171,7 @@ class Jobs:
                 return number
 
     def set(self, number: int, assignments: str, values: Any = ()) -> None:
-        """Change a row behind the protocol's back: time that has passed, mostly."""
+        """Change a row outside of the protocol, mostly as if time had passed."""
         self.cursor.execute(f"UPDATE jobsite_job SET {assignments} WHERE number = %s", [*values, number])
 
     def make_due(self, number: int, seconds: float) -> None:
@@ -206,7 +206,7 @@ def jobs(cursor: Cursor, define: Callable[..., Program]) -> Jobs:
 
 @pytest.fixture
 def run_job(cursor: Cursor, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Job]]:
-    """Run a job once in this process, which is a worker's; its back-off is over."""
+    """Run a job once in this process of a worker, as if its back-off were over."""
     monkeypatch.setattr(workers, "_registered", new_worker(cursor))
 
     def run(number: int) -> Job:
@@ -292,7 +292,7 @@ def other(connect_more: Callable[[], Connection]) -> Connection:
 
 
 def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
-    """Wait for a condition; fails when it does not come."""
+    """Wait for a condition; fails where it does not come true."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the condition did not come"
@@ -320,7 +320,7 @@ class Broker:
         return [number for message in self.messages(queue) for number in message["body"][0][0]]
 
     def forget(self) -> None:
-        """As if it had been flushed."""
+        """Do as if it had been flushed."""
         for key in self.client.scan_iter(self.prefix + "*"):
             self.client.delete(key)
 
@@ -345,7 +345,7 @@ def broker_is_down(settings: Any) -> None:
 
 @contextmanager
 def refused_by(name: str) -> Iterator[None]:
-    """The database refuses what happens inside, by the rule of this name."""
+    """The database must refuse the code inside by the rule of this name."""
     with pytest.raises(IntegrityError) as refusal, transaction.atomic():
         yield
     cause = refusal.value.__cause__
@@ -362,7 +362,7 @@ def principal_of(user: Any, tenant: Any) -> Principal:
 
 
 def a_claimed(**fields: Any) -> Claimed:
-    """What a claim tells, without a database."""
+    """What a claim returns, without a database."""
     known: dict[str, Any] = {
         "number": 1,
         "token": uuid4(),
@@ -395,7 +395,7 @@ def a_context(claimed: Claimed | None = None, *, principal: RunningAs = EVERYBOD
 
 
 def python(target: str, **keys: Any) -> dict[str, Any]:
-    """A Python action of the samples, as a program file has it."""
+    """A Python action of the samples, as a program file writes it."""
     return {"kind": "python", "target": f"tests.sample_actions:{target}"} | keys
 
 
@@ -428,7 +428,7 @@ def spawning(jobs: Jobs, define: Callable[..., Program], child: Program) -> Call
 def at_work(
     jobs: Jobs, define: Callable[..., Program], child: Program, monkeypatch: pytest.MonkeyPatch, cursor: Cursor
 ) -> Callable[..., Context]:
-    """The context of a parent's run that is under way in this process, as its action has it."""
+    """The context of a parent's run in this process, as its action has it."""
     monkeypatch.setattr(workers, "_registered", new_worker(cursor))
 
     def make(claimed: Claimed | None = None, *, program: Program | None = None) -> Context:
@@ -457,7 +457,7 @@ def statuses(number: int) -> list[str]:
 
 
 def end(jobs: Jobs, number: int, ending: Ending = SUCCESS) -> None:
-    """A child ends, and what follows from that."""
+    """End a child, and follow its family."""
     jobs.queue(number)
     finish.finish(jobs.cursor, held(jobs.claim(number)), ending)
     follow(number)

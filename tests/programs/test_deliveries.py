@@ -1,4 +1,4 @@
-"""Who is notified of what: the deliveries are there when, and only when, what they report has come about."""
+"""Who is notified of what: a delivery exists if, and only if, what it reports has happened."""
 
 from datetime import timedelta
 
@@ -29,7 +29,7 @@ WARNED = Ending.completed(has_warned=True)
 
 @pytest.fixture
 def ended(jobs, watched):
-    """A job of the watched program that has ended so: its number."""
+    """The number of a job of the watched program that has ended in this way."""
 
     def make(ending: Ending = SUCCESS, **fields):
         return jobs.ended(ending, program=watched, **fields)
@@ -99,7 +99,7 @@ def test_each_job_of_a_group_is_reported(jobs, rule, watched):
     assert sorted(finished.deliveries) == sorted(Delivery.objects.values_list("pk", flat=True))
 
 
-def test_of_a_program_without_rules_nobody_is_reported_and_nothing_is_written(jobs, rule):
+def test_for_a_program_without_rules_nothing_is_written(jobs, rule):
     rule("FAILED")
 
     jobs.ended(FAILURE)
@@ -107,7 +107,7 @@ def test_of_a_program_without_rules_nobody_is_reported_and_nothing_is_written(jo
     assert deliveries_made() == []
 
 
-def test_each_recipient_is_reported_once_and_nobody_of_another_tenant(jobs, rule, ended, alice, bob, charlie):
+def test_each_recipient_is_notified_once_and_nobody_of_another_tenant(jobs, rule, ended, alice, bob, charlie):
     rule("FAILED", to_roles=[Role.ADMIN, Role.OPERATOR], to_users=[alice, charlie], to_addresses=["a@example.org"])
 
     ended(FAILURE)
@@ -115,7 +115,7 @@ def test_each_recipient_is_reported_once_and_nobody_of_another_tenant(jobs, rule
     assert sorted(deliveries_made()) == [("FAILED", "a@example.org"), ("FAILED", "alice"), ("FAILED", "bob")]
 
 
-def test_the_submitter_is_reported_where_the_rule_says_so(jobs, rule, watched, alices_hand, operator):
+def test_the_submitter_is_notified_where_the_rule_says_so(jobs, rule, watched, alices_hand, operator):
     rule("FAILED", to_users=[], to_submitter=True)
     for hand in (alices_hand, operator):
         job = submission.submit_as(hand, "watched", {})
@@ -134,7 +134,7 @@ def test_a_rule_that_is_off_or_deleted_notifies_nobody(rule, ended, change):
     assert deliveries_made() == []
 
 
-# ---- Whoever else ends a job ------------------------------------------------------------------------------------
+# ---- Other ways for a job to end --------------------------------------------------------------------------------
 
 
 def test_a_cancel_is_reported(jobs, rule, watched):
@@ -193,7 +193,7 @@ def test_a_program_that_is_terminated_is_reported_once_with_how_many_had_failed(
     assert watched.status == "TERMINATED"
 
 
-def test_what_a_claim_cancels_since_its_program_was_terminated_is_reported(jobs, rule, watched, worker):
+def test_a_job_that_a_claim_cancels_for_its_terminated_program_is_reported(jobs, rule, watched, worker):
     rule("CANCELED")
     number = jobs.queued(watched, trigger=Trigger.AUTOMATIC)
     Program.objects.update(status="TERMINATED")
@@ -355,7 +355,7 @@ def test_the_recovery_counts_the_failures_of_its_own_statement_too(jobs, rule, e
     assert Delivery.objects.get(event="RECOVERED").details["in_a_row"] == 3
 
 
-def test_who_was_not_notified_of_the_failure_is_not_notified_of_the_recovery(rule, ended):
+def test_nobody_is_notified_of_the_recovery_who_was_not_notified_of_the_failure(rule, ended):
     rule("FAILED", on_recovery=True)
     rule("FAILED", to_addresses=["silent@example.org"])
     for ending in (FAILURE, SUCCESS):
@@ -364,7 +364,7 @@ def test_who_was_not_notified_of_the_failure_is_not_notified_of_the_recovery(rul
     assert [event for event, address in deliveries_made() if address == "silent@example.org"] == ["FAILED"]
 
 
-def test_of_one_program_the_recovery_says_nothing_of_another(jobs, rule, ended, define):
+def test_the_recovery_of_one_program_says_nothing_of_another(jobs, rule, ended, define):
     rule("FAILED", on_recovery=True)
     other = define("other", notification_group="ops")
     ended(FAILURE)
@@ -376,7 +376,7 @@ def test_of_one_program_the_recovery_says_nothing_of_another(jobs, rule, ended, 
 # ---- Schedules --------------------------------------------------------------------------------------------------
 
 
-def test_a_schedule_to_which_nobody_comes_is_reported_and_so_is_its_recovery(jobs, rule, watched, operator):
+def test_a_late_schedule_is_reported_and_so_is_its_recovery(jobs, rule, watched, operator):
     rule("SCHEDULE_MISSED", on_recovery=True)
     schedules.create(operator, "hourly", Wanted("watched", interval_minutes=60))
     late = timezone.now() - timedelta(minutes=10)
@@ -428,7 +428,7 @@ def test_a_rule_refers_to_nothing_of_another_tenant(ops, other_tenant):
         Rule.objects.create(tenant=other_tenant, group=ops, event="FAILED", to_submitter=True)
 
 
-def test_a_member_who_left_gets_nothing_by_his_role(rule, ended, bob, tenant):
+def test_a_member_who_left_gets_nothing_by_their_role(rule, ended, bob, tenant):
     rule("FAILED", to_roles=[Role.OPERATOR])
     Membership.objects.filter(user=bob).delete()
 

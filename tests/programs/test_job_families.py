@@ -1,4 +1,4 @@
-"""Families: a parent waits for its children, runs its callback, and takes them along where its end does."""
+"""Families: a parent waits for its children, runs its callback, and cancels its children where its end does."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_a_warning_of_a_parent_that_waits_is_kept(jobs, spawning, run_job):
     ("policy", "expected"),
     [("WARN", ("COMPLETED", "WARNING")), ("IGNORE", ("COMPLETED", "NORMAL")), ("FAIL", ("FAILED", "ERROR"))],
 )
-def test_what_a_failed_child_does_to_its_parent_says_the_program(jobs, spawning, run_job, policy, expected):
+def test_the_program_says_what_a_failed_child_does_to_its_parent(jobs, spawning, run_job, policy, expected):
     number = run_job(spawning({}, {"value": 2}, keys={"on_child_failure": policy})).number
     failed, fine = (one.number for one in family(number))
 
@@ -127,7 +127,7 @@ def test_grandparents_end_with_the_last_of_all(jobs, spawning, run_job, define):
     assert (jobs.status(middle), jobs.status(number)) == ("COMPLETED", "COMPLETED")
 
 
-def test_what_waits_for_a_parents_key_goes_when_the_parent_ends(jobs, define, run_job, child):
+def test_jobs_that_wait_for_a_parents_key_go_when_the_parent_ends(jobs, define, run_job, child):
     program = define("one", target="tests.sample_actions:spawn_each", overlap="QUEUE")
     given = json.dumps({"program": "child", "children": [{}]})
     keys = {"parameters": given, "overlap_policy": "QUEUE", "overlap_key": "{}"}
@@ -173,7 +173,7 @@ def test_a_callback_runs_also_where_there_are_no_children(jobs, spawning, run_jo
     assert run_job(number).result["results"] == []
 
 
-def test_a_job_began_with_its_actions_not_with_its_callback(jobs, spawning, run_job):
+def test_a_job_starts_with_its_actions_not_with_its_callback(jobs, spawning, run_job):
     number = run_job(spawning({"value": 1}, keys={"callback": python("add_up")})).number
     first = jobs.row(number).started_at
     assert jobs.row(number).result is None
@@ -244,13 +244,15 @@ def test_a_callback_that_hangs_counts_its_own_time_outs(jobs, spawning, run_job)
     assert jobs.attempts(number) == ["TRANSIENT", "PARKED", "TIMEOUT", "TIMEOUT"]
 
 
-def test_the_warning_of_an_action_is_that_of_the_job_after_its_callback(jobs, spawning, run_job):
+def test_the_warning_of_an_action_stays_after_the_callback(jobs, spawning, run_job):
     number = run_job(spawning(target="spawn_and_warn", keys={"callback": python("add_up")})).number
 
     assert (run_job(number).status, jobs.row(number).outcome) == ("COMPLETED", "WARNING")
 
 
-def test_a_program_that_lost_its_callback_meanwhile_gives_what_its_actions_gave(jobs, spawning, run_job, define):
+def test_the_result_is_that_of_the_actions_where_the_program_lost_its_callback_meanwhile(
+    jobs, spawning, run_job, define
+):
     number = run_job(spawning({}, keys={"callback": python("add_up")})).number
     define("parent", action=[python("spawn_each", name="spawn")])
 
@@ -273,7 +275,7 @@ def test_a_step_of_a_callback_is_another_one_when_the_callback_is_called_again(j
     assert [one.result for one in family(number)] == [0, 1]
 
 
-def test_a_callback_whose_context_cannot_be_made_has_its_tries_left(jobs, spawning, run_job, monkeypatch):
+def test_a_callback_whose_context_cannot_be_made_keeps_its_attempts(jobs, spawning, run_job, monkeypatch):
     keys = {"retry": {"max_attempts": 2}, "callback": python("add_up")}
     number = spawning(keys=keys, target="fail_then_spawn")
     assert [run_job(number).attempts for _ in range(2)] == [1, 2]
@@ -301,7 +303,7 @@ def test_liquid_of_a_callback_knows_how_many_children_there_were(jobs, spawning,
 # ---- cancel, and what nobody saw to ------------------------------------------------------------------------------
 
 
-def test_to_cancel_a_waiting_parent_cancels_its_children(jobs, spawning, run_job, bobs_hand):
+def test_canceling_a_waiting_parent_cancels_its_children(jobs, spawning, run_job, bobs_hand):
     number = run_job(spawning({"value": 1}, {"value": 2})).number
     done, open_ = (one.number for one in family(number))
     end(jobs, done)
@@ -338,16 +340,14 @@ def test_a_parent_that_was_asked_to_stop_does_not_wait(jobs, at_work):
 
 
 @pytest.mark.parametrize(("takes_along", "expected"), [(True, "CANCELED"), (False, "PENDING")])
-def test_whether_a_failed_parent_takes_its_children_along_says_the_program(
-    jobs, spawning, run_job, takes_along, expected
-):
+def test_the_program_says_whether_a_failed_parent_cancels_its_children(jobs, spawning, run_job, takes_along, expected):
     job = run_job(spawning({}, target="spawn_then_fail", keys={"cancel_children_on_failure": takes_along}))
 
     assert job.status == "FAILED"
     assert statuses(job.number)[0] in (expected, "QUEUED" if expected == "PENDING" else expected)
 
 
-def test_the_sweep_finds_what_nobody_saw_to(jobs, spawning, run_job, define):
+def test_the_sweep_finds_families_that_nobody_followed(jobs, spawning, run_job, define):
     waiting, canceled = (run_job(spawning({"value": n})).number for n in range(2))
     for number in (waiting, canceled):
         jobs.queue(family(number)[0].number)
@@ -375,7 +375,7 @@ def test_a_family_is_followed_in_bounded_parts(jobs, spawning, run_job, monkeypa
     assert statuses(number) == ["CANCELED"] * 5
 
 
-def test_parents_whose_children_were_all_asked_keep_no_other_from_the_sweep(jobs, spawning, run_job, monkeypatch):
+def test_parents_whose_children_were_all_asked_do_not_hide_others_from_the_sweep(jobs, spawning, run_job, monkeypatch):
     one_at_a_time = cancel.ENDED_WITH_OPEN_CHILDREN.replace("LIMIT 500", "LIMIT 1")
     monkeypatch.setattr(cancel, "ENDED_WITH_OPEN_CHILDREN", one_at_a_time)
     first, second = (run_job(spawning({"value": n})).number for n in range(2))

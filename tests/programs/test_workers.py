@@ -1,4 +1,4 @@
-"""Which worker a process belongs to; and which workers are certainly gone."""
+"""Which worker a process belongs to, and which workers are certainly gone."""
 
 import multiprocessing
 import os
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 # ---- processes -------------------------------------------------------------------------------------------
 
 
-def test_this_process_lives():
+def test_this_process_is_not_gone():
     process = Process.current()
 
     assert process.pid == os.getpid()
@@ -36,7 +36,7 @@ def test_this_process_lives():
     [{"boot_id": str(uuid4())}, {"boot_id": ""}, {"pid_namespace": "pid:[1]"}],
     ids=["another boot", "unknown boot", "another namespace"],
 )
-def test_of_a_process_elsewhere_nothing_is_known(other):
+def test_a_process_elsewhere_is_not_known_to_be_gone(other):
     elsewhere = replace(Process.current(), started=1, **other)
 
     assert not elsewhere.is_gone
@@ -46,7 +46,7 @@ def test_a_pid_that_is_used_again_is_another_process():
     assert replace(Process.current(), started=1).is_gone
 
 
-def test_a_process_that_ended_is_gone_even_while_its_corpse_lies_there():
+def test_a_process_that_ended_is_gone_even_while_it_is_a_zombie():
     with subprocess.Popen(["/bin/sleep", "60"]) as child:
         process = replace(Process.current(), pid=child.pid, started=workers._started(child.pid))
         assert not process.is_gone
@@ -61,7 +61,7 @@ def test_a_process_that_ended_is_gone_even_while_its_corpse_lies_there():
 # ---- registration ----------------------------------------------------------------------------------------
 
 
-def test_a_worker_is_entered_with_all_that_identifies_it(cursor):
+def test_a_worker_is_registered_with_all_that_identifies_it(cursor):
     worker = new_worker(cursor, "w@here", children=4, queues=("default", "content"))
 
     row = Worker.objects.get()
@@ -134,7 +134,7 @@ def test_a_heartbeat_says_that_the_worker_lives_and_with_how_many_children(curso
     assert row.last_seen_at > long_ago + timedelta(minutes=59)
 
 
-def test_a_worker_that_was_called_lost_and_whose_name_is_taken_since_goes_on(cursor, worker):
+def test_a_worker_marked_lost_whose_name_was_taken_since_goes_on(cursor, worker):
     """Frozen for longer than its lock, replaced by another of its name, and then awake again."""
     Worker.objects.update(status="LOST")
     second = new_worker(cursor)
@@ -148,7 +148,7 @@ def test_a_worker_that_was_called_lost_and_whose_name_is_taken_since_goes_on(cur
 
 
 @pytest.mark.parametrize("status", ["STOPPING", "STOPPED"])
-def test_a_worker_says_that_it_goes(cursor, worker, status):
+def test_a_worker_records_that_it_stops(cursor, worker, status):
     workers.set_status(cursor, incarnation=worker.incarnation, status=status)
 
     assert Worker.objects.get().status == status
@@ -241,7 +241,7 @@ def test_each_thread_has_its_own(transactional_db):
     assert seen[0] is not workers.connection()
 
 
-def test_a_connection_that_was_closed_is_opened_anew(transactional_db):
+def test_a_connection_that_was_closed_is_opened_again(transactional_db):
     workers.connection().close()
 
     assert workers.connection().execute("SELECT 1").fetchone() == (1,)

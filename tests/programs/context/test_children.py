@@ -1,4 +1,4 @@
-"""Children: spawned once, whatever becomes of the run; bounded, nobody's but the tenant's."""
+"""Children: spawned once, whatever becomes of the run; limited in number, and always of the same tenant."""
 
 import asyncio
 import json
@@ -91,7 +91,7 @@ def test_a_child_that_was_rolled_back_is_spawned_again(at_work, key):
     assert not family(context.job_number)[0].child_key.endswith(":2")
 
 
-def test_alike_children_of_a_part_that_was_rolled_back_are_spawned_again_and_no_other(jobs, at_work):
+def test_equal_children_of_a_part_that_was_rolled_back_are_spawned_again_and_no_others(jobs, at_work):
     context = at_work()
     kept = [context.spawn("child"), context.spawn("child")]
     with transaction.atomic():
@@ -130,7 +130,7 @@ def test_a_later_run_whose_transaction_is_tried_again_finds_its_children_again(j
     assert len(family(context.job_number)) == 3
 
 
-def test_many_alike_children_cost_a_statement_each(at_work, monkeypatch):
+def test_many_equal_children_cost_one_statement_each(at_work, monkeypatch):
     context = at_work()
     context.spawn("child")
     asked = []
@@ -142,7 +142,7 @@ def test_many_alike_children_cost_a_statement_each(at_work, monkeypatch):
     assert (len(numbers), len(asked)) == (50, 50)
 
 
-def test_a_child_of_which_no_answer_came_is_a_child(jobs, spawning, run_job, monkeypatch):
+def test_a_child_whose_answer_was_lost_is_a_child(jobs, spawning, run_job, monkeypatch):
     """The commit was applied, and the action swallows the error."""
     real, lost = transition.spawn, []
 
@@ -161,7 +161,7 @@ def test_a_child_of_which_no_answer_came_is_a_child(jobs, spawning, run_job, mon
     assert lost[0].number == family(job.number)[0].number
 
 
-def test_a_child_of_which_no_answer_came_is_found_when_it_is_asked_for_again(at_work, monkeypatch):
+def test_a_child_whose_answer_was_lost_is_found_when_it_is_asked_for_again(at_work, monkeypatch):
     real, context = transition.spawn, at_work()
 
     def loses_the_answer(*args, **kwargs):
@@ -177,7 +177,7 @@ def test_a_child_of_which_no_answer_came_is_found_when_it_is_asked_for_again(at_
 
 
 @pytest.mark.parametrize("target", ["spawn_in_a_step_and_beside", "spawn_beside_a_step"])
-def test_a_run_that_does_not_come_to_all_places_again_finds_the_child_of_each(jobs, spawning, run_job, target):
+def test_a_later_run_that_skips_some_places_finds_the_child_of_each(jobs, spawning, run_job, target):
     number = spawning(target=target)
 
     assert [run_job(number).status for _ in range(2)] == ["PENDING", "WAITING"]
@@ -195,7 +195,7 @@ def test_each_action_has_its_own_children(jobs, define, child, run_job):
     assert len(family(number)) == 2
 
 
-def test_a_callback_spawns_anew_what_the_action_has_spawned(jobs, spawning, run_job):
+def test_a_callback_spawns_new_children_for_the_same_request(jobs, spawning, run_job):
     number = run_job(spawning({"value": 1}, keys={"callback": python("spawn_each_once_more")})).number
     run_job(family(number)[0].number)
 
@@ -204,7 +204,7 @@ def test_a_callback_spawns_anew_what_the_action_has_spawned(jobs, spawning, run_
     assert (len(family(number)), again.status in ("WAITING", "PENDING", "QUEUED")) == (2, True)
 
 
-def test_who_lost_the_lock_spawns_nothing(jobs, at_work):
+def test_a_run_that_lost_the_lock_spawns_nothing(jobs, at_work):
     context = at_work()
     jobs.expire_lock(context.job_number)
     sweeps.run_all()
@@ -215,8 +215,8 @@ def test_who_lost_the_lock_spawns_nothing(jobs, at_work):
     assert family(context.job_number) == []
 
 
-def test_who_loses_the_lock_before_the_commit_spawns_nothing(jobs, at_work, other):
-    """Nor is anything else committed that the transaction did."""
+def test_a_run_that_loses_the_lock_before_the_commit_spawns_nothing(jobs, at_work, other):
+    """The rest of the transaction is rolled back too."""
     context = at_work()
 
     with pytest.raises(IntegrityError, match="does not run under fence 1 any more"), transaction.atomic():
@@ -232,13 +232,13 @@ def test_a_parent_that_ends_while_a_child_is_committed_sees_it(jobs, at_work, ot
     context = at_work()
     with transaction.atomic():
         context.spawn("child")
-        connection.check_constraints()  # what the commit does, which now holds the parent
+        connection.check_constraints()  # the commit does this, and then holds the parent's row
         with pytest.raises(Exception, match="lock timeout"):
             other.execute("SET lock_timeout = '200ms'")
             with other.cursor() as cursor:
                 finish.finish(cursor, held(context.claimed), SUCCESS)
 
-    assert context.family.looked_at() == (True, True)
+    assert context.family.has_children() == (True, True)
 
 
 def test_a_child_runs_as_its_parent_does(jobs, spawning, run_job, bob):
@@ -249,7 +249,7 @@ def test_a_child_runs_as_its_parent_does(jobs, spawning, run_job, bob):
     assert child.context.content["submitted_by"] == "bob"
 
 
-def test_who_may_no_longer_submit_has_no_children(jobs, spawning, run_job, bob, tenant):
+def test_a_user_who_may_no_longer_submit_spawns_nothing(jobs, spawning, run_job, bob, tenant):
     number = spawning({}, user=bob)
     Membership.objects.filter(user=bob).update(role="VIEWER")
 
@@ -260,7 +260,7 @@ def test_who_may_no_longer_submit_has_no_children(jobs, spawning, run_job, bob, 
     assert family(number) == []
 
 
-def test_a_program_of_another_tenant_is_not_there(define, at_work, other_tenant):
+def test_a_program_of_another_tenant_is_not_found(define, at_work, other_tenant):
     charlies = define("charlies")
     charlies.actions.all().delete()
     Program.objects.filter(pk=charlies.pk).update(tenant=other_tenant)
@@ -285,7 +285,7 @@ def test_a_program_that_was_edited_meanwhile_is_read_again(define, at_work):
         context.spawn("child", {"value": 2})
 
 
-def test_a_child_is_born_where_its_program_and_its_time_say(jobs, at_work, define):
+def test_a_child_gets_the_queue_and_time_of_its_program_and_arguments(jobs, at_work, define):
     Program.objects.filter(pk=define("paused", queue="content", priority=7).pk).update(status="PAUSED")
     context = at_work()
 
@@ -364,7 +364,7 @@ def test_a_queue_key_of_an_ancestor_is_refused(jobs, at_work, define):
     middle = context.spawn("child")
     jobs.queue(middle)
 
-    with pytest.raises(spawning.SpawnRefused, match=f"job {context.job_number}, of which this would be a child"):
+    with pytest.raises(spawning.SpawnRefused, match=f"job {context.job_number}, an ancestor of this child"):
         at_work(jobs.claim(middle)).spawn("one.by.one")
 
 
@@ -394,7 +394,7 @@ def test_a_quota_lets_the_parent_run_again_uncounted(jobs, spawning, run_job, te
 
 
 @pytest.mark.parametrize("key", ["", "x" * 201, "a\nb", "auto:1", 7])
-def test_a_wrong_key_is_refused_in_words(at_work, key):
+def test_a_wrong_key_is_refused_with_a_message(at_work, key):
     with pytest.raises(ValueError, match="a child's key is text of 1 to 200 printable characters"):
         at_work().spawn("child", key=key)
 
@@ -409,7 +409,7 @@ def test_a_wrong_key_is_refused_in_words(at_work, key):
     ],
     ids=["moment", "nan", "surrogate", "key"],
 )
-def test_parameters_that_are_no_json_are_refused_with_their_pointer(at_work, parameters, words):
+def test_parameters_that_are_not_json_are_refused_with_their_pointer(at_work, parameters, words):
     with refused(Invalid, "invalid_parameters") as refusal:
         at_work().spawn("child", parameters)
 
@@ -417,12 +417,12 @@ def test_parameters_that_are_no_json_are_refused_with_their_pointer(at_work, par
 
 
 @pytest.mark.parametrize(("program", "parameters"), [(7, None), ("child", [1]), ("child", "x")])
-def test_what_is_no_program_and_no_parameters_is_said(at_work, program, parameters):
+def test_arguments_that_are_no_program_or_parameters_are_named(at_work, program, parameters):
     with pytest.raises(TypeError, match="spawn takes a program's code and its parameters"):
         at_work().spawn(program, parameters)
 
 
-def test_a_child_that_was_refused_is_not_counted_among_alike_ones(at_work, define, jobs):
+def test_a_child_that_was_refused_is_not_counted_among_equal_ones(at_work, define, jobs):
     program = define("once", overlap="REJECT")
     holder = jobs.pending(program, overlap_policy="REJECT", overlap_key="{}")
     context = at_work()
@@ -447,7 +447,7 @@ def test_a_spawn_that_is_refused_costs_no_quota(at_work, define, tenant):
     assert context.spawn("child")
 
 
-def test_another_transactions_child_of_the_same_key_is_not_waited_for_without_an_end(jobs, at_work, other, monkeypatch):
+def test_the_wait_for_another_transactions_child_of_the_same_key_is_limited(jobs, at_work, other, monkeypatch):
     monkeypatch.setattr(transition, "SPAWN", transition.SPAWN.replace("'10s'", "'300ms'"))
     context = at_work()
     with other.transaction():
@@ -466,7 +466,7 @@ def test_another_transactions_child_of_the_same_key_is_not_waited_for_without_an
 # ---- secrets -----------------------------------------------------------------------------------------------------
 
 
-def test_a_secret_goes_only_where_it_is_one(jobs, define, run_job):
+def test_a_secret_is_passed_only_where_the_child_declares_it_as_one(jobs, define, run_job):
     define("open", target="tests.sample_actions:echo")
     schema = {"type": "object", "properties": {"secret": {"type": "string", "writeOnly": True}}}
     parent = define("hand.on", target="tests.sample_actions:hand_on", parameters=schema)
@@ -488,22 +488,22 @@ def test_a_key_that_holds_a_secret_is_refused(jobs, define, run_job):
     assert (ended.status, ended.error["type"], family(job.number)) == ("FAILED", "NotStorable", [])
 
 
-# ---- what the children tell --------------------------------------------------------------------------------------
+# ---- what the parent sees of its children ------------------------------------------------------------------------
 
 
-def test_children_are_told_in_pages_in_the_order_of_their_birth(jobs, at_work, monkeypatch):
+def test_children_are_read_in_pages_in_the_order_of_their_numbers(jobs, at_work, monkeypatch):
     monkeypatch.setattr(children, "PAGE", 2)
     context = at_work()
     numbers = [context.spawn("child", {"value": n}, key=f"k{n}" if n else None) for n in range(5)]
     for number in reversed(numbers[:4]):
         end(jobs, number, FAILURE if number == numbers[1] else SUCCESS)
 
-    told = list(context.children)
+    seen = list(context.children)
 
-    assert [one.number for one in told] == numbers[:4]
-    assert [one.key for one in told] == ["", "k1", "k2", "k3"]
-    assert [one.status for one in told] == ["COMPLETED", "FAILED", "COMPLETED", "COMPLETED"]
-    assert (told[1].error["message"], told[0].result, told[0].program) == ("no", {"scored": 3}, "child")
+    assert [one.number for one in seen] == numbers[:4]
+    assert [one.key for one in seen] == ["", "k1", "k2", "k3"]
+    assert [one.status for one in seen] == ["COMPLETED", "FAILED", "COMPLETED", "COMPLETED"]
+    assert (seen[1].error["message"], seen[0].result, seen[0].program) == ("no", {"scored": 3}, "child")
     assert len(context.children) == 4
     assert context.children.counts == {"completed": 3, "failed": 1, "canceled": 0, "total": 5}
 

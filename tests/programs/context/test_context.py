@@ -46,7 +46,7 @@ def test_an_action_knows_as_whom_it_runs_and_asks_for_permissions():
         context.require("auth.delete_user")
 
 
-def test_a_job_of_the_system_runs_as_nobody_and_may_everything(context):
+def test_a_job_of_the_system_has_no_user_and_every_permission(context):
     assert context.user is None
     context.require("auth.delete_user")
 
@@ -114,7 +114,7 @@ def test_nothing_stops_a_job_that_nobody_asked_to_stop(context):
     context.progress(1)
 
     assert not context.is_canceled
-    assert not context.was_told
+    assert not context.has_seen_cancel
 
 
 @pytest.mark.parametrize("look", [lambda context: context.progress(1), lambda context: context.checkpoint()])
@@ -123,7 +123,7 @@ def test_a_request_to_cancel_reaches_the_next_checkpoint(context, look):
 
     with pytest.raises(JobCanceled):
         look(context)
-    assert context.was_told
+    assert context.has_seen_cancel
 
 
 def test_the_progress_of_a_report_that_was_stopped_is_kept(context):
@@ -135,12 +135,12 @@ def test_the_progress_of_a_report_that_was_stopped_is_kept(context):
     assert context.progress_now[1]["processed"] == 5
 
 
-def test_an_action_that_looks_is_told(context):
+def test_an_action_that_looks_sees_the_request(context):
     context.request_cancel()
-    assert not context.was_told
+    assert not context.has_seen_cancel
 
     assert context.is_canceled
-    assert context.was_told
+    assert context.has_seen_cancel
 
 
 def test_a_lost_lock_stops_before_all_else():
@@ -150,7 +150,7 @@ def test_a_lost_lock_stops_before_all_else():
 
     with pytest.raises(LockLost):
         context.checkpoint()
-    assert not context.was_told
+    assert not context.has_seen_cancel
 
 
 def test_past_its_deadline_a_checkpoint_stops_the_action():
@@ -192,7 +192,7 @@ def test_a_snooze_is_from_now_to_a_year(context, seconds):
 
 
 def act(context, seconds, body):
-    """Run `body` under the alarm of an action that has so many seconds."""
+    """Run `body` under the alarm of an action with a limit of `seconds`."""
 
     def run(context, step):
         with context.alarm():
@@ -216,10 +216,10 @@ def test_the_alarm_never_rings_after_the_action(context):
     ring = signal.getsignal(signal.SIGALRM)
 
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-    ring(signal.SIGALRM, None)  # one that was on its way is not heard
+    ring(signal.SIGALRM, None)  # a signal that was on its way is ignored
 
 
-def test_an_alarm_that_was_left_on_goes_with_its_action_and_ends_no_other(context):
+def test_an_alarm_that_was_left_on_ends_no_later_action(context):
     left = []
 
     def run(context, step):

@@ -1,4 +1,4 @@
-"""What a job says: in order, bounded, and never a reason to fail."""
+"""The log of a job: in order, bounded, and never a reason to fail."""
 
 import logging
 import threading
@@ -76,7 +76,7 @@ def test_the_numbering_goes_on_from_flush_to_flush_and_from_run_to_run(log, new_
     assert stored(number, "attempt") == [1, 1, 1, 1, 2, 2]
 
 
-def test_nothing_said_costs_nothing(log, django_assert_num_queries):
+def test_an_empty_log_costs_nothing(log, django_assert_num_queries):
     with django_assert_num_queries(0), connection.cursor() as cursor:
         log.flush(cursor)
         close_all(cursor, [log])
@@ -122,7 +122,7 @@ def test_few_lines_and_many_are_stored_alike(log, cursor, number, count):
     ],
     ids=repr,
 )
-def test_whatever_is_said_becomes_a_line(log, message, args, text):
+def test_every_message_becomes_a_line(log, message, args, text):
     log.info(message, *args)
 
     assert waiting(log) == [text]
@@ -156,7 +156,7 @@ def test_a_long_line_is_cut_with_a_mark(log, cursor, number):
     assert text.endswith("bytes cut)")
 
 
-def test_beyond_its_bytes_a_job_is_not_heard_and_the_end_of_the_log_says_so(log, cursor, number, monkeypatch):
+def test_lines_beyond_the_limit_are_dropped_and_counted_at_the_end_of_the_log(log, cursor, number, monkeypatch):
     monkeypatch.setattr(job_log, "JOB_BYTES", 100)
     for _ in range(30):
         log.info("123456789")
@@ -170,7 +170,7 @@ def test_beyond_its_bytes_a_job_is_not_heard_and_the_end_of_the_log_says_so(log,
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_the_database_refused_waits_for_the_next_flush(log, cursor, number, other):
+def test_lines_that_the_database_refused_wait_for_the_next_flush(log, cursor, number, other):
     log.info("kept")
     broken = other.cursor()
     other.close()
@@ -183,7 +183,7 @@ def test_what_the_database_refused_waits_for_the_next_flush(log, cursor, number,
     assert stored(number, "sequence", "message") == [(1, "kept"), (2, "too")]
 
 
-def test_many_threads_may_speak_at_once(log, cursor, number):
+def test_many_threads_may_log_at_once(log, cursor, number):
     def speak(name):
         for place in range(200):
             log.info("%s %d", name, place)
@@ -207,7 +207,7 @@ def test_many_threads_may_speak_at_once(log, cursor, number):
 
 @pytest.fixture
 def logger():
-    """A logger as an action's module has one, with the handler of a process that runs jobs."""
+    """A logger such as an action's module has, with the handler of a process that runs jobs."""
     logger = logging.getLogger("tests.an_action")
     handler = ActionLogHandler()
     logger.addHandler(handler)
@@ -246,7 +246,7 @@ def test_an_exception_is_logged_with_its_traceback(logger, speaking):
 
 
 def test_a_wrong_logging_call_in_an_action_does_not_fail_it(speaking):
-    # Straight to our handler: pytest's own, which would stand beside it, raises on such a record.
+    # Directly to our handler: pytest's own handler raises on such a record.
     record = logging.LogRecord("billing", logging.WARNING, __file__, 1, "%d rows", ("three",), None)
     ActionLogHandler().handle(record)
 

@@ -1,4 +1,4 @@
-"""Steps: what has ended well is not done again, whatever becomes of the run."""
+"""Steps: a completed step is not done again, whatever becomes of the run."""
 
 import json
 import time
@@ -40,7 +40,7 @@ def lines(path):
     return path.read_text().splitlines()
 
 
-def told(number):
+def tries(number):
     return [(one.name or one.action, one.status, one.tries) for one in queries.steps(Job.objects.get(pk=number))]
 
 
@@ -54,7 +54,7 @@ def test_a_retry_begins_with_the_first_action_that_has_not_ended(jobs, define, r
     assert [run_job(number).status for _ in range(3)] == ["PENDING", "PENDING", "COMPLETED"]
 
     assert lines(path) == ["fetch 1", "reckon 1", "deliver 1", "deliver 2", "deliver 3"]
-    assert told(number) == [("fetch", "COMPLETED", 1), ("reckon", "COMPLETED", 1), ("deliver", "COMPLETED", 3)]
+    assert tries(number) == [("fetch", "COMPLETED", 1), ("reckon", "COMPLETED", 1), ("deliver", "COMPLETED", 3)]
     assert jobs.row(number).result == {"name": "deliver", "seen": ["fetch", "reckon"]}
     assert jobs.row(number).current_step == "deliver"
 
@@ -119,7 +119,7 @@ def test_an_action_that_fails_is_named_in_the_error_and_in_its_step(jobs, define
 
     assert job.status == "FAILED"
     assert job.error["step"] == "break"
-    assert told(number) == [("fetch", "COMPLETED", 1), ("break", "FAILED", 1)]
+    assert tries(number) == [("fetch", "COMPLETED", 1), ("break", "FAILED", 1)]
 
 
 # ---- steps that an action makes ----------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_a_step_that_failed_is_tried_again(in_steps, run_job, jobs, define, path
     assert (failed.status, failed.error["message"], failed.result) == ("FAILED", "this can never work", None)
     run_job(number)
     assert lines(path) == ["a 1", "b 1", "b 2"]
-    assert told(number) == [("a", "COMPLETED", 1), ("b", "FAILED", 2)]
+    assert tries(number) == [("a", "COMPLETED", 1), ("b", "FAILED", 2)]
 
 
 @pytest.mark.parametrize(
@@ -177,13 +177,13 @@ def test_the_innermost_step_is_named(in_steps, run_job):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a", "a"], 'step "python 1: a" is there already in this run; give each step a name of its own'),
+        (["a", "a"], 'this run has called step "python 1: a" already; give each step a name of its own'),
         ([""], "a step's name is text of 1 to 100 characters, not ''"),
         ([7], "a step's name is text of 1 to 100 characters, not 7"),
         (["x" * 101], f"a step's name is text of 1 to 100 characters, not {'x' * 101!r}"),
     ],
 )
-def test_a_name_that_is_none_or_used_is_refused(define, jobs, run_job, names, message):
+def test_an_invalid_or_used_name_is_refused(define, jobs, run_job, names, message):
     number = jobs.pending(define(target="tests.sample_actions:step_named"), parameters=json.dumps({"names": names}))
 
     job = run_job(number)
@@ -199,7 +199,7 @@ def test_a_step_inside_a_transaction_is_refused(define, jobs, run_job):
     assert not JobStep.objects.exists()
 
 
-def test_a_job_has_so_many_steps_and_no_more(in_steps, run_job, monkeypatch):
+def test_the_number_of_steps_is_limited(in_steps, run_job, monkeypatch):
     monkeypatch.setattr(steps, "MAX_STEPS", 2)
 
     assert run_job(in_steps("a", "b", "c")).error["message"] == "a job has at most 2 steps"
@@ -208,17 +208,17 @@ def test_a_job_has_so_many_steps_and_no_more(in_steps, run_job, monkeypatch):
 # ---- what may come in between ------------------------------------------------------------------------------
 
 
-def test_whoever_has_lost_the_job_writes_no_step(in_steps, run_job, jobs):
+def test_a_worker_that_lost_the_job_writes_no_step(in_steps, run_job, jobs):
     number = in_steps("a", "b", act="lose the lock")
 
     job = run_job(number)
 
     assert job.status == "RUNNING"
-    assert told(number) == [("a", "COMPLETED", 1), ("b", "RUNNING", 1)]
+    assert tries(number) == [("a", "COMPLETED", 1), ("b", "RUNNING", 1)]
     assert not JobAttempt.objects.exists()
 
 
-def test_whoever_has_lost_the_job_begins_no_step(define, jobs, run_job):
+def test_a_worker_that_lost_the_job_begins_no_step(define, jobs, run_job):
     job = run_job(jobs.pending(define(target="tests.sample_actions:step_without_the_lock")))
 
     assert (job.status, job.current_step) == ("RUNNING", "")
@@ -233,7 +233,7 @@ def test_a_connection_that_broke_in_a_step_is_replaced(in_steps, run_job, path):
 
 
 class Breaks(psycopg.Cursor):
-    """Loses the answer of the first statement about a step, which is carried out all the same."""
+    """Loses the answer of the first statement about a step, which is executed all the same."""
 
     broken = 0
 
@@ -253,7 +253,7 @@ def test_a_step_whose_beginning_was_written_though_the_answer_is_lost_counts_one
     assert run_job(number).status == "COMPLETED"
 
     assert Breaks.broken == 1
-    assert told(number) == [("a", "COMPLETED", 1)]
+    assert tries(number) == [("a", "COMPLETED", 1)]
 
 
 def test_a_time_limit_ends_the_step_that_runs(in_steps, run_job):
@@ -262,7 +262,7 @@ def test_a_time_limit_ends_the_step_that_runs(in_steps, run_job):
     job = run_job(number)
 
     assert (job.status, job.failure_kind, job.error["step"]) == ("FAILED", "TIMEOUT", "python 1: b")
-    assert told(number) == [("a", "COMPLETED", 1), ("b", "FAILED", 1)]
+    assert tries(number) == [("a", "COMPLETED", 1), ("b", "FAILED", 1)]
 
 
 def test_a_time_limit_that_comes_while_a_step_is_written_comes_after_that(in_steps, run_job, monkeypatch):
@@ -279,7 +279,7 @@ def test_a_time_limit_that_comes_while_a_step_is_written_comes_after_that(in_ste
     job = run_job(number)
 
     assert (job.status, job.failure_kind) == ("FAILED", "TIMEOUT")
-    assert told(number) == [("a", "COMPLETED", 1)]
+    assert tries(number) == [("a", "COMPLETED", 1)]
 
 
 def test_a_time_limit_that_came_while_a_failure_was_written_is_not_forgotten(define, jobs, run_job, monkeypatch):
@@ -305,11 +305,11 @@ def test_a_step_is_begun_on_the_thread_of_the_action(define, jobs, run_job):
     assert (job.status, job.result) == (
         "COMPLETED",
         "context.step is called only on the thread that runs the action, while it runs; "
-        "a coroutine calls it as it is, without sync_to_async",
+        "a coroutine calls it directly, without sync_to_async",
     )
 
 
-def test_what_an_action_does_otherwise_is_another_step(define, jobs, run_job, path):
+def test_an_action_with_another_configuration_is_another_step(define, jobs, run_job, path):
     parameters = json.dumps({"path": str(path), "names": ["a"], "fails_until": 2})
     number = jobs.pending(define(target="tests.sample_actions:in_steps"), parameters=parameters)
     run_job(number)

@@ -1,4 +1,4 @@
-"""How a run ends: what its error or result means, and the write that nothing but a lost token stops."""
+"""How a run ends: what its error or result means, and the write that only a lost token stops."""
 
 import json
 import threading
@@ -64,7 +64,7 @@ def test_an_action_that_warned_completes_with_a_warning():
     assert succeeded(context, None).outcome is Outcome.WARNING
 
 
-def test_an_action_that_was_told_to_stop_and_returned_is_canceled():
+def test_an_action_that_saw_the_request_to_stop_and_returned_is_canceled():
     context = a_context()
     context.request_cancel()
     assert context.is_canceled
@@ -90,7 +90,7 @@ def test_an_action_that_never_looked_and_returned_completes():
     ],
     ids=["nan", "type", "long"],
 )
-def test_a_result_that_cannot_be_stored_fails_the_job_in_words(result, words):
+def test_a_result_that_cannot_be_stored_fails_the_job_with_a_message(result, words):
     ending = succeeded(a_context(), result)
 
     assert (ending.status, ending.outcome, ending.failure_kind) == ("FAILED", "ERROR", "PERMANENT")
@@ -149,12 +149,12 @@ def test_what_an_action_raises_decides_how_its_run_ends(error, program, claimed,
     assert ending.outcome == ("ERROR" if ending.status is Status.FAILED else "NORMAL")
 
 
-def test_a_job_whose_lock_is_lost_is_not_ours_to_end():
+def test_a_worker_does_not_end_a_job_whose_lock_it_has_lost():
     assert after(LockLost()) is None
 
 
 @pytest.mark.parametrize(("retry_after", "least", "most"), [(None, 0.9, 1.1), (60.0, 60.0, 60.0), (0.1, 0.9, 1.1)])
-def test_a_retry_waits_its_pause_or_as_long_as_was_asked_for(retry_after, least, most):
+def test_a_retry_waits_for_its_back_off_or_as_long_as_the_error_asks(retry_after, least, most):
     ending = after(TransientError("x", retry_after=retry_after))
 
     assert least <= ending.delay <= most
@@ -166,7 +166,7 @@ def test_a_snooze_counts_nothing():
     assert (ending.delay, ending.counts, ending.is_return) == (5, False, False)
 
 
-def test_an_error_is_told_with_its_kind_step_and_traceback():
+def test_an_error_is_stored_with_its_kind_step_and_traceback():
     context = a_context()
     context.log.step = "load"
 
@@ -177,11 +177,11 @@ def test_an_error_is_told_with_its_kind_step_and_traceback():
     assert "\x00" not in ending.traceback
 
 
-def test_an_error_without_words_goes_by_its_name():
+def test_an_error_without_a_message_is_stored_by_its_name():
     assert after(ValueError()).error["message"] == "ValueError"
 
 
-def test_a_time_out_says_how_long_it_was():
+def test_a_time_out_names_its_limit():
     ending = after(JobTimeout(), program=a_program(timeout=2.5))
 
     assert ending.error == {"type": "Timeout", "message": "still running after 2.5 s", "step": None}
@@ -214,7 +214,7 @@ class Speechless(Exception):
 
 
 class Limited(ConnectionError):
-    """As some libraries have it: `retry_after` in a type of their own."""
+    """An error of a library whose `retry_after` has a type of its own."""
 
     def __init__(self, retry_after):
         super().__init__("too many requests")
@@ -232,7 +232,7 @@ class Limited(ConnectionError):
     ],
     ids=["speechless", "text", "timedelta", "nan", "bool"],
 )
-def test_no_error_whatever_it_holds_leaves_the_job_without_an_end(error, status):
+def test_no_error_leaves_the_job_without_an_ending_whatever_it_holds(error, status):
     assert after(error).status == status
 
 
@@ -252,7 +252,7 @@ def test_an_ending_is_written_on_the_workers_own_connection(jobs):
 
 @in_the_database
 @pytest.mark.parametrize("ending", [SUCCESS, FAILURE], ids=["success", "failure"])
-def test_a_job_that_another_has_is_not_written(jobs, ending):
+def test_a_job_that_another_worker_has_is_not_written(jobs, ending):
     claimed = jobs.running()
     jobs.expire_lock(claimed.number)
     reap_expired(jobs.cursor)
@@ -274,7 +274,7 @@ def test_a_connection_that_died_meanwhile_is_replaced(jobs):
 
 
 class LosesTheAnswer(psycopg.Cursor):
-    """The statement is carried out and committed; its answer never arrives."""
+    """The statement is executed and committed; its answer never arrives."""
 
     def fetchall(self):
         self.connection.close()
@@ -294,12 +294,12 @@ def test_a_commit_whose_answer_was_lost_is_recognized(jobs, ending):
 
 
 @in_the_database
-def test_what_the_reaper_stored_meanwhile_is_not_taken_for_ours(jobs):
+def test_an_attempt_that_the_reaper_stored_is_not_taken_for_ours(jobs):
     claimed = jobs.running()
     jobs.expire_lock(claimed.number)
 
     class TooLate(psycopg.Cursor):
-        """The connection breaks before the statement arrives, and the reaper is quicker than the next try."""
+        """The connection breaks before the statement arrives, and the reaper comes before the next try."""
 
         def execute(self, *args, **kwargs):
             reap_expired(jobs.cursor)
@@ -314,7 +314,7 @@ def test_what_the_reaper_stored_meanwhile_is_not_taken_for_ours(jobs):
 
 
 @in_the_database
-def test_while_the_database_is_away_it_is_tried_for_a_while_and_then_given_up(jobs, monkeypatch):
+def test_while_the_database_is_away_a_finish_is_retried_and_then_given_up(jobs, monkeypatch):
     claimed = jobs.running()
     workers.drop_connection()
     monkeypatch.setattr(completion, "PATIENCE_SECONDS", 0.2)
@@ -356,13 +356,13 @@ def test_a_finish_that_is_refused_for_its_data_is_written_without_them(jobs, end
 
 
 @in_the_database
-def test_progress_that_nobody_can_store_does_not_leave_the_job_without_an_end(jobs):
+def test_progress_that_cannot_be_stored_does_not_leave_the_job_without_an_ending(jobs):
     claimed = jobs.running()
     context = a_context(claimed)
     try:
         context.progress(10**5_000)
         ending = succeeded(context, None)
-    except ValueError as error:  # to refuse it at once is right as well
+    except ValueError as error:  # refusing it at once is right as well
         ending = raised(error, claimed, a_program(), context)
 
     assert finish_for_sure([(held(claimed), ending)])
@@ -375,7 +375,7 @@ def test_progress_that_nobody_can_store_does_not_leave_the_job_without_an_end(jo
 
 @pytest.fixture
 def group(jobs):
-    """A group of so many running jobs; each line of `logs` is what each of them says."""
+    """A group of running jobs; each of them logs the lines of `logs`."""
 
     def make(count, *, line=None):
         numbers = [jobs.queued() for _ in range(count)]
@@ -388,7 +388,7 @@ def group(jobs):
 
 
 def run_all(group, endings):
-    """As if the actions had run, with these endings."""
+    """Do as if the actions had run, with these endings."""
     for ending in endings:
         job, held = group.take()
         context = a_context(job)
@@ -402,7 +402,7 @@ def lines(number):
 
 
 @in_the_database
-def test_of_a_group_only_the_ending_that_the_database_refuses_is_replaced(jobs, group):
+def test_only_the_ending_that_the_database_refuses_is_replaced_in_a_group(jobs, group):
     three = group(3, line="hello")
     run_all(three, [SUCCESS, Ending.retry(FailureKind.TRANSIENT, traceback="\x00"), SUCCESS])
 
@@ -417,7 +417,7 @@ def test_of_a_group_only_the_ending_that_the_database_refuses_is_replaced(jobs, 
 
 
 @in_the_database
-def test_of_a_group_whose_commit_lost_its_answer_each_ending_is_recognized(jobs, group):
+def test_each_ending_is_recognized_in_a_group_whose_commit_lost_its_answer(jobs, group):
     three = group(3)
     run_all(three, [SUCCESS, FAILURE, SUCCESS])
     workers.connection().cursor_factory = LosesTheAnswer
@@ -429,7 +429,7 @@ def test_of_a_group_whose_commit_lost_its_answer_each_ending_is_recognized(jobs,
 
 
 @in_the_database
-def test_of_a_group_that_was_partly_taken_away_the_rest_is_written(jobs, group):
+def test_the_rest_of_a_group_is_written_when_a_part_was_reaped(jobs, group):
     three = group(3)
     run_all(three, [SUCCESS] * 3)
     jobs.expire_lock(three.numbers[1])
@@ -442,7 +442,7 @@ def test_of_a_group_that_was_partly_taken_away_the_rest_is_written(jobs, group):
 
 @in_the_database
 @pytest.mark.parametrize("is_committed", [True, False], ids=["committed", "not sent"])
-def test_what_the_watcher_could_not_write_is_kept_and_written_once_by_the_next(jobs, group, other, is_committed):
+def test_endings_that_the_watcher_could_not_write_are_kept_and_written_once(jobs, group, other, is_committed):
     three = group(3, line="hello")
     run_all(three, [SUCCESS, FAILURE])
     other.cursor_factory = LosesTheAnswer
@@ -461,8 +461,8 @@ def test_what_the_watcher_could_not_write_is_kept_and_written_once_by_the_next(j
     assert [lines(number) for number in three.numbers] == [["hello"]] * 3
 
 
-class IsToldToEnd(psycopg.Cursor):
-    """The process is told to end while it waits for the database."""
+class IsAskedToEnd(psycopg.Cursor):
+    """The process is asked to end while it waits for the database."""
 
     def execute(self, query, *args, **kwargs):
         if "jobsite_jobattempt" in query:
@@ -474,7 +474,7 @@ class IsToldToEnd(psycopg.Cursor):
 def test_endings_whose_writing_is_interrupted_are_written_by_the_last_try(jobs, group, other):
     three = group(3, line="hello")
     run_all(three, [SUCCESS] * 3)
-    workers.connection().cursor_factory = IsToldToEnd
+    workers.connection().cursor_factory = IsAskedToEnd
 
     with pytest.raises(SystemExit):
         completion.settle(three)
@@ -510,7 +510,7 @@ def test_the_watcher_and_the_jobs_thread_at_once_write_each_ending_once(jobs, gr
 
 
 @in_the_database
-def test_once_refused_and_once_unsure_no_ending_is_taken_for_stale(jobs, group, other):
+def test_no_ending_is_taken_for_stale_after_a_refusal_and_a_lost_answer(jobs, group, other):
     three = group(3)
     run_all(three, [SUCCESS] * 2)
     other.cursor_factory = LosesTheAnswer

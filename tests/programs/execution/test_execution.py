@@ -1,4 +1,4 @@
-"""Running the jobs of a message, where the process is told to end in the middle."""
+"""Running the jobs of a message where the process is asked to end, or an answer is lost."""
 
 import json
 from uuid import UUID
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def group(jobs, cursor, define, monkeypatch):
-    """The numbers of QUEUED jobs with these acts, in a process that is a worker's."""
+    """The numbers of QUEUED jobs with these acts, in a process of a worker."""
     monkeypatch.setattr(workers, "_registered", new_worker(cursor))
 
     def make(*acts):
@@ -27,7 +27,7 @@ def group(jobs, cursor, define, monkeypatch):
     return make
 
 
-def test_what_had_run_when_the_process_was_told_to_end_is_written_and_the_rest_is_not_begun(jobs, group):
+def test_when_the_process_is_asked_to_end_finished_runs_are_written_and_no_other_starts(jobs, group):
     numbers = group("warn", "fail", "interrupt", "succeed")
 
     with pytest.raises(KeyboardInterrupt):
@@ -53,7 +53,7 @@ def fails(cursor, group):
 
 
 class LosesTheAnswer(psycopg.Cursor):
-    """The statement is carried out and committed; its answer never arrives."""
+    """The statement is executed and committed; its answer never arrives."""
 
     def fetchall(self):
         self.connection.close()

@@ -23,7 +23,7 @@ def end(group, held):
 # ---- turns -----------------------------------------------------------------------------------------------
 
 
-def test_each_job_has_its_turn_in_order_and_starts_later_than_the_one_before():
+def test_jobs_are_taken_in_order_and_each_starts_later_than_the_one_before():
     group = a_group(20)
 
     taken = [group.take() for _ in range(20)]
@@ -36,7 +36,7 @@ def test_each_job_has_its_turn_in_order_and_starts_later_than_the_one_before():
     assert group.take() is None
 
 
-def test_no_job_starts_before_the_claim_of_any_whatever_the_order_in_which_the_rows_were_written():
+def test_no_job_starts_before_the_claim_of_any_other():
     moment = datetime.now(UTC)
     claimed = [a_claimed(number=n, claimed_at=moment + timedelta(seconds=2 - n)) for n in (1, 2)]
     group = Group(claimed, worker="w@here", claimed_at=boot_time(), travels_alone=False)
@@ -55,7 +55,7 @@ def test_a_job_that_travels_alone_starts_with_its_claim():
     assert held.started_at == job.claimed_at
 
 
-def test_the_only_job_that_was_let_through_of_a_message_of_several_starts_with_its_turn():
+def test_the_only_claimed_job_of_a_message_of_several_starts_when_it_is_taken():
     group = a_group(1, age=1.0)
 
     job, held = group.take()
@@ -63,7 +63,7 @@ def test_the_only_job_that_was_let_through_of_a_message_of_several_starts_with_i
     assert held.started_at > job.claimed_at
 
 
-def test_what_has_its_turn_is_known_as_started_before_it_runs():
+def test_a_job_that_was_taken_is_known_as_started_before_it_runs():
     group = a_group()
     assert group.started is None
 
@@ -72,7 +72,7 @@ def test_what_has_its_turn_is_known_as_started_before_it_runs():
     assert (group.started, group.running) == (held, None)
 
 
-def test_after_the_watcher_closed_a_group_nothing_more_has_its_turn():
+def test_nothing_is_taken_from_a_group_that_the_watcher_has_closed():
     group = a_group(3)
     group.take()
 
@@ -86,7 +86,7 @@ def test_after_the_watcher_closed_a_group_nothing_more_has_its_turn():
     assert group.close() == []
 
 
-def test_a_job_whose_lock_may_have_run_out_meanwhile_is_not_begun(settings):
+def test_a_job_whose_lock_may_have_run_out_is_not_started(settings):
     settings.JOBSITE_LOCK_SECONDS = 8
 
     assert a_group(age=5.9).take() is not None
@@ -98,7 +98,7 @@ def test_the_time_of_a_group_is_up_two_hundred_milliseconds_after_its_claim():
     assert a_group(age=BUDGET_SECONDS).seconds_left <= 0
 
 
-def test_between_two_threads_each_job_has_its_turn_or_is_given_back_never_both():
+def test_between_two_threads_each_job_is_taken_or_given_back_never_both():
     for _ in range(200):
         group = a_group(50)
         taken, barrier = [], threading.Barrier(2)

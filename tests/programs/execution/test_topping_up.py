@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def fill(jobs, cursor, define, monkeypatch):
-    """Dispatch what the window takes of many jobs, in a process that is a worker's with two children."""
+    """Fill the window from many jobs, in a process of a worker with two children."""
     monkeypatch.setattr(dispatch, "_enough", {})
     monkeypatch.setattr(workers, "_registered", new_worker(cursor, children=2))
     program = define(target="tests.sample_actions:perform", group=False)
@@ -43,19 +43,19 @@ def left_after_each(finishes):
     return left
 
 
-def test_it_is_filled_once_it_is_half_empty(fill):
+def test_the_window_is_filled_once_it_is_half_empty(fill):
     assert fill(0.018) == 10
 
     assert left_after_each(8) == [9, 8, 7, 6, 5, 10, 9, 8]
 
 
-def test_it_never_holds_less_than_the_children_may_take_next(fill):
+def test_the_window_never_holds_less_than_the_children_may_take_next(fill):
     assert fill(60.0) == 3
 
     assert left_after_each(3) == [2, 3, 2]
 
 
-def test_what_was_refused_at_the_claim_is_sent_again_at_once(fill, jobs):
+def test_jobs_that_the_claim_refused_are_dispatched_again_at_once(fill, jobs):
     fill(0.018)
     first, second = queued()[:2]
     Job.objects.filter(number=second).update(due_at=LATER, rank=LATER)

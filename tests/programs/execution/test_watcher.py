@@ -1,4 +1,4 @@
-"""The child's watcher: what it does with a group whose time is up, and whom it kills."""
+"""The child's watcher: what it does with a group whose time is up, and when it kills the process."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def group(jobs):
-    """A group of so many running jobs, of which `ran` have ended and one runs."""
+    """A group of running jobs, of which `ran` have ended and one runs."""
 
     def make(count, *, ran=0, runs=True, travels_alone=False):
         claimed = claim_all(jobs.cursor, [jobs.queued() for _ in range(count)], jobs.worker)
@@ -40,7 +40,7 @@ def group(jobs):
 
 @pytest.fixture
 def watcher():
-    """A watcher whose steps the test takes."""
+    """A watcher without a thread; the test calls its methods."""
     made = Watcher()
     yield made
     made._own_connection.drop()
@@ -51,7 +51,7 @@ def history(jobs, group):
     return [(jobs.status(number), jobs.attempts(number)) for number in group.numbers]
 
 
-def test_when_the_time_of_a_group_is_up_what_waits_goes_back_and_what_ended_is_written(jobs, group, watcher):
+def test_when_the_time_of_a_group_is_up_waiting_jobs_go_back_and_endings_are_written(jobs, group, watcher):
     five = group(5, ran=2)
 
     watcher._attend(five)
@@ -66,7 +66,7 @@ def test_when_the_time_of_a_group_is_up_what_waits_goes_back_and_what_ended_is_w
     assert five.take() is None
 
 
-def test_what_was_given_back_is_dispatched_at_once(jobs, group, watcher, broker):
+def test_jobs_that_were_given_back_are_dispatched_at_once(jobs, group, watcher, broker):
     five = group(5)
 
     watcher._attend(five)
@@ -74,7 +74,7 @@ def test_what_was_given_back_is_dispatched_at_once(jobs, group, watcher, broker)
     assert broker.numbers() == five.numbers[1:3]  # the window where no worker is known
 
 
-def test_a_job_that_has_its_turn_but_does_not_run_yet_is_known_to_have_started(jobs, group, watcher):
+def test_a_job_that_was_taken_but_does_not_run_yet_is_known_to_have_started(jobs, group, watcher):
     three = group(3, runs=False)
     _, held = three.take()
 
@@ -85,7 +85,7 @@ def test_a_job_that_has_its_turn_but_does_not_run_yet_is_known_to_have_started(j
     assert jobs.attempts(three.numbers[0]) == ["LOST"]
 
 
-def test_the_only_job_let_through_of_a_message_is_known_to_have_started(jobs, group, watcher):
+def test_the_only_claimed_job_of_a_message_is_known_to_have_started(jobs, group, watcher):
     one = group(2)
     only = Group([one._waiting[0]], worker="w@here", claimed_at=boot_time(), travels_alone=False)
     job, held = only.take()
@@ -96,7 +96,7 @@ def test_the_only_job_let_through_of_a_message_is_known_to_have_started(jobs, gr
     assert jobs.row(job.number).started_at == held.started_at
 
 
-def test_an_ending_that_is_refused_keeps_the_watcher_from_nothing_else(jobs, group, watcher):
+def test_an_ending_that_is_refused_does_not_stop_the_watcher(jobs, group, watcher):
     three = group(3, runs=False)
     bad = Ending.retry(FailureKind.TRANSIENT, traceback="\x00")
     three.end(Ended(three.take()[1], bad, None))
@@ -134,13 +134,13 @@ def test_the_watcher_sleeps_until_the_time_of_a_group_is_up(jobs, group, watcher
     with watcher.watching(two):
         two.claimed_at = boot_time() - BUDGET_SECONDS + 0.05
         assert 0 < watcher._pause() <= 0.05
-        two.claimed_at = boot_time() - BUDGET_SECONDS  # attended to by now, if in vain
+        two.claimed_at = boot_time() - BUDGET_SECONDS  # the watcher has tried by now, without success
         assert watcher._pause() == BUDGET_SECONDS
         two.claimed_at, two.is_disbanded = boot_time() - 0.1, True
         assert watcher._pause() == BUDGET_SECONDS
 
 
-def test_in_its_own_thread_it_takes_a_group_apart(jobs, group, watcher):
+def test_the_watcher_disbands_a_group_in_its_own_thread(jobs, group, watcher):
     two = group(2)
     watcher.start()
 
@@ -154,7 +154,7 @@ def test_in_its_own_thread_it_takes_a_group_apart(jobs, group, watcher):
 # ---- by force --------------------------------------------------------------------------------------------
 
 
-def test_what_waited_for_a_job_that_goes_on_waits_no_more(jobs, group, watcher, broker):
+def test_jobs_that_waited_for_a_short_job_are_dispatched_when_it_goes_on(jobs, group, watcher, broker):
     one = group(1, travels_alone=True)
     waiting = jobs.pending()
     wake(jobs.cursor, [waiting])
@@ -166,17 +166,17 @@ def test_what_waited_for_a_job_that_goes_on_waits_no_more(jobs, group, watcher, 
     assert history(jobs, one) == [("RUNNING", [])]
 
 
-def test_a_lone_job_that_is_being_written_holds_up_no_look_at_others(jobs, group, watcher, broker):
+def test_a_job_that_is_being_written_does_not_delay_the_look_at_others(jobs, group, watcher, broker):
     one = group(1, travels_alone=True)
     one.claimed_at = boot_time() - BUDGET_SECONDS
 
-    with one.flushing:  # its thread is in its finish, perhaps for long
+    with one.flushing:  # its thread writes its ending, perhaps for long
         watcher._attend(one)
 
     assert one.is_disbanded
 
 
-def test_a_dispatch_that_fails_is_not_tried_for_ever(jobs, group, watcher, monkeypatch):
+def test_a_dispatch_that_fails_is_not_repeated(jobs, group, watcher, monkeypatch):
     one = group(1, travels_alone=True)
     one.claimed_at = boot_time() - BUDGET_SECONDS
     asked = []
@@ -194,14 +194,14 @@ def test_a_dispatch_that_fails_is_not_tried_for_ever(jobs, group, watcher, monke
 
 @pytest.fixture
 def kills(monkeypatch):
-    """What this process would have been sent, were it a pool's child."""
+    """The signals that this process would have sent itself as a pool child."""
     sent = []
     monkeypatch.setattr(workers, "_is_expendable", True)
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
     return sent
 
 
-def told_long_ago(jobs, group):
+def asked_long_ago(jobs, group):
     """The running job was asked to stop, and its grace is over."""
     row = jobs.row(group.running.held.number)
     cancel(jobs.cursor, number=row.number, tenant_id=row.tenant_id, by="alice", reason="")
@@ -210,7 +210,7 @@ def told_long_ago(jobs, group):
 
 def test_a_job_that_does_not_stop_is_canceled_and_its_process_killed(jobs, group, watcher, kills):
     one = group(1, travels_alone=True)
-    told_long_ago(jobs, one)
+    asked_long_ago(jobs, one)
 
     watcher._attend(one)
 
@@ -218,11 +218,11 @@ def test_a_job_that_does_not_stop_is_canceled_and_its_process_killed(jobs, group
     assert kills == [(os.getpid(), signal.SIGKILL)]
 
 
-def test_a_job_that_stopped_at_the_last_moment_takes_nobody_along(jobs, group, watcher, kills):
+def test_the_process_is_not_killed_for_a_job_that_stopped_at_the_last_moment(jobs, group, watcher, kills):
     one = group(1, travels_alone=True)
-    told_long_ago(jobs, one)
+    asked_long_ago(jobs, one)
     running, held = one.running, one.running.held
-    # It ends between the watcher's look and its force: the child may have the next message by then.
+    # It ends after the watcher's look and before the kill: the child may have the next message by then.
     one.running = None
     one.end(Ended(held, SUCCESS, None))
     completion.settle(one)

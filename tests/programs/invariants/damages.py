@@ -1,11 +1,11 @@
-"""Each invariant broken by hand: what is done to a healthy job, and what is then said of it."""
+"""Each invariant broken by hand: what is done to a healthy job, and what the invariants then report."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A healthy job {n}, what is done to it behind the protocol's back, and what is then said (`*`: anything).
+    """A healthy job {n}, what is done to it outside of the protocol, and what is then reported (`*`: anything).
 
     Before it there are {h}, which is COMPLETED, and {o}, which Charlie's tenant canceled; with `twin` there is {m}
     besides, made after {n} as it was. {t} and {p} are the tenant and program of {n}, {t2} and {p2} those of {o}.

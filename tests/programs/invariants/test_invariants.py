@@ -1,4 +1,4 @@
-"""Each invariant broken by hand, and named; what a living system goes through is not."""
+"""Each invariant that is broken by hand is reported; what happens in a healthy system is not."""
 
 import re
 from typing import Any
@@ -25,7 +25,8 @@ pytestmark = pytest.mark.django_db
 RETRY = Ending.retry(FailureKind.TRANSIENT)
 
 
-# The tests' user is no superuser, who alone may switch the database's own triggers off; the owner may drop its rules.
+# Only a superuser may switch off the triggers of foreign keys, and the tests' user is none; but as owner it may drop
+# the rules.
 UNGUARD = """
 DO $$ DECLARE
     guard record;
@@ -61,7 +62,7 @@ def healthy(jobs, status: str, **fields: Any) -> int:
 
 @pytest.fixture
 def names(jobs, other_program):
-    """Make what a Damage wants, do it, and give the names that it uses."""
+    """Make the jobs of a Damage, do the damage, and return the names that it uses."""
 
     def prepare(damage: Damage) -> dict[str, Any]:
         known: dict[str, Any] = {
@@ -108,7 +109,7 @@ def test_every_rule_is_broken_by_one_damage_at_least():
 
 
 def family(jobs) -> tuple[int, int]:
-    """A job that waits, and its open child."""
+    """A WAITING job, and its open child."""
     parent, child = jobs.in_status("WAITING"), jobs.pending()
     jobs.set(child, f"parent_id = %s, {CHILD}", [parent])
     return parent, child
@@ -128,7 +129,7 @@ def test_jobs_in_every_status_break_nothing(jobs):
     assert invariants.check(jobs.cursor) == []
 
 
-def test_runs_that_were_taken_away_break_nothing(jobs):
+def test_reaped_runs_break_nothing(jobs):
     lost = jobs.running()
     jobs.expire_lock(lost.number)
     reap.reap_expired(jobs.cursor)
@@ -157,7 +158,7 @@ def test_a_run_that_was_lost_with_its_group_is_not_counted(jobs):
 
 
 @pytest.mark.parametrize("result", ["LOST", "TIMEOUT", "CLEARED"])
-def test_a_run_may_overlap_one_that_was_taken_away(jobs, names, result):
+def test_a_run_may_overlap_one_that_was_reaped(jobs, names, result):
     damage = Damage("", "", "FAILED", earlier_attempt(result, ended="-0.5 seconds"))
     known = names(damage)
     jobs.set(known["n"], "losses = %s", [int(result != "TIMEOUT")])
@@ -178,7 +179,7 @@ def test_a_parent_that_its_children_brought_down_keeps_its_success(jobs, ending)
     assert invariants.check(jobs.cursor) == []
 
 
-# What lasts for a moment on every living system: the same as among the damages, but a second old.
+# What lasts for a moment in every healthy system: the same as among the damages, but a second old.
 MOMENT = "now() - interval '1 second'"
 
 
@@ -194,7 +195,7 @@ MOMENT = "now() - interval '1 second'"
         ("QUEUED", f"queued_at = {AGO}"),
     ],
 )
-def test_what_passes_by_itself_is_no_violation_until_it_has_lasted(jobs, status, change):
+def test_a_state_that_passes_by_itself_is_no_violation_until_it_has_lasted(jobs, status, change):
     number = jobs.in_status(status)
     jobs.set(number, change)
 
@@ -217,7 +218,7 @@ def test_the_child_of_a_canceled_parent_is_given_time_to_stop(jobs):
     assert invariants.check(jobs.cursor) == []
 
 
-def test_twenty_jobs_are_named_three_told_and_all_counted(jobs):
+def test_twenty_jobs_are_named_three_shown_and_all_counted(jobs):
     numbers = jobs.many(25)
     jobs.cursor.execute(UNGUARD)
     jobs.cursor.execute("UPDATE jobsite_job SET priority = 101, rank = due_at - interval '101 minutes'")

@@ -1,4 +1,4 @@
-"""Acts on all that match: counted first, frozen, done job by job; whoever dies, each job is done with once."""
+"""Acts on all that match: counted first, stored, done job by job; each job is done once, even if a worker dies."""
 
 import os
 import signal
@@ -118,7 +118,7 @@ def test_a_stranger_matches_nothing_of_others(jobs, charlies_hand):
 # ---- what is begun ---------------------------------------------------------------------------------------
 
 
-def test_an_act_that_is_begun_is_written_down_and_nothing_is_done_yet(jobs, bobs_hand, bob):
+def test_an_act_that_is_begun_is_audited_and_nothing_is_done_yet(jobs, bobs_hand, bob):
     numbers = jobs.many(3)
 
     row = begin(bobs_hand, "cancel", reason="wrong year", filter="all")
@@ -136,7 +136,7 @@ def test_an_act_that_is_begun_is_written_down_and_nothing_is_done_yet(jobs, bobs
     ("order", "code"),
     [({"reason": "x" * 1_001}, "invalid_reason"), ({"until": "2001-01-01T00:00:00Z"}, "invalid_time")],
 )
-def test_what_every_job_would_refuse_is_refused_at_once(jobs, bobs_hand, order, code):
+def test_an_order_that_every_job_would_refuse_is_refused_at_once(jobs, bobs_hand, order, code):
     jobs.pending()
 
     with refused(Invalid, code):
@@ -151,7 +151,7 @@ def test_where_nothing_matches_nothing_is_begun(tenant, bobs_hand):
 
 
 @pytest.mark.parametrize("act", bulk.ACTS)
-def test_viewers_may_not(tenant, bob, jobs, act):
+def test_viewers_may_not_begin_an_act(tenant, bob, jobs, act):
     Membership.objects.filter(user=bob).update(role=Role.VIEWER)
     hand = principals.of_user(bob, tenant)
 
@@ -164,7 +164,7 @@ def test_viewers_may_not(tenant, bob, jobs, act):
 # ---- what is done ----------------------------------------------------------------------------------------
 
 
-def test_each_job_is_done_by_the_principals_hand_and_audited(jobs, bobs_hand):
+def test_each_job_is_done_as_the_principal_and_audited(jobs, bobs_hand):
     numbers = jobs.many(3)
     row = begin(bobs_hand, "hold", reason="audit", until="2030-01-01T00:00:00Z")
 
@@ -197,7 +197,7 @@ def test_every_act_does_what_it_does_to_one(jobs, bobs_hand, act):
             assert not jobs.row(number).needs_review
 
 
-def test_what_ended_meanwhile_is_refused_and_told_and_the_others_are_done(jobs, bobs_hand):
+def test_a_job_that_ended_meanwhile_is_refused_with_the_reason_and_the_others_are_done(jobs, bobs_hand):
     numbers = jobs.many(4)
     row = begin(bobs_hand, "cancel")
     operations.jobs.cancel(bobs_hand, numbers[1])
@@ -224,7 +224,7 @@ def test_the_first_refusals_are_kept_and_the_rest_is_counted(jobs, bobs_hand):
     assert (row.refused, [one["job"] for one in row.refusals]) == (25, numbers[:20])
 
 
-def test_one_job_that_breaks_does_not_keep_the_others_waiting(jobs, bobs_hand):
+def test_one_job_that_raises_does_not_keep_the_others_waiting(jobs, bobs_hand):
     numbers = jobs.many(3)
     row = begin(bobs_hand, "cancel")
     jobs.cursor.execute(
@@ -254,7 +254,7 @@ def test_time_bounds_a_part_too(jobs, bobs_hand):
     assert bulk.work_off(begin(bobs_hand, "cancel").pk, limit=5, seconds=0) == 0
 
 
-def test_what_bob_may_no_longer_is_refused(jobs, bob, bobs_hand):
+def test_an_act_that_bob_may_no_longer_do_is_refused(jobs, bob, bobs_hand):
     jobs.many(2)
     row = begin(bobs_hand, "cancel")
     work(row, limit=1)
@@ -295,7 +295,7 @@ def test_an_act_of_somebody_who_left_is_stopped(jobs, bob, bobs_hand, how):
     assert canceled() == set()
 
 
-def test_an_act_can_be_stopped_and_goes_no_further(jobs, bobs_hand):
+def test_an_act_can_be_stopped(jobs, bobs_hand):
     numbers = jobs.many(3)
     row = begin(bobs_hand, "cancel")
     work(row, limit=1)
@@ -313,7 +313,7 @@ def test_an_act_can_be_stopped_and_goes_no_further(jobs, bobs_hand):
     assert str(refusal.value) == f"act {row.pk} is STOPPED already"
 
 
-def test_to_a_stranger_an_act_is_not_there(jobs, bobs_hand, charlies_hand):
+def test_a_stranger_does_not_find_an_act(jobs, bobs_hand, charlies_hand):
     jobs.pending()
     row = begin(bobs_hand, "cancel")
 
@@ -331,7 +331,7 @@ def test_to_a_stranger_an_act_is_not_there(jobs, bobs_hand, charlies_hand):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_sweep_works_it_off_a_part_at_a_time(jobs, bobs_hand, broker):
+def test_the_sweep_does_an_act_a_part_at_a_time(jobs, bobs_hand, broker):
     jobs.many(bulk.BATCH + 1)
     row = begin(bobs_hand, "cancel")
 
@@ -360,7 +360,7 @@ def test_a_large_act_does_not_keep_another_waiting(jobs, bobs_hand, operator, br
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_at_the_same_act_do_each_job_once(jobs, bobs_hand, broker):
+def test_two_processes_at_the_same_act_do_each_job_once(jobs, bobs_hand, broker):
     numbers = jobs.many(60)
     row = begin(bobs_hand, "cancel")
 

@@ -1,4 +1,4 @@
-"""The operator's hand: permitted, in its own tenant, audited, and never on a healthy job by mistake."""
+"""What operators do with jobs: permitted, in their own tenant, audited, and never to a healthy job by mistake."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -86,7 +86,7 @@ def test_each_act_takes_its_role(jobs, as_role, role, action):
     ids=["find", "cancel", "hold", "release", "acknowledge", "clear"],
 )
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING", "COMPLETED"])
-def test_to_a_stranger_a_job_does_not_exist(jobs, charlies_hand, act, status):
+def test_a_stranger_does_not_find_a_job(jobs, charlies_hand, act, status):
     number = jobs.in_status(status)
 
     for target in (number, 10**9):
@@ -116,7 +116,7 @@ def test_a_stranger_sees_and_ends_nothing_of_others(jobs, charlies_hand):
 
 
 @pytest.mark.parametrize("number", [0, -1, 10**30])
-def test_a_number_that_no_job_can_have_is_not_there(bobs_hand, number):
+def test_a_number_that_no_job_can_have_is_not_found(bobs_hand, number):
     with refused(NotFound, "not_found"):
         operations.jobs.find_job(bobs_hand, number)
     with refused(NotFound, "not_found"):
@@ -130,7 +130,7 @@ def test_a_number_that_no_job_can_have_is_not_there(bobs_hand, number):
     ("status", "after"),
     [("PENDING", "CANCELED"), ("QUEUED", "CANCELED"), ("WAITING", "CANCELED"), ("RUNNING", "RUNNING")],
 )
-def test_a_cancel_says_what_the_job_is_then(jobs, bobs_hand, status, after):
+def test_a_cancel_returns_the_status_afterwards(jobs, bobs_hand, status, after):
     number = jobs.in_status(status)
 
     assert operations.jobs.cancel(bobs_hand, number, reason="no longer needed") == after
@@ -161,7 +161,7 @@ def test_an_ended_job_cannot_be_canceled(jobs, bobs_hand, status):
 
 
 @pytest.mark.parametrize("status", ["PENDING", "QUEUED"])
-def test_a_hold_is_written_down(jobs, bobs_hand, status):
+def test_a_hold_is_audited(jobs, bobs_hand, status):
     number, until = jobs.in_status(status), datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
 
     operations.jobs.hold(bobs_hand, number, reason="wait for Alice", until=until.isoformat())
@@ -175,7 +175,7 @@ def test_a_hold_is_written_down(jobs, bobs_hand, status):
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "WAITING", "COMPLETED", "FAILED", "CANCELED"])
-def test_what_runs_or_ended_cannot_be_held(jobs, bobs_hand, status):
+def test_a_job_that_runs_or_has_ended_cannot_be_held(jobs, bobs_hand, status):
     with refused(Conflict, "invalid_transition") as refusal:
         operations.jobs.hold(bobs_hand, jobs.in_status(status))
 
@@ -211,7 +211,7 @@ def test_a_held_job_cannot_be_held_again(jobs, bobs_hand):
     ],
     ids=str,
 )
-def test_a_hold_ends_at_a_moment_to_come(jobs, bobs_hand, until, words):
+def test_a_hold_ends_in_the_future(jobs, bobs_hand, until, words):
     number = jobs.pending()
 
     with refused(Invalid, "invalid_time") as refusal:
@@ -221,7 +221,7 @@ def test_a_hold_ends_at_a_moment_to_come(jobs, bobs_hand, until, words):
     assert jobs.row(number).blocked is None
 
 
-def test_a_release_is_written_down(jobs, bobs_hand):
+def test_a_release_is_audited(jobs, bobs_hand):
     number = jobs.pending(hold_by="alice", hold_reason="wait for Bob")
 
     operations.jobs.release(bobs_hand, number, reason="here I am")
@@ -231,7 +231,7 @@ def test_a_release_is_written_down(jobs, bobs_hand):
 
 
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING", "COMPLETED"])
-def test_what_is_not_held_cannot_be_released(jobs, bobs_hand, status):
+def test_a_job_that_is_not_held_cannot_be_released(jobs, bobs_hand, status):
     number = jobs.in_status(status)
 
     with refused(Conflict, "invalid_transition") as refusal:
@@ -241,7 +241,7 @@ def test_what_is_not_held_cannot_be_released(jobs, bobs_hand, status):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_released_job_is_sent_on_its_way(jobs, bobs_hand, broker):
+def test_a_released_job_is_dispatched(jobs, bobs_hand, broker):
     number = jobs.pending(hold_by="alice")
 
     operations.jobs.release(bobs_hand, number)
@@ -251,7 +251,7 @@ def test_a_released_job_is_sent_on_its_way(jobs, bobs_hand, broker):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("act", ["release", "expire"])
-def test_what_breaks_after_the_commit_does_not_undo_the_act(jobs, bobs_hand, alices_hand, monkeypatch, act):
+def test_an_error_after_the_commit_does_not_undo_the_act(jobs, bobs_hand, alices_hand, monkeypatch, act):
     monkeypatch.setattr(brokers, "publish", lambda messages: 1 / 0)
     if act == "release":
         number = jobs.pending(hold_by="alice")
@@ -296,7 +296,7 @@ def test_there_is_no_other_policy(alices_hand):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_that_is_put_back_is_sent_on_its_way(jobs, alices_hand, broker):
+def test_a_job_that_is_put_back_is_dispatched(jobs, alices_hand, broker):
     claimed = jobs.running()
     make_stuck(jobs, claimed.number)
 
@@ -350,7 +350,7 @@ def test_a_lock_is_stale_when_its_holder_is_gone(jobs, alices_hand, worker, stat
     assert [one.number for one in cleared] == ([claimed.number] if stale else [])
 
 
-def test_clearing_takes_the_stale_ones_and_writes_each_down(jobs, alices_hand):
+def test_clearing_takes_stale_locks_and_audits_each(jobs, alices_hand):
     stale, healthy = [jobs.running() for _ in range(2)], jobs.running()
     for one in stale:
         jobs.expire_lock(one.number)
@@ -384,7 +384,7 @@ def test_without_a_reason_there_is_no_force(jobs, alices_hand):
     assert jobs.status(claimed.number) == "RUNNING"
 
 
-def test_a_lock_that_was_taken_anew_since_it_was_shown_is_left_alone(jobs, alices_hand):
+def test_a_lock_newer_than_the_one_shown_is_left_alone(jobs, alices_hand):
     first = jobs.running()
     [lock] = shown(alices_hand)
     jobs.expire_lock(first.number)
@@ -398,7 +398,7 @@ def test_a_lock_that_was_taken_anew_since_it_was_shown_is_left_alone(jobs, alice
     assert not entries().exists()
 
 
-def test_a_foreign_lock_among_ours_stops_all(jobs, alices_hand):
+def test_a_lock_of_another_tenant_among_ours_stops_all(jobs, alices_hand):
     claimed = jobs.running()
     [ours] = shown(alices_hand)
     foreign = replace(ours, job=claimed.number + 1)
@@ -428,7 +428,7 @@ def test_a_reason_is_up_to_a_thousand_storable_characters(jobs, bobs_hand, act, 
 # ---- acknowledge -----------------------------------------------------------------------------------------
 
 
-def test_failed_jobs_need_a_look_until_somebody_acknowledges_them(jobs, bobs_hand):
+def test_failed_jobs_need_a_review_until_somebody_acknowledges_them(jobs, bobs_hand):
     first, second = jobs.ended(FAILURE), jobs.ended(FAILURE)
 
     assert operations.jobs.acknowledge(bobs_hand, [second, first, second], reason="the source was down") == [
@@ -452,7 +452,7 @@ def test_failed_jobs_need_a_look_until_somebody_acknowledges_them(jobs, bobs_han
         assert row.reviewed_at is not None
 
 
-def test_what_needs_no_review_is_left_alone(jobs, bobs_hand, alices_hand):
+def test_a_job_that_needs_no_review_is_left_alone(jobs, bobs_hand, alices_hand):
     completed, running, failed = jobs.in_status("COMPLETED"), jobs.running().number, jobs.ended(FAILURE)
     operations.jobs.acknowledge(alices_hand, [failed])
 
@@ -463,7 +463,7 @@ def test_what_needs_no_review_is_left_alone(jobs, bobs_hand, alices_hand):
 
 
 @pytest.mark.parametrize("missing", [10**9, 0, -1, 10**30])
-def test_where_one_job_is_not_there_none_is_acknowledged(jobs, bobs_hand, missing):
+def test_no_job_is_acknowledged_where_one_is_not_found(jobs, bobs_hand, missing):
     number = jobs.ended(FAILURE)
 
     with refused(NotFound, "not_found") as refusal:

@@ -74,11 +74,11 @@ def test_a_backlog_is_moved_in_batches_each_row_looked_at_once(jobs, define, ali
     assert not Job.objects.filter(blocked="PAUSED").exists()
 
 
-def test_what_comes_while_a_program_is_paused_waits_too(jobs, define, alices_hand, worker):
+def test_jobs_that_are_submitted_while_a_program_is_paused_wait_too(jobs, define, alices_hand, worker):
     program = define("mine")
     queued = jobs.queued(program)
     pausing.pause_program(alices_hand, "mine")
-    # As a message that was late: its row is QUEUED again behind the pause's back.
+    # Like a late message: its row is QUEUED again although the program is paused.
     jobs.set(queued, "status = 'QUEUED', blocked = NULL")
 
     assert claim_all(jobs.cursor, [queued], worker) == []
@@ -109,7 +109,7 @@ def test_what_can_be_done_to_a_program_follows_from_its_status(define, alices_ha
 
     if allowed:
         act(alices_hand, "mine")
-        assert len(entries()) == 2  # one is of loading it
+        assert len(entries()) == 2  # one of them loads the program
         return
     with refused(Conflict, "invalid_transition"):
         act(alices_hand, "mine")
@@ -117,7 +117,7 @@ def test_what_can_be_done_to_a_program_follows_from_its_status(define, alices_ha
     assert len(entries()) == 1
 
 
-def test_to_terminate_cancels_what_schedules_made_and_leaves_what_people_submitted(jobs, define, alices_hand):
+def test_terminating_cancels_the_jobs_of_schedules_and_leaves_those_of_people(jobs, define, alices_hand):
     program = define("mine")
     automatic = [
         jobs.pending(program, trigger="AUTOMATIC"),
@@ -135,7 +135,7 @@ def test_to_terminate_cancels_what_schedules_made_and_leaves_what_people_submitt
     assert (row.cancel_requested_by, row.cancel_reason) == ("alice", "wrong data")
 
 
-def test_to_reactivate_forgets_the_failures(define, alices_hand):
+def test_reactivating_resets_the_failures(define, alices_hand):
     define("mine", max_consecutive_failures=3)
     Program.objects.update(status="TERMINATED", consecutive_failures=3)
 
@@ -154,7 +154,7 @@ PROGRAM_ACTS = [
 
 
 @pytest.mark.parametrize("act", PROGRAM_ACTS, ids=lambda act: act.__name__)
-def test_only_admins_of_its_tenant_steer_a_program(define, bobs_hand, charlies_hand, act):
+def test_only_admins_of_its_tenant_pause_or_terminate_a_program(define, bobs_hand, charlies_hand, act):
     define("mine")
 
     with refused(Forbidden, "missing_scope"):
@@ -166,7 +166,7 @@ def test_only_admins_of_its_tenant_steer_a_program(define, bobs_hand, charlies_h
 
 
 @pytest.mark.parametrize("act", [pausing.pause_program, pausing.resume_program, pausing.reactivate_program])
-def test_a_program_that_was_terminated_meanwhile_is_told_as_it_is_now(define, alices_hand, act):
+def test_a_refusal_names_the_status_that_the_program_has_now(define, alices_hand, act):
     program = define("mine")
     if act is pausing.resume_program:
         pausing.pause_program(alices_hand, "mine")
@@ -194,7 +194,7 @@ def test_a_program_that_was_terminated_meanwhile_is_told_as_it_is_now(define, al
 
 
 def is_waited_for(holder):
-    """Whether somebody waits for a lock of this connection's."""
+    """Whether another connection waits for a lock of this one."""
     blocked = "SELECT EXISTS (SELECT FROM pg_stat_activity a WHERE %s = ANY(pg_blocking_pids(a.pid)))"
     with connection.cursor() as cursor:
         cursor.execute(blocked, [holder.info.backend_pid])
@@ -204,7 +204,7 @@ def is_waited_for(holder):
 # ---- queues ----------------------------------------------------------------------------------------------
 
 
-def test_a_tenants_pause_of_a_queue_is_that_tenants(jobs, define, alices_hand, charlies_hand, broker):
+def test_a_pause_of_a_queue_by_a_tenant_is_for_that_tenant_only(jobs, define, alices_hand, charlies_hand, broker):
     number = jobs.pending(define("mine"))
     wake(jobs.cursor, [number])
 
@@ -226,7 +226,7 @@ def test_a_tenants_pause_of_a_queue_is_that_tenants(jobs, define, alices_hand, c
         pausing.resume_queue(alices_hand, "default")
 
 
-def test_the_whole_of_a_queue_is_the_platforms(jobs, define, operator, alices_hand, broker):
+def test_only_the_platform_pauses_a_whole_queue(jobs, define, operator, alices_hand, broker):
     number = jobs.pending(define("mine"))
     wake(jobs.cursor, [number])
     with refused(Forbidden, "platform_only"):
@@ -244,7 +244,7 @@ def test_the_whole_of_a_queue_is_the_platforms(jobs, define, operator, alices_ha
     assert [entry[1] for entry in entries()[-2:]] == ["pause whole queue", "resume whole queue"]
 
 
-def test_to_pause_a_queue_takes_jobs_admin_and_a_queue(bobs_hand, alices_hand):
+def test_pausing_a_queue_takes_jobs_admin_and_a_known_queue(bobs_hand, alices_hand):
     with refused(Forbidden, "missing_scope"):
         pausing.pause_queue(bobs_hand, "default")
     with refused(NotFound, "not_found"):

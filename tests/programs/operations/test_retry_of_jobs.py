@@ -1,4 +1,4 @@
-"""A retry of an ended job: a new job, of whoever retries, one at a time, while the old one stays as it is."""
+"""A retry of an ended job: a new job of the user who retries, one at a time; the old job stays as it is."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -75,7 +75,7 @@ def test_neither_key_nor_hold_nor_moment_is_copied(jobs, bobs_hand, scores):
 
 
 @pytest.mark.parametrize("trigger", ["AUTOMATIC", "CHILD"])
-def test_whoever_asked_for_the_first_a_retry_is_a_job_of_its_own(jobs, bobs_hand, scores, failed, trigger):
+def test_a_retry_is_a_manual_job_without_a_parent(jobs, bobs_hand, scores, failed, trigger):
     jobs.set(failed, "trigger = %s", [trigger])
     if trigger == "CHILD":
         jobs.set(
@@ -113,7 +113,7 @@ def test_edited_parameters_are_checked_and_the_place_is_named(bobs_hand, failed)
     assert not AuditEntry.objects.filter(action="retry").exists()
 
 
-def test_old_parameters_must_fit_the_schema_of_now(define, bobs_hand, failed):
+def test_old_parameters_must_fit_the_current_schema(define, bobs_hand, failed):
     define("scores", parameters=STUDENT_SCHEMA | {"properties": {"student": {"type": "string"}}})
 
     with refused(Invalid, "invalid_parameters") as refusal:
@@ -123,7 +123,7 @@ def test_old_parameters_must_fit_the_schema_of_now(define, bobs_hand, failed):
     assert operations.jobs.retry(bobs_hand, failed, parameters={"student": "7"}).retry_of_id == failed
 
 
-def test_a_default_that_the_schema_got_since_is_applied(define, jobs, bobs_hand, failed):
+def test_a_default_that_was_added_to_the_schema_since_is_applied(define, jobs, bobs_hand, failed):
     define("scores", parameters=STUDENT_SCHEMA | {"properties": {"student": {}, "term": {"default": "winter"}}})
 
     assert jobs.row(operations.jobs.retry(bobs_hand, failed).number).parameters == {"student": 7, "term": "winter"}
@@ -133,7 +133,7 @@ def test_a_default_that_the_schema_got_since_is_applied(define, jobs, bobs_hand,
 
 
 @pytest.mark.parametrize("status", ["PENDING", "QUEUED", "RUNNING", "WAITING"])
-def test_what_has_not_ended_is_not_retried(jobs, bobs_hand, status):
+def test_a_job_that_has_not_ended_is_not_retried(jobs, bobs_hand, status):
     number = jobs.in_status(status)
 
     with refused(Conflict, "invalid_transition") as refusal:
@@ -158,7 +158,7 @@ def test_a_job_has_one_open_retry(jobs, bobs_hand, failed):
 
 @pytest.fixture
 def exclusive(define, jobs, operator):
-    """A failed job of a program that has one open job at most."""
+    """A failed job of a program that allows one open job."""
     define("exclusive", overlap="REJECT")
     number = submit_as(operator, "exclusive", {}).number
     jobs.queue(number)
@@ -224,7 +224,7 @@ def test_a_retry_takes_jobs_write(tenant, bob, failed, role, may):
     assert not Job.objects.filter(retry_of=failed).exists()
 
 
-def test_to_a_stranger_there_is_nothing_to_retry(other_tenant, charlie, failed):
+def test_a_stranger_finds_nothing_to_retry(other_tenant, charlie, failed):
     hand = principals.of_user(charlie, other_tenant)
 
     for number in (failed, 10**9):
@@ -239,7 +239,7 @@ def test_to_a_stranger_there_is_nothing_to_retry(other_tenant, charlie, failed):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_retries_at_the_same_moment_one_is_made_and_the_other_told_its_number(jobs, bobs_hand, broker, failed):
+def test_one_of_two_retries_at_the_same_moment_is_made_and_the_other_names_it(jobs, bobs_hand, broker, failed):
     barrier = Barrier(2)
 
     def attempt(_):
@@ -262,7 +262,7 @@ def test_of_two_retries_at_the_same_moment_one_is_made_and_the_other_told_its_nu
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_retry_is_sent_on_its_way_and_can_end(jobs, worker, bobs_hand, broker, failed):
+def test_a_retry_is_dispatched_and_can_end(jobs, worker, bobs_hand, broker, failed):
     retry = operations.jobs.retry(bobs_hand, failed)
 
     assert broker.numbers() == [retry.number]

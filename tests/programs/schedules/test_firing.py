@@ -1,4 +1,4 @@
-"""Schedules fire: each nominal time once, by its policies, as its owner; what stands in the way is told."""
+"""Schedules fire: each nominal time once, by its policies, as its owner; a skipped time has its reason."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -30,7 +30,7 @@ Make = Callable[..., Schedule]
 
 @pytest.fixture
 def make(define: Callable[..., Program], operator: Principal) -> Make:
-    """A schedule of the program `sample`, each minute where nothing else is said."""
+    """A schedule of the program `sample`, by default each minute."""
 
     def new(
         code: str = "tick",
@@ -49,7 +49,7 @@ def make(define: Callable[..., Program], operator: Principal) -> Make:
 
 
 def move_back(row: Schedule, minutes: int) -> None:
-    """As if nobody had come to its times of the last minutes: the first to come is so old."""
+    """Do as if no process had fired its times of the last minutes: the next time is as old as that."""
     first = recurrence_of(row).next_after(timezone.now() - timedelta(minutes=minutes + 1))
     assert first is not None
     Schedule.objects.filter(pk=row.pk).update(next_at=first, due_at=first + jitter_of(row))
@@ -126,7 +126,7 @@ def test_many_that_fire_at_once_give_each_schedule_one_job_for_each_time(make: M
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_schedule_that_somebody_else_fires_is_passed_over(make: Make) -> None:
+def test_a_schedule_that_another_process_fires_is_passed_over(make: Make) -> None:
     mine, other = make("mine"), make("other")
     move_back(mine, 0)
     move_back(other, 0)
@@ -199,7 +199,7 @@ def test_late_runs_are_marked_and_scheduled_at_their_own_times(make: Make) -> No
     ]
 
 
-# ---- What stands in the way -----------------------------------------------------------------------------------
+# ---- Why a time is skipped ------------------------------------------------------------------------------------
 
 
 def test_a_reject_key_that_is_taken_skips_the_time_and_names_the_job(make: Make) -> None:
@@ -227,7 +227,7 @@ def test_overlap_skip_lets_no_time_fire_while_the_last_job_is_open(make: Make) -
     assert reasons(row) == [f"job {job.number} is still PENDING"]
 
 
-def test_overlap_skip_lets_one_of_the_missed_fire(make: Make) -> None:
+def test_overlap_skip_fires_one_of_the_missed_times(make: Make) -> None:
     row = make(overlap="SKIP", missed="ALL")
     move_back(row, 2)
 
@@ -256,7 +256,7 @@ def test_a_terminated_program_and_a_suspended_tenant_skip_the_time(make: Make, o
     assert Job.objects.count() == 0
 
 
-def test_it_runs_as_its_owner_with_what_he_may_now(
+def test_a_schedule_runs_as_its_owner_with_their_current_permissions(
     make: Make, alice: User, alices_hand: Principal, tenant: Tenant
 ) -> None:
     row = make(by=alices_hand)
@@ -270,7 +270,7 @@ def test_it_runs_as_its_owner_with_what_he_may_now(
     assert job.context.content["scopes"] == ["jobs:read", "jobs:write"]
 
 
-def test_an_owner_who_left_skips_the_time_with_an_event_once_and_one_more_when_it_is_mended(
+def test_when_the_owner_has_left_times_are_skipped_with_one_event_and_one_more_at_the_recovery(
     make: Make, alice: User, alices_hand: Principal, operator: Principal, tenant: Tenant
 ) -> None:
     row = make(by=alices_hand)
@@ -298,7 +298,7 @@ def test_an_owner_who_left_skips_the_time_with_an_event_once_and_one_more_when_i
     assert Job.objects.get().context.content["submitted_by"] == "local:root"
 
 
-def test_an_owner_who_may_only_look_skips_the_time(
+def test_when_the_owner_may_only_look_the_time_is_skipped(
     make: Make, alice: User, alices_hand: Principal, tenant: Tenant
 ) -> None:
     row = make(by=alices_hand)
@@ -310,7 +310,9 @@ def test_an_owner_who_may_only_look_skips_the_time(
     assert reasons(row) == ["alice lacks jobs:write in tenant acme"]
 
 
-def test_parameters_that_the_program_takes_no_more_skip_the_time(make: Make, define: Callable[..., Program]) -> None:
+def test_when_the_program_no_longer_accepts_the_parameters_the_time_is_skipped(
+    make: Make, define: Callable[..., Program]
+) -> None:
     row = make(parameters={"cohort": "2026"})
     schema = {"type": "object", "properties": {"cohort": {"type": "integer"}}}
     define(parameters=schema)
@@ -334,7 +336,7 @@ def test_defaults_come_from_the_program_as_it_is_now(make: Make, define: Callabl
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_over_a_quota_is_skipped(make: Make, tenant: Tenant) -> None:
+def test_a_time_over_a_quota_is_skipped(make: Make, tenant: Tenant) -> None:
     row = make(missed="ALL")
     Tenant.objects.filter(pk=tenant.pk).update(pending_quota=1)
     move_back(row, 1)
@@ -345,9 +347,7 @@ def test_what_is_over_a_quota_is_skipped(make: Make, tenant: Tenant) -> None:
     assert reasons(row)[1] == "tenant acme has 1 of 1 pending jobs; submit again when some have run"
 
 
-def test_jobs_of_several_owners_are_each_his_schedules_own(
-    make: Make, operator: Principal, alices_hand: Principal
-) -> None:
+def test_each_job_runs_as_the_owner_of_its_schedule(make: Make, operator: Principal, alices_hand: Principal) -> None:
     move_back(make("known"), 0)
     fire()
     # Alice has submitted nothing yet: her context is not stored.
@@ -364,7 +364,7 @@ def test_jobs_of_several_owners_are_each_his_schedules_own(
     assert Job.objects.count() == 3
 
 
-def test_a_program_that_another_process_has_edited_is_read_anew_before_it_refuses(
+def test_a_program_that_another_process_has_edited_is_read_again_before_it_refuses(
     make: Make, define: Callable[..., Program], operator: Principal
 ) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
@@ -383,7 +383,7 @@ def test_a_program_that_another_process_has_edited_is_read_anew_before_it_refuse
 # ---- Pauses ---------------------------------------------------------------------------------------------------
 
 
-def test_times_of_a_paused_schedule_are_skipped_and_told_why(make: Make, operator: Principal) -> None:
+def test_times_of_a_paused_schedule_are_skipped_with_the_reason(make: Make, operator: Principal) -> None:
     row = make()
     pausing.pause_schedule(operator, "tick", reason="holiday")
     Schedule.objects.filter(pk=row.pk).update(paused_at=timezone.now() - timedelta(hours=1))
@@ -395,7 +395,7 @@ def test_times_of_a_paused_schedule_are_skipped_and_told_why(make: Make, operato
     assert reasons(row) == ["paused by local:root: holiday"] * 2
 
 
-def test_resuming_does_not_fire_at_once_what_passed_meanwhile(make: Make, operator: Principal) -> None:
+def test_resuming_does_not_fire_times_that_have_passed(make: Make, operator: Principal) -> None:
     row = make(missed="ALL")
     pausing.pause_schedule(operator, "tick", reason="holiday")
     move_back(row, 3)
@@ -435,7 +435,7 @@ def test_a_pause_with_an_end_ends_when_its_times_are_skipped(make: Make, operato
 # ---- Late, and what breaks -------------------------------------------------------------------------------------
 
 
-def test_a_schedule_to_which_nobody_comes_is_late_once_and_recovers_when_it_fires(make: Make) -> None:
+def test_a_schedule_that_no_process_fires_is_late_once_and_recovers_when_it_fires(make: Make) -> None:
     row = make()
     move_back(row, 5)
 
@@ -451,7 +451,7 @@ def test_a_schedule_to_which_nobody_comes_is_late_once_and_recovers_when_it_fire
     assert [action for action, _ in events()] == ["schedule missed", "schedule recovered"]
 
 
-def test_one_whose_times_are_changed_is_late_no_more(make: Make, operator: Principal) -> None:
+def test_a_schedule_whose_times_are_changed_is_no_longer_late(make: Make, operator: Principal) -> None:
     row = make()
     move_back(row, 5)
     with connection.cursor() as cursor:
@@ -460,7 +460,7 @@ def test_one_whose_times_are_changed_is_late_no_more(make: Make, operator: Princ
     assert schedules.change(operator, "tick", {"hour": "3"}).late_at is None
 
 
-def test_one_that_is_on_time_or_paused_is_not_late(make: Make, operator: Principal) -> None:
+def test_a_schedule_that_is_on_time_or_paused_is_not_late(make: Make, operator: Principal) -> None:
     move_back(make("punctual"), 0)
     paused = make("paused")
     pausing.pause_schedule(operator, "paused")
@@ -471,7 +471,7 @@ def test_one_that_is_on_time_or_paused_is_not_late(make: Make, operator: Princip
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_schedule_that_breaks_stops_no_other_and_is_tried_again_in_a_minute(make: Make) -> None:
+def test_a_schedule_that_fails_stops_no_other_and_is_tried_again_in_a_minute(make: Make) -> None:
     good, bad = make("good"), make("bad")
     move_back(good, 0)
     move_back(bad, 0)
@@ -510,7 +510,7 @@ def test_a_key_that_somebody_holds_in_an_open_transaction_delays_no_other_schedu
     assert events("taken") == [("schedule skipped", taken.problem)]
 
 
-def test_a_program_that_is_edited_meanwhile_is_read_anew(
+def test_a_program_that_is_edited_meanwhile_is_read_again(
     make: Make, define: Callable[..., Program], operator: Principal
 ) -> None:
     row = make()
@@ -560,6 +560,8 @@ def test_an_idle_look_reads_no_schedule_that_is_not_due(make: Make) -> None:
     assert "due_at" in search["Index Cond"]
 
 
-def test_principals_again_are_who_they_were(operator: Principal, alices_hand: Principal, tenant: Tenant) -> None:
+def test_principals_that_are_made_again_are_the_same(
+    operator: Principal, alices_hand: Principal, tenant: Tenant
+) -> None:
     for one in (operator, alices_hand, principals.system(tenant)):
         assert principals.again(tenant, kind=one.kind, user_id=one.user_id, name=one.name) == one

@@ -1,4 +1,4 @@
-"""What people do with schedules: each field is looked at, each act is permitted and audited, nothing fires at once."""
+"""What people do with schedules: each field is checked, each act is permitted and audited, nothing fires at once."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +36,7 @@ def program(define: Callable[..., Program]) -> Program:
 
 @pytest.fixture
 def make(program: Program, alices_hand: Principal) -> Make:
-    """Alice's schedule `nightly`, at half past two on weekdays where nothing else is said."""
+    """Alice's schedule `nightly`, by default at half past two on weekdays."""
 
     def new(code: str = "nightly", *, by: Principal = alices_hand, **wanted: Any) -> Schedule:
         if "interval_minutes" not in wanted:
@@ -125,7 +125,7 @@ def test_cron_fields_left_out_are_stars_and_the_zone_is_the_tenants(make: Make, 
         ({"day_of_month": "31", "month": "2"}, {"/day_of_month": "31 is no day of month 2, so that it never fires"}),
     ],
 )
-def test_each_wrong_field_is_told_by_its_name_and_nothing_is_made(
+def test_each_wrong_field_is_named_and_nothing_is_made(
     program: Program, alices_hand: Principal, wanted: dict[str, Any], errors: dict[str, str]
 ) -> None:
     with refused(Invalid, "invalid_schedule") as refusal:
@@ -137,7 +137,7 @@ def test_each_wrong_field_is_told_by_its_name_and_nothing_is_made(
 
 
 @pytest.mark.parametrize("code", ["", "Nightly", "a b", "x" * 101, "a\n"])
-def test_a_code_that_is_none_is_refused(program: Program, alices_hand: Principal, code: str) -> None:
+def test_an_invalid_code_is_refused(program: Program, alices_hand: Principal, code: str) -> None:
     with refused(Invalid, "invalid_schedule"):
         schedules.create(alices_hand, code, Wanted(program="sample", minute="0"))
 
@@ -178,7 +178,7 @@ def test_secrets_are_sealed_at_rest_hidden_in_the_audit_and_carried_to_the_job(
 # ---- Who may --------------------------------------------------------------------------------------------------
 
 
-def test_an_operator_runs_a_schedule_and_changes_none(make: Make, bobs_hand: Principal) -> None:
+def test_an_operator_may_run_a_schedule_but_not_change_it(make: Make, bobs_hand: Principal) -> None:
     make()
     ten = datetime(2026, 11, 1, 10, tzinfo=UTC)
 
@@ -199,7 +199,7 @@ def test_an_operator_runs_a_schedule_and_changes_none(make: Make, bobs_hand: Pri
     assert audit()[-1] == ("bob", "api", "run schedule")
 
 
-def test_a_viewer_looks_and_runs_nothing(make: Make, vera: Any, tenant: Tenant) -> None:
+def test_a_viewer_may_look_but_not_run(make: Make, vera: Any, tenant: Tenant) -> None:
     make()
     veras_hand = principals.of_user(vera, tenant)
 
@@ -208,7 +208,7 @@ def test_a_viewer_looks_and_runs_nothing(make: Make, vera: Any, tenant: Tenant) 
         backfills.run(veras_hand, "nightly")
 
 
-def test_to_a_stranger_it_is_not_there(make: Make, charlies_hand: Principal) -> None:
+def test_a_stranger_does_not_find_it(make: Make, charlies_hand: Principal) -> None:
     make()
 
     assert not schedules.of_tenant(charlies_hand)
@@ -220,7 +220,7 @@ def test_to_a_stranger_it_is_not_there(make: Make, charlies_hand: Principal) -> 
 # ---- Change ---------------------------------------------------------------------------------------------------
 
 
-def test_a_change_keeps_the_rest_and_the_jobs_run_as_whoever_made_it(make: Make, operator: Principal) -> None:
+def test_a_change_keeps_the_other_fields_and_makes_its_author_the_owner(make: Make, operator: Principal) -> None:
     row = make(parameters={"cohort": "2026", "token": "s3cret"}, priority=4)
 
     changed = schedules.change(operator, "nightly", {"hour": "3"})
@@ -234,7 +234,7 @@ def test_a_change_keeps_the_rest_and_the_jobs_run_as_whoever_made_it(make: Make,
     assert "s3cret" not in str(entry.before) + str(entry.after)
 
 
-def test_to_change_only_what_is_submitted_leaves_its_next_time_alone(make: Make, alices_hand: Principal) -> None:
+def test_changing_only_what_is_submitted_keeps_the_next_time(make: Make, alices_hand: Principal) -> None:
     row = make(interval_minutes=60)
     past = timezone.now() - timedelta(minutes=5)
     Schedule.objects.filter(pk=row.pk).update(next_at=past, due_at=past)
@@ -245,7 +245,9 @@ def test_to_change_only_what_is_submitted_leaves_its_next_time_alone(make: Make,
     assert row.next_at == past
 
 
-def test_to_change_its_times_never_fires_at_once_and_says_what_was_skipped(make: Make, alices_hand: Principal) -> None:
+def test_changing_its_times_never_fires_at_once_and_records_what_was_skipped(
+    make: Make, alices_hand: Principal
+) -> None:
     row = make(interval_minutes=60)
     past = timezone.now() - timedelta(minutes=5)
     Schedule.objects.filter(pk=row.pk).update(next_at=past, due_at=past)
@@ -312,7 +314,7 @@ def test_a_secret_is_not_carried_to_a_program_that_would_show_it(
     assert wrong(refusal) == {"/parameters/token": message}
 
 
-def test_what_has_become_a_secret_is_sealed_with_the_next_change(
+def test_a_parameter_that_has_become_a_secret_is_sealed_with_the_next_change(
     make: Make, alices_hand: Principal, define: Callable[..., Program]
 ) -> None:
     define(parameters={"type": "object", "properties": {"token": {"type": "string"}}})
@@ -350,11 +352,11 @@ def test_the_secrets_of_a_schedule_are_rotated(make: Make, settings: Any) -> Non
     ("minutes", "said"),
     [(1, "Every minute"), (90, "Every 90 minutes"), (120, "Every 2 hours"), (60, "Every hour"), (1440, "Every day")],
 )
-def test_an_interval_is_told_in_words(make: Make, minutes: int, said: str) -> None:
+def test_an_interval_is_shown_in_words(make: Make, minutes: int, said: str) -> None:
     assert words(make(interval_minutes=minutes)) == said
 
 
-def test_the_times_to_come_say_when_they_fire(make: Make) -> None:
+def test_coming_times_say_when_they_fire(make: Make) -> None:
     row = make(minute="0", hour="*", day_of_week="*", jitter_minutes=59)
 
     [first, second] = schedules.coming(row, count=2, after=datetime(2026, 11, 28, 10, 30, tzinfo=UTC))
@@ -400,7 +402,7 @@ def test_a_backfill_makes_a_job_for_each_time_that_has_none(hourly: Schedule, al
     assert audit()[-1] == ("alice", "admin", "backfill schedule")
 
 
-def test_what_lies_around_a_backfill_in_a_stretch_stays_missed(hourly: Schedule, alices_hand: Principal) -> None:
+def test_missed_times_before_and_after_a_backfill_stay_missed(hourly: Schedule, alices_hand: Principal) -> None:
     Firing.objects.create(tenant=hourly.tenant, schedule=hourly, nominal_at=hour(0), result="MISSED", through=hour(100))
 
     backfills.begin_backfill(alices_hand, "nightly", begin=hour(10), end=hour(11))
@@ -414,7 +416,7 @@ def test_what_lies_around_a_backfill_in_a_stretch_stays_missed(hourly: Schedule,
     ]
 
 
-def test_what_the_program_refuses_in_a_backfill_is_skipped_with_the_reason(
+def test_a_time_that_the_program_refuses_in_a_backfill_is_skipped_with_the_reason(
     hourly: Schedule, alices_hand: Principal, define: Callable[..., Program]
 ) -> None:
     define(parameters=COHORT, overlap="REJECT")

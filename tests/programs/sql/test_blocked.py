@@ -11,7 +11,7 @@ REASONS = {"held": "HELD", "early": "SCHEDULED", "paused": "PAUSED", "turn": "OV
 
 
 @pytest.mark.parametrize("truth", list(product((True, False), repeat=4)))
-def test_the_first_reason_that_holds_is_said(cursor, truth):
+def test_the_first_true_reason_is_the_value(cursor, truth):
     conditions = {name: str(holds).lower() for name, holds in zip(REASONS, truth, strict=True)}
 
     cursor.execute(f"SELECT {blocked(**conditions)}")
@@ -21,7 +21,7 @@ def test_the_first_reason_that_holds_is_said(cursor, truth):
 
 
 @pytest.mark.parametrize("name", REASONS)
-def test_a_reason_that_is_not_asked_for_is_never_said(cursor, name):
+def test_a_reason_that_is_left_out_is_never_the_value(cursor, name):
     others = dict.fromkeys(REASONS.keys() - {name}, "false")
 
     cursor.execute(f"SELECT {blocked(**others)}")

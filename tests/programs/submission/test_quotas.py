@@ -1,4 +1,4 @@
-"""The quotas that submissions ask: what does not fit is refused whole, with when it may, and nothing is left behind."""
+"""The quotas for submissions: what does not fit is refused whole, says when to try again, and leaves nothing behind."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -44,7 +44,7 @@ def end(tenant, *numbers):
 
 
 def age(tenant, **moments):
-    """As if that long had passed, in seconds."""
+    """Do as if so many seconds had passed."""
     now = datetime.now(UTC)
     TenantUsage.objects.filter(tenant=tenant).update(
         **{name: now - timedelta(seconds=seconds) for name, seconds in moments.items()}
@@ -77,7 +77,7 @@ def test_what_has_ended_makes_room_at_once(limited):
     assert len(many(tenant, 2)) == 2
 
 
-def test_who_is_refused_counts_anew_once_a_second_at_most(limited):
+def test_a_refused_submission_counts_again_at_most_once_a_second(limited):
     tenant = limited(pending_quota=1)
     end(tenant, one(tenant))
 
@@ -88,7 +88,7 @@ def test_who_is_refused_counts_anew_once_a_second_at_most(limited):
     one(tenant)
 
 
-def test_the_sweep_counts_anew(limited, broker):
+def test_the_sweep_counts_again(limited, broker):
     tenant = limited(pending_quota=5)
     end(tenant, *many(tenant, 5))
     age(tenant, counted_at=60)

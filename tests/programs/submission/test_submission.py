@@ -1,4 +1,4 @@
-"""Accepting a job: permitted, valid, captured, inserted, and told to a worker only after the commit."""
+"""Accepting a job: permitted, valid, captured, inserted, and dispatched only after the commit."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -61,7 +61,7 @@ def test_submitting_takes_jobs_write(tenant, bob, scores, role, may):
         assert not Job.objects.exists()
 
 
-def test_a_stranger_is_told_nothing(tenant, charlie, scores):
+def test_a_stranger_learns_nothing(tenant, charlie, scores):
     for program in ("scores", "nothing"):
         with refused(NotFound, "not_found") as refusal:
             submit(tenant=tenant, program=program, parameters={"student": 7}, user=charlie)
@@ -99,7 +99,7 @@ def test_the_submitter_is_captured(tenant, bob, scores):
     assert (content["submitted_by"], content["kind"], content["user_id"]) == ("bob", "USER", bob.pk)
 
 
-def test_without_a_user_it_is_the_platform(tenant, scores):
+def test_without_a_user_the_platform_is_the_submitter(tenant, scores):
     job = submit(tenant=tenant, program="scores", parameters={"student": 7})
 
     assert Job.objects.get(number=job.number).context.content["kind"] == "SYSTEM"
@@ -151,7 +151,7 @@ def test_a_program_that_was_edited_since_it_was_read_is_read_again(give, define)
 WIDER = SCHEMA | {"properties": SCHEMA["properties"] | {"more": {"type": "integer"}}}
 
 
-def test_what_the_program_takes_since_it_was_edited_is_not_refused(give, define):
+def test_parameters_that_an_edited_program_accepts_are_not_refused(give, define):
     give()
     define("scores", parameters=WIDER)
 
@@ -160,7 +160,7 @@ def test_what_the_program_takes_since_it_was_edited_is_not_refused(give, define)
         give(parameters={"other": 1})
 
 
-def test_what_the_program_takes_since_it_was_edited_is_not_refused_to_many(tenant, give, define):
+def test_parameters_that_an_edited_program_accepts_are_not_refused_for_many(tenant, give, define):
     give()
     define("scores", parameters=WIDER)
 
@@ -199,9 +199,9 @@ def test_wrong_parameters_are_named_by_their_pointers(give, parameters, errors):
     with refused(Invalid, "invalid_parameters") as refusal:
         give(parameters=parameters)
 
-    told = {error["pointer"]: error["message"] for error in refusal.value.details["errors"]}
-    assert sorted(told) == [pointer for pointer, _ in errors]
-    assert all(word in told[pointer] for pointer, word in errors)
+    found = {error["pointer"]: error["message"] for error in refusal.value.details["errors"]}
+    assert sorted(found) == [pointer for pointer, _ in errors]
+    assert all(word in found[pointer] for pointer, word in errors)
     assert not Job.objects.exists()
 
 
@@ -295,7 +295,7 @@ def test_a_job_can_be_submitted_on_hold(give):
 
 
 @pytest.mark.parametrize(("status", "blocked"), [("ACTIVE", None), ("PAUSED", "PAUSED"), ("TERMINATED", None)])
-def test_a_manual_job_of_a_program_that_does_not_run_is_accepted_all_the_same(give, status, blocked):
+def test_a_manual_job_of_a_paused_or_terminated_program_is_accepted(give, status, blocked):
     Program.objects.update(status=status)
 
     assert Job.objects.get(number=give().number).blocked == blocked
@@ -425,7 +425,7 @@ def test_after_the_commit_one_message_goes_out_that_carries_the_number_alone(giv
 
 
 @pytest.mark.django_db(transaction=True)
-def test_while_the_callers_transaction_is_open_no_message_is_out(give, broker):
+def test_no_message_is_sent_while_the_callers_transaction_is_open(give, broker):
     with transaction.atomic():
         job = give()
         assert broker.raw() == []
@@ -435,7 +435,7 @@ def test_while_the_callers_transaction_is_open_no_message_is_out(give, broker):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_dies_with_the_callers_transaction(give, broker):
+def test_a_job_is_rolled_back_with_the_callers_transaction(give, broker):
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         give()
         raise ZeroDivisionError
@@ -445,7 +445,7 @@ def test_a_job_dies_with_the_callers_transaction(give, broker):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_savepoint_that_is_rolled_back_takes_its_job_and_message_along(give, broker):
+def test_the_job_and_message_of_a_savepoint_are_rolled_back_with_it(give, broker):
     with transaction.atomic():
         kept = give()
         with pytest.raises(ZeroDivisionError), transaction.atomic():
@@ -498,7 +498,7 @@ def test_a_broker_that_is_down_does_not_fail_a_submission(give, broker_is_down):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_dispatch_that_fails_does_not_fail_a_submission(give, monkeypatch):
-    """Whatever breaks after the commit: the caller's transaction is through, and the sweeps go on from there."""
+    """The caller's transaction has committed, and the sweeps dispatch the job."""
     monkeypatch.setattr(brokers, "publish", lambda messages: 1 / 0)
 
     job = give()
@@ -506,7 +506,7 @@ def test_a_dispatch_that_fails_does_not_fail_a_submission(give, monkeypatch):
     assert Job.objects.filter(number=job.number).exists()
 
 
-def test_every_refusal_is_one_that_the_doors_translate():
+def test_every_error_is_one_that_the_doors_translate():
     assert issubclass(Conflict, Refusal)
     assert {kind.http_status for kind in (NotFound, Invalid, Forbidden, Conflict)} == {404, 422, 403, 409}
 
@@ -576,9 +576,9 @@ def test_what_is_wrong_in_a_later_part_of_many_is_named_and_nothing_is_left(tena
 @pytest.mark.parametrize(
     ("job", "said"),
     [
-        ({"parameters": {}}, "/jobs/1: a job has a program"),
-        ({"program": "scores", "parameters": []}, "/jobs/1: a job has a program"),
-        ({"program": "scores", "colour": "red"}, "/jobs/1: colour is no option of a job; there are hold,"),
+        ({"parameters": {}}, "/jobs/1: a job needs `program`"),
+        ({"program": "scores", "parameters": []}, "/jobs/1: a job needs `program`"),
+        ({"program": "scores", "colour": "red"}, "/jobs/1: colour is not an option of a job; the options are hold,"),
         ({"program": "scores", "parameters": {"student": 1}, "priority": 101}, "/jobs/1: priority must be"),
         ({"program": "scores", "parameters": {"student": 1}, "scheduled_at": "soon"}, "/jobs/1: scheduled_at: "),
         ({"program": "nothing"}, "/jobs/1: no program nothing in tenant acme"),
@@ -605,7 +605,7 @@ def test_one_duplicate_among_many_refuses_them_all(tenant, give, rejecting):
     assert Job.objects.count() == 1
 
 
-def test_what_was_submitted_before_under_its_key_is_told_again(tenant, scores):
+def test_a_job_submitted_before_under_its_key_is_returned_again(tenant, scores):
     jobs = [job | {"idempotency_key": f"k{place}"} for place, job in enumerate(many(1, 2, 3))]
     [middle] = submit_many(tenant=tenant, jobs=jobs[1:2])
 
@@ -635,7 +635,7 @@ def test_a_program_that_was_edited_since_it_was_read_is_read_again_for_many(tena
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_are_sent_on_their_way_after_the_commit(tenant, scores, broker):
+def test_many_are_dispatched_after_the_commit(tenant, scores, broker):
     with transaction.atomic():
         numbers = submit_many(tenant=tenant, jobs=many(*range(10)))
         assert broker.raw() == []
@@ -644,7 +644,7 @@ def test_many_are_sent_on_their_way_after_the_commit(tenant, scores, broker):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_die_with_the_callers_transaction(tenant, scores, broker):
+def test_many_are_rolled_back_with_the_callers_transaction(tenant, scores, broker):
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         submit_many(tenant=tenant, jobs=many(*range(10)))
         raise ZeroDivisionError

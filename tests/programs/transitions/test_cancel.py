@@ -1,4 +1,4 @@
-"""To CANCELED at once where nobody works on a job, a request where somebody does."""
+"""A job is canceled at once, or its worker is asked to stop where it is RUNNING."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def stop(jobs, number, *, by="alice", reason="no longer needed", tenant_id=None)
 
 
 @pytest.mark.parametrize("status", ["PENDING", "QUEUED", "WAITING"])
-def test_a_job_on_which_nobody_works_is_canceled_at_once(jobs, status):
+def test_a_job_that_does_not_run_is_canceled_at_once(jobs, status):
     number = jobs.in_status(status)
 
     done = stop(jobs, number)
@@ -49,7 +49,7 @@ def test_an_ended_job_is_not_canceled(jobs, status):
 
 
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING"])
-def test_a_job_of_another_tenant_is_not_there(jobs, other_tenant, status):
+def test_a_job_of_another_tenant_is_not_found(jobs, other_tenant, status):
     number = jobs.in_status(status)
 
     assert stop(jobs, number, tenant_id=other_tenant.pk) is None
@@ -57,7 +57,7 @@ def test_a_job_of_another_tenant_is_not_there(jobs, other_tenant, status):
     assert (jobs.status(number), jobs.row(number).cancel_requested_at) == (status, None)
 
 
-def test_the_first_request_is_the_one_that_is_remembered(jobs):
+def test_the_first_request_is_the_one_that_is_kept(jobs):
     number = jobs.running().number
     stop(jobs, number, by="alice", reason="first")
     asked_at = jobs.row(number).cancel_requested_at
@@ -121,7 +121,7 @@ def test_a_cancel_and_a_finish_at_once_agree(jobs, race):
         assert jobs.status(claimed.number) == "COMPLETED"
 
 
-def test_open_children_go_with_their_parent_and_one_that_runs_is_asked_once(jobs):
+def test_open_children_are_canceled_with_their_parent_and_a_running_one_is_asked_once(jobs):
     parent = jobs.in_status("CANCELED")
     waiting, running, ended = jobs.pending(), jobs.running().number, jobs.in_status("COMPLETED")
     for number in (waiting, running, ended):

@@ -1,4 +1,4 @@
-"""QUEUED -> RUNNING: who gets a job, and what happens to those that may not run now."""
+"""QUEUED -> RUNNING: which worker gets a job, and what happens to jobs that may not run now."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -17,7 +17,7 @@ from tests.programs.conftest import LOCK_SECONDS, SUCCESS, claim_all, held, new_
 pytestmark = pytest.mark.django_db
 
 
-def test_a_claim_writes_the_lock_and_tells_all_that_a_run_needs(jobs, worker):
+def test_a_claim_writes_the_lock_and_returns_all_that_a_run_needs(jobs, worker):
     number, token, message = jobs.queued(parameters='{"student": 7}'), uuid4(), uuid4()
 
     [claimed] = claim(
@@ -71,7 +71,7 @@ def test_jobs_of_one_message_are_claimed_in_order_each_under_its_own_token(jobs,
     assert len({one.token for one in claimed}) == 3
 
 
-def test_a_doubled_message_claims_once(jobs, worker):
+def test_a_duplicate_message_claims_once(jobs, worker):
     number, message = jobs.queued(), uuid4()
 
     first = claim_all(jobs.cursor, [number], worker, message=message)
@@ -130,7 +130,7 @@ def suspend_tenant(job):
     [(pause_program, "PAUSED"), (pause_queue, None), (pause_lane, None), (suspend_tenant, None)],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_what_was_paused_while_its_number_was_in_a_message_waits_again(jobs, worker, stop, blocked):
+def test_a_job_paused_while_its_number_was_in_a_message_waits_again(jobs, worker, stop, blocked):
     number = jobs.queued()
     stop(jobs.row(number))
 
@@ -209,7 +209,7 @@ def test_a_manager_takes_no_more_than_its_limit_and_the_rest_waits_again(jobs, l
     assert list(jobs.statuses().values()) == ["RUNNING", "RUNNING", "PENDING"]
 
 
-def test_what_waits_no_more_takes_no_place_of_the_limit(jobs, limited):
+def test_a_job_that_is_not_queued_takes_no_place_of_the_limit(jobs, limited):
     numbers = [jobs.in_status("CANCELED"), jobs.in_status("PENDING"), jobs.queued(), jobs.queued()]
 
     claimed = claim_exactly(jobs.cursor, numbers, limited)
@@ -218,7 +218,7 @@ def test_what_waits_no_more_takes_no_place_of_the_limit(jobs, limited):
 
 
 def claim_exactly(cursor, numbers, worker):
-    """As execution does it: the rows of the limits first, then the claim."""
+    """Claim as execution does: lock the rows of the limits first, then claim."""
     if claimed := claim_all(cursor, numbers, worker):
         return claimed
     is_limited = lock_limits(cursor, manager_id=worker.manager_id, numbers=numbers)
@@ -236,7 +236,7 @@ def test_all_workers_of_a_manager_share_its_limit(jobs, limited, cursor):
     assert jobs.status(number) == "PENDING"
 
 
-def test_another_managers_jobs_count_for_no_limit(jobs, limited, worker):
+def test_the_jobs_of_another_manager_do_not_count(jobs, limited, worker):
     for _ in range(3):
         jobs.running(worker=worker)
 
@@ -250,7 +250,7 @@ def test_a_run_that_ended_makes_room(jobs, limited):
     assert len(claim_exactly(jobs.cursor, [jobs.queued()], limited)) == 1
 
 
-def test_who_does_not_hold_the_limited_managers_row_gets_nothing_and_changes_nothing(jobs, limited):
+def test_without_the_lock_on_the_managers_row_nothing_is_claimed_or_changed(jobs, limited):
     number = jobs.queued()
 
     assert claim_all(jobs.cursor, [number], limited) == []
@@ -286,14 +286,14 @@ def test_a_tenant_runs_no_more_than_its_quota_at_all_workers_together(jobs, curs
     assert [jobs.status(number) for number in numbers] == ["RUNNING"] * taken + ["PENDING"] * (5 - taken)
 
 
-def test_one_that_comes_alone_keeps_to_the_quota_too(jobs, cursor, worker):
+def test_a_job_that_travels_alone_keeps_to_the_quota_too(jobs, cursor, worker):
     quota(jobs, 1)
 
     assert len(claim_exactly(cursor, [jobs.queued()], worker)) == 1
     assert claim_exactly(cursor, [jobs.queued()], worker) == []
 
 
-def test_who_does_not_hold_the_row_of_a_tenant_with_a_quota_gets_nothing_and_changes_nothing(jobs, worker):
+def test_without_the_lock_on_the_row_of_a_tenant_with_a_quota_nothing_is_claimed_or_changed(jobs, worker):
     quota(jobs, 3)
     number = jobs.queued()
 
@@ -302,7 +302,7 @@ def test_who_does_not_hold_the_row_of_a_tenant_with_a_quota_gets_nothing_and_cha
     assert jobs.status(number) == "QUEUED"
 
 
-def test_another_tenants_quota_limits_nobody_else(jobs, worker, other_tenant):
+def test_the_quota_of_one_tenant_does_not_limit_another(jobs, worker, other_tenant):
     Tenant.objects.filter(pk=other_tenant.pk).update(running_quota=0)
 
     assert len(claim_all(jobs.cursor, [jobs.queued()], worker)) == 1
@@ -325,7 +325,7 @@ def test_claims_at_once_keep_to_the_quota(jobs, worker, race):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_eight_workers_that_got_the_same_message_one_runs_the_job(jobs, worker, race):
+def test_one_of_eight_workers_with_the_same_message_runs_the_job(jobs, worker, race):
     for _ in range(5):
         number = jobs.queued()
 

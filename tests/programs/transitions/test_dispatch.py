@@ -67,7 +67,7 @@ def consume(jobs, numbers):
 # ---- order -----------------------------------------------------------------------------------------------
 
 
-def test_a_dispatched_job_is_queued_and_told_with_its_queue_and_time_limit(jobs, define, ready):
+def test_a_dispatched_job_is_queued_and_returned_with_its_queue_and_time_limit(jobs, define, ready):
     [number] = ready(1, define("slow", queue="content", timeout="7s"))
 
     [moved] = dispatch(jobs.cursor, queue_id=queue_row("content").pk, lock_seconds=LOCK_SECONDS)
@@ -215,7 +215,7 @@ def test_short_jobs_make_the_window_as_deep_as_a_tenth_of_a_second(jobs, ready, 
     assert len(send(jobs)) == window
 
 
-def test_short_jobs_that_are_out_count_against_the_tenth_of_a_second(jobs, ready, cursor):
+def test_short_jobs_that_are_queued_count_against_the_tenth_of_a_second(jobs, ready, cursor):
     new_worker(cursor, children=2)
     ready(60)
     Program.objects.update(measured_runs=20, mean_seconds=0.018)
@@ -226,7 +226,7 @@ def test_short_jobs_that_are_out_count_against_the_tenth_of_a_second(jobs, ready
     assert len(send(jobs)) == 4
 
 
-def test_a_long_job_ends_the_row_of_short_ones(jobs, define, ready, cursor):
+def test_no_short_job_is_dispatched_behind_a_long_one(jobs, define, ready, cursor):
     new_worker(cursor, children=2)
     short, long = define("short"), define("long")
     Program.objects.update(measured_runs=20, mean_seconds=0.001)
@@ -259,9 +259,7 @@ def groups(jobs):
         ({}, {"losses": 1, "attempts": 1, "fence": 1}, False),
     ],
 )
-def test_only_what_is_known_to_be_short_and_has_hurt_nobody_shares_a_message(
-    jobs, ready, wide, program, job, is_grouped
-):
+def test_only_short_jobs_without_a_loss_share_a_message(jobs, ready, wide, program, job, is_grouped):
     numbers = ready(3)
     Program.objects.update(**{"measured_runs": 20, "mean_seconds": 0.001} | program)
     Job.objects.filter(number=numbers[1]).update(**job)
@@ -298,7 +296,7 @@ def test_a_tenth_of_a_second_holds_many_jobs_of_a_group(jobs, ready, cursor, chi
     assert [len(send(jobs)) for _ in expected] == pytest.approx(expected, abs=1)
 
 
-def test_each_job_tells_how_many_are_out_for_how_many_children(jobs, ready, cursor):
+def test_each_job_says_how_many_are_queued_for_how_many_children(jobs, ready, cursor):
     new_worker(cursor, children=2)
     ready(30)
     Program.objects.update(measured_runs=20, mean_seconds=0.001)
@@ -324,7 +322,7 @@ def pause_queue(queue_id):
     ],
     ids=["queue", "lane", "tenant"],
 )
-def test_what_is_paused_is_not_dispatched_and_is_not_forgotten(jobs, ready, stop):
+def test_a_paused_job_is_not_dispatched_until_the_pause_ends(jobs, ready, stop):
     [number] = ready(1)
     stop(jobs)
 
@@ -349,7 +347,7 @@ def test_what_is_blocked_is_not_dispatched(jobs, ready, fields):
     assert send_one(jobs, number) is None
 
 
-def test_a_paused_programs_jobs_do_not_stand_in_the_way_of_others(jobs, define, ready):
+def test_a_paused_programs_jobs_do_not_block_others(jobs, define, ready):
     paused = define("paused")
     Program.objects.filter(pk=paused.pk).update(status="PAUSED")
     ready(100, paused, priority=100)
@@ -393,7 +391,7 @@ def test_the_first_job_of_a_tenant_does_not_wait_for_anothers_flood(jobs, ready,
     assert theirs in send(jobs)
 
 
-def test_nor_when_the_flood_has_been_served_for_long(jobs, ready, program_of):
+def test_the_first_job_of_a_tenant_does_not_wait_for_a_flood_that_has_been_served_for_long(jobs, ready, program_of):
     ready(200, program_of("umbrella"))
     ready(200)
     for _ in range(30):
@@ -404,7 +402,7 @@ def test_nor_when_the_flood_has_been_served_for_long(jobs, ready, program_of):
     assert theirs in send(jobs)
 
 
-def test_a_tenant_that_was_away_has_saved_up_nothing(jobs, ready, program_of):
+def test_a_tenant_does_not_save_up_service_while_it_has_no_jobs(jobs, ready, program_of):
     others = [program_of("umbrella"), program_of("tyrell")]
     for program in others:
         ready(300, program)
@@ -437,7 +435,7 @@ def test_tenants_are_served_by_their_weights(jobs, ready, program_of):
     assert served["umbrella"] / served["acme"] == pytest.approx(3, abs=0.3)
 
 
-def test_priority_orders_a_tenants_own_jobs_and_takes_nothing_from_others(jobs, ready, program_of):
+def test_priority_orders_a_tenants_own_jobs_and_does_not_affect_other_tenants(jobs, ready, program_of):
     ready(50, priority=100)
     ready(50, program_of("umbrella"), priority=-100)
 
@@ -446,7 +444,7 @@ def test_priority_orders_a_tenants_own_jobs_and_takes_nothing_from_others(jobs, 
     assert served["umbrella"] == served["acme"] == 20
 
 
-def test_a_lane_with_nothing_left_costs_no_other_its_turn(jobs, ready, program_of):
+def test_an_empty_lane_does_not_cost_another_its_turn(jobs, ready, program_of):
     for code in ("umbrella", "tyrell", "cyberdyne"):
         consume(jobs, ready(1, program_of(code)))  # their lanes are still awake
     [number] = ready(1, program_of("last"))
@@ -464,7 +462,7 @@ def quota(jobs, number):
 @pytest.mark.parametrize(
     ("running", "queued", "sent"), [(0, 0, 4), (1, 0, 3), (1, 2, 1), (2, 2, 0), (4, 0, 0), (9, 0, 0)]
 )
-def test_no_more_is_sent_than_a_tenant_may_run(jobs, ready, wide, running, queued, sent):
+def test_no_more_jobs_are_dispatched_than_a_tenant_may_run(jobs, ready, wide, running, queued, sent):
     for _ in range(running):
         jobs.running()
     for _ in range(queued):
@@ -475,7 +473,7 @@ def test_no_more_is_sent_than_a_tenant_may_run(jobs, ready, wide, running, queue
     assert send(jobs) == numbers[:sent]
 
 
-def test_a_tenant_over_its_quota_is_in_no_others_way(jobs, ready, wide, program_of):
+def test_a_tenant_over_its_quota_does_not_block_others(jobs, ready, wide, program_of):
     mine = ready(3)
     others = ready(3, program_of("b"))
     quota(jobs, 0)
@@ -577,7 +575,7 @@ def fill_window(jobs):
 
 
 @pytest.mark.usefixtures("empty_lane")
-def test_a_lane_stays_awake_for_a_submission_that_saw_it_so(jobs, connect_more):
+def test_a_lane_stays_awake_for_a_submission_that_saw_it_awake(jobs, connect_more):
     submitter, dispatcher = connect_more(), connect_more()
     sent, new = fill_window(jobs), jobs.new()
 
@@ -625,7 +623,7 @@ def test_a_short_job_waits_for_one_that_has_just_begun(jobs, short, ready):
     assert send_one(jobs, third) is None  # there is one already that waits for a child
 
 
-def test_a_short_job_waits_for_none_of_another_queue(jobs, short, define, ready):
+def test_a_short_job_does_not_wait_for_one_of_another_queue(jobs, short, define, ready):
     [other] = ready(1, define("other", queue="content"))
     Program.objects.update(measured_runs=20, mean_seconds=0.001)
     [mine] = ready(1)
@@ -650,7 +648,7 @@ def test_a_finish_that_came_before_the_lane_was_awake_is_not_waited_for(jobs, sh
     assert send_one(jobs, second)
 
 
-def test_a_short_job_waits_for_no_long_one(jobs, short, define, ready):
+def test_a_short_job_does_not_wait_for_a_long_one(jobs, short, define, ready):
     [first] = ready(1, define("long"))
     [second] = ready(1)
     send_one(jobs, first)
@@ -701,7 +699,7 @@ def test_nothing_ready_is_left_when_many_submit_and_dispatch_at_once(jobs, race,
 # ---- one dispatcher at a time ----------------------------------------------------------------------------
 
 
-def test_who_misses_the_lock_goes_home_at_once(jobs, ready, other):
+def test_a_dispatcher_that_misses_the_lock_does_nothing(jobs, ready, other):
     ready(10)
 
     with other.transaction():
@@ -711,7 +709,7 @@ def test_who_misses_the_lock_goes_home_at_once(jobs, ready, other):
     assert len(send(jobs)) == WINDOW_WITHOUT_WORKERS
 
 
-def test_dispatchers_of_two_queues_are_not_in_each_others_way(jobs, define, ready, other):
+def test_dispatchers_of_two_queues_do_not_block_each_other(jobs, define, ready, other):
     ready(1)
     [theirs] = ready(1, define("other", queue="content"))
 
@@ -730,7 +728,7 @@ def test_dispatchers_at_once_keep_to_the_window(jobs, ready, race):
         consume(jobs, queued)
 
 
-def test_a_job_that_somebody_changes_is_left_for_the_next_round(jobs, ready, other):
+def test_a_job_that_is_being_changed_is_left_for_the_next_round(jobs, ready, other):
     locked, free = ready(2)
 
     with other.transaction(), other.cursor() as cursor:
@@ -766,7 +764,7 @@ def test_an_urgent_new_job_overtakes(jobs):
     assert send_one(jobs, urgent).number == urgent
 
 
-def test_another_tenants_better_job_is_not_in_the_way(jobs, program_of):
+def test_another_tenants_better_job_does_not_keep_a_new_one_back(jobs, program_of):
     jobs.pending(program_of("umbrella"))
     number = jobs.pending()
 

@@ -39,13 +39,13 @@ def test_each_constructor_makes_what_fits_together(ending, words):
     assert ending.counts == (ending.attempt_result is not AttemptResult.RETURNED)
 
 
-def test_no_run_ends_as_a_lost_one_by_its_own_worker():
+def test_no_worker_ends_its_own_run_as_lost():
     with pytest.raises(KeyError):
         Ending.failed(FailureKind.WORKER_LOST, ERROR)
 
 
 def _made_without_a_name(source):
-    """The lines that call the class itself."""
+    """The lines that call the class directly."""
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     return [call.lineno for call in calls if ast.unparse(call.func).split(".")[-1] == "Ending"]
 
@@ -56,7 +56,7 @@ def test_the_search_finds_an_ending_that_is_made_without_a_name():
     assert _made_without_a_name(source) == [1, 2]
 
 
-def test_nobody_makes_an_ending_but_by_its_name():
+def test_endings_are_made_by_their_constructors_only():
     folders = ("jobsite", "programs", "notifications", "tests")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py") if path != HOME]
     raw = {path: _made_without_a_name(path.read_text()) for path in files}

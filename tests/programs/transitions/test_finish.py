@@ -1,4 +1,4 @@
-"""RUNNING -> where the run leads: by the holder of the token, once, with all that belongs to it."""
+"""RUNNING -> an end, WAITING or PENDING: by the holder of the token, once, with all that belongs to it."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -70,7 +70,7 @@ def test_a_run_ends_as_its_ending_says(jobs, ending, status, outcome, failure_ki
     assert jobs.attempts(claimed.number) == [attempt]
 
 
-def test_the_attempt_tells_the_whole_run(jobs):
+def test_the_attempt_describes_the_whole_run(jobs):
     message = uuid4()
     claimed = jobs.running(message=message)
 
@@ -98,7 +98,7 @@ def test_the_result_and_the_last_progress_are_kept(jobs):
     assert (job.result, job.progress, job.error) == ([1, "Zoë", None], {"processed": 3}, None)
 
 
-def test_without_a_last_word_the_progress_that_was_seen_stays(jobs):
+def test_an_ending_without_progress_keeps_the_stored_progress(jobs):
     claimed = jobs.running()
     jobs.set(claimed.number, "progress = '{\"processed\": 2}'")
 
@@ -175,7 +175,7 @@ def test_a_job_is_finished_once(jobs):
     assert (jobs.status(claimed.number), jobs.attempts(claimed.number)) == ("COMPLETED", ["SUCCESS"])
 
 
-def test_a_token_opens_its_own_job_only(jobs):
+def test_a_token_is_good_for_its_own_job_only(jobs):
     mine, other = jobs.running(), jobs.running()
 
     with pytest.raises(StaleJob):
@@ -184,7 +184,7 @@ def test_a_token_opens_its_own_job_only(jobs):
     assert jobs.status(other.number) == "RUNNING"
 
 
-def test_what_is_stored_of_many_runs_is_told_by_their_tokens(jobs):
+def test_stored_attempts_of_many_runs_are_found_by_their_tokens(jobs):
     done, running = jobs.running(), jobs.running()
     finish(jobs.cursor, held(done), SUCCESS)
 
@@ -207,11 +207,11 @@ def test_a_finish_and_the_reaper_at_once_agree_on_one_end(jobs, race):
         assert jobs.status(claimed.number) == ("COMPLETED" if won else "PENDING")
         assert jobs.attempts(claimed.number) == (["SUCCESS"] if won else ["LOST"])
         seen.add(won)
-    assert seen  # which of the two wins is the machine's to choose
+    assert seen  # either of the two may win
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_others_write_into_a_running_row_at_the_same_moment_stops_no_finish(jobs, worker, race):
+def test_a_write_to_a_running_row_at_the_same_moment_does_not_stop_its_finish(jobs, worker, race):
     report = "UPDATE jobsite_job SET progress = '{}' WHERE number = %s AND lock_token = %s"
     for _ in range(15):
         message = uuid4()
@@ -282,11 +282,11 @@ def test_a_program_is_terminated_at_its_maximum_of_failures_in_a_row(
 
     program.refresh_from_db()
     assert (program.consecutive_failures, program.status) == (after, status)
-    told = AuditEntry.objects.filter(action="terminate program").values_list("actor", "target", "reason")
-    assert list(told) == [("system", program.code, "3 failures in a row")] * (status == "TERMINATED")
+    audited = AuditEntry.objects.filter(action="terminate program").values_list("actor", "target", "reason")
+    assert list(audited) == [("system", program.code, "3 failures in a row")] * (status == "TERMINATED")
 
 
-def test_failures_of_a_terminated_program_are_counted_and_told_no_more(jobs, define):
+def test_a_terminated_program_is_not_terminated_again_by_further_failures(jobs, define):
     program = define(max_consecutive_failures=3)
     Program.objects.update(status="TERMINATED", consecutive_failures=3)
 
@@ -338,10 +338,10 @@ def group(jobs):
 
 
 def test_the_runs_of_a_group_end_each_in_its_own_way_in_one_statement(jobs, group):
-    done, stale, retried, failed, told, snoozed, stopped = claimed = group(7)
+    done, stale, retried, failed, asked, snoozed, stopped = claimed = group(7)
     jobs.expire_lock(stale.number)
     reap_expired(jobs.cursor)
-    cancel(jobs.cursor, number=told.number, tenant_id=told.tenant_id, by="alice", reason="")
+    cancel(jobs.cursor, number=asked.number, tenant_id=asked.tenant_id, by="alice", reason="")
     endings = [SUCCESS, SUCCESS, RETRY, FAILURE, RETRY, SNOOZE, CANCELED]
 
     good = finish_all(jobs.cursor, [(held(one), ending) for one, ending in zip(claimed, endings, strict=True)]).tokens
@@ -352,7 +352,7 @@ def test_the_runs_of_a_group_end_each_in_its_own_way_in_one_statement(jobs, grou
         stale.number: ("PENDING", "RETURNED"),
         retried.number: ("PENDING", "TRANSIENT"),
         failed.number: ("FAILED", "PERMANENT"),
-        told.number: ("CANCELED", "TRANSIENT"),
+        asked.number: ("CANCELED", "TRANSIENT"),
         snoozed.number: ("PENDING", "RETURNED"),
         stopped.number: ("CANCELED", "CANCELED"),
     }

@@ -12,7 +12,7 @@ from tests.programs.conftest import LOCK_SECONDS, SUCCESS, claim_all, held, new_
 pytestmark = pytest.mark.django_db
 
 
-def test_a_worker_that_stops_gives_all_it_holds_back_uncounted(jobs, worker):
+def test_a_worker_that_stops_gives_back_all_its_jobs_uncounted(jobs, worker):
     numbers = [jobs.running(worker=worker).number for _ in range(2)]
 
     returned = give_back_all(jobs.cursor, owner=worker.incarnation, worker=worker.name)
@@ -25,7 +25,7 @@ def test_a_worker_that_stops_gives_all_it_holds_back_uncounted(jobs, worker):
         assert (job.lock_token, job.lock_owner, job.lock_expires_at, job.stuck_at) == (None,) * 4
 
 
-def test_what_was_given_back_has_an_attempt_that_says_so(jobs, worker):
+def test_a_job_that_was_given_back_has_an_attempt_that_says_so(jobs, worker):
     claimed = jobs.running(worker=worker)
 
     give_back_all(jobs.cursor, owner=worker.incarnation, worker=worker.name)
@@ -58,14 +58,14 @@ def test_a_child_that_goes_on_finds_its_token_gone(jobs, worker):
     assert jobs.status(claimed.number) == "PENDING"
 
 
-def test_to_give_back_twice_returns_nothing_more(jobs, worker):
+def test_giving_back_twice_returns_nothing_the_second_time(jobs, worker):
     jobs.running(worker=worker)
     give_back_all(jobs.cursor, owner=worker.incarnation, worker=worker.name)
 
     assert give_back_all(jobs.cursor, owner=worker.incarnation, worker=worker.name) == []
 
 
-def test_what_was_given_back_is_in_its_lane_again(jobs, worker):
+def test_a_job_that_was_given_back_is_in_its_lane_again(jobs, worker):
     claimed = jobs.running(worker=worker)
     give_back_all(jobs.cursor, owner=worker.incarnation, worker=worker.name)
 
@@ -75,7 +75,7 @@ def test_what_was_given_back_is_in_its_lane_again(jobs, worker):
     assert [one.number for one in moved] == [claimed.number]
 
 
-def test_a_job_that_was_asked_to_stop_is_given_back_to_nobody(jobs, worker):
+def test_a_job_that_was_asked_to_stop_is_canceled_instead_of_given_back(jobs, worker):
     claimed = jobs.running(worker=worker)
     cancel(jobs.cursor, number=claimed.number, tenant_id=claimed.tenant_id, by="alice", reason="")
     give_back_all(jobs.cursor, owner=worker.incarnation, worker=worker.name)
@@ -143,7 +143,7 @@ def test_an_unknown_action_waits_half_a_minute_for_another_worker(jobs):
     assert 28 < (job.due_at - claimed.claimed_at).total_seconds() < 32
 
 
-def test_an_action_that_no_worker_knows_fails_in_words(jobs):
+def test_an_action_that_no_worker_knows_fails_with_a_message(jobs):
     claimed = jobs.running()
 
     finish(jobs.cursor, held(claimed), action_unknown("billing.tasks:charge", returns=99))

@@ -43,7 +43,7 @@ def test_no_message_carries_more_than_fifty(count, children, sizes):
 
 @pytest.mark.parametrize("count", [1, 2, 7, 16, 49, 50, 51, 333])
 @pytest.mark.parametrize("children", [1, 2, 3, 16])
-def test_every_job_is_in_one_message_and_no_child_goes_without_while_another_has_two_more(count, children):
+def test_every_job_is_in_one_message_and_messages_are_spread_evenly_over_the_children(count, children):
     messages = grouped(moved([7] * count, children))
 
     assert [job.number for message in messages for job in message] == list(range(1, count + 1))
@@ -56,7 +56,7 @@ def test_every_job_is_in_one_message_and_no_child_goes_without_while_another_has
     ("count", "seconds", "sizes"),
     [(3, 0.0003, [3]), (20, 0.0003, [13, 7]), (40, 0.0003, [20, 20]), (3, 0.002, [2, 1]), (4, 0.0042, [2, 2])],
 )
-def test_no_message_has_less_to_do_than_it_costs_while_there_is_more(count, seconds, sizes):
+def test_no_message_carries_less_work_than_it_costs_while_there_is_more(count, seconds, sizes):
     jobs = [Dispatched(number, "default", 60.0, 7, count, 2, seconds) for number in range(count)]
 
     assert [len(message) for message in grouped(jobs)] == sizes

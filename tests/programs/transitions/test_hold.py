@@ -1,4 +1,4 @@
-"""Hold and release; and what brings waiting jobs back into their lanes."""
+"""Hold and release, and how waiting jobs come back into their lanes."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -40,7 +40,7 @@ def test_a_waiting_job_is_held_with_by_why_and_until(jobs, status):
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "WAITING", "COMPLETED", "FAILED", "CANCELED"])
-def test_a_job_that_runs_or_ended_is_not_held(jobs, status):
+def test_a_job_that_runs_or_has_ended_is_not_held(jobs, status):
     number = jobs.in_status(status)
 
     assert not keep(jobs, number)
@@ -56,14 +56,14 @@ def test_a_job_of_a_schedule_is_not_held(jobs):
 
 @pytest.mark.parametrize("trigger", Trigger)
 @pytest.mark.parametrize("status", Status)
-def test_what_is_asked_beforehand_is_what_the_statement_does(jobs, status, trigger):
+def test_the_filter_for_jobs_that_may_be_held_agrees_with_the_statement(jobs, status, trigger):
     number = jobs.in_status(status, trigger=trigger)
     beforehand = jobs.row(number).may_be_held, Job.objects.filter(Job.MAY_BE_HELD, number=number).exists()
 
     assert beforehand == (keep(jobs, number),) * 2
 
 
-def test_a_row_that_is_held_says_so_beforehand(jobs):
+def test_the_filter_for_jobs_that_may_be_held_leaves_out_held_ones(jobs):
     number = jobs.pending(hold_by="bob")
 
     assert not jobs.row(number).may_be_held
@@ -91,7 +91,7 @@ def test_a_job_of_another_tenant_is_neither_held_nor_released(jobs, other_tenant
     ("seconds", "program_status", "blocked"),
     [(0, "ACTIVE", None), (3_600, "ACTIVE", "SCHEDULED"), (3_600, "PAUSED", "SCHEDULED"), (0, "PAUSED", "PAUSED")],
 )
-def test_a_released_job_waits_for_what_else_there_is(jobs, seconds, program_status, blocked):
+def test_a_released_job_waits_for_any_other_reason_to_wait(jobs, seconds, program_status, blocked):
     number = jobs.pending()
     keep(jobs, number)
     jobs.make_due(number, seconds)
@@ -104,7 +104,7 @@ def test_a_released_job_waits_for_what_else_there_is(jobs, seconds, program_stat
 
 
 @pytest.mark.parametrize("status", ["PENDING", "QUEUED", "RUNNING", "CANCELED"])
-def test_what_is_not_held_is_not_released(jobs, status):
+def test_a_job_that_is_not_held_is_not_released(jobs, status):
     assert not let_go(jobs, jobs.in_status(status))
 
 

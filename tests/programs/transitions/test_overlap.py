@@ -1,4 +1,4 @@
-"""One job of a key at a time, in order of scheduled_at, and what is held or in the future in nobody's way."""
+"""One job of a key at a time, in order of scheduled_at; held and future jobs do not block the others."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -39,7 +39,7 @@ def let(cursor, numbers=None):
     [({}, "OVERLAP"), ({"hold_by": "alice"}, "HELD"), ({"scheduled_at": IN_AN_HOUR}, "SCHEDULED")],
     ids=["now", "held", "later"],
 )
-def test_a_job_of_a_key_waits_for_its_turn_when_nothing_else_is_in_its_way(jobs, waiting, fields, reason):
+def test_a_job_of_a_key_waits_for_its_turn_when_nothing_else_blocks_it(jobs, waiting, fields, reason):
     assert blocked(jobs, *waiting(**fields)) == [reason]
 
 
@@ -86,7 +86,7 @@ def test_they_go_in_order_of_scheduled_at(jobs, waiting, cursor):
     assert order == [past, soon, late]
 
 
-def test_what_is_held_or_in_the_future_is_in_nobodys_way(waiting, cursor):
+def test_held_and_future_jobs_do_not_block_the_others(waiting, cursor):
     waiting(hold_by="alice")
     waiting(scheduled_at=IN_AN_HOUR)
     [last] = waiting()
@@ -105,7 +105,7 @@ def test_a_job_that_comes_back_waits_for_its_turn(jobs, waiting, cursor):
     assert let(cursor) == []
 
 
-def test_keys_and_programs_are_not_in_each_others_way(waiting, define, cursor):
+def test_keys_and_programs_do_not_block_each_other(waiting, define, cursor):
     numbers = [
         waiting(2, key)[0] if program is None else waiting(2, key, define(program))[0]
         for key, program in [("a", None), ("b", None), ("a", "other"), ("b", "another")]
@@ -114,14 +114,14 @@ def test_keys_and_programs_are_not_in_each_others_way(waiting, define, cursor):
     assert sorted(let(cursor)) == sorted(numbers)
 
 
-def test_of_some_jobs_only_their_keys_are_looked_at(jobs, waiting, cursor):
+def test_only_the_keys_of_the_given_jobs_are_looked_at(jobs, waiting, cursor):
     mine, _ = waiting(1, "a")[0], waiting(1, "b")
     plain = jobs.pending()
 
     assert let(cursor, [mine, plain]) == [mine]
 
 
-def test_many_who_let_in_at_once_let_in_one(transactional_db, jobs, waiting, race):
+def test_many_processes_that_let_in_at_once_let_in_one_job(transactional_db, jobs, waiting, race):
     first, *_ = waiting(3)
 
     answers = race(*[lambda cursor: let(cursor)] * 6)
@@ -131,10 +131,10 @@ def test_many_who_let_in_at_once_let_in_one(transactional_db, jobs, waiting, rac
 
 
 @pytest.mark.parametrize("other", ["QUEUED", "RUNNING", "in its lane"])
-def test_dispatch_sends_none_whose_key_another_has(jobs, waiting, cursor, other):
+def test_dispatch_sends_no_job_whose_key_another_holds(jobs, waiting, cursor, other):
     new_worker(cursor, children=10)
     first, second = waiting(2)
-    # As if two had let in at once, each another one.
+    # As if two processes had let in a job each at the same moment.
     jobs.set(first, "blocked = NULL")
     jobs.set(second, "blocked = NULL")
     if other != "in its lane":

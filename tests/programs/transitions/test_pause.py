@@ -19,7 +19,7 @@ def test_the_jobs_of_a_program_that_goes_on_come_back(jobs, status, blocked):
     assert jobs.row(number).blocked == blocked
 
 
-def test_those_of_one_program_come_back_alone(jobs, define):
+def test_the_jobs_of_one_program_come_back_by_themselves(jobs, define):
     numbers = [jobs.pending(define(code)) for code in ("one", "two")]
     jobs.cursor.execute("UPDATE jobsite_job SET blocked = 'PAUSED'")
     one = Program.objects.get(code="one")

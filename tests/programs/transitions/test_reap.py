@@ -1,4 +1,4 @@
-"""Taking a run from its worker: lost, stuck or cleared, and never a healthy one."""
+"""Taking a run from its worker: a lost, stuck or cleared one, and never a healthy one."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def lost(jobs):
-    """A running job whose lock ran out; arguments are the program's."""
+    """A running job whose lock ran out; the arguments are the program's fields."""
 
     def make(**program):
         claimed = jobs.running(jobs.define(**program))
@@ -100,7 +100,7 @@ def test_losses_do_not_count_as_attempts_of_the_retry_policy(jobs, lost):
     assert jobs.status(claimed.number) == "PENDING"
 
 
-def test_a_job_that_cost_too_many_workers_fails_in_words(jobs, lost):
+def test_a_job_that_cost_too_many_workers_fails_with_a_message(jobs, lost):
     claimed = lost(max_worker_losses=1)
 
     reap.reap_expired(jobs.cursor)
@@ -208,7 +208,7 @@ def test_runs_are_taken_by_their_tokens(jobs):
     assert attempt.error["message"] == "Worker lost during execution: abandoned"
 
 
-def test_a_worker_that_is_known_to_be_gone_loses_all_it_held(jobs, worker, cursor):
+def test_all_jobs_of_a_worker_that_is_known_to_be_gone_are_reaped(jobs, worker, cursor):
     mine = [jobs.running(worker=worker).number for _ in range(2)]
     theirs = jobs.running(worker=new_worker(cursor, "w2@here"))
 
@@ -245,7 +245,7 @@ def test_a_stuck_run_ends_as_the_program_or_the_operator_says(jobs, stuck, progr
     assert job.failure_kind == ("TIMEOUT" if status == "FAILED" else None)
 
 
-def test_losses_leave_the_attempts_of_a_program_that_retries_time_outs(jobs, stuck):
+def test_losses_do_not_use_up_the_attempts_of_a_program_that_retries_time_outs(jobs, stuck):
     claimed = stuck(retry_on_timeout=True, retry={"max_attempts": 2})
     jobs.set(claimed.number, "fence = 9, attempts = 2, losses = 2")
 
@@ -273,7 +273,7 @@ def test_a_stuck_job_that_was_asked_to_stop_is_canceled_whatever_the_policy(jobs
 
 
 @pytest.mark.parametrize("chosen", [[0], [1], [0, 1], [], None])
-def test_of_the_stuck_runs_only_the_chosen_ones_are_ended(jobs, stuck, chosen):
+def test_only_the_chosen_stuck_runs_are_ended(jobs, stuck, chosen):
     numbers = [stuck().number, stuck().number]
     wanted = None if chosen is None else [numbers[place] for place in chosen]
 
@@ -322,7 +322,7 @@ def test_a_live_lock_is_cleared_by_force_only(jobs):
     assert len(clear(jobs, claimed, force=True)) == 1
 
 
-def test_a_lock_that_was_taken_anew_since_it_was_shown_is_left_even_by_force(jobs, lost):
+def test_a_lock_newer_than_the_one_shown_is_left_even_by_force(jobs, lost):
     claimed = lost()
 
     assert clear(jobs, claimed, token=uuid4(), force=True) == []
@@ -346,7 +346,7 @@ REAPERS = {
     "stuck": lambda cursor, one, owner, message: reap.expire_stuck(cursor),
     "stuck, to fail": lambda cursor, one, owner, message: reap.expire_stuck(cursor, policy="FAIL"),
 }
-# Where each takes it as a run that had started.
+# What each makes of a run that had started.
 STARTED = {
     "expired": ("FAILED", "LOST"),
     "child": ("FAILED", "LOST"),
@@ -361,7 +361,7 @@ STARTED = {
 
 @pytest.fixture
 def one_of_a_group(jobs, worker, define):
-    """A run that is not known to have started, of a program that forgives nothing."""
+    """A run that is not known to have started, of a program that allows no loss."""
 
     def make():
         program, message = define(max_worker_losses=1, on_worker_lost="FAIL", max_consecutive_failures=9), uuid4()
@@ -445,7 +445,7 @@ def test_a_renewal_and_the_reaper_at_once_agree(jobs, worker, race):
         assert jobs.status(claimed.number) == ("RUNNING" if renewed else "PENDING")
 
 
-def test_the_reaper_does_not_wait_for_a_row_that_somebody_changes(jobs, lost, other):
+def test_the_reaper_does_not_wait_for_a_row_that_is_being_changed(jobs, lost, other):
     claimed = lost()
 
     with other.transaction(), other.cursor() as cursor:

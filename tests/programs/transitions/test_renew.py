@@ -1,4 +1,4 @@
-"""Prolonging locks: all of one worker's in a statement, and of nobody else."""
+"""Prolonging locks: all locks of one worker in a statement, and no others."""
 
 import time
 from datetime import timedelta
@@ -43,7 +43,7 @@ def test_a_renewed_lock_is_not_reaped(jobs, worker):
     assert jobs.status(claimed.number) == "RUNNING"
 
 
-def test_nobody_elses_lock_is_touched(jobs, worker, cursor):
+def test_the_locks_of_other_workers_do_not_change(jobs, worker, cursor):
     message = uuid4()
     claimed = jobs.running(worker=new_worker(cursor, "w2@here"), message=message)
     before = expiry(jobs, claimed.number)
@@ -117,7 +117,7 @@ def test_a_row_that_was_passed_over_is_waited_for_a_moment_by_itself(jobs, worke
     assert jobs.row(claimed.number).lock_expires_at > jobs.row(claimed.number).claimed_at
 
 
-def test_what_another_has_by_now_is_not_renewed_though_it_was_passed_over(jobs, worker, cursor):
+def test_a_passed_over_job_that_another_worker_has_now_is_not_renewed(jobs, worker, cursor):
     claimed = jobs.running(worker=worker)
     message = jobs.row(claimed.number).external_id
 

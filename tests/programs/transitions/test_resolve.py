@@ -1,4 +1,4 @@
-"""WAITING -> the callback or the end: under the parent's lock, after a look that begins when it is held."""
+"""WAITING -> the callback or the end: under the lock of the parent's row, after a look at its children."""
 
 import pytest
 
@@ -12,7 +12,7 @@ SETTLED = Ending.waiting()
 
 @pytest.fixture
 def family(jobs):
-    """A parent that waits, and its open child."""
+    """A WAITING parent, and its open child."""
 
     def make(ending=WAITING):
         parent, child = jobs.ended(ending), jobs.pending()
@@ -42,7 +42,7 @@ def test_a_parent_goes_on_when_no_child_is_open(jobs, family, ending, status):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("status", ["PENDING", "QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELED"])
-def test_what_does_not_wait_is_left_alone(jobs, status):
+def test_a_job_that_does_not_wait_is_left_alone(jobs, status):
     number = jobs.in_status(status)
 
     assert resolve.lock(jobs.cursor, [number]) == []
@@ -50,7 +50,7 @@ def test_what_does_not_wait_is_left_alone(jobs, status):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_who_resolve_at_once_one_goes_home(jobs, family, other):
+def test_one_of_two_processes_that_resolve_at_once_finds_nothing(jobs, family, other):
     parent, child = family()
     cancel(jobs, child)
 
@@ -65,7 +65,7 @@ def test_of_two_who_resolve_at_once_one_goes_home(jobs, family, other):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_parent_that_waits_again_for_new_children_is_looked_at_again(jobs, family):
-    """Between the look and the lock its callback has run, spawned, and parked."""
+    """Between the first look and the lock its callback has run, spawned, and parked."""
     parent, child = family()
     cancel(jobs, child)
     [locked] = resolve.lock(jobs.cursor, [parent])

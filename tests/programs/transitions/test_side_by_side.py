@@ -1,4 +1,4 @@
-"""All statements over many rows at once, each on connections of its own: nobody deadlocks, nothing is lost."""
+"""All statements over many rows at once, each on connections of its own: no deadlock, and no job is lost."""
 
 import random
 import time
@@ -29,7 +29,7 @@ OPEN_JOBS = 600
 
 
 class Crowd:
-    """What everybody does until `end`; each method is one thread's, with a cursor of its own."""
+    """What the threads do until `end`; each method runs in a thread, with a cursor of its own."""
 
     def __init__(self, jobs, programs, workers, seconds):
         self.jobs, self.workers, self.end = jobs, workers, time.monotonic() + seconds
@@ -39,7 +39,7 @@ class Crowd:
         self.turns = Counter()
 
     def over(self, step):
-        """The step again and again."""
+        """Repeat the step until the end."""
 
         def work(cursor):
             cursor.execute("SET lock_timeout = '20s'")
@@ -111,7 +111,7 @@ class Crowd:
         time.sleep(0.05)
 
     def cancel_some(self, cursor):
-        """As one transaction over many, the way a list of jobs is canceled: in order of number."""
+        """Cancel many jobs in one transaction, in order of number."""
         cursor.execute("SELECT number, tenant_id FROM jobsite_job WHERE status IN ('QUEUED', 'RUNNING') LIMIT 3")
         some = sorted(cursor.fetchall())
         cursor.execute("BEGIN")
@@ -125,7 +125,7 @@ class Crowd:
     "seconds",
     [pytest.param(3, id="short"), pytest.param(120, id="long", marks=[pytest.mark.slow, pytest.mark.timeout(300)])],
 )
-def test_all_that_moves_jobs_at_once_never_deadlocks_and_loses_none(jobs, define, race, cursor, seconds):
+def test_all_moves_at_once_never_deadlock_and_lose_no_job(jobs, define, race, cursor, seconds):
     programs = [define(code, max_consecutive_failures=100) for code in ("one", "two")]
     workers = [new_worker(cursor, f"w{place}@here", children=1_000) for place in range(3)]
     Program.objects.update(measured_runs=100, mean_seconds=0.001)
@@ -146,7 +146,7 @@ def test_all_that_moves_jobs_at_once_never_deadlocks_and_loses_none(jobs, define
 
 
 def drain(crowd, cursor):
-    """What is open at the end is run to its end."""
+    """Run the jobs that are still open to their end."""
     for worker in crowd.workers:
         give_back_all(cursor, owner=worker.incarnation, worker=worker.name)
     end = time.monotonic() + 60

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def claimed(jobs):
-    """One of a group of two."""
+    """A job of a group of two."""
     return claim_all(jobs.cursor, [jobs.queued(), jobs.queued()], jobs.worker)[0]
 
 
@@ -32,7 +32,7 @@ def test_a_job_of_a_group_starts_in_the_workers_memory_and_is_then_known_to_have
     assert (job.status, job.started_at, job.lock_token) == ("RUNNING", later(claimed).started_at, claimed.token)
 
 
-def test_only_the_holder_says_that_a_job_has_started(jobs, claimed):
+def test_only_the_holder_records_that_a_job_has_started(jobs, claimed):
     start(jobs.cursor, later(claimed, token=uuid4()))
 
     assert jobs.row(claimed.number).started_at is None

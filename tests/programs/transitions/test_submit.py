@@ -1,4 +1,4 @@
-"""Inserting jobs: one statement for one or ten thousand, and what a unique key makes of it."""
+"""Inserting jobs: one statement for one or ten thousand, and what a unique key refuses."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -31,7 +31,7 @@ def test_a_new_job_is_pending_and_ready(jobs):
     )
 
 
-def test_what_was_inserted_is_told(jobs):
+def test_what_was_inserted_is_returned(jobs):
     [row] = insert(jobs.cursor, [jobs.new(priority=3)])
 
     job = jobs.row(row.number)
@@ -106,7 +106,7 @@ def test_without_a_moment_a_job_is_due_at_once(jobs):
         ({"hold_by": "alice", "scheduled_at": FUTURE}, "PAUSED", "HELD"),
     ],
 )
-def test_what_cannot_run_yet_says_why(jobs, fields, program_status, blocked):
+def test_a_job_that_cannot_run_yet_says_why(jobs, fields, program_status, blocked):
     Program.objects.filter(pk=jobs.program.pk).update(status=program_status)
 
     job = jobs.row(jobs.pending(**fields))
@@ -114,7 +114,7 @@ def test_what_cannot_run_yet_says_why(jobs, fields, program_status, blocked):
     assert job.blocked == blocked
 
 
-def test_a_job_submitted_on_hold_says_by_whom_and_why(jobs):
+def test_a_job_submitted_on_hold_says_who_holds_it_and_why(jobs):
     job = jobs.row(jobs.pending(hold_by="alice", hold_reason="wait for Bob"))
 
     assert (job.hold_by, job.hold_reason, job.hold_at >= job.created_at - timedelta(seconds=1)) == (
@@ -149,7 +149,7 @@ def test_a_second_open_retry_is_left_out(jobs):
     assert insert(jobs.cursor, [jobs.new(retry_of=first)]) == []
 
 
-def test_a_key_that_stands_twice_in_one_call_is_taken_once(jobs):
+def test_a_key_that_is_given_twice_in_one_call_is_used_once(jobs):
     rows = insert(jobs.cursor, [jobs.new(idempotency_key="k"), jobs.new(idempotency_key="k")])
 
     assert len(rows) == 1
@@ -162,7 +162,7 @@ def test_open_jobs_may_share_a_queue_key(jobs):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_who_submit_the_same_at_once_one_gets_the_key(jobs, race):
+def test_one_of_many_equal_submissions_at_once_gets_the_key(jobs, race):
     new = jobs.new(overlap_policy=Overlap.REJECT, overlap_key="k")
 
     answers = race(*[lambda cursor: insert(cursor, [new])] * 8)
@@ -175,7 +175,7 @@ def test_of_many_who_submit_the_same_at_once_one_gets_the_key(jobs, race):
 
 @pytest.fixture
 def kept_context(jobs):
-    """What was never used as yet is left to `insert`."""
+    """Store the context of a job; without it the job is left to `insert`."""
     assert insert_and_offer(jobs.cursor, jobs.new(), lock_seconds=LOCK_SECONDS) is None
     jobs.in_status("CANCELED")
 
@@ -185,7 +185,7 @@ def put(jobs, kept_context):
     return lambda **fields: insert_and_offer(jobs.cursor, jobs.new(**fields), lock_seconds=LOCK_SECONDS)
 
 
-def test_a_job_that_its_queue_has_room_for_is_born_queued(jobs, put):
+def test_a_job_is_inserted_as_queued_where_its_queue_has_room(jobs, put):
     row = put(priority=3, parameters='{"student": 7}')
 
     job = jobs.row(row.number)
@@ -207,12 +207,12 @@ def test_a_job_beyond_the_window_is_expected_once_its_lane_is_awake(jobs, put):
     assert jobs.row(asleep.number).status == "PENDING"
 
 
-def test_nothing_is_expected_where_nobody_waits_for_a_child(jobs, put, cursor):
+def test_a_job_is_not_expected_where_no_job_is_queued(jobs, put, cursor):
     Program.objects.update(measured_runs=20, mean_seconds=0.001)
     running = jobs.pending()
     wake(jobs.cursor, [running])
     jobs.queue(running)
-    # It has just begun, and may end before the next is to be seen.
+    # It has just started, and may end before the next one can be seen.
     claim_all(jobs.cursor, [running], new_worker(cursor, children=2))
 
     row = put()
@@ -220,7 +220,7 @@ def test_nothing_is_expected_where_nobody_waits_for_a_child(jobs, put, cursor):
     assert (row.is_queued, row.is_expected) == (False, False)
 
 
-def test_a_short_job_is_not_born_queued_beside_another_that_waits_for_a_child(jobs, put, cursor):
+def test_a_short_job_is_not_inserted_as_queued_while_another_waits_for_a_child(jobs, put, cursor):
     Program.objects.update(measured_runs=20, mean_seconds=0.001)
     new_worker(cursor, children=4)
 
@@ -228,7 +228,7 @@ def test_a_short_job_is_not_born_queued_beside_another_that_waits_for_a_child(jo
 
 
 @pytest.mark.parametrize(("priority", "is_queued"), [(0, False), (1, True)])
-def test_nothing_is_born_queued_before_what_is_better(jobs, put, priority, is_queued):
+def test_no_job_is_inserted_as_queued_before_a_better_one(jobs, put, priority, is_queued):
     jobs.pending()
 
     row = put(priority=priority)
@@ -241,7 +241,7 @@ def test_nothing_is_born_queued_before_what_is_better(jobs, put, priority, is_qu
     [({"hold_by": "alice"}, "HELD"), ({"scheduled_at": FUTURE}, "SCHEDULED")],
     ids=["held", "later"],
 )
-def test_what_does_not_wait_for_its_turn_has_none(jobs, put, fields, blocked):
+def test_a_job_that_is_held_or_in_the_future_is_inserted_as_pending(jobs, put, fields, blocked):
     row = put(**fields)
 
     assert (row.is_queued, row.blocked, row.is_expected) == (False, blocked, False)
@@ -257,7 +257,7 @@ def test_what_does_not_wait_for_its_turn_has_none(jobs, put, fields, blocked):
         ("UPDATE jobsite_tenant SET running_quota = 1", True),
     ],
 )
-def test_what_is_paused_is_born_pending(jobs, put, pauses, is_queued):
+def test_a_paused_job_is_inserted_as_pending(jobs, put, pauses, is_queued):
     assert jobs.program
     jobs.cursor.execute(pauses)
 

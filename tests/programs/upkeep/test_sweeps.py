@@ -1,4 +1,4 @@
-"""Looking for what was lost: bounded, idempotent, by one of many at a time."""
+"""Looking for what was lost: bounded, idempotent, by one process at a time."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -72,7 +72,7 @@ def test_a_sweep_that_began_and_never_ended_is_due_again(broker):
     assert set(sweeps.run_due()) == NAMES
 
 
-def test_everything_can_be_swept_whenever_somebody_asks(broker):
+def test_all_sweeps_can_be_run_at_any_time(broker):
     sweeps.run_due()
 
     assert set(sweeps.run_all()) == NAMES
@@ -88,7 +88,7 @@ def test_the_rows_say_when_each_sweep_ran(broker):
         assert sweep.error == ""
 
 
-def test_of_many_who_would_sweep_at_once_one_does_each(broker, race):
+def test_one_of_many_processes_at_once_runs_each_sweep(broker, race):
     answers = race(*[lambda _: run_and_close()] * 4)
 
     assert sorted(name for answer in answers for name in answer) == sorted(NAMES)
@@ -132,7 +132,7 @@ def test_a_sweep_that_fails_stops_no_other_and_says_why(jobs, broker, broker_is_
     assert jobs.attempts(claimed.number) == ["LOST"]
 
 
-def test_a_queue_that_is_configured_no_more_stops_nothing(jobs, define, broker, settings):
+def test_a_queue_that_is_no_longer_configured_stops_nothing(jobs, define, broker, settings):
     theirs, ours = jobs.pending(define("publish", queue="content")), jobs.pending()
     claimed = jobs.running()
     jobs.expire_lock(claimed.number)
@@ -149,7 +149,7 @@ def test_a_queue_that_is_configured_no_more_stops_nothing(jobs, define, broker, 
 # ---- due -------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_became_due_is_sent_on_its_way(jobs, broker):
+def test_a_job_that_became_due_is_dispatched(jobs, broker):
     due, later = jobs.many(2, scheduled_at=IN_AN_HOUR)
     jobs.make_due(due, -1)
 
@@ -159,7 +159,7 @@ def test_a_job_that_became_due_is_sent_on_its_way(jobs, broker):
     assert broker.numbers() == [due]
 
 
-def test_the_jobs_of_a_program_that_goes_on_are_sent_on_their_way(jobs, broker):
+def test_the_jobs_of_a_program_that_goes_on_are_dispatched(jobs, broker):
     Program.objects.filter(pk=jobs.program.pk).update(status="PAUSED")
     number = jobs.pending()
     sweeps.run_all()
@@ -202,7 +202,7 @@ def lost_release(jobs):
     [lost_submission, lost_retry, lost_return, lost_release],
     ids=lambda leave: leave.__name__,
 )
-def test_a_ready_job_whose_lane_nobody_woken_is_found(jobs, broker, leave):
+def test_a_ready_job_whose_lane_nobody_woke_is_found(jobs, broker, leave):
     number = leave(jobs)
 
     sweeps.run_all()
@@ -230,7 +230,7 @@ def test_a_lane_that_is_awake_is_not_woken_again(jobs):
     assert Lane.objects.get().wakes == 0
 
 
-def test_a_hold_that_ended_lets_its_job_go(jobs, broker):
+def test_a_hold_that_ended_releases_its_job(jobs, broker):
     number = jobs.pending(hold_by="alice")
     jobs.set(number, "hold_until = clock_timestamp() - interval '1 second'")
 
@@ -253,7 +253,7 @@ def test_a_run_whose_lock_ran_out_is_taken_and_dispatched_again(jobs, broker):
     assert jobs.attempts(claimed.number) == ["LOST"]
 
 
-def test_right_after_a_start_of_the_database_no_lock_is_taken_for_expired(jobs, broker, monkeypatch):
+def test_no_lock_counts_as_expired_right_after_a_start_of_the_database(jobs, broker, monkeypatch):
     claimed = jobs.running()
     jobs.expire_lock(claimed.number)
     jobs.cursor.execute("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float")
@@ -279,7 +279,7 @@ def test_a_stuck_run_is_ended(jobs, broker):
 
 def test_the_jobs_of_a_process_that_is_gone_come_back_at_once(jobs, worker, broker):
     claimed = jobs.running(worker=worker)
-    Worker.objects.update(process_started=1)  # that process lives no more; its pid is another's now
+    Worker.objects.update(process_started=1)  # that process has ended; another one has its pid now
 
     assert sweeps.run_all()["lost_workers"] == 1
 
@@ -287,7 +287,7 @@ def test_the_jobs_of_a_process_that_is_gone_come_back_at_once(jobs, worker, brok
     assert (jobs.status(claimed.number), broker.numbers()) == ("QUEUED", [claimed.number])
 
 
-def test_what_is_healthy_is_left_alone_by_every_sweep(jobs, worker, broker):
+def test_every_sweep_leaves_healthy_jobs_alone(jobs, worker, broker):
     running, later = jobs.running(worker=worker), jobs.pending(scheduled_at=IN_AN_HOUR)
     on_hold, done = jobs.pending(hold_by="alice"), jobs.ended()
     before = list(Job.objects.order_by("number").values())
@@ -299,12 +299,12 @@ def test_what_is_healthy_is_left_alone_by_every_sweep(jobs, worker, broker):
     assert [running.number, later, on_hold, done] == list(jobs.statuses())
 
 
-# What this transaction has read of the jobs, row by row.
+# How many rows of the jobs this transaction has read.
 ROWS_READ = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'jobsite_job'"
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_no_sweep_reads_what_is_finished_future_or_held(jobs, broker, name):
+def test_no_sweep_reads_finished_future_or_held_jobs(jobs, broker, name):
     jobs.many(300, scheduled_at=IN_AN_HOUR)
     on_hold, finished = jobs.many(300, hold_by="alice"), jobs.many(300)
     jobs.cursor.execute("UPDATE jobsite_job SET hold_until = %s WHERE number = ANY(%s)", [IN_AN_HOUR, on_hold])
@@ -321,7 +321,7 @@ def test_no_sweep_reads_what_is_finished_future_or_held(jobs, broker, name):
         assert cursor.fetchone()[0] <= 10
 
 
-def test_a_canceled_run_that_was_lost_is_dispatched_to_nobody(jobs, broker):
+def test_a_canceled_run_that_was_lost_is_not_dispatched(jobs, broker):
     claimed = jobs.running()
     cancel(jobs.cursor, number=claimed.number, tenant_id=claimed.tenant_id, by="alice", reason="")
     jobs.expire_lock(claimed.number)
@@ -349,7 +349,7 @@ def sent(jobs, broker):
     return send
 
 
-def test_a_message_that_is_there_is_not_lost_however_old(jobs, sent, broker):
+def test_a_message_in_its_list_is_not_lost_however_old_it_is(jobs, sent, broker):
     number = sent(100_000)
 
     assert sweeps.run_all()["lost_messages"] == 0
@@ -369,7 +369,7 @@ def test_a_message_is_lost_when_its_list_is_empty_for_five_seconds(jobs, sent, b
 
 
 @pytest.mark.parametrize(("seconds", "lost"), [(50, 0), (70, 1)])
-def test_where_others_wait_a_message_is_lost_after_a_minute(jobs, sent, broker, seconds, lost):
+def test_a_message_counts_as_lost_after_a_minute_where_others_wait(jobs, sent, broker, seconds, lost):
     first, second = sent(seconds), sent(0)
     broker.client.lrem(broker.prefix + "default", 1, broker.raw()[0])
     assert broker.numbers() == [second]
@@ -445,7 +445,7 @@ def test_a_job_that_was_dispatched_while_its_broker_was_down_goes_out_when_it_is
     assert broker.numbers() == [number]
 
 
-def test_what_a_reaper_put_back_is_dispatched_by_its_queue(jobs, define, broker):
+def test_reaped_jobs_are_dispatched_by_queue(jobs, define, broker):
     claimed = [jobs.running(), jobs.running(define("publish", queue="content"))]
     for one in claimed:
         jobs.expire_lock(one.number)
@@ -456,7 +456,7 @@ def test_what_a_reaper_put_back_is_dispatched_by_its_queue(jobs, define, broker)
     assert broker.numbers("content") == [claimed[1].number]
 
 
-def test_a_worker_that_a_sweep_calls_lost_by_mistake_comes_back(cursor, worker, broker):
+def test_a_worker_marked_lost_by_mistake_comes_back(cursor, worker, broker):
     Worker.objects.update(last_seen_at=datetime.now(UTC) - timedelta(hours=1))
     sweeps.run_all()
     assert Worker.objects.get().status == "LOST"
@@ -482,7 +482,7 @@ def test_another_machines_worker_keeps_its_jobs_until_their_locks_run_out(jobs, 
     [psycopg.errors.DeadlockDetected("it broke"), psycopg.errors.UniqueViolation("it broke"), LookupError("it broke")],
     ids=["deadlock", "violation", "anything"],
 )
-def test_whatever_breaks_in_one_sweep_is_left_for_its_next_round(broker, monkeypatch, error):
+def test_an_error_in_one_sweep_is_left_for_its_next_round(broker, monkeypatch, error):
     def breaks(_):
         raise error
 

@@ -269,7 +269,8 @@ def backfill(options: dict[str, Any]) -> None:
 def _run_again(principal: Principal, options: dict[str, Any], begin: datetime, end: datetime) -> None:
     made = backfills.begin_backfill(principal, options["code"], begin=begin, end=end, reason=options["reason"])
     items = [
-        {"at": times.format_time(one.turn.decision.at), "job": one.number, "reason": one.reason or None} for one in made
+        {"at": times.format_time(one.occurrence.decision.at), "job": one.number, "reason": one.reason or None}
+        for one in made
     ]
     if options["json"]:
         printing.print_json(items)
