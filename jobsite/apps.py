@@ -1,10 +1,10 @@
-"""The application that the others stand on: templates, static files, the page of the audit, process-wide set-up."""
+"""The application that the others build on: templates, static files, the audit's page, process-wide set-up."""
 
 from django.apps import AppConfig
 
 
 class JobsiteConfig(AppConfig):
-    """The ground floor. It stands before Django's admin, whose templates it replaces."""
+    """The ground floor. It comes before Django's admin in INSTALLED_APPS, because it replaces templates of it."""
 
     name = "jobsite"
     label = "jobsite"

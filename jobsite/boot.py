@@ -1,4 +1,4 @@
-"""Make ready what a jobsite process needs before it works: embedded servers, and their migrations."""
+"""Prepare what a jobsite process needs before it works: embedded servers, and their migrations."""
 
 import hashlib
 import warnings
@@ -20,14 +20,14 @@ log = get_logger(__name__)
 
 MIGRATION_LOCK = 0x6A6F6273
 
-# The migrations were numbered anew once. These had been there from the first days, and are not any more.
+# The migrations were renumbered once. These two were among the first, and no longer exist.
 EARLIER_MIGRATIONS = ("jobsite_programs.0002_guards", "jobsite_tenants.0002_languages")
 
 
 class EarlierDatabase(Refusal, CommandError):
-    """The database was made by an earlier development version, whose migrations are not those of this one.
+    """The database was made by an earlier development version, which had other migrations.
 
-    It is a CommandError too, so that whatever runs Django's `migrate` says it in one line.
+    It is a CommandError too, so that Django's `migrate` reports it in one line.
     """
 
     exit_status = 2
@@ -42,10 +42,10 @@ class EarlierDatabase(Refusal, CommandError):
 def prepare() -> None:
     """Start or join the embedded servers that the configuration wants, and migrate the embedded database.
 
-    Costs a few milliseconds when all is there.
+    Costs a few milliseconds when everything is ready.
 
     Raises:
-        embedded.EmbeddedError: a server cannot be had.
+        embedded.EmbeddedError: a server cannot be started.
         EarlierDatabase: the database was made by an earlier development version.
     """
     if settings.JOBSITE_EMBEDDED_DATABASE or settings.JOBSITE_EMBEDDED_BROKER:
@@ -57,14 +57,14 @@ def prepare() -> None:
     if settings.JOBSITE_EMBEDDED_DATABASE:
         _migrate_once()
     else:
-        with suppress(OperationalError):  # whoever needs the database says so
+        with suppress(OperationalError):  # the command that needs the database reports it
             refuse_earlier()
 
 
 def refuse_earlier(using: str = DEFAULT_DB_ALIAS, **_: object) -> None:
     """Raise EarlierDatabase where the migrations of an earlier development version were applied; changes nothing.
 
-    Also the receiver of pre_migrate, so that no door migrates such a database.
+    It receives pre_migrate too, so that nothing migrates such a database.
     """
     with connections[using].cursor() as cursor:
         cursor.execute("SELECT to_regclass('django_migrations') IS NOT NULL")
@@ -82,8 +82,8 @@ def refuse_earlier(using: str = DEFAULT_DB_ALIAS, **_: object) -> None:
 
 
 def _migrate_once() -> None:
-    # Django needs a third of a second to find out that nothing is to be migrated; the names of all
-    # migrations, kept beside the database, say the same at once.
+    # Django needs a third of a second to find out that there is nothing to migrate. The names of all migrations,
+    # kept beside the database, show it at once.
     marker: Path = settings.JOBSITE_HOME / "migrated"
     wanted = _fingerprint()
     if marker.exists() and marker.read_text() == wanted:

@@ -1,7 +1,7 @@
-"""The wording of every event that tenants start with, in the languages that we write.
+"""The default wording of every event, in the languages of LANGUAGES.
 
-It stands in templates/notifications/<event>.<language>.liquid, the event in lower case, in three sections, each begun
-by a line of its own and ended by the next one or the end of the file:
+It stands in templates/notifications/<event>.<language>.liquid, the event in lower case, in three sections. Each begins
+with a line of its own and ends at the next one or at the end of the file:
 
     --- subject
     FAILED: {{ program.name }} (job {{ job.number }})
@@ -10,8 +10,8 @@ by a line of its own and ended by the next one or the end of the file:
     --- html
     ...
 
-What many of them say alike is a partial, `_facts.<language>.liquid` or `_link.<language>.liquid`, with the sections
-text and html: `{% render 'facts' %}` puts in the one that fits. The templates of tenants may use them too.
+What many of them have in common is a partial, `_facts.<language>.liquid` or `_link.<language>.liquid`, with the
+sections text and html: `{% render 'facts' %}` puts in the one that fits. The templates of tenants may use them too.
 """
 
 from collections.abc import Collection, Iterable
@@ -45,7 +45,7 @@ _IN_A_ROW = {Event.RECOVERED: 3, Event.SCHEDULE_RECOVERED: 2, Event.PROGRAM_TERM
 
 
 def wording(event: Event, language: str) -> Wording:
-    """Our wording of the event; the language is one of LANGUAGES."""
+    """The default wording of the event; the language is one of LANGUAGES."""
     return Wording(**read(f"{event.lower()}.{language}"))
 
 

@@ -1,7 +1,7 @@
-"""Send one delivery: claim it, look whether it is still to be sent, render, send, and record what came of it.
+"""Send one delivery: claim it, check whether it is still to be sent, render, send, and record the result.
 
-Nothing of that holds a transaction while it renders or sends. A sender that dies in between is followed by another
-when the delivery's lock has run out, under the same identity, so that a receiver can recognize what it has had already.
+No transaction is open while it renders or sends. If a sender dies in between, another one sends the delivery when its
+lock has expired. It has the same identity, so that a receiver can recognize a duplicate.
 """
 
 import random
@@ -38,11 +38,11 @@ COUNTED = 1_000
 THROTTLED = "not more than one in"
 NOT_SENT = (Status.SUPPRESSED, Status.FAILED)
 SENDING_SHARE = 0.7
-"""So much of the lock sending itself may take; the rest is for the template and the record."""
+"""The share of the lock that sending may take; the rest is for the template and the record."""
 
 
 class _Ended(Exception):
-    """There is nothing to send after all; `status` and why."""
+    """There is nothing to send after all; it carries the status and the reason."""
 
     def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)
@@ -50,10 +50,10 @@ class _Ended(Exception):
 
 
 def deliver(delivery_id: int) -> Status | None:
-    """Send a delivery that is due, and say where it stands then; None when it is not due, or another has it.
+    """Send a delivery that is due, and return its new status; None where it is not due, or another sender has it.
 
-    Whatever it meets on the way is recorded: PENDING with the next try after a trouble that may pass, FAILED after the
-    last or after one that will not, SUPPRESSED where nobody is to get it any more.
+    Every failure is recorded: PENDING with the next try after a transient one, FAILED after the last try or a permanent
+    one, SUPPRESSED where nobody is to get it any more.
     """
     token = uuid4()
     claimed = _claim(delivery_id, token)
@@ -88,7 +88,7 @@ def deliver(delivery_id: int) -> Status | None:
 
 
 def _claim(delivery_id: int, token: UUID) -> Delivery | None:
-    """The delivery under a lock of ours; or ended: SUPPRESSED by its rule's throttle, FAILED after all tries."""
+    """The delivery, locked by us; or ended: SUPPRESSED by its rule's throttle, FAILED after all tries."""
     lock = timedelta(seconds=settings.JOBSITE_LOCK_SECONDS)
     with transaction.atomic():
         rows = Delivery.objects.filter(pk=delivery_id, status=Status.PENDING, due_at__lte=Now())
@@ -96,7 +96,7 @@ def _claim(delivery_id: int, token: UUID) -> Delivery | None:
             return None
         delivery = Delivery.objects.select_related("tenant", "rule__template").get(pk=delivery_id)
         if delivery.attempts > MAX_ATTEMPTS:
-            _end(delivery, token, Status.FAILED, f"no sender came back from it ({MAX_ATTEMPTS} tries)")
+            _end(delivery, token, Status.FAILED, f"every sender stopped before it was done ({MAX_ATTEMPTS} tries)")
         elif delivery.attempts == 1 and (reason := _throttled(delivery)):
             _end(delivery, token, Status.SUPPRESSED, reason)
     return delivery
@@ -108,19 +108,20 @@ def _end(delivery: Delivery, token: UUID, status: Status, reason: str) -> None:
 
 
 def _throttled(delivery: Delivery) -> str | None:
-    """Why the throttle of its rule keeps it back, if it does; the rule's row is held meanwhile, so that one is sent."""
+    """Why the throttle of its rule suppresses it, if it does; the rule's row is locked, so that only one is sent."""
     rule = delivery.rule
     if rule is None or rule.throttle_minutes is None or delivery.event in RECOVERS.values() or _is_test(delivery):
         return None
     type(rule).objects.select_for_update(no_key=True).get(pk=rule.pk)
-    latest = _of_the_same(delivery).filter(attempts__gt=0).exclude(status__in=NOT_SENT).order_by("-pk").first()
+    latest = _throttled_with(delivery).filter(attempts__gt=0).exclude(status__in=NOT_SENT).order_by("-pk").first()
     if latest is None or latest.happened_at <= delivery.happened_at - timedelta(minutes=rule.throttle_minutes):
         return None
     unit = "minute" if rule.throttle_minutes == 1 else "minutes"
     return f"{THROTTLED} {rule.throttle_minutes} {unit}; the next one says how many were left out"
 
 
-def _of_the_same(delivery: Delivery) -> QuerySet[Delivery]:
+def _throttled_with(delivery: Delivery) -> QuerySet[Delivery]:
+    """The other deliveries that the throttle counts together with this one."""
     rows = Delivery.objects.filter(
         rule=delivery.rule, source=delivery.source, event=delivery.event, address=delivery.address
     ).exclude(pk=delivery.pk)
@@ -128,13 +129,13 @@ def _of_the_same(delivery: Delivery) -> QuerySet[Delivery]:
 
 
 def _left_out(delivery: Delivery) -> int:
-    """How many of the same the throttle has kept back since one was sent."""
+    """How many the throttle has suppressed since one was sent."""
     if delivery.rule is None or delivery.rule.throttle_minutes is None:
         return 0
-    latest = _of_the_same(delivery).exclude(status__in=[*NOT_SENT, Status.PENDING]).order_by("-pk").first()
+    latest = _throttled_with(delivery).exclude(status__in=[*NOT_SENT, Status.PENDING]).order_by("-pk").first()
     since = latest.finished_at if latest is not None else None
-    # In which order they ended is not that of their keys; of more than so many it is enough to say so many.
-    newest = _of_the_same(delivery).order_by("-pk").values_list("status", "reason", "finished_at")[:COUNTED]
+    # They may end in another order than that of their keys. Beyond COUNTED the exact number does not matter.
+    newest = _throttled_with(delivery).order_by("-pk").values_list("status", "reason", "finished_at")[:COUNTED]
     return sum(
         status == Status.SUPPRESSED
         and reason.startswith(THROTTLED)
@@ -144,7 +145,7 @@ def _left_out(delivery: Delivery) -> int:
 
 
 def _record(delivery: Delivery, token: UUID, *, status: Status, reason: str, **fields: Any) -> Status | None:
-    """Write how it ended, while the token holds it; None where another has it by now."""
+    """Write how it ended, while the token holds it; None where another sender has it by now."""
     return _write(delivery, token, status=status, reason=reason[:MAX_REASON], finished_at=Now(), **fields)
 
 
@@ -176,7 +177,7 @@ def _write(delivery: Delivery, token: UUID, *, status: Status, **fields: Any) ->
 
 @dataclass(frozen=True)
 class Recipient:
-    """Who gets it, where, and in which languages he would read it, the dearest first."""
+    """Who gets it, where, and the languages that they read, the preferred one first."""
 
     address: str
     languages: tuple[str, ...]
@@ -221,7 +222,7 @@ def _recipient(delivery: Delivery) -> Recipient:
     own = delivery.tenant.language
     user = None if delivery.user_id is None else get_user_model().objects.filter(pk=delivery.user_id).first()
     if user is None and delivery.user_id is not None:
-        raise _Ended(Status.SUPPRESSED, "whoever it was for has no account any more")
+        raise _Ended(Status.SUPPRESSED, "the account of its recipient was deleted")
     if user is None:
         if delivery.address != ALERT_ADDRESS:
             return Recipient(delivery.address, (own,))
@@ -264,7 +265,7 @@ def facts_of(delivery: Delivery, language: str) -> dict[str, Any] | None:
 
 
 def _is_test(delivery: Delivery) -> bool:
-    """Whether somebody tries out a rule, and nothing has happened."""
+    """Whether this is a test of a rule, and nothing has happened."""
     return "test" in delivery.details
 
 

@@ -21,12 +21,12 @@ class Event(StrEnum):
 
 
 LANGUAGES = ("en", "de", "fr", "es")
-"""What there are words in."""
+"""The languages that there are words in."""
 
 ENDED_NORMAL = "COMPLETED+NORMAL"
 ENDED_WARNING = "COMPLETED+WARNING"
 ENDED_ERROR = "COMPLETED+ERROR"
-"""The phase COMPLETED with an outcome, as a rule names it; a canceled job has none of them (SPEC 4)."""
+"""The phase COMPLETED with an outcome, as a rule names it; a canceled job has none of them."""
 
 RULE_EVENTS = (
     *(str(event) for event in Event if event is not Event.RECOVERED),
@@ -41,9 +41,9 @@ COUNTED_IN_A_ROW = ("FAILED", ENDED_ERROR)
 """The events of which a rule may wait for several in a row."""
 
 ALERT_ADDRESS = "SYSTEM_JOBS_ALERT_EMAIL"
-"""What stands for the operator's address, which is a setting, in the deliveries of system jobs."""
+"""Stands for the operator's address, which is a setting, in the deliveries of system jobs."""
 
 
 def template_event(rule_event: str) -> str:
-    """The event whose template is for what a rule waits for: of a phase and outcome that of the status."""
+    """The event whose template fits what a rule waits for; for a phase with an outcome, that of the status."""
     return {ENDED_NORMAL: "COMPLETED", ENDED_WARNING: "COMPLETED", ENDED_ERROR: "FAILED"}.get(rule_event, rule_event)

@@ -1,4 +1,4 @@
-"""Tell the workers which deliveries wait: one message for each, which may be lost, doubled or late."""
+"""Hints to the workers that deliveries wait: one message for each, which may be lost, doubled or late."""
 
 import time
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ TASK = "jobsite.deliver"
 EARLIER_TASK = "notifications.deliver"  # messages sent before the packages moved into `jobsite`
 QUEUE = "notifications"
 LIMIT_SHARE = 0.9
-"""So much of the lock a sender has before it is ended, so that no other ever sends beside it."""
+"""The share of the lock after which a sender is ended, so that no other ever sends beside it."""
 AGAIN_SECONDS = 20.0
 PAUSE_SECONDS = 30.0
 BATCH = 500
 
 _silent_until = 0.0
 
-# By the index delivery_due. What has had a hint since it became due is on its way for a while, each time for twice as
-# long, so that messages that nobody takes do not fill the broker.
+# By the index delivery_due. A delivery that has had a hint since it became due gets the next one after a while, each
+# time after twice as long, so that messages that nobody takes do not fill the broker.
 DUE = """
 WITH due AS MATERIALIZED (
     SELECT id FROM jobsite_delivery
@@ -43,9 +43,9 @@ def queue() -> str:
 
 
 def give(deliveries: Sequence[int]) -> None:
-    """Publish a message for each, after the commit that wrote them; a broker that is away leaves it to the sweep.
+    """Publish a message for each, after the commit that wrote them; without a broker, the sweep does it later.
 
-    Who calls has jobs to run: a broker that does not answer costs him one wait, and then none for half a minute.
+    The caller has jobs to run: a broker that does not answer costs it one wait, and then none for half a minute.
     """
     global _silent_until
     if not deliveries or time.monotonic() < _silent_until:
@@ -58,7 +58,7 @@ def give(deliveries: Sequence[int]) -> None:
 
 
 def sweep(cursor: Cursor) -> int:
-    """Publish a message for a batch of the deliveries that are due and have had no hint of late; how many."""
+    """Publish a message for a batch of the deliveries that are due and had no recent hint; returns how many."""
     cursor.execute(DUE, {"again": AGAIN_SECONDS, "batch": BATCH})
     due = sorted(row[0] for row in cursor.fetchall())
     if due:

@@ -14,7 +14,7 @@ COLORS = {
     **dict.fromkeys(("RETRYING", "LATE", "CANCELED"), AMBER),
     **dict.fromkeys(("COMPLETED", "RECOVERED", "SCHEDULE_RECOVERED"), GREEN),
 }
-"""The line on top of the page; of the other events it is blue."""
+"""The color of the line on top of the page; for all other events it is blue."""
 
 _OUTCOMES = {"WARNING": AMBER, "ERROR": RED}
 _LINK = re.compile(r"https?://[^\s<>\"]+")
@@ -33,13 +33,13 @@ def page(body: str, *, subject: str, language: str, facts: Mapping[str, object])
 
 
 def paragraphs(text: str) -> str:
-    """The body that stands for a text: paragraphs, line breaks, and http(s) addresses as links."""
+    """The HTML body for a plain text: paragraphs, line breaks, and http(s) addresses as links."""
     blocks = re.split(r"\n(?:[ \t]*\n)+", text.strip())
     return "\n".join(f"<p>{'<br>'.join(map(_linked, block.splitlines()))}</p>" for block in blocks if block)
 
 
 def _linked(line: str) -> str:
-    """The line escaped, its addresses as links; they are looked for before, as `&amp;` is part of none."""
+    """The line escaped, its addresses as links; they are found before escaping, since `&amp;` is part of none."""
     parts, end = [], 0
     for match in _LINK.finditer(line):
         url = match.group().rstrip(_ENDING)

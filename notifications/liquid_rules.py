@@ -1,7 +1,7 @@
 """The Liquid that tenants may write in a notification: its tags, filters, names and limits.
 
-The library's own limits do not see what a chain of filters makes on its way, nor what a range or an integer costs,
-so every filter is bounded here. Time and memory as a whole are bounded by the process (notifications.renderer).
+The library's own limits do not count what a chain of filters makes in between, nor what a range or an integer costs,
+so every filter is bounded here. The process bounds time and memory as a whole (notifications.renderer).
 """
 
 import json
@@ -116,10 +116,10 @@ def _excess(source: str) -> str | None:
 
 
 def _bounded(filter_: Callable[..., Any], *, is_escaping: bool = False) -> Callable[..., Any]:
-    """The filter with a bound on what it makes. What it takes was made by another, or is a fact; but for ranges.
+    """The filter with a bound on its output. Its input is bounded already, as a fact or another output, but for ranges.
 
-    Of a text that is safe as HTML only those filters make another that were written to escape: any other could cut
-    or replace its way around the escaping, so what it makes is escaped (again) where it is put out.
+    Only the filters that were written to escape keep a text safe as HTML. Any other could cut or replace its way around
+    the escaping, so its output is escaped (again) where it is put out.
     """
 
     @wraps(filter_)
@@ -146,18 +146,18 @@ def _check_size(value: object) -> None:
 
 
 def when(value: object) -> str:
-    """A moment as RFC 3339 text, readably: `2026-11-28 12:00 UTC`. Anything else stays as it is."""
+    """A moment, given as RFC 3339 text, in readable form: `2026-11-28 12:00 UTC`. Anything else stays as it is."""
     text = "" if value is None else str(value)
     try:
         return times.readable_time(datetime.fromisoformat(text))
-    except ValueError:  # no moment, or one without a zone
+    except ValueError:  # not a moment, or one without a zone
         return text
 
 
 def duration(value: object) -> str:
-    """Seconds readably, in units that are the same in every language: `45 s`, `3 min 20 s`, `2 h 5 min`, `1 d 4 h`."""
+    """Seconds in readable form, in units of every language: `45 s`, `3 min 20 s`, `2 h 5 min`, `1 d 4 h`."""
     try:
-        seconds = float(value)  # type: ignore[arg-type]  # what float() does not take, it says itself
+        seconds = float(value)  # type: ignore[arg-type]  # float() itself refuses what it does not take
         whole = round(seconds)
     except (TypeError, ValueError, OverflowError):
         return "" if value is None else str(value)

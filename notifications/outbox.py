@@ -1,17 +1,18 @@
-"""Write down, with what has happened and in its transaction, who is to be notified of it: deliveries that are PENDING.
+"""Write who is notified of what has happened, in the transaction in which it happens: deliveries that are PENDING.
 
 The database's function jobsite_write_deliveries writes them (sql/jobsite_write_deliveries.sql says what each of its
-arguments means). It is called only where somebody may be notified, since a plan with all of it in costs each statement
-more to begin than a whole job takes to end.
+arguments means). It is called only where somebody may be notified: a statement that contained all of it would take
+longer to begin than a whole job takes to end.
 """
 
 _RULES = """SELECT FROM jobsite_rule r WHERE r.group_id = h.group_id AND r.deleted_at IS NULL AND r.is_active"""
 
 
 def recorded(happened: str) -> str:
-    """The part `deliveries` of a statement, which must be read: the ids of the deliveries for the rows of `happened`.
+    """The part `deliveries` of a statement: the ids of the deliveries for the rows of `happened`.
 
-    Such a row has a column for each argument below. What has been written for the same key before is not written again.
+    The statement must read this part. A row of `happened` has a column for each argument below. A delivery that was
+    written before for the same key is not written again.
     """
     return f""", deliveries AS (
     SELECT one.id FROM {happened} h

@@ -1,7 +1,7 @@
-"""The child process that parses and renders what tenants wrote: `python -m notifications.renderer`.
+"""The child process that parses and renders what tenants wrote: `python -m jobsite.notifications.renderer`.
 
-One line of JSON comes in on stdin, one goes out on stdout. It has no Django, no settings, no database and nothing of
-its parent's environment; notifications.rendering starts it, limits its time, and replaces it when it ends.
+One line of JSON comes in on stdin, one goes out on stdout. It has no Django, no settings, no database and almost
+nothing of its parent's environment. notifications.rendering starts it, limits its time, and replaces it when it ends.
 """
 
 import json
@@ -17,7 +17,7 @@ from jobsite.notifications import layout, liquid_rules
 from jobsite.notifications.sections import LANGUAGES
 
 MAX_GROWTH = 80 * 1024 * 1024
-WORN_GROWTH = 32 * 1024 * 1024  # more than this is left behind: the next rendering shall not have to do with less
+WORN_GROWTH = 32 * 1024 * 1024  # a child that has grown by more is replaced: the next rendering must not have less
 LONGEST = 5  # seconds; only for a child whose parent died and cannot stop it
 Answer = dict[str, Any]
 
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _answer(line: bytes) -> Answer:
-    """`value`, or `message` and `line` of what is wrong; whatever a template does ends in one of the two."""
+    """`value`, or `message` and `line` of an error; whatever a template does ends in one of the two."""
     source = ""
     try:
         request = json.loads(line)
@@ -79,7 +79,7 @@ OPERATIONS = {"render": _render, "page": _page, "problems": _problems}
 
 
 def _limit_memory() -> int:
-    """Let the process grow by MAX_GROWTH beyond what the interpreter and the library take; returns its size now."""
+    """Let the process grow by MAX_GROWTH beyond the interpreter and the library; returns its size now."""
     idle = _size()
     if idle:
         resource.setrlimit(resource.RLIMIT_AS, (idle + MAX_GROWTH, idle + MAX_GROWTH))

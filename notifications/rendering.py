@@ -1,4 +1,4 @@
-"""Fill in the wording of a notification, in a child process that a hostile template may bring down but not leave.
+"""Fill in the wording of a notification, in a child process that a hostile template may crash but not escape.
 
 Each of our processes has one such child, started when it is first needed. It renders one wording at a time.
 """
@@ -25,10 +25,10 @@ MAX_SUBJECT = 200
 MAX_FACTS = 1024 * 1024
 MAX_ANSWER = 16 * 1024 * 1024
 LARGE = ("result", "parameters")
-"""Facts of any size. Where all are too large these are left out, so that the news itself is sent."""
+"""Facts of any size. They are left out where the facts are too large, so that the notification itself is sent."""
 
 PARTS = ("subject", "text", "html")
-# A renderer has no use for passwords and keys: these alone does Python need to find itself.
+# A renderer must not see passwords and keys. Python needs only these to find itself.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -127,7 +127,7 @@ class _Child:
         return not self._is_midway and self.process.poll() is None
 
     def get_ready(self) -> None:
-        """Wait until it has started, which is no part of anybody's time for rendering."""
+        """Wait until it has started; this does not count as time for rendering."""
         if not self._is_ready:
             self._is_midway = True
             try:
@@ -164,7 +164,7 @@ class _Child:
         except (OSError, ValueError) as error:
             raise _Broken("the process that renders broke off") from error
         if not isinstance(answer, dict) or not {"value", "message"} & answer.keys():
-            raise _Broken("the process that renders answered what cannot be read")
+            raise _Broken("the process that renders gave an unreadable answer")
         return answer
 
     def end(self) -> None:
@@ -179,7 +179,7 @@ class _Child:
 
 
 class _Renderer:
-    """The child of this process and whose turn it is."""
+    """The child of this process, which serves one caller at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -230,7 +230,7 @@ class _Talk:
         self._until: float | None = None
 
     def ask(self, operation: str, part: str, **fields: object) -> Any:
-        """The child's answer; raises _ProblemFound, also when the child ended, which is replaced then."""
+        """The child's answer; raises _ProblemFound, also where the child ended; then it is replaced."""
         try:
             child = self._renderer.ready_child()
             self._until = self._until or time.monotonic() + TIME_LIMIT
@@ -251,7 +251,7 @@ os.register_at_fork(after_in_child=_renderer.forget)
 
 
 def _left(until: float) -> float:
-    """Seconds left; a timeout of 0 would mean not to wait, which is another error."""
+    """Seconds left. Not 0: a time limit of 0 would mean not to wait, and raise another error."""
     left = until - time.monotonic()
     if left <= 0:
         raise TimeoutError
@@ -271,12 +271,12 @@ def _encoded(facts: Mapping[str, object]) -> str:
 
 
 def _json(value: object) -> str:
-    """As JSON, with a question mark for each half of a character: no mail and no database takes one."""
+    """As JSON, with a question mark for each lone surrogate, which mail and database refuse."""
     return json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
 
 
 def _clean(text: str) -> str:
-    """Without control characters, which PostgreSQL (NUL) and mail clients do not take."""
+    """Without control characters, which PostgreSQL (NUL) and mail clients refuse."""
     return _CONTROL.sub("", text.replace("\r\n", "\n")).strip() + "\n"
 
 

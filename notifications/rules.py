@@ -1,4 +1,4 @@
-"""A rule as somebody asks for it, and whether each field is good; what is wrong is said by field, for every door."""
+"""A rule as it is asked for, and the check of each field; errors are given by field, the same for every door."""
 
 import base64
 import secrets as random_secrets
@@ -24,9 +24,9 @@ KEPT_SECRETS = 2
 
 @dataclass(frozen=True)
 class Wanted:
-    """A rule as somebody asks for it; nothing of it is known to be good.
+    """A rule as it is asked for; nothing of it is checked yet.
 
-    `template` is a code, `to_users` are user names; `to_url` is for webhooks alone, which go nowhere else.
+    `template` is a code, `to_users` are user names; `to_url` is only for webhooks, which go nowhere else.
     """
 
     event: str
@@ -45,14 +45,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Checked:
-    """What is written of it: the columns of the row, and the users."""
+    """What is written of a rule: the columns of the row, and the users."""
 
     columns: dict[str, Any]
     users: list[User] = field(default_factory=list)
 
 
 def invalid(errors: Mapping[str, str]) -> Invalid:
-    """The refusal of fields, each with what is wrong."""
+    """The refusal of fields, each with its error."""
     message = "; ".join(f"{name}: {wrong}" for name, wrong in errors.items())
     listed = [{"pointer": f"/{name}", "message": wrong} for name, wrong in errors.items()]
     return Invalid(message, code="invalid_rule", errors=listed)
@@ -98,9 +98,9 @@ def _when(wanted: Wanted, errors: dict[str, str]) -> dict[str, Any]:
     if not _is_whole(times, 1, MAX_IN_A_ROW):
         errors["in_a_row"] = f"expected 1 to {MAX_IN_A_ROW}, got {times!r:.80}"
     elif times > 1 and wanted.event not in COUNTED_IN_A_ROW:
-        errors["in_a_row"] = f"only of {' and '.join(COUNTED_IN_A_ROW)} several in a row are waited for"
+        errors["in_a_row"] = f"only {' and '.join(COUNTED_IN_A_ROW)} are counted in a row"
     if wanted.on_recovery and wanted.event not in RECOVERS:
-        errors["on_recovery"] = f"there is a recovery only of {', '.join(RECOVERS)}"
+        errors["on_recovery"] = f"only {', '.join(RECOVERS)} have a recovery"
     return {"throttle_minutes": minutes, "in_a_row": times, "on_recovery": bool(wanted.on_recovery)}
 
 
@@ -166,5 +166,5 @@ def new_secret() -> str:
 
 
 def with_secret(stored: list[str] | None, secret: str) -> list[str]:
-    """The sealed secrets with a new one before them; the last one signs as well until the next."""
+    """The sealed secrets with a new one before them; the previous one signs too until the next."""
     return [vault.sealed(secret), *(stored or [])][:KEPT_SECRETS]

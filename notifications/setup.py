@@ -1,4 +1,4 @@
-"""What a tenant starts with: a template for each event, and a group for what needs somebody."""
+"""What a tenant starts with: a template for each event, and a group for events that need somebody's attention."""
 
 from jobsite.notifications.events import Event
 from jobsite.notifications.models import Group, Rule, Template

@@ -1,4 +1,4 @@
-"""What deliveries are about belongs to the applications above; the settings name their functions that describe it."""
+"""What deliveries are about: the settings name functions of the applications above that describe it."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What all tests share: the embedded servers in a folder of the tests, and the people.
+"""What all tests share: the embedded servers, in a folder of the tests, and the people.
 
 Alice owns the tenant, Bob is her colleague, Charlie is a stranger with another tenant.
 """
@@ -34,7 +34,7 @@ def servers() -> embedded.Servers:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(servers: embedded.Servers) -> None:
-    """Start the servers before pytest-django makes its database. Only their own tests make system programs."""
+    """Start the servers before pytest-django makes its database. Only the tests of system programs make them."""
     ours = apps.get_app_config("jobsite_programs")
     assert post_migrate.disconnect(system_programs.register_after_migrate, sender=ours)
 
@@ -106,7 +106,7 @@ def superuser(db: None) -> Any:
 def cursor(db: None) -> Iterator[Cursor]:
     """Django's cursor, in the test's own transaction where it has one."""
     with connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '10s'")  # so that a statement fails instead of waiting for ever
+        cursor.execute("SET lock_timeout = '10s'")  # so that a statement fails instead of waiting forever
         yield cursor
 
 

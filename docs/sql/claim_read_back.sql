@@ -1,4 +1,4 @@
--- What a claim took whose answer was lost.
+-- Read what a claim took, where its answer was lost.
 -- READ_BACK of programs/transitions/claim.py
 
 SELECT j.number, j.lock_token, j.fence, j.attempts, j.losses, j.returns, j.tenant_id, t.code, j.program_id, p.version, (p.max_consecutive_failures IS NOT NULL OR p.notification_group_id IS NOT NULL), (p.notification_group_id IS NOT NULL OR j.notify), (p.notification_group_id IS NOT NULL AND EXISTS (

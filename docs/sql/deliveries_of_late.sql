@@ -1,4 +1,4 @@
--- Write who is told of jobs that have waited for five minutes.
+-- Write the deliveries about jobs that have waited for five minutes.
 -- LATE of programs/sql/deliveries.py
 
 WITH moved AS (

@@ -1,4 +1,4 @@
--- Write who is told of a job that has started.
+-- Write the deliveries about a job that has started.
 -- STARTED of programs/sql/deliveries.py
 
 WITH moved AS (

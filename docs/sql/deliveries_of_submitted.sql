@@ -1,4 +1,4 @@
--- Write who is told of jobs that were submitted.
+-- Write the deliveries about jobs that were submitted.
 -- SUBMITTED of programs/sql/deliveries.py
 
 WITH moved AS (

@@ -1,4 +1,4 @@
--- RUNNING to its end, to WAITING, or to PENDING for a retry: the jobs of a group, and their attempts.
+-- RUNNING to its end, to WAITING, or to PENDING for a retry: the jobs of a group and their attempts.
 -- FINISH of programs/transitions/finish.py
 
 WITH moved AS (

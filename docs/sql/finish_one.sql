@@ -1,4 +1,4 @@
--- RUNNING to its end, to WAITING, or to PENDING for a retry: one job, and its attempt.
+-- RUNNING to its end, to WAITING, or to PENDING for a retry: one job and its attempt.
 -- FINISH of programs/transitions/finish.py
 
 WITH moved AS (

@@ -1,4 +1,4 @@
--- RUNNING to its end, to WAITING, or to PENDING for a retry: one job, and its attempt, and the failures of the program in a row.
+-- RUNNING to its end, to WAITING, or to PENDING for a retry: one job and its attempt, and the program's failures in a row.
 -- FINISH of programs/transitions/finish.py
 
 WITH moved AS (

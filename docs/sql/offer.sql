@@ -1,4 +1,4 @@
--- PENDING to QUEUED: the one job that may go at once.
+-- PENDING to QUEUED: one new job, on the fast path.
 -- DISPATCH_ONE of programs/transitions/dispatch.py
 
 UPDATE jobsite_job SET status = 'QUEUED', queued_at = clock_timestamp()

@@ -1,4 +1,4 @@
--- The fast path's look: may this new job go at once?
+-- The fast path asks: may this new job be QUEUED at once?
 -- LOOK_AT_ONE of programs/transitions/dispatch.py
 
 SELECT look.*, (SELECT jobsite_lane_stays_awake(j.queue_id, j.tenant_id) FROM jobsite_job j WHERE j.number = %(number)s)

@@ -1,4 +1,4 @@
--- Put jobs into their lanes whose time has come.
+-- Put the jobs that became due into their lanes.
 -- UNBLOCK of programs/transitions/hold.py
 
 WITH due AS MATERIALIZED (

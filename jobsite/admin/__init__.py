@@ -1,4 +1,4 @@
-"""What the admin's pages of all applications stand on; importing this names the site and registers the audit."""
+"""What the admin pages of all applications share; importing this names the site and registers the audit."""
 
 from django.contrib import admin
 

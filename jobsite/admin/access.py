@@ -23,17 +23,17 @@ _KEPT_AS = "_jobsite_access"
 
 @dataclass(frozen=True)
 class Access:
-    """What one user may, by tenant; read once for each request."""
+    """What one user may do in each tenant; read once for each request."""
 
     is_platform: bool
     roles: Mapping[int, str]
 
     def tenants(self, scope: str = READ) -> list[int]:
-        """The keys of the tenants in which a role holds the scope, in order; a superuser's are not listed here."""
+        """The keys of the tenants in which the user's role holds the scope, in order; none for a superuser."""
         return sorted(tenant for tenant, role in self.roles.items() if scope in SCOPES[role])
 
     def may(self, scope: str, tenant_id: int | None = None) -> bool:
-        """Whether the scope is held in this tenant, or without one in any."""
+        """Whether the user holds the scope in this tenant, or in any tenant where none is given."""
         if scope == NOBODY:
             return False
         if self.is_platform:
@@ -42,7 +42,7 @@ class Access:
         return bool(held) if tenant_id is None else tenant_id in held
 
     def tenants_to_choose(self, scope: str) -> QuerySet[Tenant]:
-        """The rows of the tenants in which the scope is held; a superuser's are all but `system`."""
+        """The rows of the tenants in which the user holds the scope; for a superuser all but `system`."""
         rows = Tenant.objects.exclude(code=SYSTEM)
         return rows if self.is_platform else rows.filter(pk__in=self.tenants(scope))
 
@@ -58,7 +58,7 @@ def user_of(request: HttpRequest) -> User:
 
 
 def access_of(request: HttpRequest) -> Access:
-    """What the user of this request may; one query for each request. The tenant `system` is never a member's."""
+    """What the user of this request may do; one query for each request. A membership in `system` does not count."""
     known: Access | None = getattr(request, _KEPT_AS, None)
     if known is None:
         user = user_of(request)
@@ -75,7 +75,7 @@ def principal_of(request: HttpRequest, tenant: Tenant) -> Principal:
 
 
 def principals_of(request: HttpRequest) -> Callable[[Tenant], Principal]:
-    """The user of this request in each tenant that is asked for, made once for each."""
+    """A function that returns the principal of this request's user in a tenant; it makes each one once."""
     made: dict[int, Principal] = {}
 
     def of(tenant: Tenant) -> Principal:

@@ -1,4 +1,4 @@
-"""The audit, to read: who did what, when and why, in the tenants that the user is a member of."""
+"""The audit, read-only: who did what, when and why, in the tenants that the user is a member of."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class AuditEntryAdmin(TenantScopedAdmin[AuditEntry]):
     """Entries are only added: the database itself refuses to change or delete one."""
 
     names_tenant = True
-    empty_hint = "No audit entries yet: each operator action, here, in the API or on the command line, leaves one."
+    empty_hint = "No audit entries yet: each operator action here, in the API or on the command line adds one."
     list_display = ("when", "actor", "action", "target_shown", "reason", "door")
     list_filter = (
         choice_filter("about", "target", [(one, one) for one in TARGETS], field="target_type"),
@@ -43,7 +43,7 @@ class AuditEntryAdmin(TenantScopedAdmin[AuditEntry]):
     fields = ("when", "tenant", "actor", "door", "action", "target_shown", "reason", "before_shown", "after_shown")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
-        """The list that counts nothing."""
+        """The list that counts no rows."""
         return KeysetChangeList
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:

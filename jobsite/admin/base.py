@@ -35,11 +35,11 @@ else:
     AnyPaginator = Paginator
 
     class ModelAdmin(admin.ModelAdmin, Generic[M]):
-        """Django's, which at run time cannot be subscripted."""
+        """Django's ModelAdmin, which cannot be subscripted at run time."""
 
 
 class BoundedPaginator(AnyPaginator):
-    """Counts no further than a thousand rows; for the small lists that Django makes of large tables."""
+    """Counts at most a thousand rows; for the lists that Django makes of large tables."""
 
     @cached_property
     def count(self) -> int:
@@ -73,7 +73,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
     list_per_page = 100
     list_max_show_all = 0
 
-    # ---- Who ------------------------------------------------------------------------------------------------
+    # ---- Permissions ----------------------------------------------------------------------------------------
 
     def _may(self, request: HttpRequest, scope: str, obj: Model | None) -> bool:
         return access_of(request).may(scope, None if obj is None else self.tenant_id_of(obj))
@@ -98,7 +98,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
         """By `delete_scope` in the row's tenant."""
         return self._may(request, self.delete_scope, obj)
 
-    # ---- What -----------------------------------------------------------------------------------------------
+    # ---- Rows -----------------------------------------------------------------------------------------------
 
     def tenant_id_of(self, obj: Model) -> int | None:
         """The key of the row's tenant."""
@@ -120,7 +120,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
         return str(self.opts.verbose_name)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[M]:
-        """The rows that the user may see; all that the admin does starts from here."""
+        """The rows that the user may see; everything in the admin starts from these."""
         rows = super().get_queryset(request)
         access = access_of(request)
         if access.is_platform:
@@ -130,7 +130,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
         return rows.filter(**{f"{self.tenant_path}__in": access.tenants(self.view_scope)})
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> M:
-        """The row of this key; Http404 when it is not there or not the user's."""
+        """The row with this key; Http404 where it does not exist or the user may not see it."""
         found = super().get_object(request, object_id, from_field)
         if found is None:
             raise Http404(f"No such {self.opts.verbose_name}.")
@@ -141,7 +141,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
         return lookup in {getattr(one, "parameter_name", None) for one in self.list_filter}
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[M]) -> HttpResponse | None:  # type: ignore[override]
-        """Refuse what our pages never send: a key that is not one, and `all matching`, which has no bound."""
+        """Refuse what our pages never send: an invalid key, and `all matching`, which has no bound."""
         try:
             for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.to_python(key)
@@ -151,7 +151,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
             raise SuspiciousOperation("an action takes the rows of a page")
         return super().response_action(request, queryset)
 
-    # ---- What is filled in ----------------------------------------------------------------------------------
+    # ---- Form fields ----------------------------------------------------------------------------------------
 
     def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
         """Offer the tenants in which the user may add such rows, and no others."""
@@ -163,7 +163,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Without links to add or change what is chosen."""
+        """Leave out the links to add or change the chosen row."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if isinstance(field, forms.ModelChoiceField):
             field.widget = getattr(field.widget, "widget", field.widget)
@@ -180,7 +180,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
             return HttpResponseRedirect(request.get_full_path())
 
     def save_model(self, request: HttpRequest, obj: M, form: "ModelForm[M]", change: bool) -> None:
-        """Write only the fields that were changed, so that what the protocol wrote meanwhile stands."""
+        """Write only the fields that were changed, so that what the protocol wrote meanwhile is kept."""
         changed = [name for name in form.changed_data if name in form.cleaned_data]
         if change and not changed:
             return
@@ -193,11 +193,11 @@ class TenantScopedAdmin(ModelAdmin[M]):
         self.record(request, obj, "updated" if change else "created", before, after)
 
     def touched_fields(self, obj: M) -> Iterable[str]:
-        """Fields that each change sets too; sets them."""
+        """Set the fields that every change updates too, and return their names."""
         return ()
 
     def delete_model(self, request: HttpRequest, obj: M) -> None:
-        """Delete the row, with an audit entry, both or neither."""
+        """Delete the row and write an audit entry, both or neither."""
         with transaction.atomic():
             self.record(request, obj, "deleted", self.audited(obj), None)
             obj.delete()
@@ -282,7 +282,7 @@ class TenantScopedAdmin(ModelAdmin[M]):
 
 
 class PlatformAdmin(TenantScopedAdmin[M]):
-    """Rows of the platform: superusers only, and to all others not there."""
+    """Rows of the platform: only superusers see them, and for all others they do not exist."""
 
     view_scope = PLATFORM
     tenant_path = None

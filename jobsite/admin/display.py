@@ -33,7 +33,7 @@ def moment(value: datetime | None) -> str | SafeString:
 
 
 def pause(row: Pausable) -> str | SafeString:
-    """By whom it is paused, since and until when, and why."""
+    """Who paused it, since and until when, and why."""
     if row.paused_at is None:
         return NOTHING
     until = format_html(" until {}", moment(row.paused_until)) if row.paused_until else ""
@@ -42,7 +42,7 @@ def pause(row: Pausable) -> str | SafeString:
 
 
 def minute(value: datetime) -> SafeString:
-    """A moment in UTC to the minute, without this year's number, for lists with many columns; the title is exact."""
+    """A moment in UTC to the minute, without the year if it is this one, for lists with many columns; exact title."""
     exact = times.format_time(value)
     day = exact[5:10] if value.year == timezone.now().year else exact[:10]
     return format_html(
@@ -81,7 +81,7 @@ def bar(processed: int, total: int, message: str = "") -> SafeString:
 
 
 def words(text: str) -> SafeString:
-    """A sentence of ours, in which `commands` stand between backticks."""
+    """One of our own sentences, with `commands` between backticks."""
     parts = text.split("`")
     pieces = ((format_html("<code>{}</code>", part) if place % 2 else part,) for place, part in enumerate(parts))
     return format_html_join("", "{}", pieces)

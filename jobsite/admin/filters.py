@@ -1,4 +1,4 @@
-"""The filters of lists: a bounded number of choices, and no value but these."""
+"""The filters of lists: a bounded number of choices, and no other values."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -38,7 +38,7 @@ class ChoiceFilter(admin.SimpleListFilter):
 
 
 class CodeFilter(ChoiceFilter):
-    """By a row with a code: at most 100 rows of the tenants seen; of more, only the one that the address names."""
+    """By a row with a code: the rows of the tenants seen; if there are more than 100, only the one in the address."""
 
     model: type[Model]
 
@@ -80,7 +80,7 @@ class TenantFilter(ChoiceFilter):
     parameter_name = "tenant"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """The tenants that the user sees, at most 100; of more, only the one that the address names."""
+        """The tenants that the user sees; if there are more than 100, only the one in the address."""
         access = access_of(request)
         if not access.sees_several:
             return []

@@ -1,4 +1,4 @@
-"""Lists of large tables: newest first, a page at a time from a key on, nothing counted."""
+"""Lists of large tables: newest first, one page at a time from a key on, without counting."""
 
 from typing import Any
 
@@ -32,13 +32,13 @@ class KeysetChangeList(ChangeList):
         return ["-pk"]
 
     def get_results(self, request: HttpRequest) -> None:
-        """One page, and whether there is more behind it."""
+        """One page, and whether there are older rows."""
         rows = self.queryset if self.before is None else self.queryset.filter(pk__lt=self.before)
         found = self.page(request, rows, self.list_per_page + 1)
         self.has_older = len(found) > self.list_per_page
         self.result_list = found[: self.list_per_page]
         self.result_count = len(self.result_list)
-        self.full_result_count = self.result_count  # what the page has: the list has no total to tell
+        self.full_result_count = self.result_count  # of this page: the list has no total
         self.show_full_result_count = False
         self.show_admin_actions = bool(self.result_list)
         self.can_show_all = self.multi_page = False
@@ -55,7 +55,7 @@ class KeysetChangeList(ChangeList):
 
     @property
     def older_link(self) -> str:
-        """The address of the page behind this one."""
+        """The address of the next page, with older rows."""
         return self.get_query_string({BEFORE: self.result_list[len(self.result_list) - 1].pk})
 
 

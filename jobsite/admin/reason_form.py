@@ -1,4 +1,4 @@
-"""What operators fill in before an act is done here: why, and for some acts until when."""
+"""The form that operators fill in before an act: why, and for some acts until when."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -10,12 +10,12 @@ from jobsite.admin import display
 from jobsite.errors import Invalid
 from jobsite.tenants import reasons
 
-SHOWN = "Shown to all whom it concerns, and kept in the audit."
+SHOWN = "Shown to everybody concerned, and kept in the audit."
 KEPT = "Kept in the audit."
 
 
 class ReasonForm(forms.Form):
-    """The form that all acts share. Its words are those of a pause; other kinds of act bring their own."""
+    """The form that all acts share. Its texts are those of a pause; other kinds of act set their own."""
 
     reason_help: ClassVar[str] = SHOWN
     until_label: ClassVar[str] = "Until (UTC)"
@@ -35,7 +35,7 @@ class ReasonForm(forms.Form):
         asks: Collection[str] = ("reason",),
         reason_help: str = "",
     ) -> None:
-        """`asks` are those of the askable fields that the form keeps."""
+        """`asks` names the askable fields that the form keeps."""
         super().__init__(data)
         self.fields["reason"].help_text = reason_help or self.reason_help
         self.fields["until"].label = self.until_label
@@ -44,7 +44,7 @@ class ReasonForm(forms.Form):
             del self.fields[name]
 
     def clean_until(self) -> datetime | None:
-        """A moment to come."""
+        """A moment in the future."""
         try:
             return reasons.end_of(self.cleaned_data["until"])
         except Invalid as refusal:

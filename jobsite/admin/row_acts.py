@@ -1,4 +1,4 @@
-"""Acts on a row, from its page: an act is data; one page asks and is confirmed, and a message says what came of it."""
+"""Acts on a row, from its page. An act is data: one page asks for confirmation, and a message reports the result."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -27,7 +27,7 @@ PROBABLY_REFUSED = "will probably be refused"
 
 @dataclass(frozen=True)
 class Act:
-    """One thing that can be done: what its page says and asks, who may do it, and to what it applies.
+    """One thing that can be done: what its page says and asks, who may do it, and to which rows it applies.
 
     `asks` names the fields of the form. `applies` says whether a row fits, as far as a page can know.
     """
@@ -47,8 +47,8 @@ class Act:
 class RowAct(Act):
     """An act on one row, done by `run(principal, *target, **filled in)`, which does it or refuses.
 
-    `said` follows the row's name in the message afterwards, or makes the whole message of what `run` returned.
-    After an act that `is_end` there is no row.
+    `said` follows the row's name in the message afterwards; a function makes the whole message from what `run`
+    returned. After an act with `is_end` the row no longer exists.
     """
 
     run: Callable[..., object]
@@ -80,11 +80,11 @@ def confirmation(
     hidden: Sequence[tuple[str, object]] = (),
     **shown: object,
 ) -> TemplateResponse:
-    """The page that says what an act does and to what, and asks; `back` is where it leads if it is not confirmed.
+    """The page that says what an act does and to which rows, and asks; `back` is where it leads without a yes.
 
-    `hidden` is sent along with the form. Beside these, the template takes `heading`, `missing` and `unnamed` of many
-    rows, `row` with its `row_page` of one, `button` for another word than the label, and `address` for another page
-    than this one that does the act.
+    `hidden` is sent along with the form. The template also takes `heading`, `missing` and `unnamed` for many rows,
+    `row` and `row_page` for one, `button` where its text is not the label, and `address` where another page does the
+    act.
     """
     context = {
         **page.admin_site.each_context(request),
@@ -101,7 +101,7 @@ def confirmation(
 
 
 class ActedAdmin(TenantScopedAdmin[M]):
-    """Buttons on a row's page that fit the row and the user, and the page on which each is confirmed."""
+    """Buttons on a row's page for the acts that fit the row and the user, and the page that confirms each act."""
 
     row_acts: ClassVar[tuple[RowAct, ...]] = ()
 
@@ -114,7 +114,7 @@ class ActedAdmin(TenantScopedAdmin[M]):
         return f"{self.audit_kind} {self.audit_target(row)}"
 
     def target_of(self, row: Any) -> tuple[object, ...]:
-        """What `run` of an act gets, to know the row by."""
+        """The arguments by which `run` of an act finds the row."""
         return (self.audit_target(row),)
 
     def state_word(self, row: Any) -> str:
@@ -122,14 +122,14 @@ class ActedAdmin(TenantScopedAdmin[M]):
         return str(getattr(row, "status", "ACTIVE" if row.paused_at is None else "PAUSED"))
 
     def noted(self, row: Any) -> str | SafeString:
-        """What the page of an act says of the row, beside its name; of one that can be paused, its state."""
+        """What the page of an act says about the row beside its name: its state, if it can be paused."""
         if not isinstance(row, Pausable):
             return ""
         badge = display.badge(self.state_word(row))
         return badge if row.paused_at is None else format_html("{} {}", badge, display.pause(row))
 
     def page_after(self, request: HttpRequest, row: Any, act: RowAct) -> str:
-        """Where an act leads to, done or not."""
+        """The address that follows an act, done or not."""
         return self.page_of(row)
 
     def page_of(self, row: Model) -> str:
@@ -158,7 +158,7 @@ class ActedAdmin(TenantScopedAdmin[M]):
         ]
 
     def offered(self, request: HttpRequest, row: Model) -> list[tuple[RowAct, str]]:
-        """Those that the user may do."""
+        """The fitting acts that the user may do."""
         return [(act, address) for act, address in self.fitting(row) if self._may(request, act.scope, row)]
 
     def render_change_form(
@@ -170,7 +170,7 @@ class ActedAdmin(TenantScopedAdmin[M]):
         return super().render_change_form(request, buttons | context, *args, **kwargs)
 
     def act_view(self, request: HttpRequest, key: int, name: str) -> HttpResponse:
-        """Say what will happen; once confirmed, do it and say what came of it. By GET, only the row's page."""
+        """Say what will happen; once confirmed, do it and report the result. A GET leads to the row's page."""
         row = self.get_object(request, str(key))
         act = next((act for act in self.row_acts if act.name == name), None)
         if act is None:
@@ -216,7 +216,7 @@ class ActedAdmin(TenantScopedAdmin[M]):
         )
 
     def perform(self, request: HttpRequest, act: RowAct, row: Any, given: dict[str, Any]) -> bool:
-        """Do it as the user in the row's tenant, and say what came of it; whether it is done."""
+        """Do it as the user in the row's tenant, and report the result; True where it is done."""
         try:
             found = act.run(principal_of(request, self.tenant_of(row)), *self.target_of(row), **given)
         except Refusal as refusal:

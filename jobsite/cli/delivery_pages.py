@@ -58,7 +58,7 @@ def delivery_items(rows: Iterable[Delivery]) -> list[dict[str, Any]]:
     ]
 
 
-def told_of(principal: Principal, job: Job) -> str:
+def notified_of(principal: Principal, job: Job) -> str:
     """The newest deliveries of a job in a few words; empty where there are none."""
     rows = list(operations.deliveries_of(principal, job=job.number)[: SHOWN + 1])
     words = [

@@ -80,7 +80,7 @@ def show_job(options: dict[str, Any]) -> None:
         return
     out = printing.console()
     out.print(_headline(item))
-    more = [("retried by", ", ".join(retries)), ("told", delivery_pages.told_of(principal, job))]
+    more = [("retried by", ", ".join(retries)), ("notified", delivery_pages.notified_of(principal, job))]
     for label, value in [*_facts(item), *((label, value) for label, value in more if value)]:
         out.print(Text(f"  {label:<14}", style="dim") + (value if isinstance(value, Text) else Text(str(value))))
     if attempts:
@@ -117,7 +117,7 @@ def _print_steps(steps: list[dict[str, Any]]) -> None:
 
 
 def _with_branches(tree: Tree, children: list[dict[str, Any]], left: list[int]) -> Tree:
-    """The children as branches; of many those that have not completed come first, and the others are counted.
+    """The children as branches. Of many, those that have not completed come first, and the rest is counted.
 
     `left` holds how many branches the whole tree may still get.
     """
@@ -201,7 +201,7 @@ def _took(attempt: dict[str, Any]) -> str | None:
 
 
 def explain_job(options: dict[str, Any]) -> None:
-    """Print every reason for which a job waits."""
+    """Print every reason why a job waits."""
     reasons = explain.why(principal_of(options), options["number"])
     if options["json"]:
         printing.print_json([asdict(reason) for reason in reasons])

@@ -26,7 +26,7 @@ def show_logs(options: dict[str, Any]) -> None:
         if options["json"]:
             printing.print_json(entries)
         elif not entries:
-            printing.console().print("[dim]This job has said nothing.[/]")
+            printing.console().print("[dim]This job has logged nothing.[/]")
         for entry in [] if options["json"] else entries:
             _print_entry(entry)
         return

@@ -1,8 +1,8 @@
-"""Everything that goes out by HTTP, and the guard that says where to.
+"""All outgoing HTTP requests, and the guard that says where they may go.
 
-Users write the URLs. What they name is resolved here, every address that comes out is judged, and the connection goes
-to one of those, not to what the name may mean a moment later; so at every redirect. Nothing is read from the
-environment, so that no proxy asks in our place.
+Users write the URLs. Their host names are resolved here, and every address found is checked. The connection goes to
+one of the checked addresses, because the name may resolve to another one a moment later. Every redirect is checked in
+the same way. Nothing is read from the environment, so that no proxy sends the request in our place.
 """
 
 from jobsite.outgoing.addresses import forbidden

@@ -1,4 +1,4 @@
-"""The guard of addresses: what a host's name leads to, and which addresses nothing is sent to."""
+"""The address guard: which addresses a host has, and to which addresses nothing is sent."""
 
 import socket
 import threading
@@ -10,8 +10,8 @@ import httpcore2
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-# The special registries of IANA, and what clouds put at public addresses. What is not listed of IPv4 is public; of IPv6
-# only what is listed at the end.
+# IANA's registries of special addresses, and services of clouds at public addresses. An IPv4 address that is not listed
+# is public. An IPv6 address is public only inside _PUBLIC_IPV6.
 _FORBIDDEN: tuple[tuple[Network, str], ...] = tuple(
     (ip_network(network), kind)
     for network, kind in (
@@ -57,21 +57,21 @@ _PUBLIC_IPV6 = ip_network("2000::/3")
 
 
 def forbidden(address: Address, allowed: Iterable[Network]) -> str | None:
-    """Why nothing goes to this address, in words; None where it may. `allowed` opens what is closed by itself."""
+    """Why nothing is sent to this address, in words; None where it is allowed. `allowed` lists the exceptions."""
     if isinstance(address, IPv6Address):
-        address = address.ipv4_mapped or IPv6Address(int(address))  # without a scope, which is the link's
+        address = address.ipv4_mapped or IPv6Address(int(address))  # without its scope, which names a link
     if any(address in network for network in allowed):
         return None
     for network, kind in _FORBIDDEN:
         if address in network:
             return kind
     if isinstance(address, IPv6Address) and address not in _PUBLIC_IPV6:
-        return "no public address"
+        return "an address that is not public"
     return None
 
 
 def resolved(host: str, port: int, seconds: float) -> Iterator[Address]:
-    """The addresses of a host, in the resolver's order; in a thread, since a resolver knows no time limit."""
+    """The addresses of a host, in the resolver's order; in a thread, since a resolver has no time limit."""
     found: list[Any] = []
 
     def resolve() -> None:
@@ -84,7 +84,7 @@ def resolved(host: str, port: int, seconds: float) -> Iterator[Address]:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        raise httpcore2.ConnectTimeout(f"{host} is not resolved in time")
+        raise httpcore2.ConnectTimeout(f"{host} was not resolved in time")
     for one in found:
         if isinstance(one, Exception):
             raise httpcore2.ConnectError(f"{host} cannot be resolved: {getattr(one, 'strerror', None) or one}") from one

@@ -1,4 +1,4 @@
-"""The client: send one request, redirects and all, and read its answer within a time and a size."""
+"""The client: send one request, follow its redirects, and read the answer within a limit of time and size."""
 
 import re
 import time
@@ -23,7 +23,7 @@ _HEADER_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)?")
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the body as it was sent, at most as long as asked for (else `is_cut`), from the last URL."""
+    """The answer of the last URL: the body as it was sent, cut (`is_cut`) where it is longer than asked for."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,14 +43,14 @@ def send(
     max_bytes: int = MAX_BYTES,
     max_redirects: int = MAX_REDIRECTS,
 ) -> Answer:
-    """Send a request and read its answer within so many seconds, redirects and all.
+    """Send a request and read its answer within so many seconds, redirects included.
 
-    Of a body `max_bytes` are read, and nothing of one that is not the last; it is not unpacked. A GET or HEAD follows
-    any redirect, another method those that keep it (307, 308) within its origin; what is not followed is the answer.
-    Another origin gets none of the headers.
+    At most `max_bytes` of the last body are read; it is not decompressed, and other bodies are not read. GET and HEAD
+    follow any redirect. Other methods follow only 307 and 308, which keep the method, within their origin. A redirect
+    that is not followed is the answer. Another origin gets none of the headers.
 
-    Raises OutgoingRefused where it must not be made or makes no sense (address, scheme, port, headers, from https to
-    http, too many redirects), OutgoingTimeout when the time is up, OutgoingError where no answer came.
+    Raises OutgoingRefused where the request must not be sent or is invalid (address, scheme, port, headers, from https
+    to http, too many redirects), OutgoingTimeout when the time is up, OutgoingError where no answer came.
     """
     target = check_url(url)
     began = time.monotonic()
@@ -74,18 +74,18 @@ def send(
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers by names in lower case, of two of one name the last. What is wrong is said without the value."""
+    """The headers by names in lower case; of two with one name the last. An error does not repeat the value."""
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
-            raise OutgoingRefused(f"{name!r} is no name of a header")
+            raise OutgoingRefused(f"{name!r} is not a valid header name")
         if not _HEADER_VALUE.fullmatch(value):
-            raise OutgoingRefused(f"header {name}: its value has characters, or spaces at an end, that none may have")
+            raise OutgoingRefused(f"header {name}: its value has characters that are not allowed, or spaces at an end")
     return {name.lower(): value for name, value in headers.items()}
 
 
 @contextmanager
 def _errors(url: str, seconds: float, deadline: float) -> Iterator[None]:
-    """What goes wrong as one of our own errors; what a library says of headers is not repeated."""
+    """Turn a library's errors into our own; what a library says about headers is not repeated."""
     try:
         yield
     except OutgoingError:
@@ -102,7 +102,7 @@ def _errors(url: str, seconds: float, deadline: float) -> Iterator[None]:
 
 def _client(deadline: float) -> httpx2.Client:
     transport = Transport(deadline, settings.JOBSITE_ALLOWED_NETWORKS)
-    # No time limits but the transport's: what remains is for the whole.
+    # The transport alone limits the time: its deadline is for the whole request.
     return httpx2.Client(transport=transport, timeout=None, follow_redirects=False, trust_env=False)
 
 

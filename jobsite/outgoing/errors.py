@@ -1,15 +1,15 @@
-"""What can go wrong with a request that goes out: it may be tried again, came too late, or must not be made."""
+"""The errors of an outgoing request: no answer, no answer in time, or a request that must not be sent."""
 
 
 class OutgoingError(Exception):
-    """A request came to no answer; it may be tried again."""
+    """A request got no answer; it may be tried again."""
 
     says_all = True
 
 
 class OutgoingTimeout(OutgoingError):
-    """No whole answer came in time."""
+    """No complete answer came in time."""
 
 
 class OutgoingRefused(OutgoingError):
-    """A request that must not be made, or makes no sense; no new try helps. The message says what and why."""
+    """A request must not be sent or is invalid; another try does not help. The message says what and why."""

@@ -1,4 +1,4 @@
-"""Connections that go only to an address that was judged, and are over when the time of the request is."""
+"""Connections that go only to an address that was checked, and end when the time of the request is up."""
 
 import re
 import ssl
@@ -16,11 +16,11 @@ from jobsite.outgoing.errors import OutgoingRefused
 
 CONNECT_SECONDS = 10.0  # for one of several addresses
 CHUNK = 16 * 1024
-_ADDRESS = re.compile(r"(?:\w+\.)*(?:\d+|0[xX][0-9A-Fa-f]+)|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")  # in whatever spelling
+_ADDRESS = re.compile(r"(?:\w+\.)*(?:\d+|0[xX][0-9A-Fa-f]+)|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")  # in any spelling
 
 
 class Transport(httpx2.HTTPTransport):
-    """httpx's own, on a pool whose connections are the guard's."""
+    """httpx's transport, on a pool whose connections pass the guard."""
 
     def __init__(self, deadline: float, allowed: Sequence[Network]) -> None:
         context = _tls()
@@ -39,7 +39,7 @@ def _tls() -> ssl.SSLContext:
 
 
 class _Backend(httpcore2.SyncBackend):
-    """Connects to public addresses only, to the one that was judged; and within the time of the whole request."""
+    """Connects only to public addresses, to the one that was checked, within the time of the whole request."""
 
     def __init__(self, deadline: float, allowed: Sequence[Network]) -> None:
         self._deadline, self._allowed = deadline, allowed
@@ -59,7 +59,7 @@ class _Backend(httpcore2.SyncBackend):
                 raise OutgoingRefused(f"{what}, where nothing is sent unless JOBSITE_ALLOWED_NETWORKS names it")
         trouble: Exception | None = None
         for place, address in enumerate(addresses):
-            # One that does not answer leaves time for the others.
+            # An address that does not answer must leave time for the others.
             share = min(_left(self._deadline) / (len(addresses) - place), CONNECT_SECONDS)
             try:
                 stream = super().connect_tcp(str(address), port, share, local_address, socket_options)
@@ -73,7 +73,7 @@ class _Backend(httpcore2.SyncBackend):
 
 
 def _described(host: str, address: Address, kind: str) -> str:
-    """What a host is; not the address of a name, which is nobody's business outside."""
+    """What a host is. The address of a name is left out, because outsiders must not learn it."""
     spelling = host.strip("[]")
     if spelling == str(address):
         return f"{host} is {kind}"
@@ -81,7 +81,7 @@ def _described(host: str, address: Address, kind: str) -> str:
 
 
 class _Stream(httpcore2.NetworkStream):
-    """A connection that is over when the time of the whole request is."""
+    """A connection that ends when the time of the whole request is up."""
 
     def __init__(self, stream: httpcore2.NetworkStream, deadline: float) -> None:
         self._stream, self._deadline = stream, deadline
@@ -90,7 +90,7 @@ class _Stream(httpcore2.NetworkStream):
         return self._stream.read(max_bytes, _left(self._deadline, httpcore2.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        # Piece by piece: the stream below allows its time for each of its own.
+        # Piece by piece: the stream below applies its time limit to each piece.
         view = memoryview(buffer)
         for place in range(0, len(view), CHUNK):
             self._stream.write(bytes(view[place : place + CHUNK]), _left(self._deadline, httpcore2.WriteTimeout))

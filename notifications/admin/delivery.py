@@ -1,4 +1,4 @@
-"""The pages of deliveries: who was told what, what became of it, and how to send one again."""
+"""The pages of deliveries: who was notified of what, what became of it, and how to send one again."""
 
 from typing import Any
 
@@ -26,18 +26,18 @@ from jobsite.notifications.subjects import subject
 from jobsite.tenants.models import Tenant
 
 WINDOW = 100_000
-"""A filter looks through at most this many of a tenant's newest deliveries, as no index serves it."""
+"""A filter searches at most this many of a tenant's newest deliveries, because it has no index."""
 LARGE = ("text", "details")
 
 
 class DeliveryChangeList(KeysetChangeList):
-    """Each page is read along the keys of a tenant; with a filter, in a window of the newest."""
+    """Each page is read in the order of a tenant's keys; with a filter, only among the newest."""
 
     looks_back = False
 
     def page(self, request: HttpRequest, rows: QuerySet[Any], limit: int) -> list[Any]:
         """The first matching deliveries, newest first."""
-        # Of one job there are few, and an index leads to them.
+        # One job has few deliveries, and an index finds them.
         branches = [rows] if self.query else self._branches(request, rows)
         if not branches:
             return []
@@ -129,16 +129,16 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
         return (row.pk,)
 
     def noted(self, row: Any) -> SafeString:
-        """How it stands."""
+        """Its status, channel and reason."""
         reason = f": {row.reason}" if row.reason else ""
         return format_html("{} by {}{}", display.badge(row.status), row.channel, reason)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
-        """The list that counts nothing."""
+        """The list that counts no rows."""
         return DeliveryChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
-        """With what is named of each."""
+        """With the related rows that are shown."""
         return super().get_queryset(request).select_related("tenant", "user", "rule__group").defer("rule__secret")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -221,7 +221,7 @@ class DeliveryAdmin(ActedAdmin[Delivery]):
 
     @admin.display(description="about")
     def about(self, row: Delivery) -> str | SafeString:
-        """The job, schedule or program that it tells of, if it still exists."""
+        """The job, schedule or program that it is about, if it still exists."""
         if "test" in row.details:
             return "A test of the rule, with sample facts."
         found = subject(

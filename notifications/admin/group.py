@@ -21,7 +21,7 @@ from jobsite.notifications.admin import rule as rule_page
 from jobsite.notifications.models import Group, Rule
 
 NAMED = 5
-"""At most this many of the programs that name a group stand in the list."""
+"""The list shows at most this many of the programs that name a group."""
 RULES = 100
 
 
@@ -29,7 +29,7 @@ class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
     """A new group."""
 
     def clean(self) -> dict[str, Any]:
-        """A code that is taken is refused here; the domain refuses it too, where two come at the same moment."""
+        """Refuse a code that is taken; the domain refuses it too, where two are added at the same moment."""
         values: dict[str, Any] = super().clean() or self.cleaned_data
         code, tenant = values.get("code"), values.get("tenant")
         if code and tenant and Group.objects.filter(tenant=tenant, code=code, deleted_at__isnull=True).exists():
@@ -95,7 +95,7 @@ class GroupAdmin(ActedAdmin[Group]):
         )
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """What is given at first; then also who names it."""
+        """The fields of a new group; later also the programs that name it."""
         return ("tenant", "code", "name") if obj is None else ("tenant", "code", "name", "programs_linked")
 
     def save_model(self, request: HttpRequest, obj: Group, form: Any, change: bool) -> None:
@@ -104,7 +104,7 @@ class GroupAdmin(ActedAdmin[Group]):
         obj.pk = made.pk
 
     def response_add(self, request: HttpRequest, obj: Group, post_url_continue: str | None = None) -> HttpResponse:
-        """On to its rules."""
+        """Lead to its rules."""
         if "_addanother" in request.POST:
             return super().response_add(request, obj, post_url_continue)
         self.message_user(request, f"Group {obj.code} is made; now add its rules.", messages.SUCCESS)
@@ -129,7 +129,7 @@ class GroupAdmin(ActedAdmin[Group]):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def noted(self, row: Any) -> str:
-        """How many rules go with it."""
+        """How many rules are deleted with it."""
         return f"with {row.rules_count} rule{'' if row.rules_count == 1 else 's'}"
 
     def audit_target(self, obj: Model) -> str:

@@ -1,4 +1,4 @@
-"""The inbox of whoever is signed in: their messages in their tenants, and how many of them are unread."""
+"""The inbox of the user who is signed in: their messages in their tenants, and how many of them are unread."""
 
 from typing import Any
 
@@ -23,16 +23,16 @@ from jobsite.tenants.models import Tenant
 PAGE = "jobsite_notifications_inbox"
 SHOWN = 50
 COUNTED = 99
-"""No more unread messages are counted."""
+"""At most this many unread messages are counted."""
 WINDOW = 100_000
-"""Read messages are looked for among this many of all tenants' newest deliveries: no index has them."""
+"""Read messages are searched among this many of all tenants' newest deliveries, because they have no index."""
 
 
 def messages_to(request: HttpRequest) -> QuerySet[Delivery]:
     """The messages that reached the inbox of the request's user, in tenants that they see."""
     rows = Delivery.objects.filter(user=user_of(request), channel="inbox", status=Status.SENT)
     access = access_of(request)
-    # Named even where all are seen: the index of the unread begins with the tenant.
+    # The tenants are named even for those who see all: the index of unread messages begins with the tenant.
     return rows.filter(tenant__in=Tenant.objects.all() if access.is_platform else access.tenants())
 
 
@@ -42,9 +42,9 @@ def unread(request: HttpRequest) -> int:
 
 
 def _add_to_header(site: admin.AdminSite) -> None:
-    """Let the header of every page lead to the inbox: what a header knows comes from the site.
+    """Link the header of every page to the inbox; the site gives a header its context.
 
-    The overview and the pages of notifications say how many are unread; the others ask no query for it.
+    The overview and the pages of notifications show how many are unread; the other pages run no query for it.
     """
     known = site.each_context
 

@@ -88,7 +88,7 @@ ACTS = (
 
 
 def recipients(row: Rule, *, limit: int = NAMED_RECIPIENTS) -> str:
-    """Who is notified, in words; of many the first."""
+    """Who is notified, in words; of many only the first."""
     named = ["the submitter"] if row.to_submitter else []
     named += [f"every {role}" for role in row.to_roles]
     named += sorted(user.get_username() for user in row.to_users.all())
@@ -99,7 +99,7 @@ def recipients(row: Rule, *, limit: int = NAMED_RECIPIENTS) -> str:
 
 
 def limits(row: Rule) -> str:
-    """When it sends nothing, and what it sends besides."""
+    """When it sends nothing, and whether it reports a recovery too."""
     parts = [f"after {row.in_a_row} in a row"] if row.in_a_row > 1 else []
     parts += [f"one in {row.throttle_minutes} min"] if row.throttle_minutes is not None else []
     parts += ["recovery too"] if row.on_recovery else []
@@ -198,13 +198,13 @@ class RuleAdmin(ActedAdmin[Rule]):
         return rows.select_related("group", "template", "tenant").prefetch_related("to_users").defer("secret")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """The form; to those who may only look, what it says."""
+        """The form; for those who may only look, its values."""
         if obj is None or self.has_change_permission(request, obj):
             return self.fieldsets
         return self.shown
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """A rule stays in its group; to those who may only look, all."""
+        """The group, which never changes; for those who may only look, everything."""
         if obj is None:
             return []
         return ["group"] if self.has_change_permission(request, obj) else flatten_fieldsets(self.shown)
@@ -216,7 +216,7 @@ class RuleAdmin(ActedAdmin[Rule]):
         return type("RuleForm", (form,), known)
 
     def save_model(self, request: HttpRequest, obj: Rule, form: Any, change: bool) -> None:
-        """Through the domain: permitted and audited; a new webhook's secret is shown this once."""
+        """Through the domain: permitted and audited; a new webhook's secret is shown only once."""
         wanted = form.wanted()
         if change:
             changes = {name: getattr(wanted, name) for name in FIELDS}
@@ -229,7 +229,7 @@ class RuleAdmin(ActedAdmin[Rule]):
             self.message_user(request, SECRET.format(secret), messages.WARNING)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Nothing: the domain has written the users."""
+        """Do nothing: the domain has written the users."""
 
     # ---- Columns ------------------------------------------------------------------------------------------------
 

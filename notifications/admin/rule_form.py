@@ -1,4 +1,4 @@
-"""What is filled in on the page of a rule; the domain says which field is wrong, and why."""
+"""The form of a rule; the domain says which field is wrong, and why."""
 
 import re
 from functools import partial
@@ -66,7 +66,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     in_a_row = forms.IntegerField(
         initial=1,
         label="After N in a row",
-        help_text=f"For FAILED and COMPLETED+ERROR: from this many in a row of a program on; 1 to {MAX_IN_A_ROW}.",
+        help_text=f"For FAILED and COMPLETED+ERROR: only after this many in a row of a program; 1 to {MAX_IN_A_ROW}.",
     )
     on_recovery = forms.BooleanField(
         required=False,
@@ -137,7 +137,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
         field.shows_tenant = self.access.sees_several
 
     def _post_clean(self) -> None:
-        """Nothing: the domain looks at the fields and writes them; the row on the page stays what it is."""
+        """Do nothing: the domain checks and writes the fields, and the row on the page stays as it is."""
 
     def clean(self) -> dict[str, Any]:
         """All fields together, as the domain sees them."""
@@ -148,12 +148,12 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
         try:
             rules.check(group.tenant, self.wanted())
         except Invalid as error:
-            self._tell(error)
+            self._show(error)
         except Refusal as error:
             self.add_error(None, display.sentence(error))
         return cleaned
 
-    def _tell(self, error: Invalid) -> None:
+    def _show(self, error: Invalid) -> None:
         wrong = error.details.get("errors")
         for one in wrong if isinstance(wrong, list) else [{"pointer": "", "message": str(error)}]:
             name = one["pointer"][1:]

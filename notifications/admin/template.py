@@ -28,8 +28,8 @@ from jobsite.notifications.rendering import PARTS, Rendered, Wording
 from jobsite.tenants.principals import Principal
 
 LANGUAGE_NAMES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish"}
-# A mail is styled by attributes, for want of anything else that mail clients take. The preview is a document inside
-# the page and under its policy; it is sandboxed, so that nothing runs in it and it reaches nothing.
+# An e-mail is styled by attributes, because mail clients support nothing else. The preview is a document inside the
+# page and under its policy. It is sandboxed, so that nothing runs in it and it reaches nothing.
 _may_show_mail: Any = csp_update({"style-src": ["'self'", "'unsafe-inline'"]})
 
 
@@ -106,7 +106,7 @@ class TemplateAdmin(ActedAdmin[Template]):
         return str(obj)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Template]:
-        """Those that are not deleted, with what has been written."""
+        """Those that are not deleted, with their translations."""
         rows = super().get_queryset(request).filter(deleted_at__isnull=True)
         return rows.select_related("tenant").prefetch_related("translations")
 
@@ -116,7 +116,7 @@ class TemplateAdmin(ActedAdmin[Template]):
         obj.pk = made.pk
 
     def response_add(self, request: HttpRequest, obj: Template, post_url_continue: str | None = None) -> HttpResponse:
-        """On to its words."""
+        """Lead to its words."""
         if "_addanother" in request.POST:
             return super().response_add(request, obj, post_url_continue)
         self.message_user(
@@ -127,7 +127,7 @@ class TemplateAdmin(ActedAdmin[Template]):
         return HttpResponseRedirect(self.page_of(obj))
 
     def page_after(self, request: HttpRequest, row: Any, act: RowAct) -> str:
-        """The language that was restored."""
+        """The page of the language that was restored, or of the template."""
         _, is_restored, language = act.name.partition("restore-")
         return self.page_in(row, language) if is_restored else self.page_of(row)
 
@@ -153,7 +153,7 @@ class TemplateAdmin(ActedAdmin[Template]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The words of a language: look, try, save."""
+        """The words of a language: view, preview, save."""
         row = self.get_object(request, unquote(object_id))
         language = request.GET.get("language") or self._first_language(row)
         if language not in LANGUAGES:
@@ -234,7 +234,7 @@ class TemplateAdmin(ActedAdmin[Template]):
     def _tried(self, principal: Principal, row: Template, language: str, form: WordsForm) -> Rendered | None:
         words = form.words()
         try:
-            # As when they are saved, so that all that is wrong is said at once.
+            # Checked as on saving, so that all problems are shown at once.
             if problems := rendering.problems(words):
                 listed = [{"message": str(one)} for one in problems]
                 raise Invalid("", code="broken_template", errors=listed)

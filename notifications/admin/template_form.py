@@ -1,4 +1,4 @@
-"""What is filled in on the pages of templates: a new one, and the words of a language."""
+"""The forms of templates: a new one, and the words of a language."""
 
 import re
 from typing import Any
@@ -21,11 +21,11 @@ class NewTemplateForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         help_texts = {
             "code": "Rules name it by this.",
-            "event": "It begins with the words of this event, and rules of this event alone may name it.",
+            "event": "It begins with the words of this event, and only rules for this event may name it.",
         }
 
     def clean(self) -> dict[str, Any]:
-        """A code that is taken is refused here; the domain refuses it too, where two come at the same moment."""
+        """Refuse a code that is taken; the domain refuses it too, where two are added at the same moment."""
         values: dict[str, Any] = super().clean() or self.cleaned_data
         code, tenant = values.get("code"), values.get("tenant")
         if code and tenant and Template.objects.filter(tenant=tenant, code=code, deleted_at__isnull=True).exists():
@@ -38,7 +38,7 @@ def _source() -> forms.Textarea:
 
 
 class WordsForm(forms.Form):
-    """The words of one language, and what they are tried with."""
+    """The words of one language, and the job that they are previewed with."""
 
     subject = forms.CharField(
         required=False, strip=False, widget=forms.TextInput(attrs={"size": 80, "class": "jobsite-source"})
@@ -72,11 +72,11 @@ class WordsForm(forms.Form):
         return number
 
     def words(self) -> Wording:
-        """With line ends as they are kept; a browser sends others."""
+        """With line ends as they are stored; a browser sends others."""
         return Wording(**{part: self.cleaned_data[part].replace("\r\n", "\n") for part in PARTS})
 
     def refuse(self, refusal: Refusal) -> None:
-        """Say what is wrong beside the part that it is wrong in."""
+        """Show each error beside its part."""
         listed = refusal.details.get("errors")
         said = [str(one["message"]) for one in listed] if isinstance(listed, list) else [str(refusal)]
         for one in said:

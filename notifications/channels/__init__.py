@@ -17,11 +17,11 @@ class Channel:
     name: str
 
     def send(self, message: Outgoing) -> str:
-        """Send, and say in one short sentence what the receiver said; raises DeliveryFailed."""
+        """Send, and return the receiver's answer in one short sentence; raises DeliveryFailed."""
         return str(self._module.send(message))
 
     def check_address(self, address: str) -> str:
-        """The address as it is kept; raises jobsite.errors.Invalid, with one sentence, for what is none."""
+        """The address as it is stored; raises jobsite.errors.Invalid, with one sentence, for an invalid one."""
         return str(self._module.check_address(address))
 
     @property
@@ -33,5 +33,5 @@ CHANNELS = {name: Channel(name) for name in ("email", "webhook", "inbox")}
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """What others wrote, fit for a header or a sentence: no control characters, no lone surrogates, so long at most."""
+    """Text of others, made fit for a header or sentence: no control characters or lone surrogates, at most `limit`."""
     return " ".join(_CONTROL.sub(" ", text).split())[:limit].rstrip()

@@ -1,4 +1,4 @@
-"""What every channel is given, and how it says what came of it."""
+"""What every channel gets, and how it reports a failure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class Outgoing:
 
 
 class DeliveryFailed(Exception):
-    """It was not delivered, in a sentence that names what refused it and why.
+    """The message was not delivered; the sentence names what refused it and why.
 
     `is_final`: no other try will help. `retry_after`: seconds that the receiver asked to wait, if it did.
     """

@@ -20,15 +20,15 @@ from jobsite.notifications.channels import one_line
 from jobsite.notifications.channels.base import DeliveryFailed, Outgoing
 
 MAX_ADDRESS = 254  # RFC 5321 4.5.3.1.3: a path has 256 octets, two of them its brackets
-# Django takes a quoted local part, which may hide a second address or control characters, and a host's bare address.
+# Django accepts a quoted local part, which may hide a second address or control characters, and an IP address as host.
 _TRICKS = re.compile(r'[\s\x00-\x1f\x7f-\x9f"\\<>()\[\],;:]')
 
 
 def send(message: Outgoing) -> str:
-    """Hand it to the mail server, and say which server took it.
+    """Hand it to the mail server, and return which server took it.
 
-    Raises DeliveryFailed: final where the address is none, or the server answered 5xx (to the log-in, the sender, the
-    recipient or the message); to be tried again where it answered 4xx, could not be reached or broke off.
+    Raises DeliveryFailed: final where the address is invalid, or the server answered 5xx (to the log-in, the sender,
+    the recipient or the message); to be tried again where it answered 4xx, could not be reached or broke off.
     """
     try:
         address = check_address(message.address)
@@ -39,14 +39,14 @@ def send(message: Outgoing) -> str:
         with _within(message.seconds, connection) as is_over:
             connection.open()
             _mail(message, address, connection).send()
-    except OSError as error:  # all of smtplib's are
+    except OSError as error:  # the base of all errors of smtplib
         if is_over.is_set():
             raise DeliveryFailed(f"{_place(connection)} had not taken it after {message.seconds:g} s") from error
         raise _failed(error, connection, address) from error
     except ValueError as error:
         raise DeliveryFailed(f"this cannot be written as an e-mail: {one_line(str(error))}", is_final=True) from error
     finally:
-        # What was taken was taken, even where the parting goes wrong.
+        # A message that was accepted stays accepted, even where closing fails.
         with suppress(OSError):
             connection.close()
     return f"{_place(connection)} took it for {address}"
@@ -54,7 +54,7 @@ def send(message: Outgoing) -> str:
 
 @contextmanager
 def _within(seconds: float, connection: Any) -> Iterator[threading.Event]:
-    """Hang up when the block takes longer: EMAIL_TIMEOUT holds for each answer, and a server may give many slowly."""
+    """Hang up when the block takes longer: EMAIL_TIMEOUT limits each answer, and a slow server may give many."""
     is_over = threading.Event()
 
     def hang_up() -> None:
@@ -73,7 +73,7 @@ def _within(seconds: float, connection: Any) -> Iterator[threading.Event]:
 
 
 def check_address(address: str) -> str:
-    """The address with its domain in the letters that DNS knows; raises Invalid unless it is one plain address."""
+    """The address with its domain in ASCII, as in DNS; raises Invalid unless it is one plain address."""
     address = address.strip(" ")
     shown = one_line(address, limit=80)
     if _TRICKS.search(address):
@@ -84,7 +84,7 @@ def check_address(address: str) -> str:
         address = f"{local}@{_ascii(domain)}"
         validate_email(address)
     except (idna.IDNAError, ValidationError) as error:
-        raise Invalid(f"{shown!r} is no valid e-mail address") from error
+        raise Invalid(f"{shown!r} is not a valid e-mail address") from error
     if len(address) > MAX_ADDRESS:
         raise Invalid(f"an e-mail address has at most {MAX_ADDRESS} characters, not {len(address):,}")
     return address
@@ -98,7 +98,7 @@ def _mail(message: Outgoing, address: str, connection: Any) -> EmailMultiAlterna
         "Content-Language": message.language,
     }
     mail = EmailMultiAlternatives(
-        # No encoded words of others' making, which a mail program would read as it likes.
+        # No encoded words in the text of others: a mail program would decode them.
         one_line(message.subject.replace("=?", "= ?")),
         message.text,
         to=[address],
@@ -116,7 +116,7 @@ def _own_domain() -> str:
 
 
 def _ascii(domain: str) -> str:
-    """The domain as DNS knows it, by UTS 46; what is ASCII already is only made small, since DNS has more than IDNA."""
+    """The domain in ASCII, by UTS 46; an ASCII domain is only made lower case, since DNS has more names than IDNA."""
     return domain.lower() if domain.isascii() else idna.encode(domain, uts46=True).decode()
 
 
@@ -126,7 +126,7 @@ def _failed(error: OSError, connection: Any, address: str) -> DeliveryFailed:
     if code:
         greets = isinstance(
             error, smtplib.SMTPConnectError | smtplib.SMTPHeloError
-        )  # of the server, not of the message
+        )  # about the server, not about the message
         return DeliveryFailed(f"{place} answered {code} for {address}: {words}", is_final=code >= 500 and not greets)
     if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
         return DeliveryFailed(f"{place} did not answer within {settings.EMAIL_TIMEOUT} s")
@@ -136,7 +136,7 @@ def _failed(error: OSError, connection: Any, address: str) -> DeliveryFailed:
 
 
 def _answer(error: OSError) -> tuple[int, str]:
-    """The server's code and words; 0 where it answered nothing that is SMTP."""
+    """The server's code and words; 0 where its answer was not SMTP."""
     code: int = 0
     words: bytes | str = ""
     if isinstance(error, smtplib.SMTPRecipientsRefused):

@@ -20,7 +20,7 @@ LONGEST_WAIT = timedelta(days=1).total_seconds()
 SUCCESS = range(200, 300)
 REDIRECTS = range(300, 400)
 GONE = 410
-PASSING = (408, 425, 429, *range(500, 600))
+TRANSIENT = (408, 425, 429, *range(500, 600))
 
 
 def send(message: Outgoing) -> str:
@@ -33,7 +33,7 @@ def send(message: Outgoing) -> str:
     body = _body(message)
     headers = _headers(message, body, now)
     try:
-        # No redirects: an event that would be led away is not delivered, wherever it would have come to.
+        # No redirects: an event that is redirected counts as not delivered, wherever it would have gone.
         answer = outgoing.send(
             "POST",
             message.address,
@@ -50,9 +50,9 @@ def send(message: Outgoing) -> str:
 
 
 def check_address(address: str) -> str:
-    """The URL as it is sent to; raises Invalid for one where nothing may go by its scheme, port or form."""
+    """The URL as it is requested; raises Invalid for a scheme, port or form that is not allowed."""
     if not address.isprintable():
-        raise Invalid("this is no URL; expected one such as https://hooks.example.org/jobs")
+        raise Invalid("this is not a URL; expected one such as https://hooks.example.org/jobs")
     try:
         return str(outgoing.check_url(address.strip(" ")).copy_with(fragment=None))
     except outgoing.OutgoingRefused as error:
@@ -84,7 +84,7 @@ def _headers(message: Outgoing, body: str, now: datetime) -> dict[str, str]:
     try:
         signatures = [Webhook(secret).sign(message.identity, now, body) for secret in message.secrets]
     except (EmptyWebhookSecretError, ValueError):
-        # What the library says of a secret might hold it.
+        # The library's message might contain the secret.
         raise DeliveryFailed(
             "a secret of this webhook is not base64, as whsec_… is; replace it", is_final=True
         ) from None
@@ -100,9 +100,9 @@ def _judged(answer: outgoing.Answer, now: datetime) -> str:
         said = f"{answer.url} answered 410: the receiver wants no more of these"
     if answer.status in REDIRECTS:
         said = f"{answer.url} answered {answer.status}: webhooks follow no redirects; name the URL that it leads to"
-    is_passing = answer.status in PASSING
-    wait = _retry_after(answer.headers, now) if is_passing else None
-    raise DeliveryFailed(said, is_final=not is_passing, retry_after=wait)
+    is_transient = answer.status in TRANSIENT
+    wait = _retry_after(answer.headers, now) if is_transient else None
+    raise DeliveryFailed(said, is_final=not is_transient, retry_after=wait)
 
 
 def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

@@ -1,4 +1,4 @@
-"""One message to one recipient, and what became of it: an outbox, written with what it reports."""
+"""One message to one recipient, and what became of it: an outbox, written in the transaction of what it reports."""
 
 from typing import ClassVar
 
@@ -25,10 +25,10 @@ class Status(models.TextChoices):
 
 
 class Delivery(models.Model):
-    """A message of one event by one rule to one recipient; `dedupe_key` says which, and is unique.
+    """A message about one event by one rule to one recipient; `dedupe_key` says which, and is unique.
 
-    It refers to a job or schedule by number and code alone, and to what its throttle counts together by `source`.
-    Without a rule it is for whoever submitted the job and asked to be notified.
+    It refers to a job, program or schedule without a foreign key. A throttle counts together what has one `source`.
+    Without a rule it is for the submitter who asked to be notified, or for the operator.
     """
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="deliveries", db_constraint=False, db_index=False)
@@ -46,7 +46,7 @@ class Delivery(models.Model):
     details = models.JSONField(db_default=models.Value({}, models.JSONField()), default=dict)
 
     channel = models.CharField(max_length=7)
-    # Not held by the database: a user who is deleted while a job ends must not undo that end.
+    # Without a foreign key in the database: a user who is deleted while a job ends must not undo that end.
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         models.DO_NOTHING,

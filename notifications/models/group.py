@@ -37,7 +37,7 @@ class Group(models.Model):
             models.UniqueConstraint(
                 fields=["tenant", "code"], condition=Q(deleted_at__isnull=True), name="group_code_once_per_tenant"
             ),
-            # What composite references of rules and programs point at.
+            # The target of the composite references of rules and programs.
             models.UniqueConstraint(fields=["tenant", "id"], name="group_tenant_and_id"),
         ]
 
@@ -48,8 +48,8 @@ class Group(models.Model):
 class Rule(models.Model):
     """Who is notified of one event, by which channel.
 
-    `event` is one of RULE_EVENTS. `in_a_row`: not before so many failures of a program in a row. `on_recovery`: of
-    the first success after failures that were sent, too. `throttle_minutes`: at most one to each recipient in so many
+    `event` is one of RULE_EVENTS. `in_a_row`: only after so many failures of a program in a row. `on_recovery`: also
+    of the first success after failures that were sent. `throttle_minutes`: at most one to each recipient in so many
     minutes, for each program or schedule; the next one says how many were left out.
     """
 
@@ -113,7 +113,7 @@ class Rule(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            # All that the end of a job reads of a group of a thousand rules.
+            # The end of a job reads only these rows of a group of a thousand rules.
             models.Index(
                 fields=["group", "event"], condition=Q(deleted_at__isnull=True, is_active=True), name="rule_of_event"
             ),

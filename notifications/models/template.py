@@ -13,10 +13,10 @@ EVENTS = [(str(event), str(event)) for event in Event]
 
 
 class Template(models.Model):
-    """What is said of an event; the event's own template (`is_default`) is used by every rule that names none.
+    """The words for an event; the event's own template (`is_default`) is used by every rule that names none.
 
-    The words of the event stand in files; a translation that a tenant adds takes their place for its language, and
-    without it they are there again.
+    The words of the event stand in files. A translation that a tenant adds replaces them for its language; when it is
+    deleted, they are used again.
     """
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="notification_templates", db_index=False)
@@ -50,7 +50,7 @@ class Template(models.Model):
 
 
 class Translation(models.Model):
-    """A template's words in one language: Liquid; without `html` it is made of the text."""
+    """A template's words in one language: Liquid; an empty `html` is made from the text."""
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="+", db_index=False)
     template = models.ForeignKey(

@@ -8,13 +8,13 @@ from jobsite.tenants.models import CODE_PATTERN
 
 
 def check_code(code: str, refusal: str) -> None:
-    """Raise Invalid, with this code of the refusal, for what is no code."""
+    """Raise Invalid, with `refusal` as its code, where this is not a valid code."""
     if not CODE_PATTERN.fullmatch(code):
         raise Invalid("code: expected up to 100 lower-case letters, digits, and _ . - inside", code=refusal)
 
 
 def save_new(row: Group | Template, constraint: str, taken: str) -> None:
-    """Insert a row; Conflict (code_taken) with these words where another has its code."""
+    """Insert a row; Conflict (code_taken) with the message `taken` where another has its code."""
     try:
         with transaction.atomic():
             row.save(force_insert=True)

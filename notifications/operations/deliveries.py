@@ -26,7 +26,7 @@ SELECT id FROM deliveries ORDER BY id
 
 
 def deliveries_of(principal: Principal, *, job: int | None = None) -> QuerySet[Delivery]:
-    """The deliveries of the tenant, or of one job, the newest first; of a listing only so many are to be taken."""
+    """The deliveries of the tenant, or of one job, the newest first; a listing must slice them."""
     principal.require("jobs:read")
     rows = Delivery.objects.filter(tenant=principal.tenant).select_related("rule__group", "user").order_by("-pk")
     return rows if job is None else rows.filter(job_number=job)
@@ -41,7 +41,7 @@ def find_delivery(principal: Principal, key: int) -> Delivery:
 
 
 def send_again(principal: Principal, key: int, *, reason: str = "") -> None:
-    """Send a delivery that has ended once more, as a new message: receivers take it for none that they have had.
+    """Send a delivery that has ended once more, as a new message, which receivers do not take for a duplicate.
 
     Raises Forbidden without jobs:write, Conflict (still_pending) for one that waits to be sent.
     """
@@ -66,10 +66,10 @@ def send_again(principal: Principal, key: int, *, reason: str = "") -> None:
 
 
 def test_rule(principal: Principal, key: int) -> list[Delivery]:
-    """Send what a rule would send, of sample facts, to all its recipients; whoever asks is the submitter.
+    """Send what a rule would send, with sample facts, to all its recipients; the principal counts as the submitter.
 
     Raises Forbidden without jobs:admin, Conflict: rule_off, or nobody_to_tell where it reaches nobody, such as an empty
-    role, or the submitter where whoever asks is no user.
+    role, or the submitter where the principal is not a user.
     """
     principal.require("jobs:admin")
     row = find_rule(principal, key)

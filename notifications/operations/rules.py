@@ -35,7 +35,7 @@ def find_rule(principal: Principal, key: int) -> Rule:
 
 
 def create_rule(principal: Principal, group: str, wanted: Wanted) -> tuple[Rule, str]:
-    """A new rule of a group; with it the secret of a webhook, which is shown this once, or an empty text.
+    """A new rule of a group, and the secret of a webhook, which is shown only once, or an empty text.
 
     Raises Forbidden without jobs:admin, NotFound for the group, Invalid (invalid_rule) with an error for each field.
     """
@@ -44,7 +44,7 @@ def create_rule(principal: Principal, group: str, wanted: Wanted) -> tuple[Rule,
     secret = rules.new_secret() if wanted.channel == "webhook" else ""
     sealed = rules.with_secret(None, secret) if secret else None
     with transaction.atomic(), connection.cursor() as cursor:
-        # Held until the commit, so that nobody deletes it meanwhile.
+        # Locked until the commit, so that nobody deletes it meanwhile.
         Group.objects.select_for_update(no_key=True).get(pk=find_group(principal, group).pk)
         owner = find_group(principal, group)
         row = Rule.objects.create(tenant=principal.tenant, group=owner, secret=sealed, **checked.columns)
@@ -54,9 +54,9 @@ def create_rule(principal: Principal, group: str, wanted: Wanted) -> tuple[Rule,
 
 
 def change_rule(principal: Principal, key: int, changes: Mapping[str, Any]) -> tuple[Rule, str]:
-    """Change these fields of Wanted; what becomes a webhook gets a secret, as with `create_rule`.
+    """Change these fields of Wanted; a rule that becomes a webhook gets a secret, as with `create_rule`.
 
-    Users who have left the tenant are left out from then on.
+    Users who have left the tenant are dropped.
     """
     principal.require("jobs:admin")
     with transaction.atomic(), connection.cursor() as cursor:
@@ -83,7 +83,7 @@ def change_rule(principal: Principal, key: int, changes: Mapping[str, Any]) -> t
 
 
 def rotate_secret(principal: Principal, key: int) -> str:
-    """A new secret for a webhook's rule, shown this once; the one before signs beside it until the next."""
+    """A new secret for a webhook's rule, shown only once; the previous one signs beside it until the next."""
     principal.require("jobs:admin")
     with transaction.atomic(), connection.cursor() as cursor:
         row = _locked_rule(principal, key)
@@ -97,7 +97,7 @@ def rotate_secret(principal: Principal, key: int) -> str:
 
 
 def delete_rule(principal: Principal, key: int, *, reason: str = "") -> None:
-    """Delete a rule; what waits to be sent by it is not sent any more."""
+    """Delete a rule; its deliveries that still wait are not sent."""
     principal.require("jobs:admin")
     check_reason(reason)
     with transaction.atomic(), connection.cursor() as cursor:
@@ -113,7 +113,7 @@ def _locked_rule(principal: Principal, key: int) -> Rule:
 
 
 def wanted_of(row: Rule) -> Wanted:
-    """A rule as it would be asked for."""
+    """A rule as the Wanted that would make it."""
     return Wanted(
         event=row.event,
         channel=row.channel,

@@ -21,7 +21,7 @@ from jobsite.values import storable
 
 
 def templates_of(principal: Principal) -> QuerySet[Template]:
-    """The templates of the tenant, with what it has written."""
+    """The templates of the tenant, with the words that it has written."""
     principal.require("jobs:read")
     rows = Template.objects.filter(tenant=principal.tenant, deleted_at__isnull=True)
     return rows.prefetch_related("translations").order_by("-is_default", "code")
@@ -59,13 +59,13 @@ def delete_template(principal: Principal, code: str, *, reason: str = "") -> Non
         Template.objects.select_for_update().get(pk=row.pk)
         using = Rule.objects.filter(template=row, deleted_at__isnull=True).order_by("pk").first()
         if using is not None:
-            raise Conflict(f"rule {using.pk} uses it; give that another first", code="template_in_use")
+            raise Conflict(f"rule {using.pk} uses it; give the rule another template first", code="template_in_use")
         Template.objects.filter(pk=row.pk).update(deleted_at=Now())
         audit.record(cursor, principal, "template deleted", "template", code, reason, {"event": row.event}, None)
 
 
 def save_words(principal: Principal, code: str, language: str, wanted: Wording) -> None:
-    """Take these words for the template in this language; those that it has anyway are none of its own.
+    """Save these words for the template in this language; words that equal its default are not stored.
 
     Raises Invalid (broken_template) with part and line.
     """
@@ -93,7 +93,7 @@ def save_words(principal: Principal, code: str, language: str, wanted: Wording) 
 
 
 def restore_words(principal: Principal, code: str, language: str) -> bool:
-    """Go back to the event's own words in this language; whether there were others."""
+    """Go back to the event's own words in this language; True where there were others."""
     principal.require("jobs:admin")
     _check_language(language)
     with transaction.atomic(), connection.cursor() as cursor:
@@ -103,9 +103,9 @@ def restore_words(principal: Principal, code: str, language: str) -> bool:
 def preview(
     principal: Principal, code: str, language: str, *, words: Wording | None = None, job: int | None = None
 ) -> Rendered:
-    """What a template makes of a job of the tenant, or of sample facts; an unknown name is an error here.
+    """Render a template with a job of the tenant, or with sample facts; an unknown name is an error here.
 
-    `words` are tried instead of those in use. Raises NotFound for the job, Invalid (broken_template).
+    `words` are used instead of the current ones. Raises NotFound for the job, Invalid (broken_template).
     """
     principal.require("jobs:read")
     _check_language(language)

@@ -1,8 +1,8 @@
--- Write the deliveries for one thing that has happened: who is told, by which channel. Returns the ids of the new rows.
+-- Write the deliveries for one thing that has happened: who is notified, by which channel. Returns the new rows' ids.
 --
 -- Statements call it in the transaction in which the thing happens, with named arguments (notifications/outbox.py).
--- They call it only where somebody may be told: a plan with all of this in it costs each statement more to begin than a
--- whole job takes to end.
+-- They call it only where somebody may be notified: a statement that contained all of this would take longer to begin
+-- than a whole job takes to end.
 --
 -- Each recipient of a rule gets one delivery. A recipient is a member of the tenant, an address or a URL. Whether a
 -- member is still one is asked again before the delivery is sent. What was written for the same key before is not
@@ -13,17 +13,17 @@ CREATE OR REPLACE FUNCTION jobsite_write_deliveries(
     to_group bigint,     -- the notification group whose rules are asked
     event text,          -- what has happened
     names text[],        -- what rules may call it: COMPLETED is COMPLETED+WARNING too
-    recovery text,       -- the event for the rules that asked to hear of a recovery; NULL: this is none
+    recovery text,       -- the event for the rules that ask for a recovery too; NULL: this is none
     recovered text[],    -- what those rules are for
-    key text,            -- tells one thing that happened from every other
+    key text,            -- identifies the one thing that happened
     source text,         -- what a throttle counts together: 'program 7', 'schedule 3'
     job bigint,
     program bigint,
     schedule bigint,
     context uuid,        -- the captured context that names the submitter, or
     submitter bigint,    -- the submitter themselves
-    notify boolean,      -- the submitter asked to be told
-    alerts boolean,      -- the operator of the installation is told
+    notify boolean,      -- the submitter asked to be notified
+    alerts boolean,      -- the operator of the installation is notified
     in_a_row integer,    -- how many times in a row it has happened
     details jsonb,
     only_rule bigint,    -- the one rule that is asked; NULL: all
@@ -35,7 +35,7 @@ BEGIN
     IF context IS NOT NULL THEN
         submitter := (SELECT (c.content ->> 'user_id')::bigint FROM jobsite_capturedcontext c WHERE c.key = context);
     END IF;
-    -- A submitter whose account is deleted is told nothing.
+    -- A submitter whose account is deleted is not notified.
     submitter := (SELECT u.id FROM auth_user u WHERE u.id = submitter);
 
     RETURN QUERY
@@ -46,8 +46,8 @@ BEGIN
         WHERE r.group_id = to_group AND r.deleted_at IS NULL AND r.is_active
               AND r.event = ANY(names) AND r.in_a_row <= in_a_row
         UNION ALL
-        -- The rules that told of the trouble and ask to hear once that it is over. The order of what a rule said last
-        -- is that of the whole index delivery_of_rule; else the planner would go through the table by its key.
+        -- The rules that reported the trouble and ask for one report of its end. The ORDER BY names all columns of the
+        -- index delivery_of_rule; else the planner would read the table by its key.
         SELECT r.*, recovery
         FROM jobsite_rule r
         WHERE r.group_id = to_group AND r.deleted_at IS NULL AND r.is_active

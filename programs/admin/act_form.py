@@ -1,4 +1,4 @@
-"""What operators fill in before an act on jobs: why, and for some acts until when, what then, or with what."""
+"""The form that operators fill in before an act on jobs: a reason, and for some acts an end, a policy, parameters."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from jobsite.programs.models import Job
 
 
 class ActForm(ReasonForm):
-    """Why; for some acts until when, or what comes then; for the retry of a single job also its parameters."""
+    """The reason; for some acts an end or a policy; for the retry of a single job also its parameters."""
 
     reason_help = "Kept with the job and in the audit."
     until_label = "Hold until (UTC)"
@@ -34,7 +34,7 @@ class ActForm(ReasonForm):
     )
 
     def __init__(self, act: Act, data: Mapping[str, Any] | None = None, *, single: Job | None = None) -> None:
-        """`single` is the job, where the act is for one alone: of several, no parameters are asked."""
+        """`single` is the job, where the act is on one job: for several, the form has no parameters."""
         super().__init__(data, asks=act.asks if single is not None else set(act.asks) - {"parameters"})
         if single is not None and "parameters" in self.fields:
             self._shown = display.pretty(single.parameters)
@@ -48,7 +48,7 @@ class ActForm(ReasonForm):
             raise forms.ValidationError(f"This is not JSON: {error}") from error
         if not isinstance(given, dict):
             raise forms.ValidationError("Parameters are a JSON object, in braces.")
-        # As text: in Python true is 1 and 1 is 1.0.
+        # Compared as text: in Python, True equals 1 and 1 equals 1.0.
         is_unchanged = _canonical(given) == _canonical(json.loads(self._shown))
         return None if is_unchanged else given
 
@@ -58,7 +58,7 @@ class ActForm(ReasonForm):
         return Order(given["reason"], given.get("until"), given.get("policy", ""), given.get("parameters"), tokens)
 
     def refuse_parameters(self, errors: Sequence[Mapping[str, str]]) -> bool:
-        """Say beside the parameters what their schema refuses, and where; whether there is anything to say."""
+        """Show beside the parameters what their schema refuses, and where; True where there is an error."""
         for one in errors:
             self.add_error("parameters", f"{one['pointer'] or 'as a whole'}: {one['message']}")
         return bool(errors)

@@ -19,7 +19,7 @@ from jobsite.programs.rules.lifecycle import TERMINAL, Status
 from jobsite.tenants.principals import Principal
 
 NAMED_REFUSALS = 20
-"""At most this many refusals are told one by one; the rest is a number."""
+"""At most this many refusals are shown one by one; the rest is counted."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _clear(principal: Principal, number: int, order: Order) -> str:
     if not now or token is None:
         raise Conflict("holds no lock any more", code="no_lock")
     if not operations.jobs.clear_locks(principal, [replace(now[0], token=token)], reason=order.reason):
-        raise Conflict("its lock is not stale, or was taken anew since it was shown; left alone", code="not_stale")
+        raise Conflict("its lock is not stale, or was taken again since it was shown; left alone", code="not_stale")
     return "cleared the lock of {jobs}"
 
 
@@ -83,7 +83,7 @@ def _clear(principal: Principal, number: int, order: Order) -> str:
 class JobAct(Act):
     """An act on one job or several, done job by job.
 
-    `run` does it and says what it did, with {jobs} for how many, or refuses.
+    `run` does it and returns what it did, with {jobs} for how many, or refuses.
     """
 
     run: Run
@@ -166,7 +166,7 @@ ACTS = {
             "clear",
             "Clear lock",
             "Takes jobs from workers that are gone, so that they can run again. A lock that is renewed, or was "
-            "taken anew since it was shown here, is left alone.",
+            "taken again since it was shown here, is left alone.",
             title="Clear stale locks",
             listed="Clear stale locks",
             scope=ADMIN,
@@ -203,9 +203,9 @@ class Report:
         """A sentence for each refused job, where the summary does not say it already."""
         if len(self.refused) < 2:
             return []
-        told = [f"#{number}: {why}" for number, why in self.refused[:NAMED_REFUSALS]]
-        rest = len(self.refused) - len(told)
-        return [*told, f"… and {rest} more"] if rest else told
+        named = [f"#{number}: {why}" for number, why in self.refused[:NAMED_REFUSALS]]
+        rest = len(self.refused) - len(named)
+        return [*named, f"… and {rest} more"] if rest else named
 
 
 def counted(count: int) -> str:

@@ -29,7 +29,7 @@ from jobsite.tenants.models import SYSTEM, Tenant
 
 
 def view(page: TenantScopedAdmin[Job], request: HttpRequest, name: str) -> HttpResponse:
-    """Say how many jobs match the filters in the address; once confirmed, begin to do it to them.
+    """Say how many jobs match the filters in the address; once confirmed, begin the act on them.
 
     Jobs that were submitted since they were counted are left out.
     """
@@ -45,7 +45,7 @@ def view(page: TenantScopedAdmin[Job], request: HttpRequest, name: str) -> HttpR
     back += rows.get_query_string()
     tenant = _only_tenant(request, rows)
     if tenant is None:
-        page.message_user(request, "Choose a tenant first: an act is done in one.", messages.ERROR)
+        page.message_user(request, "Choose a tenant first: an act is done in one tenant.", messages.ERROR)
         return HttpResponseRedirect(back)
     principal = principal_of(request, tenant)
     form = ActForm(ACTS[name], request.POST if "confirm" in request.POST else None)
@@ -128,13 +128,13 @@ class BulkActAdmin(TenantScopedAdmin[BulkAct]):
     """Acts on many jobs are begun in the list of jobs or on the command line; here they are watched and stopped."""
 
     names_tenant = True
-    empty_hint = display.words("Nobody has done anything to all jobs that match a filter yet.")
+    empty_hint = display.words("No acts on all jobs that match a filter yet.")
     list_display = ("act_shown", "actor", display.moments("created_at", "begun (UTC)"), "progress", "refused", "badge")
     ordering = ("-id",)
     list_select_related = ("tenant",)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """The list that counts nothing."""
+        """The list that counts no rows."""
         return KeysetChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkAct]:
@@ -166,7 +166,7 @@ class BulkActAdmin(TenantScopedAdmin[BulkAct]):
         return [path("<int:key>/stop/", view, name="jobsite_programs_bulkact_stop"), *super().get_urls()]
 
     def stop_view(self, request: HttpRequest, key: int) -> HttpResponse:
-        """Let the act go no further. POST only."""
+        """Stop the act. POST only."""
         row = self.get_object(request, str(key))
         if request.method == "POST":
             try:
@@ -180,7 +180,7 @@ class BulkActAdmin(TenantScopedAdmin[BulkAct]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """How far it has come, what refused and why. There is nothing to save."""
+        """How far it has come, which jobs refused and why. There is nothing to save."""
         row = self.get_object(request, unquote(object_id))
         if request.method not in ("GET", "HEAD"):
             raise PermissionDenied

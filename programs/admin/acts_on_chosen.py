@@ -27,7 +27,7 @@ from jobsite.programs.operations.jobs import Lock
 JobPages = TenantScopedAdmin[Job]
 
 NAMED = 50
-"""At most this many jobs are named where an act is confirmed; the rest is a number."""
+"""At most this many jobs are named where an act is confirmed; the rest is counted."""
 ACTED_ON = 1_000
 
 
@@ -43,11 +43,11 @@ def _action(act: JobAct) -> Callable[..., HttpResponse]:
 
 
 ACTIONS = tuple(_action(act) for act in ACTS.values())
-"""The acts as what Django's list offers for the rows that are ticked."""
+"""The acts as Django's list offers them for the rows that are ticked."""
 
 
 def view(page: JobPages, request: HttpRequest, name: str) -> HttpResponse:
-    """Confirm an act and do it. POST only: whoever comes by GET (after logging in again) finds the list."""
+    """Confirm an act and do it. POST only: a GET (after logging in again) leads to the list."""
     act = ACTS.get(name)
     if act is None:
         raise Http404("No such act.")
@@ -57,9 +57,9 @@ def view(page: JobPages, request: HttpRequest, name: str) -> HttpResponse:
 
 
 def ask(page: JobPages, request: HttpRequest, act: JobAct) -> HttpResponse:
-    """The page that says what will be touched; once confirmed, do it and say what came of it.
+    """The page that says which jobs will be changed; once confirmed, do it and report the result.
 
-    Jobs of other tenants are not there, as if their numbers had never been given.
+    Jobs of other tenants are ignored, as if their numbers had not been given.
     """
     if not access_of(request).may(act.scope):
         raise PermissionDenied
@@ -77,7 +77,7 @@ def ask(page: JobPages, request: HttpRequest, act: JobAct) -> HttpResponse:
         principal = principals_of(request)
         report = perform(act, jobs, form.order(tokens), lambda job: principal(job.tenant))
         if single is None or not form.refuse_parameters(report.errors):
-            return _tell(page, request, report, _back(request, numbers))
+            return _reported(page, request, report, _back(request, numbers))
     return _confirmation(page, request, act, form, jobs, numbers=numbers, tokens=tokens)
 
 
@@ -105,7 +105,7 @@ def _confirmation(
         form,
         title=act.title,
         back=_back(request, numbers),
-        # Those that the act fits come first: they are what will be touched.
+        # Those that the act fits come first: they are the ones that will be changed.
         touched=sorted(touched, key=lambda one: not one.fits)[:NAMED],
         hidden=_hidden(request, jobs, tokens),
         heading=counted(len(jobs)),
@@ -120,7 +120,7 @@ def _confirmation(
 
 
 def _hidden(request: HttpRequest, jobs: Iterable[Job], tokens: dict[int, UUID]) -> list[tuple[str, object]]:
-    """What the confirmed form brings again: the jobs, the locks as they were shown, and where the act began."""
+    """What the confirmed form sends again: the jobs, the locks as they were shown, and where the act began."""
     return [
         *(("number", job.number) for job in jobs),
         *(("lock", f"{job.number}:{tokens[job.number]}") for job in jobs if job.number in tokens),
@@ -129,7 +129,7 @@ def _hidden(request: HttpRequest, jobs: Iterable[Job], tokens: dict[int, UUID]) 
     ]
 
 
-def _tell(page: JobPages, request: HttpRequest, report: Report, address: str) -> HttpResponse:
+def _reported(page: JobPages, request: HttpRequest, report: Report, address: str) -> HttpResponse:
     page.message_user(request, report.summary, messages.WARNING if report.refused else messages.SUCCESS)
     for sentence in report.details:
         page.message_user(request, sentence, messages.WARNING)
@@ -137,7 +137,7 @@ def _tell(page: JobPages, request: HttpRequest, report: Report, address: str) ->
 
 
 def _chosen(request: HttpRequest) -> tuple[list[int], dict[int, UUID]]:
-    """The numbers of the jobs meant, and the lock tokens that were shown with them; nonsense is a 400."""
+    """The numbers of the chosen jobs, and the lock tokens that were shown with them; invalid input is a 400."""
     try:
         pairs = [text.split(":", 1) for text in request.POST.getlist("lock")]
         tokens = {int(number): UUID(token) for number, token in pairs}

@@ -1,4 +1,4 @@
-"""The pages of jobs: the list, and the job with all that is known of it; from here to the acts and the locks."""
+"""The pages of jobs: the list, and one job with all that is known of it, with the way to the acts and the locks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -67,7 +67,7 @@ class JobAdmin(TenantScopedAdmin[Job]):
     actions = acts_on_chosen.ACTIONS
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
-        """The list that counts nothing."""
+        """The list that counts no rows."""
         return JobChangeList
 
     def get_search_results(
@@ -140,11 +140,11 @@ class JobAdmin(TenantScopedAdmin[Job]):
     # ---- What can be done -------------------------------------------------------------------------------------
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may hold, release, cancel, retry and acknowledge anywhere."""
+        """Whether the user may hold, release, cancel, retry and acknowledge in some tenant."""
         return access_of(request).may(WRITE)
 
     def has_administer_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may expire and clear anywhere."""
+        """Whether the user may expire and clear in some tenant."""
         return access_of(request).may(ADMIN)
 
     def get_urls(self) -> list[URLPattern]:
@@ -160,7 +160,7 @@ class JobAdmin(TenantScopedAdmin[Job]):
         return self.admin_site.admin_view(partial(view, self))
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """With the acts on all that match, to those who may do them somewhere."""
+        """With the acts on all that match, for those who may do them in some tenant."""
         offered = [ACTS[name] for name in bulk.ACTS if access_of(request).may(WRITE)]
         return super().changelist_view(request, {"acts_on_all": offered} | (extra_context or {}))
 

@@ -16,7 +16,7 @@ from jobsite.programs.rules.lifecycle import OPEN, Blocked, Status
 from jobsite.tenants.models import Tenant
 
 WINDOW = 100_000
-"""A filter that no index serves looks through at most this many of a tenant's newest jobs."""
+"""A filter without an index searches at most this many of a tenant's newest jobs."""
 INDEXED_BY_TENANT = {"OPEN", "PENDING", "QUEUED", "WAITING", "FAILED", "REVIEW", *map(str, Blocked)}
 """Choices of the status filter that the partial indexes on a tenant's open and failed jobs serve."""
 
@@ -98,14 +98,14 @@ class JobChangeList(KeysetChangeList):
         return list(shown.defer(*large)[:limit])
 
     def matching(self, request: HttpRequest, tenant: Tenant) -> Rows:
-        """All jobs of one tenant that match, in the window that the list looks through as well."""
+        """All jobs of one tenant that match, in the same window that the list searches."""
         [rows] = self._branches(request, self.queryset.filter(tenant=tenant)) or [self.queryset.none()]
         return rows
 
     def _branches_by_program(self, request: HttpRequest) -> list[Rows] | None:
         """Where the program is the only filter: its jobs along their index.
 
-        The tenant is left out on purpose: with both conditions the planner takes programs and tenants for
+        The tenant is left out on purpose: with both conditions the planner treats programs and tenants as
         independent, and reads all jobs of the two. The page itself is read through the user's own rows.
         """
         chosen = self.chosen()
@@ -119,7 +119,7 @@ class JobChangeList(KeysetChangeList):
         return [Job.objects.filter(program=key, **position) for key in keys]
 
     def _branches(self, request: HttpRequest, rows: Rows) -> list[Rows]:
-        """The queries that together are the list, each along an index or in a window."""
+        """The queries that make up the list, each along an index or in a window."""
         chosen = self.chosen()
         narrowing = chosen.keys() - {"tenant"}
         if number_in(self.query) is not None:

@@ -1,4 +1,4 @@
-"""What the page of a job tells: its facts, what must be known first, its attempts, its log."""
+"""What the page of a job shows: its facts, what must be known first, its attempts, its log."""
 
 import json
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ def _offered(request: HttpRequest, job: Job, lock: Lock | None) -> dict[str, Any
 
 
 def facts(job: Job, *, shows_tenant: bool) -> list[tuple[str, Any]]:
-    """What stands in the grid under the heading; facts without a value are left out."""
+    """The content of the grid under the heading; facts without a value are left out."""
     program: Any = job.program.code
     if job.program.deleted_at is None:
         url = reverse("admin:jobsite_programs_program_change", args=[job.program_id])
@@ -147,10 +147,10 @@ def _job_links(numbers: Sequence[int]) -> SafeString | None:
 
 def notes(job: Job, reasons: Sequence[Reason]) -> list[SafeString]:
     """What an operator must know first: why it waits, that it was asked to stop, that its failure needs review."""
-    told = [format_html("{}", display.sentence(reason.message)) for reason in reasons]
+    found = [format_html("{}", display.sentence(reason.message)) for reason in reasons]
     if job.cancel_requested_at is not None:
         words = "Canceled by" if job.is_terminal else "Asked to stop by"
-        told.append(
+        found.append(
             format_html(
                 "{} {} at {}{}",
                 words,
@@ -160,8 +160,8 @@ def notes(job: Job, reasons: Sequence[Reason]) -> list[SafeString]:
             )
         )
     if job.needs_review:
-        told.append(format_html("{}", "Failed, and nobody has acknowledged it yet."))
-    return told
+        found.append(format_html("{}", "Failed, and nobody has acknowledged it yet."))
+    return found
 
 
 def attempt(row: JobAttempt) -> dict[str, Any]:
@@ -183,12 +183,12 @@ def steps(job: Job) -> tuple[list[dict[str, Any]], bool]:
     return [_step(row, presentation.step(row, job)) for row in rows[:STEPS]], len(rows) > STEPS
 
 
-def _step(row: JobStep, told: dict[str, Any]) -> dict[str, Any]:
+def _step(row: JobStep, presented: dict[str, Any]) -> dict[str, Any]:
     took = (row.ended_at - row.started_at).total_seconds() if row.ended_at else None
     result = "" if row.result is None else json.dumps(row.result, ensure_ascii=False)
     return {
         "shown": step_name(row.action, row.name),
-        "badge": display.badge(told["status"]),
+        "badge": display.badge(presented["status"]),
         "tries": row.tries,
         "began": display.moment(row.started_at),
         "duration": display.duration(took),
@@ -221,7 +221,7 @@ def _child(row: Job) -> dict[str, Any]:
 
 
 def deliveries(principal: Principal, job: Job) -> dict[str, Any] | None:
-    """Who was told of a job, the newest first, and whether there are more; None where nobody was."""
+    """The deliveries about a job, the newest first, and whether there are more; None where there are none."""
     rows = operations.deliveries_of(principal, job=job.number).select_related(None).select_related("user")
     found = list(rows.defer("text", "details")[: DELIVERIES + 1])
     if not found:
@@ -239,7 +239,7 @@ def _delivery(row: Delivery) -> dict[str, Any]:
 
 
 def log(job: Job, before: str) -> tuple[list[JobLogEntry], int | None]:
-    """The last lines, or those before a sequence number; oldest first, with where the earlier ones end."""
+    """The last lines, or those before a sequence number, oldest first; and where the earlier ones end."""
     rows = JobLogEntry.objects.filter(job_number=job.number, tenant_id=job.tenant_id)
     if before:
         if not (before.isascii() and before.isdigit() and int(before) <= MAX_KEY):

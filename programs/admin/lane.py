@@ -54,7 +54,7 @@ def buttons(offered: Iterable[tuple[RowAct, str]], *, back: str) -> SafeString:
 
 
 class PauseQueueForm(ReasonForm):
-    """Which queue of which tenant; it may be one without a lane, as no job has come to it yet."""
+    """Which queue of which tenant; it may have no lane yet, where no job has come to it."""
 
     field_order = ("tenant", "queue", "reason", "until")
 
@@ -74,7 +74,7 @@ class PauseQueueForm(ReasonForm):
 
 @admin.register(Lane)
 class LaneAdmin(ActedAdmin[Lane]):
-    """Members look at the lanes of their tenants, their ADMINs pause them; the whole queue is the platform's."""
+    """Members see the lanes of their tenants, and their ADMINs pause them; only the platform pauses a whole queue."""
 
     row_acts = (PAUSE, RESUME)
     names_tenant = True
@@ -112,11 +112,11 @@ class LaneAdmin(ActedAdmin[Lane]):
         return self.fields
 
     def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
-        """None where there is but one tenant to find."""
+        """None where there is only one tenant to find."""
         return self.search_fields if access_of(request).sees_several else ()
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """With the button that fits, for those who may press one somewhere."""
+        """With the button that fits, for those who may use it in some tenant."""
         columns = super().get_list_display(request)
         if access_of(request).may(ADMIN):
             columns.insert(-1, self._button_column(request))
@@ -163,7 +163,7 @@ class LaneAdmin(ActedAdmin[Lane]):
 
     @admin.display(description="queue")
     def queue_name(self, lane: Lane) -> str:
-        """Its name: the queue's own page is the platform's."""
+        """Its name, without a link: the queue's own page is for superusers."""
         return lane.queue.name
 
     @admin.display(description="jobs")

@@ -21,7 +21,7 @@ TENANTS = 50
 
 
 def locks_of(jobs: Iterable[Job], principal: Callable[[Tenant], Principal]) -> dict[int, Lock]:
-    """The locks of those of the jobs that are running, by job."""
+    """The locks of those jobs that are running, by job."""
     by_tenant: dict[Tenant, list[int]] = {}
     for job in jobs:
         if job.status == Status.RUNNING:

@@ -52,7 +52,7 @@ class ProgramForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class ActionInline(admin.TabularInline):  # type: ignore[type-arg]
-    """The steps of a program, to read."""
+    """The actions of a program, read-only."""
 
     model = Action
     extra = 0
@@ -208,7 +208,7 @@ class ProgramAdmin(ActedAdmin[Program]):
 
     @admin.display(description="queue")
     def queue_name(self, program: Program) -> str:
-        """Its name: the queue's own page is the platform's."""
+        """Its name, without a link: the queue's own page is for superusers."""
         return program.queue.name
 
     @admin.display(description="time limit")
@@ -218,7 +218,7 @@ class ProgramAdmin(ActedAdmin[Program]):
 
     @admin.display(description="attempts")
     def attempts(self, program: Program) -> int:
-        """The most there are."""
+        """The most that there may be."""
         return program.max_attempts
 
     @admin.display(description="retries")
@@ -254,18 +254,18 @@ class ProgramAdmin(ActedAdmin[Program]):
     @admin.display(description="children")
     def children(self, program: Program) -> str:
         """What a failed child does to its parent, and a failed parent to its children."""
-        told = {
+        words = {
             "WARN": "one that does not complete leaves a warning",
             "FAIL": "one that does not complete fails the job",
             "IGNORE": "it does not matter how they end",
         }[program.on_child_failure]
-        return told + ("; a failed job cancels those that are open" if program.cancel_children_on_failure else "")
+        return words + ("; a failed job cancels those that are open" if program.cancel_children_on_failure else "")
 
     @admin.display(description="notification group")
     def group(self, program: Program) -> str | SafeString:
-        """Whose rules say who is told of its jobs."""
+        """The group whose rules say who is notified of its jobs."""
         if program.notification_group is None:
-            return "none: only those are told who submit a job with notify"
+            return "none: only those who submit a job with notify are notified"
         url = reverse("admin:jobsite_notifications_group_change", args=[program.notification_group_id])
         return format_html('<a href="{}">{}</a>', url, program.notification_group.code)
 

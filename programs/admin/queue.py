@@ -50,7 +50,7 @@ ACTS = (
 
 @admin.register(Queue)
 class QueueAdmin(ActedAdmin[Queue], PlatformAdmin[Queue]):
-    """Queues come from JOBSITE_QUEUES; here one looks at them and pauses them, for all tenants or for one."""
+    """Queues come from JOBSITE_QUEUES; here they are shown and paused, for all tenants or for one."""
 
     row_acts = ACTS
 

@@ -88,7 +88,7 @@ class ScheduleAdmin(ActedAdmin[Schedule]):
     change_scope = ADMIN
     names_tenant = True
     form = ScheduleForm
-    page_note = "The jobs of a schedule run as whoever saved it last."
+    page_note = "The jobs of a schedule run as the user who saved it last."
     empty_hint = display.words(
         "No schedules yet: add one here, or with `jobsite schedules create CODE --program P --cron …`; "
         "`jobsite schedules import-periodic-tasks` takes over what django-celery-beat has."
@@ -107,7 +107,7 @@ class ScheduleAdmin(ActedAdmin[Schedule]):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
-        """Those that are not deleted, with what became of their last times, by one query."""
+        """Those that are not deleted, with what became of their last times, in one query."""
         status = Job.objects.filter(number=OuterRef("job_number")).values("status")
         last = Firing.objects.filter(schedule=OuterRef("pk")).order_by("-nominal_at")
         became = last.annotate(became=Coalesce(Subquery(status), "result")).values("became")[:DOTS]
@@ -119,7 +119,7 @@ class ScheduleAdmin(ActedAdmin[Schedule]):
         return [path("<int:key>/backfill/", view, name="jobsite_programs_schedule_backfill"), *super().get_urls()]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """A new schedule has no state yet. Those who may only look see the parameters without their secrets."""
+        """A new schedule has no state yet. Those who may only look see the parameters without secrets."""
         if obj is None:
             return self.fieldsets[1:]
         if self.has_change_permission(request, obj):

@@ -1,4 +1,4 @@
-"""What is filled in on the pages of schedules: a schedule, and the range of a backfill."""
+"""The forms of schedules: a schedule, and the range of a backfill."""
 
 from functools import partial
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ WHAT = ("parameters", "priority", "overlap", "missed", "missed_cap", "descriptio
 
 
 class BoundedJSONField(forms.JSONField):
-    """Django's, which breaks on a number of thousands of digits, or on thousands of brackets."""
+    """Django's field breaks on a number of thousands of digits, or on thousands of brackets; this one refuses them."""
 
     def to_python(self, value: Any) -> Any:
         """The value, or what is wrong with it."""
@@ -37,7 +37,7 @@ class BoundedJSONField(forms.JSONField):
             return InvalidJSONInput(data)
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Whether it was edited; text that cannot be read was."""
+        """Whether it was edited; unreadable text counts as edited."""
         try:
             return super().has_changed(initial, data)
         except (ValueError, RecursionError):
@@ -80,7 +80,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             self.initial["program"] = self.instance.program_id
 
     def _post_clean(self) -> None:
-        """Nothing: the domain looks at the fields and writes them; the row on the page stays what it is."""
+        """Do nothing: the domain checks and writes the fields, and the row on the page stays as it is."""
 
     def clean(self) -> dict[str, Any]:
         """All fields together, as the domain sees them."""
@@ -91,12 +91,12 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         try:
             check(self.principal_in(tenant), self.wanted(), kept=self.instance if self.instance.pk else None)
         except Invalid as error:
-            self._tell(error)
+            self._show(error)
         except Refusal as error:
             self.add_error(None, display.sentence(error))
         return cleaned
 
-    def _tell(self, error: Invalid) -> None:
+    def _show(self, error: Invalid) -> None:
         wrong = error.details.get("errors")
         for one in wrong if isinstance(wrong, list) else [{"pointer": "", "message": str(error)}]:
             name, _, inner = one["pointer"][1:].partition("/")
@@ -121,7 +121,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         if given is not None and not isinstance(given, dict):
             raise forms.ValidationError('Give a JSON object, such as {"cohort": "2026"}.')
         if given is not None and given != self.initial.get("parameters") and MASK in str(given):
-            raise forms.ValidationError("Secrets are kept only if nothing is edited: give them anew.")
+            raise forms.ValidationError("Secrets are kept only if nothing is edited: give them again.")
         return given
 
 

@@ -1,4 +1,4 @@
-"""What the page of a schedule tells of its times: those to come, and what became of the last."""
+"""What the page of a schedule shows of its times: the next ones, and what became of the last ones."""
 
 import zoneinfo
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ COMING, HISTORY = 10, 25
 
 
 def coming(row: Schedule) -> str | SafeString:
-    """The next times: in UTC, by the clock on the wall, and where the clocks change."""
+    """The next times: in UTC, in local time, and where the clocks change."""
     found = schedules.coming(row, count=COMING, after=timezone.now())
     if not found:
         return "None: it has ended."

@@ -25,14 +25,14 @@ from jobsite.tenants.models import SYSTEM, ApiKey, Membership, Role, Tenant
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 MAX_RETENTION_DAYS = 36_500
 OWN_SETTINGS = ("name", "language", "time_zone", "retention_days")
-"""What a tenant's ADMIN sets; the rest is the platform's."""
+"""What a tenant's ADMIN sets; the platform sets the rest."""
 STATE = ("status_shown", "pause")
 SET_UP = ("code", "name", "language", "time_zone")
 """What setup.create takes."""
 
 
 class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A tenant's settings; a wrong value is refused here, as it would do harm only much later."""
+    """A tenant's settings; a wrong value is refused here, because it would do harm only much later."""
 
     def clean_time_zone(self) -> str:
         """An IANA name."""
@@ -83,7 +83,7 @@ ACTS = (
 
 @admin.register(Tenant)
 class TenantAdmin(ActedAdmin[Tenant]):
-    """Members see their tenants, and an ADMIN sets what is a tenant's own; the rest is the platform's."""
+    """Members see their tenants, and an ADMIN sets what is a tenant's own; the platform sets the rest."""
 
     tenant_path = "pk"
     add_scope = PLATFORM
@@ -117,13 +117,13 @@ class TenantAdmin(ActedAdmin[Tenant]):
         return key
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """By role; the tenant `system` is nobody's to change."""
+        """By role; nobody may change the tenant `system`."""
         if isinstance(obj, Tenant) and obj.code == SYSTEM:
             return False
         return super().has_change_permission(request, obj)
 
     def target_of(self, row: Tenant) -> tuple[object, ...]:
-        """Nothing: the principal acts in the tenant, and so names it."""
+        """Nothing: the principal already names the tenant."""
         return ()
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -190,7 +190,7 @@ def _find_user(who: str) -> User:
 
 @admin.register(Membership)
 class MembershipAdmin(TenantScopedAdmin[Membership]):
-    """Who is in a tenant, and as what; an ADMIN adds, changes and removes the members of a tenant."""
+    """Who is in a tenant, in which role; an ADMIN adds, changes and removes the members of a tenant."""
 
     add_scope = change_scope = delete_scope = ADMIN
     empty_hint = "No memberships yet: add a user by exact name or e-mail address."
@@ -232,7 +232,7 @@ class MembershipAdmin(TenantScopedAdmin[Membership]):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(TenantScopedAdmin[ApiKey]):
-    """The keys of a tenant, to its ADMINs; of a key only the prefix is known."""
+    """The keys of a tenant, for its ADMINs; only the prefix of a key is known."""
 
     view_scope = ADMIN
     empty_hint = display.words("No API keys yet: make one with `jobsite apikeys create`.")

@@ -92,7 +92,7 @@ class WorkerAdmin(PlatformAdmin[Worker]):
 
     @admin.display(description="last seen (UTC)", ordering="last_seen_at")
     def seen(self, worker: Worker) -> str:
-        """The last heartbeat that was written down."""
+        """The last heartbeat that was recorded."""
         return display.moment(worker.last_seen_at)
 
     @admin.display(description="started (UTC)", ordering="started_at")

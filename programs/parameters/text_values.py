@@ -1,4 +1,4 @@
-"""Parameters from `KEY=VALUE` texts: how a value is read from its text, by what the schema says of its key."""
+"""Parameters from `KEY=VALUE` texts: how a value is read from its text, by the schema of its key."""
 
 import json
 import re
@@ -13,7 +13,7 @@ _MISSING = object()
 
 
 class NotReadableError(ValueError):
-    """A text is no value of the types that the schema allows for its key; the message names them."""
+    """A text is not a value of the types that the schema allows for its key; the message names them."""
 
 
 class TextValues:
@@ -24,7 +24,7 @@ class TextValues:
         self._schema, self._schemas = schema, schemas
 
     def read(self, key: str, text: str) -> object:
-        """The value of this key that the text means; raises NotReadableError where it can mean none."""
+        """The value that the text means for this key; raises NotReadableError where it means none."""
         try:
             types = self._types(self._member(key))
         except TooMuchWorkError:
@@ -43,7 +43,7 @@ class TextValues:
         return text
 
     def _member(self, key: str) -> Schema:
-        """What applies to a member of the parameters, or, for an unknown one, what allows text."""
+        """The schema of a parameter; for an unknown one, a schema that allows text."""
         for part in chain(self._schemas, self._schema):
             members: Mapping[str, Schema] = part.get("properties", {})
             if key in members:
@@ -58,7 +58,7 @@ class TextValues:
         return {"type": "string"}
 
     def _types(self, schema: Schema) -> frozenset[str]:
-        """The JSON types that a schema lets through, as far as its own keywords tell."""
+        """The JSON types that a schema allows, as far as its own keywords say."""
         for part in chain(self._schemas, schema):
             if "type" in part:
                 return frozenset([part["type"]] if isinstance(part["type"], str) else part["type"])

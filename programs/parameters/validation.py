@@ -64,7 +64,7 @@ def check_schema(schema: object) -> None:
     That is: within 64 KiB and 32 levels, an object at the top, valid under the metaschema; patterns compile;
     every `$ref` is a pointer to a schema in this one and never leads back to itself; defaults fit their own
     schemas; what is `writeOnly` stands under properties, items, prefixItems or $defs, and the schema does not
-    tell it by default, const or enum.
+    reveal it by default, const or enum.
     """
     Validator(_plain(schema))
 
@@ -90,7 +90,7 @@ def compiled(schema: object) -> "Validator":
 
 
 class Validator:
-    """A schema that was found good, ready for many parameters; safe to share between threads."""
+    """A schema that was checked, ready for many parameters; safe to share between threads."""
 
     def __init__(self, schema: object) -> None:
         """Check the schema as `check_schema` promises; it must not change afterwards."""
@@ -108,11 +108,11 @@ class Validator:
         raise_any(self._default_errors())
 
     def validate(self, parameters: object) -> dict[str, Any]:
-        """A deep copy of `parameters` with defaults, valid in every respect; secrets are in clear.
+        """A deep copy of `parameters` with defaults, valid in every respect; secrets are in plain text.
 
         Defaults of missing members are filled in through `properties`, `prefixItems`, `items` and `$ref`,
-        and validated like what was given. Raises ParametersError with all that is wrong, which shows no secret;
-        that includes an object with the key "$secret", which is how secrets are stored.
+        and validated like what was given. Raises ParametersError with all errors, without any secret. An object
+        with the key "$secret" is an error too, because secrets are stored in this way.
         """
         begin_work()
         wrong: list[PointerError] = []
@@ -143,10 +143,10 @@ class Validator:
     def from_text(self, pairs: Sequence[str]) -> dict[str, Any]:
         """Parameters from `KEY=VALUE` texts, not validated yet.
 
-        A string stays as it stands; a number, boolean, null, array or object is read as JSON; where the
-        schema allows strings among others, what is not JSON of an allowed type stays text, as does the
-        value of an unknown key. Raises ParametersError for a pair without key, a key given twice, and
-        text that cannot be read.
+        A string stays as it is. A number, boolean, null, array or object is read as JSON. Where the schema
+        allows strings among others, what is not JSON of an allowed type stays text, as does the value of an
+        unknown key. Raises ParametersError for a pair without key, a key given twice, and text that cannot
+        be read.
         """
         begin_work()
         parameters: dict[str, Any] = {}
@@ -171,7 +171,7 @@ class Validator:
             return text
 
     def _errors(self, schema: Schema, value: Any) -> list[PointerError]:
-        """Fill `value` in place, then tell what is wrong with it."""
+        """Fill in the defaults of `value` in place, and return its errors."""
         wrong: list[PointerError] = []
         try:
             if self._has_defaults and self._fill(schema, value):
@@ -210,7 +210,7 @@ class Validator:
                     yield PointerError(f"{at}/default{error.pointer}", error.message)
 
     def _fill(self, schema: Schema, value: Any) -> bool:
-        """Put the defaults of missing members into `value`; whether there were any."""
+        """Put the defaults of missing members into `value`; True where there were any."""
         filled = False
         for part in chain(self._schemas, schema):
             for member, key in _members(part, value):

@@ -1,8 +1,8 @@
 -- A child of a job may be committed only while the run that spawned it goes on.
 --
--- The question is asked at the commit. A child is inserted in the transaction of an action, which may take long:
--- meanwhile the run may be lost and the job may end. The lock makes the parent's finish come after this commit, so
--- that the finish sees the child. The lock is held for the commit alone.
+-- The check runs at the commit. A child is inserted in the transaction of an action, which may take long: meanwhile
+-- the run may be lost and the job may end. The lock makes the parent's finish come after this commit, so that the
+-- finish sees the child. The lock is held only during the commit.
 
 CREATE OR REPLACE FUNCTION jobsite_child_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -111,7 +111,7 @@ BEGIN
         WHEN ((NEW.status IN ('CANCELED', 'COMPLETED', 'FAILED')) = (NEW.finished_at IS NOT NULL)
              ) IS NOT TRUE THEN 'job_finished_at_only_when_terminal'
 
-        -- A parent that waits for its children may have warned already.
+        -- A parent that waits for its children may have the outcome WARNING already.
         WHEN (CASE NEW.status
                   WHEN 'FAILED' THEN NEW.outcome = 'ERROR'
                                      AND NEW.failure_kind IN

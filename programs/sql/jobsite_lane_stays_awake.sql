@@ -2,11 +2,13 @@
 --
 -- A lane is the jobs of one tenant in one queue. Submission and dispatch agree by an advisory lock on the lane:
 --   submission  takes the lock shared, then looks at the lane, and keeps the lock until it has committed (this function);
---   dispatch    takes the lock alone, then looks once more for jobs, before it closes a lane (jobsite_lane_is_empty).
+--   dispatch    takes the lock exclusively, then looks once more for jobs, before it closes a lane
+--               (jobsite_lane_is_empty).
 -- So a lane is closed only when it is certainly empty, and a submission that finds it awake writes nothing.
 --
--- Both looks must come after the lock. The functions are VOLATILE: under READ COMMITTED each of their statements takes
--- a new snapshot. With a stricter default of the database's, a lane may be closed over a job; the sweep opens it again.
+-- Both must look after they have the lock. The functions are VOLATILE: under READ COMMITTED each of their statements
+-- takes a new snapshot. Where the database's default isolation is stricter, dispatch may close a lane that has a job;
+-- the sweep opens it again.
 
 CREATE OR REPLACE FUNCTION jobsite_lane_stays_awake(queue bigint, tenant bigint)
 RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$

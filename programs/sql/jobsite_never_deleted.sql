@@ -2,7 +2,7 @@
 --
 -- So a job can refer to them without a foreign key. A submission reads both rows in the statement that inserts the
 -- job; the check of two foreign keys, which locks both rows once more, took a sixth of a bulk submission.
--- `jobsite doctor --invariants` looks whether a job refers to a row that is not there.
+-- `jobsite doctor --invariants` checks whether a job refers to a row that does not exist.
 
 CREATE OR REPLACE FUNCTION jobsite_never_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,6 +1,6 @@
-"""What happens when a Celery worker boots and stops: registration, its threads, and the return of what it holds.
+"""What happens when a Celery worker starts and stops: registration, its threads, and giving back what it holds.
 
-Reached by Celery's `include`, so that `celery -A jobsite worker -Q content` typed by hand gets all of it.
+Celery's `include` loads it, so that a plain `celery -A jobsite worker -Q content` has all of it too.
 """
 
 import atexit
@@ -32,17 +32,17 @@ CHILD_SECONDS = 1.0
 
 @signals.worker_init.connect(weak=False)
 def register(sender: Any, **_: Any) -> None:
-    """Enter this worker before its children are forked, so that they know who they are."""
+    """Register this worker before its children are forked, so that they know to which worker they belong."""
     try:
         _register(sender)
     except (psycopg.Error, OperationalError, Refusal, embedded.EmbeddedError) as error:
-        # Celery would log an exception and go on without; a worker that is not registered must not run.
+        # Celery would log an exception and go on; a worker that is not registered must not run.
         raise SystemExit(f"jobsite: this worker cannot start: {str(error).strip()}") from error
 
 
 def _register(sender: Any) -> None:
     boot.prepare()
-    connections.close_all()  # the main process has no other use for Django's
+    connections.close_all()  # the main process does not use Django's any further
     names = [name for name in names_of(list(sender.app.amqp.queues.consume_from)) if name in settings.JOBSITE_QUEUES]
     connection = workers.open_connection()
     try:
@@ -58,7 +58,7 @@ def _register(sender: Any) -> None:
                 children=pool.children(sender),
             )
     finally:
-        # Nothing of the parent's connections may be inherited by the children.
+        # The children must not inherit a connection.
         connection.close()
     workers.become(worker)
     log.info("worker_registered", worker=worker.name, queues=names, incarnation=str(worker.incarnation))
@@ -72,9 +72,9 @@ def become_child(**_: Any) -> None:
 
 @signals.task_prerun.connect(weak=False)
 def drop_broken_connections(**_: Any) -> None:
-    """What Django does before each request: a connection that outlived its server is not used again.
+    """Close a connection whose server is gone, as Django does before each request.
 
-    Celery keeps Django's connections over many tasks (CELERY_DB_REUSE_MAX) without ever asking whether they work.
+    Celery keeps Django's connections over many tasks (CELERY_DB_REUSE_MAX) without ever checking whether they work.
     """
     close_old_connections()
 
@@ -86,11 +86,11 @@ _container_sweeper: ContainerSweeper | None = None
 
 @signals.worker_ready.connect(weak=False)
 def start_threads(sender: Any, **_: Any) -> None:
-    """Begin to renew and to sweep, once the pool stands."""
+    """Begin to renew and to sweep, once the pool has started."""
     global _renewer, _sweeper, _container_sweeper
     if _renewer is not None:
-        return  # Celery says this again each time that it has found its broker again
-    _look_after_children_more_often(sender)
+        return  # Celery sends this signal again after each reconnection to its broker
+    _check_children_more_often(sender)
     _renewer, _sweeper, _container_sweeper = (
         Renewer(sender.controller),
         Sweeper(give_back_and_leave),
@@ -99,13 +99,13 @@ def start_threads(sender: Any, **_: Any) -> None:
     _renewer.start()
     _sweeper.start()
     _container_sweeper.start()
-    # A cold stop ends without a word to worker_shutdown.
+    # A cold stop ends without the signal worker_shutdown.
     atexit.register(give_back_and_leave)
 
 
-def _look_after_children_more_often(consumer: Any) -> None:
-    # Celery hears of a dead child at once, but now and then before its corpse can be waited for; then it looks
-    # again only five seconds later.
+def _check_children_more_often(consumer: Any) -> None:
+    # Celery notices a dead child at once, but sometimes before the process can be waited for; then it checks again
+    # only five seconds later.
     hub, pool = getattr(consumer, "hub", None), getattr(consumer.pool, "_pool", None)
     if hub is not None and pool is not None and hasattr(pool, "maintain_pool"):
         hub.call_repeatedly(CHILD_SECONDS, pool.maintain_pool)
@@ -113,7 +113,7 @@ def _look_after_children_more_often(consumer: Any) -> None:
 
 @signals.task_failure.connect(weak=False)
 def return_lost_childs_jobs(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
-    """In the main process: a child was lost, or was ended by the hard limit, with the jobs of this message."""
+    """In the main process: take back the jobs of a message whose child was lost, or was ended by the hard limit."""
     if _renewer is None or sender.name not in (dispatch.TASK, dispatch.EARLIER_TASK) or pool.is_terminating():
         return  # a cold stop kills its children itself, and gives back at its end what they held
     if isinstance(exception, (WorkerLostError, TimeLimitExceeded)):
@@ -122,7 +122,7 @@ def return_lost_childs_jobs(sender: Any, task_id: str, exception: BaseException,
 
 @signals.worker_shutting_down.connect(weak=False)
 def announce_stop(**_: Any) -> None:
-    """Count for no window any more."""
+    """Mark the worker as STOPPING, so that it no longer counts for the window of its queues."""
     if _renewer is None:
         return
     _renewer.is_stopping = True
@@ -138,7 +138,7 @@ def announce_stop(**_: Any) -> None:
 
 @signals.worker_shutdown.connect(weak=False)
 def give_back_and_leave(**_: Any) -> None:
-    """The pool has stopped: what it still held goes back, uncounted."""
+    """The pool has stopped: give back the jobs that it still held, uncounted."""
     for sweeper in (_sweeper, _container_sweeper):
         if sweeper is not None:
             sweeper.stopping.set()

@@ -22,10 +22,10 @@ def choose_broker(conf: Any, options: dict[str, Any], **_: Any) -> None:
 
 
 def broker_of(names: Sequence[str]) -> str:
-    """The one broker that all these queues live on; ConfigurationError says which do not."""
+    """The one broker of all these queues; ConfigurationError says which are on different ones."""
     urls: dict[str, list[str]] = {}
     for name in names:
-        # A queue that is none of jobsite's is a user's own and lives on the default broker.
+        # A queue that is not jobsite's is a user's own, on the default broker.
         urls.setdefault(settings.JOBSITE_BROKER_URLS.get(name, settings.CELERY_BROKER_URL), []).append(name)
     if len(urls) > 1:
         groups = " and ".join(f"{', '.join(group)} ({brokers.masked(url)})" for url, group in urls.items())

@@ -19,5 +19,5 @@ def children(controller: Any) -> int:
 
 
 def is_terminating() -> bool:
-    """Whether a cold stop has got as far as to cancel what runs."""
+    """Whether a cold stop has begun to cancel what runs."""
     return state.should_terminate not in (None, False)

@@ -1,4 +1,4 @@
-"""The renewer: the thread of a worker's main process that keeps its locks, and gives back what nobody runs any more."""
+"""The renewer: the thread of a worker's main process that renews its locks, and takes back jobs that nobody runs."""
 
 import queue
 import threading
@@ -26,7 +26,7 @@ STOP_SECONDS = 10.0
 
 
 class Renewer(threading.Thread):
-    """Keeps this worker's locks, away from Celery's event loop, on a connection of its own."""
+    """Renews this worker's locks, outside Celery's event loop, on a connection of its own."""
 
     def __init__(self, controller: Any) -> None:
         super().__init__(name="jobsite-renewer", daemon=True)
@@ -37,16 +37,16 @@ class Renewer(threading.Thread):
         self._abandoned: dict[UUID, float] = {}
 
     def child_lost(self, message: UUID, *, timed_out: bool) -> None:
-        """Have the jobs of a message taken back whose child was lost, or ended for them at the hard limit."""
+        """Have the jobs of a message taken back whose child was lost, or was ended at the hard limit."""
         self._lost_children.put((message, timed_out))
 
     def stop(self) -> None:
-        """Give back all that this worker holds, and end; wait for it, but not for ever."""
+        """Give back all that this worker holds, and end; wait for it at most STOP_SECONDS."""
         self._lost_children.put(None)
         self.join(timeout=STOP_SECONDS)
 
     def run(self) -> None:
-        """Renew every JOBSITE_RENEW_SECONDS, and take back a lost child's jobs the moment it is known."""
+        """Renew every JOBSITE_RENEW_SECONDS, and take back a lost child's jobs as soon as the loss is known."""
         next_renewal = 0.0
         while True:
             try:
@@ -67,7 +67,7 @@ class Renewer(threading.Thread):
             log.warning("renewer_failed", error=str(error))
             workers.drop_connection()
         except Exception:
-            # The thread that keeps the locks must outlive whatever it meets.
+            # The thread that renews the locks must survive every error.
             log.exception("renewer_failed")
 
     def _renew(self) -> None:

@@ -1,4 +1,4 @@
-"""The threads by which a worker's main process drives the sweeps, and clears its machine's container engine."""
+"""The threads of a worker's main process that run the sweeps, and remove what is left on its container engine."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ CONTAINERS_SECONDS = 60.0
 
 
 class Sweeper(threading.Thread):
-    """Drives the sweeps from this worker too, so that an installation whose beat is dead goes on."""
+    """Runs the sweeps from this worker too, so that an installation goes on while its beat is down."""
 
     def __init__(self, leave: Callable[[], None]) -> None:
         """`leave` gives back what this worker holds, before it is ended by force."""
@@ -37,7 +37,7 @@ class Sweeper(threading.Thread):
         self._terminates_since: float | None = None
 
     def run(self) -> None:
-        """Run what is due, every second until the worker stops; the rows of the sweeps say what is."""
+        """Run the sweeps that are due by their rows, every second until the worker stops."""
         while not self.stopping.wait(min(SWEEPER_SECONDS, settings.JOBSITE_SWEEP_SECONDS)):
             self._end_a_cold_stop_that_hangs()
             sweeps.run_due()
@@ -45,8 +45,8 @@ class Sweeper(threading.Thread):
     def _end_a_cold_stop_that_hangs(self) -> None:
         """End the worker by force a quarter of a lock after a cold stop has canceled what its children run.
 
-        From then on nobody renews their locks, and Celery waits for its pool without an end: for a child that is
-        frozen or never hears of the stop, for a thread whose action goes on.
+        From then on nobody renews their locks, and Celery waits for its pool without a limit: for a child that is
+        frozen or does not notice the stop, or for a thread whose action goes on.
         """
         if not pool.is_terminating():
             return
@@ -64,7 +64,7 @@ class Sweeper(threading.Thread):
 
 
 class ContainerSweeper(threading.Thread):
-    """Removes what lost workers left on this machine's container engine, which nothing else may ever look at again."""
+    """Removes containers that lost workers left on this machine's engine; nothing else may ever look at it again."""
 
     def __init__(self) -> None:
         super().__init__(name="jobsite-containers", daemon=True)
@@ -79,6 +79,6 @@ class ContainerSweeper(threading.Thread):
                 container.remove_idle()
             except (NoEngine, UnknownAction):
                 continue  # a worker of a machine without an engine runs no containers either
-            except Exception as error:  # whatever it was, it is looked again
+            except Exception as error:  # whatever it was, the next round tries again
                 log.warning("containers_not_swept", error=str(error))
                 workers.drop_connection()

@@ -196,10 +196,13 @@ def test_a_rule_that_is_changed_to_a_webhook_gets_a_secret(run: Run, group: str)
         (["--event", "FAILED", "--submitter", "--throttle", "20s"], "--throttle: expected whole minutes, got 20s"),
         (["--event", "FAILED", "--submitter", "--throttle", "5"], '--throttle: "5" has no unit'),
         (["--event", "FAILED", "--submitter", "--throttle", "8d"], "--throttle: expected 1 to 10,080 minutes"),
-        (["--event", "LATE", "--submitter", "--in-a-row", "3"], "--in-a-row: only of FAILED and COMPLETED+ERROR"),
+        (
+            ["--event", "LATE", "--submitter", "--in-a-row", "3"],
+            "--in-a-row: only FAILED and COMPLETED+ERROR are counted in a row",
+        ),
         (
             ["--event", "LATE", "--on-recovery", "--in-a-row", "101"],
-            "--in-a-row: expected 1 to 100, got 101; --on-recovery: there is a recovery only of FAILED, ",
+            "--in-a-row: expected 1 to 100, got 101; --on-recovery: only FAILED, ",
         ),
         (["--submitter"], "the following arguments are required: --event"),
     ],
@@ -399,8 +402,8 @@ def test_the_deliveries_of_a_job_name_it(run: Run, group: str, bob: User, define
     assert (item["job"], item["program"], item["event"]) == (number, "nightly", "SUBMITTED")
     assert f"#{number} nightly" in run("notifications", "deliveries", "list").out
     assert run("notifications", "deliveries", "list", "--job", other).out == "No such deliveries.\n"
-    assert "told          a@example.org of SUBMITTED by email (PENDING)" in run("jobs", "show", number).out
-    assert "told" not in run("jobs", "show", other).out
+    assert "notified      a@example.org of SUBMITTED by email (PENDING)" in run("jobs", "show", number).out
+    assert "notified" not in run("jobs", "show", other).out
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ TRICKS = [
     ("http://198.18.0.1/", "an address for benchmarks"),
     ("http://192.0.2.1/", "an address for documentation"),
     ("http://[2001:db8::1]/", "an address for documentation"),
-    ("http://[4000::1]/", "no public address"),
+    ("http://[4000::1]/", "an address that is not public"),
     ("http://localhost/", "localhost leads to a loopback address"),
     ("http://LOCALHOST/", "a loopback address"),
     ("http://metadata.example/", "metadata.example leads to a cloud's metadata address"),
@@ -79,15 +79,15 @@ TRICKS = [
     ("https://127.0.0.1/", "127.0.0.1 is a loopback address"),
     ("http://example.org:25/", "port 25 belongs to another service; use 80, 443 or 1024 and above"),
     ("http://example.org/" + "x" * 8_200, "a URL has at most 8,192 characters, not 8,219"),
-    ("ftp://example.org/", "only http:// and https:// go out, not ftp"),
-    ("file:///etc/passwd", "only http:// and https:// go out, not file"),
-    ("gopher://127.0.0.1:6379/_FLUSHALL", "only http:// and https:// go out, not gopher"),
-    ("//example.org/", "only http:// and https:// go out, not without a scheme"),
-    ("http:///nowhere", "names no host"),
+    ("ftp://example.org/", "only http:// and https:// are allowed, not ftp"),
+    ("file:///etc/passwd", "only http:// and https:// are allowed, not file"),
+    ("gopher://127.0.0.1:6379/_FLUSHALL", "only http:// and https:// are allowed, not gopher"),
+    ("//example.org/", "only http:// and https:// are allowed, not a URL without a scheme"),
+    ("http:///nowhere", "has no valid host"),
     ("http://user:hunter2@example.org/", "carries a user name or password"),
     ("http://example.org@127.0.0.1/", "carries a user name or password"),
-    ("http://exa mple.org/", "names no host that there may be"),
-    ("http://[::1/", "is no URL: Invalid port"),
+    ("http://exa mple.org/", "has no valid host"),
+    ("http://[::1/", "is not a URL: Invalid port"),
 ]
 NAMES = {"metadata.example": ["169.254.169.254"], "half.example": ["93.184.215.14", "10.0.0.7"]}
 
@@ -217,7 +217,7 @@ def test_a_name_is_resolved_once_per_request(server: Receiver, monkeypatch: pyte
     [
         ("/to-metadata", "169.254.169.254 is a cloud's metadata address"),
         ("/to-name", "metadata.example leads to a cloud's metadata address"),
-        ("/to-file", "only http:// and https:// go out, not file"),
+        ("/to-file", "only http:// and https:// are allowed, not file"),
         ("/loop", "more than 3 redirects"),
     ],
 )

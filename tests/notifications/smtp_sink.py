@@ -30,7 +30,7 @@ class Mail:
 
 
 class Sink:
-    """The handler: `answers` by command (RCPT, DATA, …) hold until they are changed; `mails` are the received ones.
+    """The handler: `answers` by command (RCPT, DATA, …) are used until a test changes them; `mails` were received.
 
     The answer "hang up" closes the connection without an answer. One that begins with 421 closes it afterwards.
     """
@@ -112,15 +112,15 @@ def sinking() -> Iterator[Sink]:
 @contextmanager
 def greeting(words: bytes) -> Iterator[int]:
     """The port of a server that sends these words to its first client, and nothing more until the block ends."""
-    guests = []
-    with socket.create_server(("127.0.0.1", 0)) as door:
+    clients = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
 
         def greet() -> None:
-            guest, _ = door.accept()
-            guests.append(guest)
-            guest.sendall(words)
+            client, _ = server.accept()
+            clients.append(client)
+            client.sendall(words)
 
         threading.Thread(target=greet, daemon=True).start()
-        yield door.getsockname()[1]
-        for guest in guests:
-            guest.close()
+        yield server.getsockname()[1]
+        for client in clients:
+            client.close()

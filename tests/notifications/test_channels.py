@@ -633,14 +633,14 @@ def test_a_url_is_stored_as_it_is_requested(address, kept):
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        ("", "only http:// and https:// go out"),
-        ("example.org/hook", "only http:// and https:// go out"),
+        ("", "only http:// and https:// are allowed"),
+        ("example.org/hook", "only http:// and https:// are allowed"),
         ("ftp://example.org/", "not ftp"),
         ("file:///etc/passwd", "not file"),
-        ("https://", "names no host"),
+        ("https://", "has no valid host"),
         ("https://bob:hunter2@example.org/", "carries a user name or password"),
         ("https://example.org:25/", "port 25 belongs to another service"),
-        ("https://example.org/\r\nX: y", "is no URL"),
+        ("https://example.org/\r\nX: y", "is not a URL"),
     ],
 )
 def test_an_unusable_url_is_refused(address, why):

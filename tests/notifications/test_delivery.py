@@ -302,7 +302,7 @@ def test_a_delivery_that_kills_every_sender_is_given_up(rule, jobs, watched):
 
     assert delivery.deliver(row.pk) == "FAILED"
     row.refresh_from_db()
-    assert row.reason == "no sender came back from it (10 tries)"
+    assert row.reason == "every sender stopped before it was done (10 tries)"
 
 
 def test_a_server_that_answers_slowly_is_left_before_the_lock_runs_out(mail: Sink, rule, happen, settings):
@@ -326,7 +326,7 @@ def test_a_user_whose_account_was_deleted_gets_nothing(mail: Sink, rule, jobs, w
     row = Delivery.objects.get()
     assert delivery.deliver(row.pk) == "SUPPRESSED"
     row.refresh_from_db()
-    assert (row.reason, row.recipient) == ("whoever it was for has no account any more", "a deleted account")
+    assert (row.reason, row.recipient) == ("the account of its recipient was deleted", "a deleted account")
 
 
 def test_a_delivery_of_a_removed_rule_is_not_sent_again(mail: Sink, rule, happen):

@@ -304,11 +304,11 @@ def test_each_wrong_field_says_what_is_wrong(alice: User, ops: Group) -> None:
     }
 
     assert errors(logged_in(alice), f"{RULES}add/", EMPTY | wrong) == {
-        "in_a_row": ["Only of FAILED and COMPLETED+ERROR several in a row are waited for."],
-        "on_recovery": ["There is a recovery only of FAILED, COMPLETED+ERROR, SCHEDULE_MISSED."],
+        "in_a_row": ["Only FAILED and COMPLETED+ERROR are counted in a row."],
+        "on_recovery": ["Only FAILED, COMPLETED+ERROR, SCHEDULE_MISSED have a recovery."],
         "throttle_minutes": ["Expected 1 to 10,080 minutes, got 0."],
         "to_users": ["'charlie' is no member of tenant acme."],
-        "to_addresses": ["'nobody' is no valid e-mail address."],
+        "to_addresses": ["'nobody' is not a valid e-mail address."],
         "to_url": ["Only a webhook goes to a URL."],
     }
     assert errors(logged_in(alice), f"{RULES}add/", EMPTY | {"group": ops.pk}) == {
@@ -551,7 +551,7 @@ def test_a_template_is_made_used_and_deleted(alice: User, tenant: Tenant, rule: 
     assert "the event&#x27;s own words until you change them" in shown(client, page(row))
     using = rule("FAILED", template=row)
     answer = client.post(act(row, "delete"), SURE, follow=True)
-    assert messages_of(answer) == [f"Rule {using.pk} uses it; give that another first."]
+    assert messages_of(answer) == [f"Rule {using.pk} uses it; give the rule another template first."]
     Rule.objects.filter(pk=using.pk).update(template=None)
     answer = client.post(act(row, "delete"), SURE | {"reason": "too short"}, follow=True)
 

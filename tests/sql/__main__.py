@@ -1,4 +1,4 @@
-"""`python -m tests.sql`: write docs/sql/ and the moves of the job's guard anew, from the code as it is.
+"""`python -m tests.sql`: write docs/sql/ and the moves of the job's guard again, from the code as it is.
 
 `python -m tests.sql claim_one` prints that statement with $1, $2 and so on for its parameters, to be EXPLAINed.
 """

@@ -15,9 +15,9 @@ FILES = sorted(
 GUARD = ROOT / "programs" / "sql" / "jobsite_job_guard.sql"
 BEGIN, END = "-- Moves: begin\n", "-- Moves: end\n"
 
-# A text in quotes stays as it is; comments and white space say nothing to the server.
+# A text in quotes stays as it is; comments and white space mean nothing to the server.
 _QUOTED_OR_BLANK = re.compile(r"('(?:[^']|'')*')|(?:--[^\n]*|\s)+")
-# The tables' own and those that begin with our name. Extensions keep theirs in schemas of their own, or own them.
+# All functions of the schema, except those that belong to an extension.
 _FUNCTIONS = """
 SELECT p.oid::regprocedure::text, pg_get_functiondef(p.oid)
 FROM pg_proc p

@@ -1,4 +1,4 @@
-"""The hot statements as the code sends them, and where their texts are kept for people to read: docs/sql/."""
+"""The hot statements as the code sends them, and docs/sql/, where their texts are kept for people to read."""
 
 import importlib
 import re
@@ -18,13 +18,13 @@ _TABLE = (
     ("insert_many", "transitions.submit:INSERT", "Submit jobs, many or within a transaction."),
     ("dispatch", "transitions.dispatch:DISPATCH", "PENDING to QUEUED: the best jobs of a queue."),
     ("dispatch_is_wanted", "transitions.dispatch:IS_WANTED", "A finish asks first: is there anything to dispatch?"),
-    ("offer_look", "transitions.dispatch:LOOK_AT_ONE", "The fast path's look: may this new job go at once?"),
-    ("offer", "transitions.dispatch:DISPATCH_ONE", "PENDING to QUEUED: the one job that may go at once."),
+    ("offer_look", "transitions.dispatch:LOOK_AT_ONE", "The fast path asks: may this new job be QUEUED at once?"),
+    ("offer", "transitions.dispatch:DISPATCH_ONE", "PENDING to QUEUED: one new job, on the fast path."),
     ("wake_lane", "transitions.dispatch:WAKE", "Open the lanes of these jobs, so that dispatch looks there."),
     ("requeue", "transitions.dispatch:REQUEUE", "QUEUED to PENDING: jobs whose message is lost."),
     ("claim", "transitions.claim:CLAIM", "QUEUED to RUNNING: the jobs of a message; what may not run to PENDING."),
     ("claim_one", "transitions.claim:CLAIM_ONE", "QUEUED to RUNNING: one job, where nothing is limited."),
-    ("claim_read_back", "transitions.claim:READ_BACK", "What a claim took whose answer was lost."),
+    ("claim_read_back", "transitions.claim:READ_BACK", "Read what a claim took, where its answer was lost."),
     ("lock_manager", "transitions.claim:LOCK_MANAGER", "Lock a manager's row, before a claim under its limit."),
     ("lock_tenants", "transitions.claim:LOCK_TENANTS", "Lock tenants' rows, before a claim under their quotas."),
     ("start", "transitions.start:START", "A job of a group goes on alone: from now on its loss counts."),
@@ -39,22 +39,22 @@ _TABLE = (
     ("cancel_children", "transitions.cancel:CANCEL_CHILDREN", "Cancel the open children of jobs."),
     ("hold", "transitions.hold:HOLD", "Hold a job that is PENDING or QUEUED."),
     ("release", "transitions.hold:RELEASE", "End the hold of a job."),
-    ("unblock", "transitions.hold:UNBLOCK", "Put jobs into their lanes whose time has come."),
+    ("unblock", "transitions.hold:UNBLOCK", "Put the jobs that became due into their lanes."),
     ("let_in", "transitions.overlap:OF_JOBS", "Let in the next job of each QUEUE key that these jobs held."),
     ("resolve_lock", "transitions.resolve:LOCK", "Lock parents that wait for their children."),
     ("resolve", "transitions.resolve:RESOLVE", "WAITING to its end or to PENDING: parents without an open child."),
     ("spawn", "transitions.spawn:SPAWN", "A running job makes a child."),
     ("prune", "transitions.prune:PRUNE", "Delete a batch of a tenant's old jobs, with all that belongs to them."),
-    ("deliveries_of_submitted", "sql.deliveries:SUBMITTED", "Write who is told of jobs that were submitted."),
-    ("deliveries_of_started", "sql.deliveries:STARTED", "Write who is told of a job that has started."),
-    ("deliveries_of_late", "sql.deliveries:LATE", "Write who is told of jobs that have waited for five minutes."),
+    ("deliveries_of_submitted", "sql.deliveries:SUBMITTED", "Write the deliveries about jobs that were submitted."),
+    ("deliveries_of_started", "sql.deliveries:STARTED", "Write the deliveries about a job that has started."),
+    ("deliveries_of_late", "sql.deliveries:LATE", "Write the deliveries about jobs that have waited for five minutes."),
 )  # fmt: skip
 
 
 _ALSO = {
     More.NOTHING: "",
-    More.FAILURES: ", and the failures of the program in a row",
-    More.DELIVERIES: ", and the failures of the program in a row, and who is told",
+    More.FAILURES: ", and the program's failures in a row",
+    More.DELIVERIES: ", the program's failures in a row, and the deliveries",
 }
 
 
@@ -99,7 +99,7 @@ def _all() -> Iterator[Statement]:
         yield Statement(name, place, does, getattr(importlib.import_module(f"jobsite.programs.{module}"), constant))
     for (is_many, more), text in FINISH.items():
         name = f"finish_{'many' if is_many else 'one'}" + (f"_with_{more.name.lower()}" if more else "")
-        whose = "the jobs of a group, and their attempts" if is_many else "one job, and its attempt"
+        whose = "the jobs of a group and their attempts" if is_many else "one job and its attempt"
         does = f"RUNNING to its end, to WAITING, or to PENDING for a retry: {whose}{_ALSO[more]}."
         yield Statement(name, "transitions.finish:FINISH", does, text)
 

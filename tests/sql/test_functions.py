@@ -1,4 +1,4 @@
-"""The .sql files are the functions and triggers that the migrations make, each of them, and nothing else is."""
+"""The .sql files hold exactly the functions and triggers that the migrations make."""
 
 import ast
 import re
@@ -41,7 +41,7 @@ def test_the_migrated_database_has_what_the_files_say(cursor: Cursor) -> None:
         "CREATE RULE forgotten AS ON DELETE TO jobsite_auditentry DO INSTEAD NOTHING",
     ],
 )
-def test_whatever_else_there_is_would_be_noticed(cursor: Cursor, statement: str) -> None:
+def test_any_other_difference_is_noticed(cursor: Cursor, statement: str) -> None:
     before = defined(cursor)
 
     cursor.execute(statement)

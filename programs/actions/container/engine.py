@@ -1,4 +1,4 @@
-"""The container engine that DOCKER_HOST names: a connection to it, and what goes wrong with it in our own errors."""
+"""The container engine that DOCKER_HOST names: a connection to it, and its failures as our own errors."""
 
 import os
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class NoEngine(TransientError):
 
 @contextmanager
 def engine(seconds: int = ENGINE_SECONDS) -> Iterator["DockerClient"]:
-    """A client of the engine, whose answers may take so long.
+    """A client of the engine, each of whose answers may take so many seconds.
 
     Raises NoEngine where none answers or it fails, PermanentError where it refuses, UnknownAction without the library.
     """
@@ -59,7 +59,7 @@ def _host() -> str:
 
 
 def remove(client: "DockerClient", identity: str) -> None:
-    """Remove a container, whatever it does; one that the engine cannot remove now is found by the next run."""
+    """Remove a container, even a running one; the next run finds one that the engine cannot remove now."""
     from docker.errors import APIError, NotFound
     from requests.exceptions import RequestException
 

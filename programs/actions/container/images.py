@@ -27,7 +27,7 @@ _NO_IMAGE = re.compile(r"not found|unknown|denied|does not exist|no such image|i
 
 
 def provide(client: "DockerClient", image: str, context: "Context", deadline: float) -> None:
-    """See to it that the image is there; of all processes of this machine one pulls it."""
+    """Make sure that the image is there; only one process of this machine pulls it."""
     from docker.errors import ImageNotFound
 
     def is_there() -> bool:
@@ -50,7 +50,7 @@ def provide(client: "DockerClient", image: str, context: "Context", deadline: fl
 
 
 def _pulled(image: str, context: "Context", deadline: float) -> str:
-    """Pull an image; what the engine says went wrong. In a thread: nothing bounds how long a registry is silent."""
+    """Pull an image; returns the engine's error, or "". In a thread: nothing limits how long a registry is silent."""
     answers: queue.Queue[str | BaseException | None] = queue.Queue()
 
     def pull() -> None:
@@ -79,7 +79,7 @@ def _pulled(image: str, context: "Context", deadline: float) -> str:
 
 
 def _repository(image: str) -> tuple[str, str | None]:
-    """The repository, and its tag where the image names one; without one the engine would pull them all."""
+    """The repository and the tag, `latest` where the image names none: without one the engine would pull all tags."""
     if "@" in image:
         return image, None
     repository, colon, tag = image.rpartition(":")
@@ -88,7 +88,7 @@ def _repository(image: str) -> tuple[str, str | None]:
 
 @contextmanager
 def _alone(what: str, context: "Context", deadline: float) -> Iterator[None]:
-    """Keep the other processes of this machine out, and wait for one that is in."""
+    """Let one process of this machine in at a time; the others wait."""
     name = f"jobsite-{os.getuid()}-{hashlib.sha256(what.encode()).hexdigest()[:16]}.lock"
     with Path(tempfile.gettempdir(), name).open("w") as file:
         while True:

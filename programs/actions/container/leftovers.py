@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 LABEL = "jobsite"
-# The moment of the first migration, to the microsecond; and where it is now, for a copy is another installation.
+# The moment of the first migration, to the microsecond, and the database: a copy of it is another installation.
 WHOSE = """
 SELECT t.created_at::text, d.datname::text, d.oid::text
 FROM jobsite_tenant t, pg_database d WHERE t.code = 'system' AND d.datname = current_database()
@@ -31,7 +31,7 @@ Found = dict[tuple[int, int], list[str]]
 
 @cache
 def installation() -> str:
-    """Whose containers are ours where installations share an engine: a digest of what no two databases share."""
+    """A digest that no two databases share; it tells our containers apart where installations share an engine."""
     with workers.connection().cursor() as cursor:
         cursor.execute(WHOSE)
         return hashlib.sha256(str(cursor.fetchone()).encode()).hexdigest()[:16]
@@ -58,7 +58,7 @@ def remove_leftovers(client: "DockerClient", context: "Context") -> None:
 
 
 def remove_idle() -> int:
-    """Remove the containers of ours on this machine's engine whose run has ended or was lost; how many.
+    """Remove our containers on this machine's engine whose run has ended or was lost; returns how many.
 
     Does nothing where no program has a container. Raises NoEngine where none answers within seconds, PermanentError
     where it refuses, UnknownAction without the library.
@@ -72,7 +72,7 @@ def remove_idle() -> int:
 
 
 def _ours(client: "DockerClient") -> Found:
-    # Nothing of a container but its labels: a look at each might find it gone.
+    # Only the labels of the list are read: a container may be gone before it can be inspected.
     found: Found = {}
     for one in client.api.containers(all=True, filters={"label": f"{LABEL}={installation()}"}):
         labels = one.get("Labels") or {}
@@ -83,7 +83,7 @@ def _ours(client: "DockerClient") -> Found:
 
 
 def _remove_idle(client: "DockerClient", found: Found) -> int:
-    # The list is older than this look at the jobs: a run that has a container in it had begun by then.
+    # The list is read before the jobs: a run whose container is in the list had begun by then.
     idle = [(run, identity) for run in found.keys() - _running({run[0] for run in found}) for identity in found[run]]
     for (number, fence), identity in idle:
         log.warning("container_left_behind", job=number, fence=fence, container=identity[:12])

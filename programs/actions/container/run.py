@@ -30,13 +30,13 @@ Chunk = tuple[str, bytes] | BaseException | None
 
 
 class ContainerFailed(PermanentError):
-    """The container ended with another status than 0."""
+    """The container ended with a status other than 0."""
 
     says_all = True
 
 
 def run_container(context: "Context", step: Step) -> object:
-    """Run the image to its end; its exit status is the result, and another than 0 is a permanent failure."""
+    """Run the image to its end; its exit status is the result, and any other than 0 is a permanent failure."""
     deadline = min(context.deadline, time.monotonic() + step.timeout)
     image = render(step.configuration["image"], context)
     with engine() as client:
@@ -73,7 +73,7 @@ def _killed_with_us(context: "Context", identity: str) -> Iterator[None]:
     """Have the watcher remove the container before it kills this process."""
 
     def kill() -> None:
-        # From the watcher's thread: by a connection of its own. Nothing may keep it from ending this process.
+        # Called in the watcher's thread, so with a connection of its own. Nothing may keep it from ending this process.
         try:
             with engine(KILL_SECONDS) as client:
                 remove(client, identity)
@@ -134,7 +134,7 @@ class _Run:
             return
 
     def _stop(self) -> None:
-        """Stop it; where the engine cannot, it goes when it is removed."""
+        """Stop it; where the engine cannot, it ends when it is removed."""
         try:
             self._container.stop(timeout=GRACE_SECONDS)
         except Exception as error:
@@ -142,12 +142,12 @@ class _Run:
         self._drain(time.monotonic() + 1.0)
 
     def _follow(self, deadline: float) -> BaseException | None:
-        """Log what it says until it ends, or has to; also where it can be heard no more."""
-        is_heard = True
+        """Log its output until it ends or must stop; watch it further where the output is lost."""
+        has_output = True
         while True:
-            if is_heard:
-                is_heard = not self._take(POLL_SECONDS)
-            if not is_heard:
+            if has_output:
+                has_output = not self._take(POLL_SECONDS)
+            if not has_output:
                 self._container.reload()
                 if self._container.status not in ("created", "running", "paused", "stopping"):
                     return None
@@ -156,7 +156,7 @@ class _Run:
                 return stop
 
     def _take(self, timeout: float) -> bool:
-        """Log some output, if there is any within `timeout`; whether that was the end."""
+        """Log some output, if there is any within `timeout`; True at the end of the output."""
         try:
             chunk = self._chunks.get(timeout=timeout)
         except queue.Empty:
@@ -174,6 +174,6 @@ class _Run:
 
     def _described(self, status: int) -> str:
         self._container.reload()
-        used_up = ", its memory being used up" if self._container.attrs["State"].get("OOMKilled") else ""
+        used_up = ", out of memory" if self._container.attrs["State"].get("OOMKilled") else ""
         said = "".join(f"\n{line}" for line in self._output.tail)
         return f"{self._image} ended with status {status}{used_up}" + (f":{said}" if said else "")

@@ -533,8 +533,8 @@ def test_an_invalid_action_is_refused_with_its_place(define, action, said):
 @pytest.mark.parametrize(
     ("action", "said"),
     [
-        ({"kind": "http", "url": "ftp://x.org/"}, "action 1: url: ftp://x.org/: only http:// and https:// go out"),
-        ({"kind": "heartbeat", "url": "x.org"}, "only http:// and https:// go out, not without a scheme"),
+        ({"kind": "http", "url": "ftp://x.org/"}, "action 1: url: ftp://x.org/: only http:// and https:// are allowed"),
+        ({"kind": "heartbeat", "url": "x.org"}, "only http:// and https:// are allowed, not a URL without a scheme"),
         ({"kind": "http", "url": "http://u:hunter2@x.org/"}, "carries a user name or password"),
         ({"kind": "http", "url": "http://{{ parameters.host"}, "action 1: 'http://{{ parameters.host'"),
         ({"kind": "http", "url": "http://x.org/", "body": {"a": ["{% if %}"]}}, "action 1: '{% if %}'"),

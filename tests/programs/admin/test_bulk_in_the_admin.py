@@ -59,7 +59,7 @@ def test_what_matches_is_counted_and_nothing_done_before_it_is_confirmed(bob: Us
     assert set(jobs.statuses().values()) == {"PENDING"}
 
 
-def test_once_confirmed_it_is_begun_and_done_behind_the_request(bob: User, jobs: Jobs) -> None:
+def test_a_confirmed_act_is_begun_and_done_in_the_background(bob: User, jobs: Jobs) -> None:
     numbers = jobs.many(3)
     client = logged_in(bob)
     asked = client.get(all_url("cancel", "?status=PENDING"))
@@ -93,7 +93,7 @@ def test_the_sweep_does_what_was_begun_here(bob: User, jobs: Jobs, broker: Any) 
     assert [(jobs.row(one).hold_by, jobs.row(one).hold_until.year) for one in numbers] == [("bob", 2030)] * 3
 
 
-def test_what_was_refused_is_told_on_the_page(bob: User, begun: BulkAct, jobs: Jobs, operator: Any) -> None:
+def test_refusals_are_shown_on_the_page(bob: User, begun: BulkAct, jobs: Jobs, operator: Any) -> None:
     operations.jobs.cancel(operator, begun.numbers[1])
     bulk.work_off(begun.pk, limit=10, seconds=60)
 
@@ -132,18 +132,20 @@ def test_where_nothing_matches_there_is_nothing_to_confirm(bob: User, jobs: Jobs
     assert not BulkAct.objects.exists()
 
 
-def test_who_sees_several_tenants_chooses_one(
+def test_a_user_who_sees_several_tenants_chooses_one(
     superuser: User, tenant: Tenant, other_tenant: Tenant, jobs: Jobs
 ) -> None:
     jobs.pending()
     client = logged_in(superuser)
 
-    assert messages_of(client.get(all_url("cancel"), follow=True)) == ["Choose a tenant first: an act is done in one."]
+    assert messages_of(client.get(all_url("cancel"), follow=True)) == [
+        "Choose a tenant first: an act is done in one tenant."
+    ]
     assert client.get(all_url("cancel", "?tenant=acme")).context["count"] == 1
     assert client.get(all_url("cancel", "?tenant=umbrella")).context["count"] == 0
 
 
-def test_viewers_are_refused_and_nonsense_is_not_there(vera: User, bob: User, begun: BulkAct) -> None:
+def test_viewers_are_refused_and_an_unknown_act_is_404(vera: User, bob: User, begun: BulkAct) -> None:
     client = logged_in(vera)
 
     assert client.get(all_url("cancel")).status_code == 403
@@ -154,7 +156,7 @@ def test_viewers_are_refused_and_nonsense_is_not_there(vera: User, bob: User, be
     assert page.status_code == 200 and "/stop/" not in page.content.decode()
 
 
-def test_it_is_stopped_by_a_button(bob: User, vera: User, begun: BulkAct, jobs: Jobs) -> None:
+def test_a_button_stops_an_act(bob: User, vera: User, begun: BulkAct, jobs: Jobs) -> None:
     bulk.work_off(begun.pk, limit=1, seconds=60)
     stop = f"{ACTS}{begun.pk}/stop/"
     logged_in(vera).post(stop)
@@ -173,7 +175,7 @@ def test_it_is_stopped_by_a_button(bob: User, vera: User, begun: BulkAct, jobs: 
     assert messages_of(client.post(stop, follow=True)) == [f"Act {begun.pk} is STOPPED already."]
 
 
-def test_to_a_stranger_it_is_not_there(charlie: User, begun: BulkAct, jobs: Jobs) -> None:
+def test_a_stranger_gets_404(charlie: User, begun: BulkAct, jobs: Jobs) -> None:
     client = logged_in(charlie)
 
     for key in (begun.pk, 999_999):
@@ -185,7 +187,7 @@ def test_to_a_stranger_it_is_not_there(charlie: User, begun: BulkAct, jobs: Jobs
     assert begun.state == "RUNNING"
 
 
-def test_the_list_of_acts_reads_no_numbers_and_asks_no_query_a_row(bob: User, begun: BulkAct, jobs: Jobs) -> None:
+def test_the_list_of_acts_reads_no_numbers_and_runs_no_query_per_row(bob: User, begun: BulkAct, jobs: Jobs) -> None:
     client = logged_in(bob)
     with CaptureQueriesContext(connection) as one:
         assert "Cancel 3 jobs" in client.get(ACTS).content.decode()

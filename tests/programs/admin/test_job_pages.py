@@ -65,7 +65,7 @@ def messages_of(response: Any) -> list[str]:
 # ---- Who gets in ----------------------------------------------------------------------------------------------
 
 
-def test_a_member_who_is_no_staff_is_sent_to_the_login(alice: User) -> None:
+def test_a_member_who_is_not_staff_is_sent_to_the_login(alice: User) -> None:
     response = logged_in(alice, staff=False).get(JOBS)
 
     assert response.status_code == 302
@@ -109,7 +109,7 @@ def test_what_belongs_to_the_platform_is_for_superusers(model: str, alice: User,
 # ---- Whose rows -----------------------------------------------------------------------------------------------
 
 
-def test_a_stranger_meets_404_wherever_he_names_a_job(charlie: User, jobs: Jobs) -> None:
+def test_a_stranger_gets_404_for_every_address_of_a_job(charlie: User, jobs: Jobs) -> None:
     number = jobs.pending()
     client = logged_in(charlie)
 
@@ -122,7 +122,7 @@ def test_a_stranger_meets_404_wherever_he_names_a_job(charlie: User, jobs: Jobs)
     assert jobs.status(number) == "PENDING"
 
 
-def test_foreign_numbers_among_ones_own_are_as_if_never_given(charlie: User, foreign_job: Job, jobs: Jobs) -> None:
+def test_numbers_of_other_tenants_jobs_are_ignored(charlie: User, foreign_job: Job, jobs: Jobs) -> None:
     number = jobs.pending()
     client = logged_in(charlie)
 
@@ -145,7 +145,7 @@ def test_list_actions_take_only_what_the_user_sees(charlie: User, foreign_job: J
     assert [value for name, value in response.context["hidden"] if name == "number"] == [foreign_job.pk]
 
 
-def test_a_foreign_program_in_the_address_answers_as_one_that_is_not_there(
+def test_a_foreign_program_in_the_address_answers_as_an_unknown_one(
     charlie: User, foreign_job: Job, jobs: Jobs
 ) -> None:
     jobs.pending()
@@ -342,7 +342,7 @@ def test_a_hold_cannot_end_in_the_past(bob: User, jobs: Jobs) -> None:
     assert jobs.row(number).hold_at is None
 
 
-def test_refusals_are_told_and_the_rest_is_done(bob: User, jobs: Jobs) -> None:
+def test_refusals_are_reported_and_the_rest_is_done(bob: User, jobs: Jobs) -> None:
     waiting = jobs.many(3)
     running = jobs.running().number
 
@@ -371,7 +371,7 @@ def test_a_report_of_many_refusals_stays_short() -> None:
     assert report.details[-1] == "… and 30 more"
 
 
-def test_cancel_tells_what_was_canceled_from_what_was_asked_to_stop(bob: User, jobs: Jobs) -> None:
+def test_canceled_jobs_are_reported_apart_from_those_asked_to_stop(bob: User, jobs: Jobs) -> None:
     waiting, running = jobs.pending(), jobs.running().number
 
     response = logged_in(bob).post(
@@ -425,7 +425,7 @@ def test_a_lock_taken_anew_since_it_was_shown_is_left_alone(alice: User, jobs: J
 @pytest.mark.parametrize(
     "data", [{"number": "x"}, {"number": "-1"}, {"number": "9" * 30}, {"lock": "17"}, {"lock": "17:x"}]
 )
-def test_nonsense_is_a_bad_request(data: dict[str, str], alice: User) -> None:
+def test_invalid_input_is_a_bad_request(data: dict[str, str], alice: User) -> None:
     assert logged_in(alice).post(act_url("clear"), data).status_code == 400
 
 
@@ -522,7 +522,7 @@ def test_a_wrong_address_leads_back_to_the_list(query: str, alice: User, jobs: J
     assert response["Location"] == f"{JOBS}?e=1"
 
 
-def test_no_other_order_can_be_asked_for(alice: User, jobs: Jobs) -> None:
+def test_the_list_has_no_other_order(alice: User, jobs: Jobs) -> None:
     numbers = jobs.many(3)
 
     rows = logged_in(alice).get(f"{JOBS}?o=3.1").context["cl"].result_list
@@ -624,12 +624,19 @@ def test_the_page_of_a_job_shows_all_that_is_known(alice: User, jobs: Jobs) -> N
 def test_the_page_of_a_job_shows_its_steps_and_says_where_the_others_are(alice: User, jobs: Jobs) -> None:
     number = jobs.in_status("FAILED")
     job, now = jobs.row(number), timezone.now()
-    told = {"job": job, "tenant_id": job.tenant_id, "action": "fetch", "digest": uuid4(), "fence": 1, "started_at": now}
+    columns = {
+        "job": job,
+        "tenant_id": job.tenant_id,
+        "action": "fetch",
+        "digest": uuid4(),
+        "fence": 1,
+        "started_at": now,
+    }
     error = {"type": "ValueError", "message": "<b>no</b>", "step": "fetch: page 2"}
-    JobStep.objects.create(name="page 1", status="COMPLETED", tries=1, ended_at=now, result={"rows": 7}, **told)
-    JobStep.objects.create(name="page 2", status="FAILED", tries=3, ended_at=now, error=error, **told)
+    JobStep.objects.create(name="page 1", status="COMPLETED", tries=1, ended_at=now, result={"rows": 7}, **columns)
+    JobStep.objects.create(name="page 2", status="FAILED", tries=3, ended_at=now, error=error, **columns)
     JobStep.objects.bulk_create(
-        JobStep(name=f"page {n}", status="RUNNING", tries=1, **told) for n in range(3, job_page.STEPS + 2)
+        JobStep(name=f"page {n}", status="RUNNING", tries=1, **columns) for n in range(3, job_page.STEPS + 2)
     )
 
     response = logged_in(alice).get(page_of(number))
@@ -681,7 +688,7 @@ def test_the_page_of_a_job_that_waits_says_why(
     assert ": the broker moves" in shown and "2030-05-17" in shown
 
 
-def test_a_job_is_edited_by_nobody(superuser: User, jobs: Jobs) -> None:
+def test_nobody_can_edit_a_job(superuser: User, jobs: Jobs) -> None:
     number = jobs.pending()
     client = logged_in(superuser)
 
@@ -721,9 +728,7 @@ def test_a_stuck_job_with_a_stale_lock_can_be_expired_and_cleared(alice: User, b
     assert offered_to(bob, number) == ["cancel"]
 
 
-def test_the_locks_are_the_running_jobs_of_ones_own_tenants(
-    alice: User, charlie: User, superuser: User, jobs: Jobs
-) -> None:
+def test_the_locks_are_those_of_the_users_own_tenants(alice: User, charlie: User, superuser: User, jobs: Jobs) -> None:
     stale, healthy = jobs.running().number, jobs.running().number
     jobs.expire_lock(stale)
 

@@ -1,4 +1,4 @@
-"""Pauses in the admin: buttons that fit, a page that asks, and whose hand reaches which program, queue and tenant."""
+"""Pauses in the admin: buttons that fit, a page that asks, and who may pause which program, queue and tenant."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -124,9 +124,7 @@ def test_terminating_cancels_what_schedules_made(alice: User, program: Program, 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_waits_in_a_paused_lane_goes_on_when_it_is_resumed(
-    alice: User, jobs: Jobs, alices_hand: Any, broker: Any
-) -> None:
+def test_jobs_in_a_paused_lane_go_on_when_it_is_resumed(alice: User, jobs: Jobs, alices_hand: Any, broker: Any) -> None:
     number = jobs.pending()
     wake(jobs.cursor, [number])
     pausing.pause_queue(alices_hand, "default")
@@ -147,7 +145,7 @@ def test_what_waits_in_a_paused_lane_goes_on_when_it_is_resumed(
         ("terminate", 'Cannot terminate a program with status "TERMINATED".'),
     ],
 )
-def test_what_does_not_fit_any_more_is_refused_in_one_sentence(
+def test_an_act_that_no_longer_fits_is_refused_in_one_sentence(
     name: str, sentence: str, alice: User, program: Program
 ) -> None:
     Program.objects.update(status="TERMINATED")
@@ -171,7 +169,7 @@ def test_what_does_not_fit_any_more_is_refused_in_one_sentence(
         ({"reason": "x\0"}, "reason"),
     ],
 )
-def test_what_makes_no_sense_is_an_error_of_its_field(
+def test_an_invalid_value_is_an_error_of_its_field(
     given: dict[str, str], field: str, alice: User, program: Program
 ) -> None:
     response = logged_in(alice).post(act_on(program, "pause"), SURE | given)
@@ -199,7 +197,7 @@ def test_a_pause_needs_the_token_against_forged_requests(alice: User, program: P
     assert Program.objects.get().status == "PAUSED"
 
 
-def test_what_is_not_there_is_404(alice: User, program: Program) -> None:
+def test_an_unknown_row_or_act_is_404(alice: User, program: Program) -> None:
     client = logged_in(alice)
 
     assert client.post(act_on(program, "explode"), SURE).status_code == 404
@@ -208,7 +206,7 @@ def test_what_is_not_there_is_404(alice: User, program: Program) -> None:
     assert client.post(act_on(program, "pause"), SURE).status_code == 404
 
 
-# ---- Whose hand reaches what ----------------------------------------------------------------------------------
+# ---- Who may pause what ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -244,7 +242,7 @@ def test_a_stranger_finds_nothing_and_a_colleague_is_forbidden(
     assert len(entries()) == is_touched
 
 
-def test_a_colleague_who_is_promoted_may(bob: User, program: Program) -> None:
+def test_a_colleague_may_pause_once_promoted(bob: User, program: Program) -> None:
     Membership.objects.update(role=Role.ADMIN)
 
     logged_in(bob).post(act_on(program, "pause"), SURE)
@@ -288,7 +286,7 @@ def test_members_look_at_the_lanes_of_their_tenant(
     assert client.post(f"{LANES}{lane.pk}/change/", {"is_waiting": "on"}).status_code == 403
 
 
-def test_a_lane_is_paused_and_resumed_from_the_list_and_its_history_tells(alice: User, lane: Lane) -> None:
+def test_a_lane_is_paused_and_resumed_from_the_list_and_its_history_shows_it(alice: User, lane: Lane) -> None:
     client = logged_in(alice)
 
     asked = client.post(act_on(lane, "pause"), {"back": "list"})
@@ -390,7 +388,7 @@ def test_a_tenants_lane_is_paused_from_the_queues_page(superuser: User, lane: La
     assert entries("action", "tenant__code") == [("pause queue", "acme")]
 
 
-def test_who_cannot_see_the_queues_page_is_not_sent_there(alice: User, lane: Lane) -> None:
+def test_a_user_who_cannot_see_the_queues_page_is_not_sent_there(alice: User, lane: Lane) -> None:
     done = logged_in(alice).post(act_on(lane, "pause"), SURE | {"back": "queue"})
 
     assert done["Location"] == f"{LANES}{lane.pk}/change/"

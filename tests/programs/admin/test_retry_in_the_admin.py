@@ -1,4 +1,4 @@
-"""Retry and acknowledge in the admin: a form with the parameters, what is refused beside it, links both ways."""
+"""Retry and acknowledge in the admin: a form with the parameters, errors beside them, links both ways."""
 
 import json
 from typing import Any
@@ -66,7 +66,7 @@ def test_edited_parameters_go_with_the_new_job(bob: User, jobs: Jobs, failed: in
         ("", "This field is required"),
     ],
 )
-def test_what_is_wrong_is_said_beside_the_parameters_that_stay(
+def test_errors_are_shown_beside_the_parameters_which_are_kept(
     bob: User, jobs: Jobs, failed: int, text: str, words: str
 ) -> None:
     response = logged_in(bob).post(act_url("retry"), {"number": failed, "confirm": "1", "parameters": text})
@@ -118,7 +118,7 @@ def test_failed_jobs_are_found_acknowledged_and_gone_from_the_list(bob: User, jo
 
 
 @pytest.mark.parametrize("name", ["retry", "acknowledge"])
-def test_a_stranger_meets_404(charlie: User, jobs: Jobs, failed: int, name: str) -> None:
+def test_a_stranger_gets_404(charlie: User, jobs: Jobs, failed: int, name: str) -> None:
     order = {"confirm": "1", "parameters": '{"student": 7}'}
     client = logged_in(charlie)
 

@@ -1,4 +1,4 @@
-"""Schedules in the admin: what their pages tell, what whose hand may do, and that each field says what is wrong."""
+"""Schedules in the admin: what their pages show, who may do what, and that each field says what is wrong."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -71,7 +71,7 @@ def test_an_empty_list_says_what_to_do(alice: User, tenant: Tenant) -> None:
     assert "jobsite schedules import-periodic-tasks" in logged_in(alice).get(SCHEDULES).content.decode()
 
 
-def test_the_list_tells_when_and_what_became_of_the_last_times(bob: User, hourly: Schedule) -> None:
+def test_the_list_shows_when_and_what_became_of_the_last_times(bob: User, hourly: Schedule) -> None:
     known = {"tenant": hourly.tenant, "schedule": hourly}
     Firing.objects.create(**known, nominal_at=datetime(2026, 11, 1, 9, tzinfo=UTC), result="MISSED")
     Firing.objects.create(**known, nominal_at=datetime(2026, 11, 1, 10, tzinfo=UTC), result="SKIPPED", reason="x")
@@ -91,7 +91,7 @@ def test_a_longer_list_costs_no_more_queries(bob: User, hourly: Schedule, alices
     assert len(queries_of(client, SCHEDULES)) == before
 
 
-def test_a_page_tells_the_next_times_and_the_last_with_their_jobs(
+def test_a_page_shows_the_next_times_and_the_last_with_their_jobs(
     bob: User, hourly: Schedule, alices_hand: Principal
 ) -> None:
     ten = datetime(2026, 11, 2, 10, tzinfo=UTC)
@@ -161,7 +161,7 @@ def test_each_wrong_field_says_what_is_wrong(alice: User, program: Program) -> N
 
 
 @pytest.mark.parametrize("text", ["1" * 5_000, "[" * 200_000, "[1]", "nonsense"])
-def test_parameters_that_are_no_object_are_told(alice: User, program: Program, text: str) -> None:
+def test_parameters_that_are_not_an_object_are_refused(alice: User, program: Program, text: str) -> None:
     assert "parameters" in errors(logged_in(alice), f"{SCHEDULES}add/", form(program, minute="0", parameters=text))
 
 
@@ -210,14 +210,14 @@ def test_a_change_keeps_secrets_where_the_parameters_are_not_edited(
     assert (changed.minute, changed.parameters) == ("15", hourly.parameters)
     edited = form(program, minute="15", hour="*", parameters='{"token": "••••", "cohort": "2027"}')
     assert errors(client, page(hourly), edited) == {
-        "parameters": ["Secrets are kept only if nothing is edited: give them anew."]
+        "parameters": ["Secrets are kept only if nothing is edited: give them again."]
     }
 
 
 # ---- Acts -----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_offered_goes_by_the_role(alice: User, bob: User, vera: User, hourly: Schedule) -> None:
+def test_the_acts_offered_depend_on_the_role(alice: User, bob: User, vera: User, hourly: Schedule) -> None:
     def offered(user: User) -> list[str]:
         return [one.name for one, _ in logged_in(user).get(page(hourly)).context["acts"]]
 
@@ -226,7 +226,7 @@ def test_what_is_offered_goes_by_the_role(alice: User, bob: User, vera: User, ho
     assert offered(vera) == []
 
 
-def test_a_pause_is_confirmed_and_told_and_ended(alice: User, hourly: Schedule) -> None:
+def test_a_pause_is_confirmed_shown_and_ended(alice: User, hourly: Schedule) -> None:
     client = logged_in(alice)
 
     asked = client.post(act(hourly, "pause")).content.decode()
@@ -247,7 +247,7 @@ def test_an_operator_runs_it_now_as_themselves(bob: User, hourly: Schedule) -> N
     assert (job.trigger, job.context.content["submitted_by"]) == ("MANUAL", "bob")
 
 
-def test_deleted_it_is_gone_from_the_list_and_its_history_is_kept(alice: User, hourly: Schedule) -> None:
+def test_a_deleted_schedule_leaves_the_list_and_its_history_is_kept(alice: User, hourly: Schedule) -> None:
     client = logged_in(alice)
 
     answer = client.post(act(hourly, "delete"), SURE)

@@ -56,7 +56,7 @@ def test_a_part_of_a_name_or_a_member_adds_nobody(
     assert Membership.objects.filter(tenant=tenant).count() == 2
 
 
-def test_an_address_of_several_users_names_none(alice: User, tenant: Tenant, newcomer: User) -> None:
+def test_an_address_of_several_users_is_refused(alice: User, tenant: Tenant, newcomer: User) -> None:
     User.objects.create_user("nino", "nina@example.org", "x")
 
     data = {"tenant": tenant.pk, "who": "nina@example.org", "role": "VIEWER"}
@@ -209,7 +209,7 @@ def test_a_superuser_sets_quotas(superuser: User, tenant: Tenant) -> None:
     assert tenant.running_quota == 5
 
 
-def test_the_status_is_set_by_acts_alone(superuser: User, tenant: Tenant) -> None:
+def test_only_acts_set_the_status(superuser: User, tenant: Tenant) -> None:
     client = logged_in(superuser)
 
     client.post(f"{TENANTS}{tenant.pk}/change/", settings_of(tenant, name="Acme School", status="SUSPENDED"))
@@ -223,7 +223,7 @@ def test_the_status_is_set_by_acts_alone(superuser: User, tenant: Tenant) -> Non
     assert "status_shown" not in client.get(f"{TENANTS}add/").content.decode()
 
 
-def test_the_system_tenant_is_nobodys_to_change(superuser: User) -> None:
+def test_nobody_can_change_the_system_tenant(superuser: User) -> None:
     system = Tenant.objects.get(code="system")
 
     response = logged_in(superuser).post(f"{TENANTS}{system.pk}/change/", settings_of(system, name="x"))
@@ -234,9 +234,7 @@ def test_the_system_tenant_is_nobodys_to_change(superuser: User) -> None:
 # ---- API keys -------------------------------------------------------------------------------------------------
 
 
-def test_keys_are_shown_to_admins_without_what_could_be_used(
-    alice: User, bob: User, charlie: User, tenant: Tenant
-) -> None:
+def test_keys_are_shown_to_admins_without_their_secret(alice: User, bob: User, charlie: User, tenant: Tenant) -> None:
     expires = timezone.now() + timedelta(days=1)
     fields = {"name": "ci", "prefix": "jsk_a1b2c3", "digest": "ab" * 32, "scopes": ["jobs:read"]}
     key = ApiKey.objects.create(tenant=tenant, user=bob, expires_at=expires, **fields)

@@ -13,22 +13,22 @@ class Command(GroupCommand):
     help = "Look at jobs and steer them."
 
     def add_commands(self) -> None:
-        """The sub-commands of INTERFACES that exist so far."""
+        """Add the sub-commands."""
         listing = self.sub("list", job_pages.list_jobs, "Jobs, the newest first.", json=True)
         all_jobs.add_filter(listing)
         listing.add_argument("--limit", type=int, default=queries.DEFAULT_LIMIT, metavar="N")
-        listing.add_argument("--cursor", metavar="C", help="next_cursor of the page before")
+        listing.add_argument("--cursor", metavar="C", help="next_cursor of the previous page")
         self._one("show", job_pages.show_job, "One job with its attempts, steps and children.", json=True)
-        logs = self._one("logs", log_pages.show_logs, "What a job said.", json=True)
+        logs = self._one("logs", log_pages.show_logs, "The log of a job.", json=True)
         logs.add_argument("--follow", action="store_true", help="go on until the job ends")
         self._one("why", job_pages.explain_job, "Why a job is not running, or where it is.", json=True)
         self._add_acts()
 
     def _add_acts(self) -> None:
         cancel = self._one_or_all("cancel", acting.cancel, "Cancel waiting jobs, ask running ones to stop.")
-        # Of a hold, --until is its end.
+        # For a hold, --until is its end.
         hold = self._one_or_all("hold", acting.hold, "Keep waiting jobs from running.", until="--submitted-until")
-        hold.add_argument("--until", metavar="TIME", help="release them by themselves then")
+        hold.add_argument("--until", metavar="TIME", help="release them automatically at this time")
         release = self._one_or_all("release", acting.release, "Let held jobs go on.")
         retry = self._one_or_all(
             "retry", acting.retry, "Submit ended jobs again; a single one also with edited parameters."
