@@ -71,19 +71,19 @@ def charlie(other_tenant: Tenant) -> User:
 
 
 @pytest.fixture
-def alices_hand(tenant: Any, alice: Any) -> Principal:
+def alice_principal(tenant: Any, alice: Any) -> Principal:
     """Alice, the tenant's ADMIN, in the admin."""
     return principals.of_user(alice, tenant, door="admin")
 
 
 @pytest.fixture
-def bobs_hand(tenant: Any, bob: Any) -> Principal:
+def bob_principal(tenant: Any, bob: Any) -> Principal:
     """Bob, Alice's colleague, an OPERATOR, through the API."""
     return principals.of_user(bob, tenant, door="api")
 
 
 @pytest.fixture
-def charlies_hand(other_tenant: Any, charlie: Any) -> Principal:
+def charlie_principal(other_tenant: Any, charlie: Any) -> Principal:
     """Charlie, the ADMIN of another tenant."""
     return principals.of_user(charlie, other_tenant)
 

@@ -48,10 +48,10 @@ def _begun(tenant: Tenant) -> None:
 
 
 @pytest.fixture
-def hook(ops: Group, alices_hand: Principal) -> Rule:
+def hook(ops: Group, alice_principal: Principal) -> Rule:
     """A rule of a webhook."""
     wanted = Wanted(event="FAILED", channel="webhook", to_url="https://hooks.example.org/x")
-    return operations.create_rule(alices_hand, "ops", wanted)[0]
+    return operations.create_rule(alice_principal, "ops", wanted)[0]
 
 
 @pytest.fixture
@@ -176,15 +176,15 @@ def test_a_longer_list_costs_no_more_queries(
     address: str,
     hook: Rule,
     rule: Callable[..., Rule],
-    alices_hand: Principal,
+    alice_principal: Principal,
     inbox: Callable[..., Delivery],
 ) -> None:
     client = logged_in(bob)
     inbox(bob, rule=hook)
     before = len(queries_of(client, address))
     for number in range(5):
-        operations.create_group(alices_hand, f"more-{number}")
-        operations.create_template(alices_hand, f"more-{number}", "FAILED")
+        operations.create_group(alice_principal, f"more-{number}")
+        operations.create_template(alice_principal, f"more-{number}", "FAILED")
         rule("FAILED", to_users=[bob], channel="inbox")
         inbox(bob, rule=hook)
 
@@ -257,8 +257,8 @@ def test_empty_pages_say_what_to_do(alice: User, ops: Group) -> None:
 # ---- Rules ----------------------------------------------------------------------------------------------------
 
 
-def test_a_rule_is_made_with_all_its_fields(alice: User, bob: User, ops: Group, alices_hand: Principal) -> None:
-    template = operations.create_template(alices_hand, "short", "FAILED")
+def test_a_rule_is_made_with_all_its_fields(alice: User, bob: User, ops: Group, alice_principal: Principal) -> None:
+    template = operations.create_template(alice_principal, "short", "FAILED")
     given = EMPTY | {
         "group": ops.pk,
         "in_a_row": "3",
@@ -274,7 +274,7 @@ def test_a_rule_is_made_with_all_its_fields(alice: User, bob: User, ops: Group, 
     answer = logged_in(alice).post(f"{RULES}add/", given)
 
     assert answer.status_code == 302, answer.context["adminform"].form.errors
-    assert operations.rule_as_data(operations.rules_of(alices_hand, group="ops").get()) == {
+    assert operations.rule_as_data(operations.rules_of(alice_principal, group="ops").get()) == {
         "group": "ops",
         "event": "FAILED",
         "channel": "email",
@@ -400,8 +400,8 @@ def test_a_rule_is_deleted_with_a_reason(alice: User, hook: Rule) -> None:
 # ---- Templates ------------------------------------------------------------------------------------------------
 
 
-def test_the_list_shows_which_languages_were_changed(bob: User, failed: Template, alices_hand: Principal) -> None:
-    operations.save_words(alices_hand, "failed", "de", Wording("Fehler", "Fehler"))
+def test_the_list_shows_which_languages_were_changed(bob: User, failed: Template, alice_principal: Principal) -> None:
+    operations.save_words(alice_principal, "failed", "de", Wording("Fehler", "Fehler"))
 
     assert shown(logged_in(bob), TEMPLATES).count('class="jobsite-language">') == 1
 
@@ -657,14 +657,14 @@ def test_nobody_can_add_change_or_delete_a_delivery(superuser: User, deliver: Ca
 
 
 def test_the_list_of_a_jobs_deliveries_is_limited(
-    jobs: Jobs, alices_hand: Principal, deliver: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, alice_principal: Principal, deliver: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_page, "DELIVERIES", 2)
     job = jobs.row(jobs.pending())
 
-    assert job_page.deliveries(alices_hand, job) is None
+    assert job_page.deliveries(alice_principal, job) is None
     rows = [deliver(job_number=job.number) for _ in range(3)]
-    told = job_page.deliveries(alices_hand, job)
+    told = job_page.deliveries(alice_principal, job)
 
     assert told is not None
     assert ([one["row"].pk for one in told["rows"]], told["has_more"]) == ([rows[2].pk, rows[1].pk], True)

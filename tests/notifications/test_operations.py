@@ -33,24 +33,24 @@ def viras_hand(tenant, vera):
 
 
 @pytest.fixture
-def theirs(charlies_hand):
+def theirs(charlie_principal):
     """The rows of Charlie's tenant: a group, a rule, a template."""
-    group = operations.create_group(charlies_hand, "ops")
-    made, _ = operations.create_rule(charlies_hand, "ops", TO_OPS)
-    return group, made, operations.create_template(charlies_hand, "mine", "FAILED")
+    group = operations.create_group(charlie_principal, "ops")
+    made, _ = operations.create_rule(charlie_principal, "ops", TO_OPS)
+    return group, made, operations.create_template(charlie_principal, "mine", "FAILED")
 
 
 # ---- Groups and rules -------------------------------------------------------------------------------------------
 
 
-def test_alice_makes_changes_and_deletes_and_all_of_it_is_audited(alices_hand):
-    operations.create_group(alices_hand, "ops", name="Operations")
-    rule, secret = operations.create_rule(alices_hand, "ops", TO_OPS)
-    operations.change_rule(alices_hand, rule.pk, {"throttle_minutes": 10, "on_recovery": True})
+def test_alice_makes_changes_and_deletes_and_all_of_it_is_audited(alice_principal):
+    operations.create_group(alice_principal, "ops", name="Operations")
+    rule, secret = operations.create_rule(alice_principal, "ops", TO_OPS)
+    operations.change_rule(alice_principal, rule.pk, {"throttle_minutes": 10, "on_recovery": True})
     rule.refresh_from_db()
     assert (secret, rule.throttle_minutes, rule.on_recovery, rule.to_addresses) == ("", 10, True, ["ops@example.org"])
-    operations.delete_rule(alices_hand, rule.pk)
-    operations.delete_group(alices_hand, "ops")
+    operations.delete_rule(alice_principal, rule.pk)
+    operations.delete_group(alice_principal, "ops")
 
     key = str(rule.pk)
     assert audited() == [
@@ -59,7 +59,7 @@ def test_alice_makes_changes_and_deletes_and_all_of_it_is_audited(alices_hand):
     ]  # fmt: skip
     changed = AuditEntry.objects.get(action="rule changed")
     assert (changed.before["throttle_minutes"], changed.after["throttle_minutes"]) == (None, 10)
-    assert not operations.rules_of(alices_hand).exists()
+    assert not operations.rules_of(alice_principal).exists()
 
 
 ACTS = {
@@ -78,13 +78,13 @@ ACTS = {
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_bob_and_vera_change_nothing(alices_hand, bobs_hand, viras_hand, act):
-    operations.create_group(alices_hand, "ops")
-    operations.create_template(alices_hand, "mine", "FAILED")
-    rule, _ = operations.create_rule(alices_hand, "ops", HOOK)
+def test_bob_and_vera_change_nothing(alice_principal, bob_principal, viras_hand, act):
+    operations.create_group(alice_principal, "ops")
+    operations.create_template(alice_principal, "mine", "FAILED")
+    rule, _ = operations.create_rule(alice_principal, "ops", HOOK)
     before = audited()
 
-    for hand in (bobs_hand, viras_hand):
+    for hand in (bob_principal, viras_hand):
         with pytest.raises(Forbidden, match="lacks jobs:admin"):
             ACTS[act](hand, rule)
 
@@ -93,19 +93,19 @@ def test_bob_and_vera_change_nothing(alices_hand, bobs_hand, viras_hand, act):
 
 
 @pytest.mark.parametrize("act", [name for name in ACTS if name not in ("create_group", "create_template")])
-def test_charlies_groups_rules_and_templates_do_not_exist_for_alice(alices_hand, theirs, act):
+def test_charlies_groups_rules_and_templates_do_not_exist_for_alice(alice_principal, theirs, act):
     with pytest.raises(NotFound):
-        ACTS[act](alices_hand, theirs[1])
+        ACTS[act](alice_principal, theirs[1])
 
 
-def test_a_code_is_unique_only_within_its_tenant(alices_hand, theirs):
-    operations.create_template(alices_hand, "mine", "FAILED")
-    operations.create_group(alices_hand, "ops")
+def test_a_code_is_unique_only_within_its_tenant(alice_principal, theirs):
+    operations.create_template(alice_principal, "mine", "FAILED")
+    operations.create_group(alice_principal, "ops")
 
     with refused(Conflict, "code_taken"):
-        operations.create_group(alices_hand, "ops")
+        operations.create_group(alice_principal, "ops")
     with refused(Conflict, "code_taken"):
-        operations.create_template(alices_hand, "mine", "CANCELED")
+        operations.create_template(alice_principal, "mine", "CANCELED")
 
 
 @pytest.mark.parametrize(
@@ -131,33 +131,33 @@ def test_a_code_is_unique_only_within_its_tenant(alices_hand, theirs):
         ({"channel": "inbox"}, "to_addresses", "an inbox is a user's"),
     ],
 )
-def test_each_wrong_field_is_named_and_nothing_is_written(alices_hand, charlie, changes, field, words):
-    operations.create_group(alices_hand, "ops")
-    operations.create_template(alices_hand, "mine", "COMPLETED")
+def test_each_wrong_field_is_named_and_nothing_is_written(alice_principal, charlie, changes, field, words):
+    operations.create_group(alice_principal, "ops")
+    operations.create_template(alice_principal, "mine", "COMPLETED")
     wanted = Wanted(**{"event": "FAILED", "to_addresses": ("ops@example.org",)} | changes)
 
     with pytest.raises(Invalid) as caught:
-        operations.create_rule(alices_hand, "ops", wanted)
+        operations.create_rule(alice_principal, "ops", wanted)
 
     assert (caught.value.code, caught.value.details["errors"][0]["pointer"]) == ("invalid_rule", f"/{field}")
     assert words in str(caught.value)
     assert not Rule.objects.exists()
 
 
-def test_a_rule_can_be_changed_though_a_user_of_it_has_left(alices_hand, rule, bob, alice):
+def test_a_rule_can_be_changed_though_a_user_of_it_has_left(alice_principal, rule, bob, alice):
     made = rule("FAILED", to_users=[bob, alice])
     Membership.objects.filter(user=bob).delete()
 
-    changed, _ = operations.change_rule(alices_hand, made.pk, {"is_active": False})
+    changed, _ = operations.change_rule(alice_principal, made.pk, {"is_active": False})
 
     assert (changed.is_active, [user.username for user in changed.to_users.all()]) == (False, ["alice"])
 
 
-def test_a_group_that_a_program_names_cannot_be_deleted(alices_hand, define, ops):
+def test_a_group_that_a_program_names_cannot_be_deleted(alice_principal, define, ops):
     define("watched", notification_group="ops")
 
     with pytest.raises(Conflict, match="program watched notifies this group"):
-        operations.delete_group(alices_hand, "ops")
+        operations.delete_group(alice_principal, "ops")
     assert Group.objects.get().deleted_at is None
 
 
@@ -166,11 +166,11 @@ def test_a_program_names_only_groups_of_its_tenant(define, theirs):
         define("watched", notification_group="ops")
 
 
-def test_a_secret_is_shown_once_and_stored_encrypted_and_the_previous_one_still_signs(alices_hand):
-    operations.create_group(alices_hand, "ops")
-    rule, first = operations.create_rule(alices_hand, "ops", HOOK)
-    second = operations.rotate_secret(alices_hand, rule.pk)
-    third = operations.rotate_secret(alices_hand, rule.pk)
+def test_a_secret_is_shown_once_and_stored_encrypted_and_the_previous_one_still_signs(alice_principal):
+    operations.create_group(alice_principal, "ops")
+    rule, first = operations.create_rule(alice_principal, "ops", HOOK)
+    second = operations.rotate_secret(alice_principal, rule.pk)
+    third = operations.rotate_secret(alice_principal, rule.pk)
     rule.refresh_from_db()
 
     assert first.startswith("whsec_")
@@ -180,9 +180,9 @@ def test_a_secret_is_shown_once_and_stored_encrypted_and_the_previous_one_still_
     assert not any(one in everything for one in (first, second, third))
 
 
-def test_the_secrets_of_rules_get_the_newest_key(alices_hand, settings):
-    operations.create_group(alices_hand, "ops")
-    rule, secret = operations.create_rule(alices_hand, "ops", HOOK)
+def test_the_secrets_of_rules_get_the_newest_key(alice_principal, settings):
+    operations.create_group(alice_principal, "ops")
+    rule, secret = operations.create_rule(alice_principal, "ops", HOOK)
     old = settings.JOBSITE_SECRET_KEYS[0]
 
     settings.JOBSITE_SECRET_KEYS = ("the-newest-of-all-keys-0123456789", old)
@@ -215,64 +215,66 @@ def test_every_default_can_be_previewed(db, language):
         assert operations.preview(hand, event.lower(), language).subject
 
 
-def test_words_are_previewed_saved_and_restored(alices_hand, tenant, jobs):
+def test_words_are_previewed_saved_and_restored(alice_principal, tenant, jobs):
     create = Template.objects.create
     create(tenant=tenant, code="failed", event="FAILED", is_default=True)
-    before = operations.preview(alices_hand, "failed", "de")
+    before = operations.preview(alice_principal, "failed", "de")
     number = jobs.ended(FAILURE)
 
-    assert operations.preview(alices_hand, "failed", "de", words=WORDS, job=number).text == f"Job {number} failed.\n"
-    operations.save_words(alices_hand, "failed", "de", WORDS)
-    assert operations.preview(alices_hand, "failed", "de").text == "Job 4711 failed.\n"
-    assert operations.restore_words(alices_hand, "failed", "de") is True
-    assert operations.restore_words(alices_hand, "failed", "de") is False
-    assert operations.preview(alices_hand, "failed", "de") == before
+    assert (
+        operations.preview(alice_principal, "failed", "de", words=WORDS, job=number).text == f"Job {number} failed.\n"
+    )
+    operations.save_words(alice_principal, "failed", "de", WORDS)
+    assert operations.preview(alice_principal, "failed", "de").text == "Job 4711 failed.\n"
+    assert operations.restore_words(alice_principal, "failed", "de") is True
+    assert operations.restore_words(alice_principal, "failed", "de") is False
+    assert operations.preview(alice_principal, "failed", "de") == before
     assert [action for _, action, _ in audited()][-2:] == ["template changed", "template restored"]
 
 
-def test_words_are_stored_with_plain_line_ends_and_not_at_all_if_they_are_the_events(alices_hand, tenant):
-    template = operations.create_template(alices_hand, "mine", "FAILED")
-    operations.save_words(alices_hand, "mine", "en", Wording("a", "b\r\nc", ""))
+def test_words_are_stored_with_plain_line_ends_and_not_at_all_if_they_are_the_events(alice_principal, tenant):
+    template = operations.create_template(alice_principal, "mine", "FAILED")
+    operations.save_words(alice_principal, "mine", "en", Wording("a", "b\r\nc", ""))
     assert template.translations.get().text == "b\nc"
 
-    operations.save_words(alices_hand, "mine", "en", wordings.of_event(tenant.pk, "FAILED", "en"))
+    operations.save_words(alice_principal, "mine", "en", wordings.of_event(tenant.pk, "FAILED", "en"))
     assert not template.translations.exists()
 
 
-def test_a_broken_template_is_refused_with_its_line_and_the_old_words_are_kept(alices_hand):
-    operations.create_template(alices_hand, "mine", "FAILED")
-    operations.save_words(alices_hand, "mine", "en", WORDS)
+def test_a_broken_template_is_refused_with_its_line_and_the_old_words_are_kept(alice_principal):
+    operations.create_template(alice_principal, "mine", "FAILED")
+    operations.save_words(alice_principal, "mine", "en", WORDS)
 
     with refused(Invalid, "broken_template") as caught:
-        operations.save_words(alices_hand, "mine", "en", Wording("ok", "one\n{% if %}", ""))
+        operations.save_words(alice_principal, "mine", "en", Wording("ok", "one\n{% if %}", ""))
 
     assert caught.value.details["errors"][0]["pointer"] == "/text"
     assert "line 2" in str(caught.value)
-    assert operations.preview(alices_hand, "mine", "en").text == "Job 4711 failed.\n"
+    assert operations.preview(alice_principal, "mine", "en").text == "Job 4711 failed.\n"
 
 
-def test_a_preview_shows_nothing_of_charlies_jobs(alices_hand, jobs, other_tenant, define):
+def test_a_preview_shows_nothing_of_charlies_jobs(alice_principal, jobs, other_tenant, define):
     program = define("theirs")
     program.actions.all().delete()
     program.tenant = other_tenant
     program.save()
     number = jobs.ended(FAILURE, program=program)
-    operations.create_template(alices_hand, "mine", "FAILED")
+    operations.create_template(alice_principal, "mine", "FAILED")
 
     with pytest.raises(NotFound, match=f"no job {number}"):
-        operations.preview(alices_hand, "mine", "en", job=number)
+        operations.preview(alice_principal, "mine", "en", job=number)
 
 
-def test_the_template_of_an_event_and_one_in_use_cannot_be_deleted(alices_hand, tenant):
+def test_the_template_of_an_event_and_one_in_use_cannot_be_deleted(alice_principal, tenant):
     Template.objects.create(tenant=tenant, code="failed", event="FAILED", is_default=True)
-    operations.create_template(alices_hand, "mine", "FAILED")
-    operations.create_group(alices_hand, "ops")
-    operations.create_rule(alices_hand, "ops", Wanted("FAILED", template="mine", to_submitter=True))
+    operations.create_template(alice_principal, "mine", "FAILED")
+    operations.create_group(alice_principal, "ops")
+    operations.create_rule(alice_principal, "ops", Wanted("FAILED", template="mine", to_submitter=True))
 
     with refused(Conflict, "default_template"):
-        operations.delete_template(alices_hand, "failed")
+        operations.delete_template(alice_principal, "failed")
     with refused(Conflict, "template_in_use"):
-        operations.delete_template(alices_hand, "mine")
+        operations.delete_template(alice_principal, "mine")
 
 
 # ---- Deliveries and the inbox -----------------------------------------------------------------------------------
@@ -288,12 +290,12 @@ def sent(rule, define, ops, jobs, bob):
     return row
 
 
-def test_bob_sends_an_ended_delivery_again_as_a_new_message(sent, bobs_hand, viras_hand):
+def test_bob_sends_an_ended_delivery_again_as_a_new_message(sent, bob_principal, viras_hand):
     with pytest.raises(Forbidden, match="jobs:write"):
         operations.send_again(viras_hand, sent.pk)
-    operations.send_again(bobs_hand, sent.pk, reason="it was lost")
+    operations.send_again(bob_principal, sent.pk, reason="it was lost")
     with refused(Conflict, "still_pending"):
-        operations.send_again(bobs_hand, sent.pk)
+        operations.send_again(bob_principal, sent.pk)
 
     before = sent.identity
     assert delivery.deliver(sent.pk) == "SENT"
@@ -302,41 +304,41 @@ def test_bob_sends_an_ended_delivery_again_as_a_new_message(sent, bobs_hand, vir
     assert audited()[-1] == ("bob", "delivery sent again", str(sent.pk))
 
 
-def test_charlie_cannot_see_or_send_deliveries_of_acme(sent, charlies_hand):
-    assert not operations.deliveries_of(charlies_hand).exists()
+def test_charlie_cannot_see_or_send_deliveries_of_acme(sent, charlie_principal):
+    assert not operations.deliveries_of(charlie_principal).exists()
     with pytest.raises(NotFound):
-        operations.find_delivery(charlies_hand, sent.pk)
+        operations.find_delivery(charlie_principal, sent.pk)
     with pytest.raises(NotFound):
-        operations.send_again(charlies_hand, sent.pk)
+        operations.send_again(charlie_principal, sent.pk)
 
 
-def test_an_inbox_belongs_to_its_owner_alone(sent, bobs_hand, alices_hand, operator):
-    assert [operations.unread(hand) for hand in (bobs_hand, alices_hand, operator)] == [1, 0, 0]
-    assert operations.mark_read(alices_hand, [sent.pk]) == 0
-    assert operations.mark_read(bobs_hand) == 1
-    assert (operations.unread(bobs_hand), operations.inbox_of(bobs_hand).count()) == (0, 1)
+def test_an_inbox_belongs_to_its_owner_alone(sent, bob_principal, alice_principal, operator):
+    assert [operations.unread(hand) for hand in (bob_principal, alice_principal, operator)] == [1, 0, 0]
+    assert operations.mark_read(alice_principal, [sent.pk]) == 0
+    assert operations.mark_read(bob_principal) == 1
+    assert (operations.unread(bob_principal), operations.inbox_of(bob_principal).count()) == (0, 1)
 
 
-def test_a_test_of_a_rule_sends_sample_data_to_its_own_recipients_only(rule, alices_hand, bob, alice):
+def test_a_test_of_a_rule_sends_sample_data_to_its_own_recipients_only(rule, alice_principal, bob, alice):
     made = rule("FAILED", channel="inbox", to_users=[bob], in_a_row=3, throttle_minutes=10)
     rule("FAILED", channel="inbox", to_users=[alice])
 
     for _ in range(2):
-        [row] = operations.test_rule(alices_hand, made.pk)
+        [row] = operations.test_rule(alice_principal, made.pk)
         assert delivery.deliver(row.pk) == "SENT"
         row.refresh_from_db()
         assert (row.user, row.job_number) == (bob, None)
         assert "4711" in row.subject
 
 
-def test_a_test_of_a_rule_that_reaches_nobody_is_refused(rule, alices_hand):
+def test_a_test_of_a_rule_that_reaches_nobody_is_refused(rule, alice_principal):
     empty = rule("FAILED", to_roles=[Role.VIEWER])
     off = rule("FAILED", is_active=False)
 
     with refused(Conflict, "nobody_to_tell"):
-        operations.test_rule(alices_hand, empty.pk)
+        operations.test_rule(alice_principal, empty.pk)
     with refused(Conflict, "rule_off"):
-        operations.test_rule(alices_hand, off.pk)
+        operations.test_rule(alice_principal, off.pk)
 
 
 # ---- Facts ------------------------------------------------------------------------------------------------------

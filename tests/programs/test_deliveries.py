@@ -115,9 +115,9 @@ def test_each_recipient_is_notified_once_and_nobody_of_another_tenant(jobs, rule
     assert sorted(deliveries_made()) == [("FAILED", "a@example.org"), ("FAILED", "alice"), ("FAILED", "bob")]
 
 
-def test_the_submitter_is_notified_where_the_rule_says_so(jobs, rule, watched, alices_hand, operator):
+def test_the_submitter_is_notified_where_the_rule_says_so(jobs, rule, watched, alice_principal, operator):
     rule("FAILED", to_users=[], to_submitter=True)
-    for hand in (alices_hand, operator):
+    for hand in (alice_principal, operator):
         job = submission.submit_as(hand, "watched", {})
         jobs.queue(job.number)
         finish(jobs.cursor, held(jobs.claim(job.number)), FAILURE)
@@ -203,11 +203,13 @@ def test_a_job_that_a_claim_cancels_for_its_terminated_program_is_reported(jobs,
 
 
 @pytest.mark.parametrize("how", ["finish", "cancel", "reap"])
-def test_the_end_of_a_job_whose_submitter_has_no_account_any_more_comes_about(jobs, rule, watched, alices_hand, how):
+def test_the_end_of_a_job_whose_submitter_has_no_account_any_more_comes_about(
+    jobs, rule, watched, alice_principal, how
+):
     rule("FAILED", to_users=[], to_submitter=True)
     rule("CANCELED", to_users=[], to_submitter=True)
     rule("RETRYING", to_users=[], to_submitter=True)
-    job = submission.submit_as(alices_hand, "watched", {}, Options(notify=True))
+    job = submission.submit_as(alice_principal, "watched", {}, Options(notify=True))
     jobs.queue(job.number)
     claimed = jobs.claim(job.number)
     User.objects.filter(username="alice").delete()
@@ -227,9 +229,9 @@ def test_the_end_of_a_job_whose_submitter_has_no_account_any_more_comes_about(jo
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_account_deleted_in_the_middle_undoes_no_end(jobs, rule, watched, alices_hand, connect_more):
+def test_an_account_deleted_in_the_middle_undoes_no_end(jobs, rule, watched, alice_principal, connect_more):
     rule("FAILED", to_users=[], to_submitter=True)
-    job = submission.submit_as(alices_hand, "watched", {})
+    job = submission.submit_as(alice_principal, "watched", {})
     jobs.queue(job.number)
     claimed = jobs.claim(job.number)
 
@@ -244,16 +246,16 @@ def test_an_account_deleted_in_the_middle_undoes_no_end(jobs, rule, watched, ali
 # ---- Begin ------------------------------------------------------------------------------------------------------
 
 
-def test_a_submission_is_reported_with_it(rule, watched, alices_hand):
+def test_a_submission_is_reported_with_it(rule, watched, alice_principal):
     rule("SUBMITTED")
 
     with pytest.raises(LookupError), transaction.atomic():
-        submission.submit_as(alices_hand, "watched", {})
+        submission.submit_as(alice_principal, "watched", {})
         raise LookupError("the caller thinks better of it")
     assert deliveries_made() == []
 
-    submission.submit_as(alices_hand, "watched", {})
-    submission.submit_many_as(alices_hand, [{"program": "watched"}] * 3)
+    submission.submit_as(alice_principal, "watched", {})
+    submission.submit_many_as(alice_principal, [{"program": "watched"}] * 3)
 
     assert deliveries_made() == [("SUBMITTED", "ops@example.org")] * 4
 
@@ -396,11 +398,11 @@ def test_a_late_schedule_is_reported_and_so_is_its_recovery(jobs, rule, watched,
 
 @pytest.mark.parametrize(("ending", "event"), [(SUCCESS, "COMPLETED"), (FAILURE, "FAILED")])
 @pytest.mark.parametrize(("email", "channel"), [("alice@example.org", "email"), ("", "inbox")])
-def test_notify_reaches_the_submitter_when_it_ends(jobs, alices_hand, alice, ending, event, email, channel):
+def test_notify_reaches_the_submitter_when_it_ends(jobs, alice_principal, alice, ending, event, email, channel):
     alice.email = email
     alice.save()
     jobs.define("plain")
-    job = submission.submit_as(alices_hand, "plain", {}, Options(notify=True))
+    job = submission.submit_as(alice_principal, "plain", {}, Options(notify=True))
     jobs.queue(job.number)
     claimed = jobs.claim(job.number)
     assert (claimed.notifies, deliveries_made()) == (True, [])

@@ -303,25 +303,25 @@ def test_liquid_of_a_callback_knows_how_many_children_there_were(jobs, spawning,
 # ---- cancel, and what nobody saw to ------------------------------------------------------------------------------
 
 
-def test_canceling_a_waiting_parent_cancels_its_children(jobs, spawning, run_job, bobs_hand):
+def test_canceling_a_waiting_parent_cancels_its_children(jobs, spawning, run_job, bob_principal):
     number = run_job(spawning({"value": 1}, {"value": 2})).number
     done, open_ = (one.number for one in family(number))
     end(jobs, done)
 
-    assert operations.jobs.cancel(bobs_hand, number, reason="wrong") == "CANCELED"
+    assert operations.jobs.cancel(bob_principal, number, reason="wrong") == "CANCELED"
 
     assert statuses(number) == ["COMPLETED", "CANCELED"]
     child = jobs.row(open_)
     assert (child.cancel_requested_by, child.cancel_reason) == ("system", f"its parent, job {number}, is CANCELED")
 
 
-def test_a_running_child_of_a_canceled_parent_is_asked_to_stop(jobs, spawning, run_job, bobs_hand):
+def test_a_running_child_of_a_canceled_parent_is_asked_to_stop(jobs, spawning, run_job, bob_principal):
     number = run_job(spawning({})).number
     child = family(number)[0].number
     jobs.queue(child)
     jobs.claim(child)
 
-    operations.jobs.cancel(bobs_hand, number)
+    operations.jobs.cancel(bob_principal, number)
 
     assert (jobs.status(child), jobs.row(child).cancel_requested_by) == ("RUNNING", "system")
 

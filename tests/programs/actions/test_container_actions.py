@@ -292,12 +292,12 @@ def test_one_tag_of_an_image_is_pulled_not_all(image, parts):
     assert images._repository(image) == parts
 
 
-def test_only_the_platform_may_define_containers(alices_hand, define):
+def test_only_the_platform_may_define_containers(alice_principal, define):
     program = from_mapping(
         {"code": "mine", "action": [{"kind": "container", "image": "busybox"}]}, where="t", queues=["default"]
     )
     with pytest.raises(Forbidden, match="only the platform's operators may define container actions"):
-        registration.load(alices_hand, [program])
+        registration.load(alice_principal, [program])
 
     assert define(action=[{"kind": "container", "image": "busybox"}]).timeout_seconds == 30
     with pytest.raises(DefinitionError, match="timeout: expected at most 1h"):

@@ -119,14 +119,14 @@ def test_a_task_that_nobody_registered_is_refused_on_load(define):
         python.find_function("billing.send")
 
 
-def test_a_tenant_may_use_tasks_of_allowed_modules(alices_hand, settings):
+def test_a_tenant_may_use_tasks_of_allowed_modules(alice_principal, settings):
     program = from_mapping(
         {"code": "mine", "action": [{"kind": "python", "target": "tests.sample_tasks.add"}]},
         where="t",
         queues=["default"],
     )
     with pytest.raises(Forbidden, match="is not in a module that tenants may use"):
-        registration.load(alices_hand, [program])
+        registration.load(alice_principal, [program])
     settings.JOBSITE_ACTIONS = ("tests.sample_tasks",)
 
-    assert registration.load(alices_hand, [program])[0].change == "created"
+    assert registration.load(alice_principal, [program])[0].change == "created"

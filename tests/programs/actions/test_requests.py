@@ -549,7 +549,7 @@ def test_a_wrong_url_or_template_is_refused_on_load(define, action, said):
     assert "hunter2" not in str(refusal.value)
 
 
-def test_a_tenants_admin_may_define_requests_but_no_command(alices_hand, bobs_hand):
+def test_a_tenants_admin_may_define_requests_but_no_command(alice_principal, bob_principal):
     def load(hand, action):
         program = from_mapping({"code": "mine", "action": [action]}, where="t", queues=["default"])
         registration.load(hand, [program])
@@ -559,8 +559,8 @@ def test_a_tenants_admin_may_define_requests_but_no_command(alices_hand, bobs_ha
         {"kind": "heartbeat", "url": "https://example.org/"},
         {"kind": "webhook", "url": "https://example.org/", "secret": KEYS[0]},
     ):
-        load(alices_hand, action)
+        load(alice_principal, action)
         with pytest.raises(Forbidden):
-            load(bobs_hand, action)
+            load(bob_principal, action)
     with pytest.raises(Forbidden):
-        load(alices_hand, {"kind": "command", "argv": ["true"]})
+        load(alice_principal, {"kind": "command", "argv": ["true"]})

@@ -124,10 +124,12 @@ def test_terminating_cancels_what_schedules_made(alice: User, program: Program, 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_jobs_in_a_paused_lane_go_on_when_it_is_resumed(alice: User, jobs: Jobs, alices_hand: Any, broker: Any) -> None:
+def test_jobs_in_a_paused_lane_go_on_when_it_is_resumed(
+    alice: User, jobs: Jobs, alice_principal: Any, broker: Any
+) -> None:
     number = jobs.pending()
     wake(jobs.cursor, [number])
-    pausing.pause_queue(alices_hand, "default")
+    pausing.pause_queue(alice_principal, "default")
 
     logged_in(alice).post(act_on(Lane.objects.get(), "resume"), SURE)
 
@@ -268,10 +270,10 @@ def test_a_role_counts_in_its_tenant_alone(charlie: User, tenant: Tenant, lane: 
 
 @pytest.mark.parametrize("who", ["alice", "bob", "vera"])
 def test_members_look_at_the_lanes_of_their_tenant(
-    who: str, request: pytest.FixtureRequest, lane: Lane, other_tenant: Tenant, alices_hand: Any
+    who: str, request: pytest.FixtureRequest, lane: Lane, other_tenant: Tenant, alice_principal: Any
 ) -> None:
     foreign = Lane.objects.create(queue=lane.queue, tenant=other_tenant)
-    pausing.pause_queue(alices_hand, "default", reason="the mainframe is down")
+    pausing.pause_queue(alice_principal, "default", reason="the mainframe is down")
     client = logged_in(request.getfixturevalue(who))
 
     listed = client.get(LANES)

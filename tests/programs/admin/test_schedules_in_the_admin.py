@@ -40,9 +40,9 @@ def program(define: Callable[..., Program]) -> Program:
 
 
 @pytest.fixture
-def hourly(program: Program, alices_hand: Principal) -> Schedule:
+def hourly(program: Program, alice_principal: Principal) -> Schedule:
     wanted = Wanted(program="sample", minute="0", hour="*", parameters={"cohort": "2026", "token": "s3cret"})
-    return schedules.create(alices_hand, "hourly", wanted)
+    return schedules.create(alice_principal, "hourly", wanted)
 
 
 def page(row: Schedule) -> str:
@@ -82,20 +82,20 @@ def test_the_list_shows_when_and_what_became_of_the_last_times(bob: User, hourly
     assert shown.index("jobsite-dot jobsite-missed") < shown.index("jobsite-dot jobsite-skipped")
 
 
-def test_a_longer_list_costs_no_more_queries(bob: User, hourly: Schedule, alices_hand: Principal) -> None:
+def test_a_longer_list_costs_no_more_queries(bob: User, hourly: Schedule, alice_principal: Principal) -> None:
     client = logged_in(bob)
     before = len(queries_of(client, SCHEDULES))
     for number in range(5):
-        schedules.create(alices_hand, f"more-{number}", Wanted(program="sample", interval_minutes=5))
+        schedules.create(alice_principal, f"more-{number}", Wanted(program="sample", interval_minutes=5))
 
     assert len(queries_of(client, SCHEDULES)) == before
 
 
 def test_a_page_shows_the_next_times_and_the_last_with_their_jobs(
-    bob: User, hourly: Schedule, alices_hand: Principal
+    bob: User, hourly: Schedule, alice_principal: Principal
 ) -> None:
     ten = datetime(2026, 11, 2, 10, tzinfo=UTC)
-    backfills.begin_backfill(alices_hand, "hourly", begin=ten, end=ten)
+    backfills.begin_backfill(alice_principal, "hourly", begin=ten, end=ten)
     [job] = Job.objects.all()
     Firing.objects.create(
         tenant=hourly.tenant,

@@ -228,26 +228,26 @@ def test_loading_programs_needs_jobs_admin(tenant, alice, role):
     assert not Program.objects.exists()
 
 
-def test_a_tenant_may_use_functions_of_allowed_modules(alices_hand):
-    assert load(alices_hand, [definition()]) == [Loaded("scores", "created")]
+def test_a_tenant_may_use_functions_of_allowed_modules(alice_principal):
+    assert load(alice_principal, [definition()]) == [Loaded("scores", "created")]
 
 
 @pytest.mark.parametrize("target", ["os:system", "subprocess:run", "tests.sample_actions_of_others:x"])
-def test_a_tenant_may_not_use_functions_of_other_modules(alices_hand, target):
+def test_a_tenant_may_not_use_functions_of_other_modules(alice_principal, target):
     with refused(Forbidden, "platform_only") as refusal:
-        load(alices_hand, [definition(action=[{"kind": "python", "target": target}])])
+        load(alice_principal, [definition(action=[{"kind": "python", "target": target}])])
 
     assert f"{target} is not in a module that tenants may use" in str(refusal.value)
     assert "JOBSITE_ACTIONS" in str(refusal.value)
 
 
-def test_a_module_whose_name_only_begins_like_an_allowed_one_is_refused(alices_hand, settings):
+def test_a_module_whose_name_only_begins_like_an_allowed_one_is_refused(alice_principal, settings):
     settings.JOBSITE_ACTIONS = ("tests.*",)
-    load(alices_hand, [definition()])
+    load(alice_principal, [definition()])
 
     settings.JOBSITE_ACTIONS = ("test.*", "tests.sample")
     with refused(Forbidden, "platform_only"):
-        load(alices_hand, [definition("other")])
+        load(alice_principal, [definition("other")])
 
 
 @pytest.mark.parametrize(
@@ -257,9 +257,9 @@ def test_a_module_whose_name_only_begins_like_an_allowed_one_is_refused(alices_h
         ({"kind": "command", "argv": ["id"]}, "callback: only the platform's operators may define command actions"),
     ],
 )
-def test_a_tenants_callback_obeys_the_same_rules_as_an_action(alices_hand, callback, words):
+def test_a_tenants_callback_obeys_the_same_rules_as_an_action(alice_principal, callback, words):
     with pytest.raises(Forbidden, match=f'program "scores": {words}'):
-        load(alices_hand, [definition(callback=callback)])
+        load(alice_principal, [definition(callback=callback)])
 
 
 @pytest.mark.parametrize(
@@ -287,9 +287,9 @@ def test_names_known_to_liquid_are_accepted(operator):
     assert Action.objects.get(is_callback=True).configuration["argv"][1:] == words
 
 
-def test_a_tenant_may_not_define_commands(alices_hand):
+def test_a_tenant_may_not_define_commands(alice_principal):
     with refused(Forbidden, "platform_only"):
-        load(alices_hand, [definition(action=[{"kind": "command", "argv": ["/bin/true"]}])])
+        load(alice_principal, [definition(action=[{"kind": "command", "argv": ["/bin/true"]}])])
 
 
 def test_a_superuser_and_the_command_line_may_define_commands(operator, tenant):

@@ -45,9 +45,9 @@ served = pytest.mark.usefixtures("_served")
 
 
 @served
-def test_a_held_job_says_who_holds_it_why_and_until_when(jobs, alices_hand, ask):
+def test_a_held_job_says_who_holds_it_why_and_until_when(jobs, alice_principal, ask):
     number = jobs.pending()
-    operations.jobs.hold(alices_hand, number, reason="ask Bob first", until=LATER)
+    operations.jobs.hold(alice_principal, number, reason="ask Bob first", until=LATER)
     since = jobs.row(number).hold_at
 
     [(code, message)] = ask(number)
@@ -86,11 +86,11 @@ def test_a_job_that_snoozes_says_until_when(jobs, codes):
 
 
 @served
-def test_all_reasons_are_given_at_once(jobs, alices_hand, operator, ask):
+def test_all_reasons_are_given_at_once(jobs, alice_principal, operator, ask):
     number = jobs.pending(scheduled_at=LATER)
-    operations.jobs.hold(alices_hand, number)
-    pausing.pause_program(alices_hand, jobs.program.code, reason="audit")
-    pausing.pause_queue(alices_hand, "default")
+    operations.jobs.hold(alice_principal, number)
+    pausing.pause_program(alice_principal, jobs.program.code, reason="audit")
+    pausing.pause_queue(alice_principal, "default")
     pausing.pause_queue(operator, "default", whole=True, reason="the broker moves")
     pausing.suspend_tenant(operator, reason="unpaid", until=LATER)
 
@@ -168,9 +168,9 @@ def test_a_queued_job_waits_for_a_worker_to_take_its_message(jobs, ask):
 
 
 @served
-def test_a_queued_job_of_a_paused_queue_says_so_first(jobs, alices_hand, codes):
+def test_a_queued_job_of_a_paused_queue_says_so_first(jobs, alice_principal, codes):
     number = jobs.queued()
-    pausing.pause_queue(alices_hand, "default")
+    pausing.pause_queue(alice_principal, "default")
 
     assert codes(number) == ["queue_paused", "queued"]
 
@@ -185,9 +185,9 @@ def test_a_running_job_says_where_it_is(jobs, cursor, ask):
     ]
 
 
-def test_a_running_job_that_is_asked_to_stop_says_by_whom(jobs, alices_hand, ask):
+def test_a_running_job_that_is_asked_to_stop_says_by_whom(jobs, alice_principal, ask):
     number = jobs.running().number
-    operations.jobs.cancel(alices_hand, number, reason="wrong file")
+    operations.jobs.cancel(alice_principal, number, reason="wrong file")
     asked = jobs.row(number).cancel_requested_at
 
     assert ask(number)[1] == (
@@ -228,23 +228,23 @@ def test_a_job_that_is_due_is_never_left_without_a_reason(jobs, codes):
     ],
     ids=["busy", "limit", "queued"],
 )
-def test_a_tenant_does_not_see_how_busy_the_workers_are(jobs, cursor, alices_hand, limit, queued, sentence):
+def test_a_tenant_does_not_see_how_busy_the_workers_are(jobs, cursor, alice_principal, limit, queued, sentence):
     WorkerManager.objects.create(name="small", max_running=limit)
     jobs.running(worker=new_worker(cursor, manager="small"))
     number = jobs.queued() if queued else jobs.pending()
 
-    [(_, message)] = reasons_for(alices_hand, number)
+    [(_, message)] = reasons_for(alice_principal, number)
 
     assert message.startswith(sentence)
     assert not any(word in message for word in ("children", "small", "manager"))
 
 
-def test_a_tenant_is_not_told_to_start_a_worker(jobs, alices_hand):
-    assert reasons_for(alices_hand, jobs.pending()) == [("no_worker", "no worker serves queue default")]
+def test_a_tenant_is_not_told_to_start_a_worker(jobs, alice_principal):
+    assert reasons_for(alice_principal, jobs.pending()) == [("no_worker", "no worker serves queue default")]
 
 
-def test_a_stranger_learns_nothing_about_a_job(jobs, charlies_hand):
+def test_a_stranger_learns_nothing_about_a_job(jobs, charlie_principal):
     number = jobs.pending()
 
     with pytest.raises(NotFound, match=f"no job {number}"):
-        explain.why(charlies_hand, number)
+        explain.why(charlie_principal, number)

@@ -48,11 +48,11 @@ def canceled():
 # ---- what matches ----------------------------------------------------------------------------------------
 
 
-def test_what_matches_is_counted_by_program_before_anything_is_done(define, jobs, bobs_hand):
+def test_what_matches_is_counted_by_program_before_anything_is_done(define, jobs, bob_principal):
     one, another = define("one"), define("another")
     first, second = jobs.many(7, one), jobs.many(2, another)
 
-    found = match(bobs_hand, "cancel")
+    found = match(bob_principal, "cancel")
 
     assert list(found.numbers) == [*first, *second]
     assert [(one.program, one.count, list(one.numbers)) for one in found.samples] == [
@@ -72,7 +72,7 @@ def test_what_matches_is_counted_by_program_before_anything_is_done(define, jobs
         ("acknowledge", {"failed"}),
     ],
 )
-def test_only_jobs_that_the_act_fits_match(jobs, bobs_hand, act, fits):
+def test_only_jobs_that_the_act_fits_match(jobs, bob_principal, act, fits):
     numbers = {
         "pending": jobs.pending(),
         "held": jobs.pending(hold_by="alice"),
@@ -82,46 +82,46 @@ def test_only_jobs_that_the_act_fits_match(jobs, bobs_hand, act, fits):
         "failed": jobs.ended(FAILURE),
         "acknowledged": jobs.ended(FAILURE),
     }
-    operations.jobs.acknowledge(bobs_hand, [numbers["acknowledged"]])
+    operations.jobs.acknowledge(bob_principal, [numbers["acknowledged"]])
 
-    assert {name for name, number in numbers.items() if number in match(bobs_hand, act).numbers} == fits
+    assert {name for name, number in numbers.items() if number in match(bob_principal, act).numbers} == fits
 
 
-def test_a_retry_of_all_that_match_needs_a_status(jobs, bobs_hand):
+def test_a_retry_of_all_that_match_needs_a_status(jobs, bob_principal):
     completed, failed = jobs.in_status("COMPLETED"), jobs.ended(FAILURE)
 
     with refused(Invalid, "status_required"):
-        match(bobs_hand, "retry")
+        match(bob_principal, "retry")
 
-    assert list(match(bobs_hand, "retry", status="failed").numbers) == [failed]
-    assert list(match(bobs_hand, "retry", status="completed").numbers) == [completed]
+    assert list(match(bob_principal, "retry", status="failed").numbers) == [failed]
+    assert list(match(bob_principal, "retry", status="completed").numbers) == [completed]
 
 
-def test_more_than_ten_thousand_are_refused(jobs, bobs_hand):
+def test_more_than_ten_thousand_are_refused(jobs, bob_principal):
     jobs.many(bulk.MAX_JOBS)
-    assert len(match(bobs_hand, "cancel").numbers) == bulk.MAX_JOBS
+    assert len(match(bob_principal, "cancel").numbers) == bulk.MAX_JOBS
 
     jobs.pending()
 
     with refused(Invalid, "too_many_jobs") as refusal:
-        match(bobs_hand, "cancel")
+        match(bob_principal, "cancel")
     assert str(refusal.value) == "more than 10,000 jobs match; narrow the filter, by program or by time"
 
 
-def test_a_stranger_matches_nothing_of_others(jobs, charlies_hand):
+def test_a_stranger_matches_nothing_of_others(jobs, charlie_principal):
     jobs.pending()
 
-    assert list(match(charlies_hand, "cancel").numbers) == []
-    assert list(bulk.match(charlies_hand, "cancel", Job.objects.all(), names_status=False).numbers) == []
+    assert list(match(charlie_principal, "cancel").numbers) == []
+    assert list(bulk.match(charlie_principal, "cancel", Job.objects.all(), names_status=False).numbers) == []
 
 
 # ---- what is begun ---------------------------------------------------------------------------------------
 
 
-def test_an_act_that_is_begun_is_audited_and_nothing_is_done_yet(jobs, bobs_hand, bob):
+def test_an_act_that_is_begun_is_audited_and_nothing_is_done_yet(jobs, bob_principal, bob):
     numbers = jobs.many(3)
 
-    row = begin(bobs_hand, "cancel", reason="wrong year", filter="all")
+    row = begin(bob_principal, "cancel", reason="wrong year", filter="all")
 
     row.refresh_from_db()
     assert (row.numbers, row.total, row.place, row.state) == (numbers, 3, 0, "RUNNING")
@@ -136,18 +136,18 @@ def test_an_act_that_is_begun_is_audited_and_nothing_is_done_yet(jobs, bobs_hand
     ("order", "code"),
     [({"reason": "x" * 1_001}, "invalid_reason"), ({"until": "2001-01-01T00:00:00Z"}, "invalid_time")],
 )
-def test_an_order_that_every_job_would_refuse_is_refused_at_once(jobs, bobs_hand, order, code):
+def test_an_order_that_every_job_would_refuse_is_refused_at_once(jobs, bob_principal, order, code):
     jobs.pending()
 
     with refused(Invalid, code):
-        begin(bobs_hand, "hold", **order)
+        begin(bob_principal, "hold", **order)
 
     assert not BulkAct.objects.exists()
 
 
-def test_where_nothing_matches_nothing_is_begun(tenant, bobs_hand):
+def test_where_nothing_matches_nothing_is_begun(tenant, bob_principal):
     with refused(Invalid, "nothing_matches"):
-        begin(bobs_hand, "cancel")
+        begin(bob_principal, "cancel")
 
 
 @pytest.mark.parametrize("act", bulk.ACTS)
@@ -164,9 +164,9 @@ def test_viewers_may_not_begin_an_act(tenant, bob, jobs, act):
 # ---- what is done ----------------------------------------------------------------------------------------
 
 
-def test_each_job_is_done_as_the_principal_and_audited(jobs, bobs_hand):
+def test_each_job_is_done_as_the_principal_and_audited(jobs, bob_principal):
     numbers = jobs.many(3)
-    row = begin(bobs_hand, "hold", reason="audit", until="2030-01-01T00:00:00Z")
+    row = begin(bob_principal, "hold", reason="audit", until="2030-01-01T00:00:00Z")
 
     assert work(row) == 3
 
@@ -181,9 +181,9 @@ def test_each_job_is_done_as_the_principal_and_audited(jobs, bobs_hand):
 
 
 @pytest.mark.parametrize("act", ["release", "retry", "acknowledge"])
-def test_every_act_does_what_it_does_to_one(jobs, bobs_hand, act):
+def test_every_act_does_what_it_does_to_one(jobs, bob_principal, act):
     number = jobs.pending(hold_by="alice") if act == "release" else jobs.ended(FAILURE)
-    row = begin(bobs_hand, act, wanted={"status": "FAILED"} if act == "retry" else {})
+    row = begin(bob_principal, act, wanted={"status": "FAILED"} if act == "retry" else {})
 
     assert work(row) == 1
 
@@ -197,10 +197,10 @@ def test_every_act_does_what_it_does_to_one(jobs, bobs_hand, act):
             assert not jobs.row(number).needs_review
 
 
-def test_a_job_that_ended_meanwhile_is_refused_with_the_reason_and_the_others_are_done(jobs, bobs_hand):
+def test_a_job_that_ended_meanwhile_is_refused_with_the_reason_and_the_others_are_done(jobs, bob_principal):
     numbers = jobs.many(4)
-    row = begin(bobs_hand, "cancel")
-    operations.jobs.cancel(bobs_hand, numbers[1])
+    row = begin(bob_principal, "cancel")
+    operations.jobs.cancel(bob_principal, numbers[1])
     later = jobs.pending()
 
     assert work(row) == 4
@@ -212,11 +212,11 @@ def test_a_job_that_ended_meanwhile_is_refused_with_the_reason_and_the_others_ar
     assert jobs.status(later) == "PENDING"
 
 
-def test_the_first_refusals_are_kept_and_the_rest_is_counted(jobs, bobs_hand):
+def test_the_first_refusals_are_kept_and_the_rest_is_counted(jobs, bob_principal):
     numbers = jobs.many(25)
-    row = begin(bobs_hand, "cancel")
+    row = begin(bob_principal, "cancel")
     for number in numbers:
-        operations.jobs.cancel(bobs_hand, number)
+        operations.jobs.cancel(bob_principal, number)
 
     work(row)
 
@@ -224,9 +224,9 @@ def test_the_first_refusals_are_kept_and_the_rest_is_counted(jobs, bobs_hand):
     assert (row.refused, [one["job"] for one in row.refusals]) == (25, numbers[:20])
 
 
-def test_one_job_that_raises_does_not_keep_the_others_waiting(jobs, bobs_hand):
+def test_one_job_that_raises_does_not_keep_the_others_waiting(jobs, bob_principal):
     numbers = jobs.many(3)
-    row = begin(bobs_hand, "cancel")
+    row = begin(bob_principal, "cancel")
     jobs.cursor.execute(
         "CREATE FUNCTION break_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         f" IF NEW.number = {numbers[1]} THEN RAISE EXCEPTION 'broken' USING ERRCODE = 'check_violation'; END IF;"
@@ -241,22 +241,22 @@ def test_one_job_that_raises_does_not_keep_the_others_waiting(jobs, bobs_hand):
     assert row.refusals[0]["why"].startswith("IntegrityError: broken")
 
 
-def test_it_can_be_done_in_parts(jobs, bobs_hand):
+def test_it_can_be_done_in_parts(jobs, bob_principal):
     jobs.many(5)
-    row = begin(bobs_hand, "cancel")
+    row = begin(bob_principal, "cancel")
 
     assert [work(row, limit=2) for _ in range(4)] == [2, 2, 1, 0]
 
 
-def test_time_bounds_a_part_too(jobs, bobs_hand):
+def test_time_bounds_a_part_too(jobs, bob_principal):
     jobs.many(5)
 
-    assert bulk.work_off(begin(bobs_hand, "cancel").pk, limit=5, seconds=0) == 0
+    assert bulk.work_off(begin(bob_principal, "cancel").pk, limit=5, seconds=0) == 0
 
 
-def test_an_act_that_bob_may_no_longer_do_is_refused(jobs, bob, bobs_hand):
+def test_an_act_that_bob_may_no_longer_do_is_refused(jobs, bob, bob_principal):
     jobs.many(2)
-    row = begin(bobs_hand, "cancel")
+    row = begin(bob_principal, "cancel")
     work(row, limit=1)
     Membership.objects.filter(user=bob).update(role=Role.VIEWER)
 
@@ -277,9 +277,9 @@ def test_an_act_keeps_to_the_scopes_with_which_it_was_begun(jobs, tenant, alice)
 
 
 @pytest.mark.parametrize("how", ["left", "deactivated", "deleted"])
-def test_an_act_of_somebody_who_left_is_stopped(jobs, bob, bobs_hand, how):
+def test_an_act_of_somebody_who_left_is_stopped(jobs, bob, bob_principal, how):
     jobs.many(2)
-    row = begin(bobs_hand, "cancel")
+    row = begin(bob_principal, "cancel")
     match how:
         case "left":
             Membership.objects.filter(user=bob).delete()
@@ -295,12 +295,12 @@ def test_an_act_of_somebody_who_left_is_stopped(jobs, bob, bobs_hand, how):
     assert canceled() == set()
 
 
-def test_an_act_can_be_stopped(jobs, bobs_hand):
+def test_an_act_can_be_stopped(jobs, bob_principal):
     numbers = jobs.many(3)
-    row = begin(bobs_hand, "cancel")
+    row = begin(bob_principal, "cancel")
     work(row, limit=1)
 
-    stopped = bulk.stop(bobs_hand, row.pk, reason="a mistake")
+    stopped = bulk.stop(bob_principal, row.pk, reason="a mistake")
 
     assert (stopped.state, stopped.done, stopped.why_stopped) == ("STOPPED", 1, "stopped by bob")
     assert work(row) == 0
@@ -309,18 +309,18 @@ def test_an_act_can_be_stopped(jobs, bobs_hand):
     assert (entry.actor, entry.reason) == ("bob", "a mistake")
     assert entry.after == {"done": 1, "refused": 0, "left": 2}
     with refused(Conflict, "invalid_transition") as refusal:
-        bulk.stop(bobs_hand, row.pk)
+        bulk.stop(bob_principal, row.pk)
     assert str(refusal.value) == f"act {row.pk} is STOPPED already"
 
 
-def test_a_stranger_does_not_find_an_act(jobs, bobs_hand, charlies_hand):
+def test_a_stranger_does_not_find_an_act(jobs, bob_principal, charlie_principal):
     jobs.pending()
-    row = begin(bobs_hand, "cancel")
+    row = begin(bob_principal, "cancel")
 
     for key in (row.pk, 10**9):
         for act in (bulk.find, bulk.stop):
             with refused((NotFound, Conflict), "not_found") as refusal:
-                act(charlies_hand, key)
+                act(charlie_principal, key)
             assert str(refusal.value) == f"no act {key} on many jobs"
 
     row.refresh_from_db()
@@ -331,9 +331,9 @@ def test_a_stranger_does_not_find_an_act(jobs, bobs_hand, charlies_hand):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_sweep_does_an_act_a_part_at_a_time(jobs, bobs_hand, broker):
+def test_the_sweep_does_an_act_a_part_at_a_time(jobs, bob_principal, broker):
     jobs.many(bulk.BATCH + 1)
-    row = begin(bobs_hand, "cancel")
+    row = begin(bob_principal, "cancel")
 
     rounds = 0
     while BulkAct.objects.get(pk=row.pk).state == "RUNNING":
@@ -347,9 +347,9 @@ def test_the_sweep_does_an_act_a_part_at_a_time(jobs, bobs_hand, broker):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_large_act_does_not_keep_another_waiting(jobs, bobs_hand, operator, broker):
+def test_a_large_act_does_not_keep_another_waiting(jobs, bob_principal, operator, broker):
     jobs.many(bulk.BATCH)
-    large = begin(bobs_hand, "cancel")
+    large = begin(bob_principal, "cancel")
     number = jobs.pending()
     small = bulk.begin(operator, bulk.Match("cancel", [number], []))
 
@@ -360,9 +360,9 @@ def test_a_large_act_does_not_keep_another_waiting(jobs, bobs_hand, operator, br
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_processes_at_the_same_act_do_each_job_once(jobs, bobs_hand, broker):
+def test_two_processes_at_the_same_act_do_each_job_once(jobs, bob_principal, broker):
     numbers = jobs.many(60)
-    row = begin(bobs_hand, "cancel")
+    row = begin(bob_principal, "cancel")
 
     def attempt(_: int) -> int:
         worked = 0
@@ -402,10 +402,10 @@ bulk.work_off({key}, limit=1_000, seconds=60)
     ],
 )
 def test_when_a_worker_dies_in_the_middle_each_job_is_done_once_and_none_is_forgotten(
-    jobs: Any, bobs_hand: Any, broker: Any, act: str, point: str
+    jobs: Any, bob_principal: Any, broker: Any, act: str, point: str
 ) -> None:
     numbers = jobs.many(8, hold_by="alice")
-    row = begin(bobs_hand, act)
+    row = begin(bob_principal, act)
     environment = os.environ | {"JOBSITE_FAILPOINTS": f"{point}=kill@0.34"}
     code = WORKER.format(name=settings.DATABASES["default"]["NAME"], key=row.pk)
 

@@ -86,12 +86,12 @@ def test_each_act_takes_its_role(jobs, as_role, role, action):
     ids=["find", "cancel", "hold", "release", "acknowledge", "clear"],
 )
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING", "COMPLETED"])
-def test_a_stranger_does_not_find_a_job(jobs, charlies_hand, act, status):
+def test_a_stranger_does_not_find_a_job(jobs, charlie_principal, act, status):
     number = jobs.in_status(status)
 
     for target in (number, 10**9):
         with refused(NotFound, "not_found") as refusal:
-            act(charlies_hand, target)
+            act(charlie_principal, target)
         assert str(refusal.value) == f"no job {target}"
 
     assert jobs.status(number) == status
@@ -103,24 +103,24 @@ def lock_on(number):
     return operations.jobs.Lock(number, "w", uuid4(), now, now, 0.0, True)
 
 
-def test_a_stranger_sees_and_ends_nothing_of_others(jobs, charlies_hand):
+def test_a_stranger_sees_and_ends_nothing_of_others(jobs, charlie_principal):
     claimed = jobs.running()
     make_stuck(jobs, claimed.number)
 
-    assert operations.jobs.locks(charlies_hand) == []
-    assert operations.jobs.locks(charlies_hand, [claimed.number]) == []
-    assert operations.jobs.expire_stuck(charlies_hand) == []
-    assert operations.jobs.expire_stuck(charlies_hand, [claimed.number]) == []
+    assert operations.jobs.locks(charlie_principal) == []
+    assert operations.jobs.locks(charlie_principal, [claimed.number]) == []
+    assert operations.jobs.expire_stuck(charlie_principal) == []
+    assert operations.jobs.expire_stuck(charlie_principal, [claimed.number]) == []
 
     assert jobs.status(claimed.number) == "RUNNING"
 
 
 @pytest.mark.parametrize("number", [0, -1, 10**30])
-def test_a_number_that_no_job_can_have_is_not_found(bobs_hand, number):
+def test_a_number_that_no_job_can_have_is_not_found(bob_principal, number):
     with refused(NotFound, "not_found"):
-        operations.jobs.find_job(bobs_hand, number)
+        operations.jobs.find_job(bob_principal, number)
     with refused(NotFound, "not_found"):
-        operations.jobs.cancel(bobs_hand, number)
+        operations.jobs.cancel(bob_principal, number)
 
 
 # ---- cancel ----------------------------------------------------------------------------------------------
@@ -130,10 +130,10 @@ def test_a_number_that_no_job_can_have_is_not_found(bobs_hand, number):
     ("status", "after"),
     [("PENDING", "CANCELED"), ("QUEUED", "CANCELED"), ("WAITING", "CANCELED"), ("RUNNING", "RUNNING")],
 )
-def test_a_cancel_returns_the_status_afterwards(jobs, bobs_hand, status, after):
+def test_a_cancel_returns_the_status_afterwards(jobs, bob_principal, status, after):
     number = jobs.in_status(status)
 
-    assert operations.jobs.cancel(bobs_hand, number, reason="no longer needed") == after
+    assert operations.jobs.cancel(bob_principal, number, reason="no longer needed") == after
 
     assert_entry("cancel", number, "bob", "api", "no longer needed", {"status": status}, {"status": after})
     assert jobs.row(number).cancel_requested_by == "bob"
@@ -147,11 +147,11 @@ def assert_entry(action, number, actor, door, reason, before, after):
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "CANCELED"])
-def test_an_ended_job_cannot_be_canceled(jobs, bobs_hand, status):
+def test_an_ended_job_cannot_be_canceled(jobs, bob_principal, status):
     number = jobs.in_status(status)
 
     with refused(Conflict, "invalid_transition") as refusal:
-        operations.jobs.cancel(bobs_hand, number)
+        operations.jobs.cancel(bob_principal, number)
 
     assert str(refusal.value) == f'Cannot cancel a job with status "{status}"'
     assert not entries().exists()
@@ -161,10 +161,10 @@ def test_an_ended_job_cannot_be_canceled(jobs, bobs_hand, status):
 
 
 @pytest.mark.parametrize("status", ["PENDING", "QUEUED"])
-def test_a_hold_is_audited(jobs, bobs_hand, status):
+def test_a_hold_is_audited(jobs, bob_principal, status):
     number, until = jobs.in_status(status), datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
 
-    operations.jobs.hold(bobs_hand, number, reason="wait for Alice", until=until.isoformat())
+    operations.jobs.hold(bob_principal, number, reason="wait for Alice", until=until.isoformat())
 
     job = jobs.row(number)
     assert (job.blocked, job.hold_by, job.hold_until) == ("HELD", "bob", until)
@@ -175,28 +175,28 @@ def test_a_hold_is_audited(jobs, bobs_hand, status):
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "WAITING", "COMPLETED", "FAILED", "CANCELED"])
-def test_a_job_that_runs_or_has_ended_cannot_be_held(jobs, bobs_hand, status):
+def test_a_job_that_runs_or_has_ended_cannot_be_held(jobs, bob_principal, status):
     with refused(Conflict, "invalid_transition") as refusal:
-        operations.jobs.hold(bobs_hand, jobs.in_status(status))
+        operations.jobs.hold(bob_principal, jobs.in_status(status))
 
     assert str(refusal.value) == f'Cannot hold a job with status "{status}"'
     assert not entries().exists()
 
 
-def test_a_job_of_a_schedule_cannot_be_held(jobs, bobs_hand):
+def test_a_job_of_a_schedule_cannot_be_held(jobs, bob_principal):
     number = jobs.pending(trigger="AUTOMATIC")
 
     with refused(Conflict, "invalid_transition") as refusal:
-        operations.jobs.hold(bobs_hand, number)
+        operations.jobs.hold(bob_principal, number)
 
     assert str(refusal.value) == f"job {number} belongs to a schedule; pause the schedule instead"
 
 
-def test_a_held_job_cannot_be_held_again(jobs, bobs_hand):
+def test_a_held_job_cannot_be_held_again(jobs, bob_principal):
     number = jobs.pending(hold_by="alice")
 
     with refused(Conflict, "invalid_transition") as refusal:
-        operations.jobs.hold(bobs_hand, number)
+        operations.jobs.hold(bob_principal, number)
 
     assert str(refusal.value) == f"job {number} is held already"
 
@@ -211,55 +211,55 @@ def test_a_held_job_cannot_be_held_again(jobs, bobs_hand):
     ],
     ids=str,
 )
-def test_a_hold_ends_in_the_future(jobs, bobs_hand, until, words):
+def test_a_hold_ends_in_the_future(jobs, bob_principal, until, words):
     number = jobs.pending()
 
     with refused(Invalid, "invalid_time") as refusal:
-        operations.jobs.hold(bobs_hand, number, until=until)
+        operations.jobs.hold(bob_principal, number, until=until)
 
     assert words in str(refusal.value)
     assert jobs.row(number).blocked is None
 
 
-def test_a_release_is_audited(jobs, bobs_hand):
+def test_a_release_is_audited(jobs, bob_principal):
     number = jobs.pending(hold_by="alice", hold_reason="wait for Bob")
 
-    operations.jobs.release(bobs_hand, number, reason="here I am")
+    operations.jobs.release(bob_principal, number, reason="here I am")
 
     assert jobs.row(number).blocked is None
     assert_entry("release", number, "bob", "api", "here I am", {"hold_reason": "wait for Bob"}, None)
 
 
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING", "COMPLETED"])
-def test_a_job_that_is_not_held_cannot_be_released(jobs, bobs_hand, status):
+def test_a_job_that_is_not_held_cannot_be_released(jobs, bob_principal, status):
     number = jobs.in_status(status)
 
     with refused(Conflict, "invalid_transition") as refusal:
-        operations.jobs.release(bobs_hand, number)
+        operations.jobs.release(bob_principal, number)
 
     assert str(refusal.value) == f"job {number} is not held"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_released_job_is_dispatched(jobs, bobs_hand, broker):
+def test_a_released_job_is_dispatched(jobs, bob_principal, broker):
     number = jobs.pending(hold_by="alice")
 
-    operations.jobs.release(bobs_hand, number)
+    operations.jobs.release(bob_principal, number)
 
     assert (jobs.status(number), broker.numbers()) == ("QUEUED", [number])
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("act", ["release", "expire"])
-def test_an_error_after_the_commit_does_not_undo_the_act(jobs, bobs_hand, alices_hand, monkeypatch, act):
+def test_an_error_after_the_commit_does_not_undo_the_act(jobs, bob_principal, alice_principal, monkeypatch, act):
     monkeypatch.setattr(brokers, "publish", lambda messages: 1 / 0)
     if act == "release":
         number = jobs.pending(hold_by="alice")
-        operations.jobs.release(bobs_hand, number)
+        operations.jobs.release(bob_principal, number)
     else:
         number = jobs.running().number
         make_stuck(jobs, number)
-        operations.jobs.expire_stuck(alices_hand, policy="RETRY")
+        operations.jobs.expire_stuck(alice_principal, policy="RETRY")
 
     assert jobs.row(number).blocked is None
     assert entries().count() == 1
@@ -269,11 +269,11 @@ def test_an_error_after_the_commit_does_not_undo_the_act(jobs, bobs_hand, alices
 
 
 @pytest.mark.parametrize(("policy", "status"), [("", "FAILED"), ("FAIL", "FAILED"), ("RETRY", "PENDING")])
-def test_stuck_jobs_are_ended_and_healthy_ones_are_not_touched(jobs, alices_hand, policy, status):
+def test_stuck_jobs_are_ended_and_healthy_ones_are_not_touched(jobs, alice_principal, policy, status):
     stuck, healthy = jobs.running(), jobs.running()
     make_stuck(jobs, stuck.number)
 
-    [reaped] = operations.jobs.expire_stuck(alices_hand, policy=policy, reason="too long")
+    [reaped] = operations.jobs.expire_stuck(alice_principal, policy=policy, reason="too long")
 
     assert (reaped.number, jobs.status(stuck.number)) == (stuck.number, status)
     assert jobs.row(healthy.number).lock_token == healthy.token
@@ -281,26 +281,26 @@ def test_stuck_jobs_are_ended_and_healthy_ones_are_not_touched(jobs, alices_hand
     assert_entry("expire", stuck.number, "alice", "admin", "too long", before, after)
 
 
-def test_even_by_its_number_a_healthy_job_is_not_expired(jobs, alices_hand):
+def test_even_by_its_number_a_healthy_job_is_not_expired(jobs, alice_principal):
     claimed = jobs.running()
 
-    assert operations.jobs.expire_stuck(alices_hand, [claimed.number]) == []
+    assert operations.jobs.expire_stuck(alice_principal, [claimed.number]) == []
 
     assert jobs.status(claimed.number) == "RUNNING"
     assert not entries().exists()
 
 
-def test_there_is_no_other_policy(alices_hand):
+def test_there_is_no_other_policy(alice_principal):
     with refused(Invalid, "invalid"):
-        operations.jobs.expire_stuck(alices_hand, policy="SHRUG")
+        operations.jobs.expire_stuck(alice_principal, policy="SHRUG")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_that_is_put_back_is_dispatched(jobs, alices_hand, broker):
+def test_a_job_that_is_put_back_is_dispatched(jobs, alice_principal, broker):
     claimed = jobs.running()
     make_stuck(jobs, claimed.number)
 
-    operations.jobs.expire_stuck(alices_hand, policy="RETRY")
+    operations.jobs.expire_stuck(alice_principal, policy="RETRY")
 
     assert (jobs.status(claimed.number), broker.numbers()) == ("QUEUED", [claimed.number])
 
@@ -308,10 +308,10 @@ def test_a_job_that_is_put_back_is_dispatched(jobs, alices_hand, broker):
 # ---- locks -----------------------------------------------------------------------------------------------
 
 
-def test_a_lock_is_shown_with_holder_age_and_token(jobs, bobs_hand, worker):
+def test_a_lock_is_shown_with_holder_age_and_token(jobs, bob_principal, worker):
     claimed = jobs.running(worker=worker)
 
-    [lock] = operations.jobs.locks(bobs_hand)
+    [lock] = operations.jobs.locks(bob_principal)
 
     assert (lock.job, lock.worker, lock.token) == (claimed.number, worker.name, claimed.token)
     assert (lock.acquired_at, lock.is_stale) == (claimed.claimed_at, False)
@@ -319,12 +319,12 @@ def test_a_lock_is_shown_with_holder_age_and_token(jobs, bobs_hand, worker):
     assert lock.expires_at > lock.acquired_at
 
 
-def test_the_oldest_lock_is_shown_first(jobs, bobs_hand):
+def test_the_oldest_lock_is_shown_first(jobs, bob_principal):
     numbers = [jobs.running().number for _ in range(3)]
 
-    assert [lock.job for lock in operations.jobs.locks(bobs_hand)] == numbers
-    assert [lock.job for lock in operations.jobs.locks(bobs_hand, numbers[1:2])] == numbers[1:2]
-    assert operations.jobs.locks(bobs_hand, []) == []
+    assert [lock.job for lock in operations.jobs.locks(bob_principal)] == numbers
+    assert [lock.job for lock in operations.jobs.locks(bob_principal, numbers[1:2])] == numbers[1:2]
+    assert operations.jobs.locks(bob_principal, []) == []
 
 
 @pytest.mark.parametrize(
@@ -337,25 +337,25 @@ def test_the_oldest_lock_is_shown_first(jobs, bobs_hand):
         ("ACTIVE", True, True),
     ],
 )
-def test_a_lock_is_stale_when_its_holder_is_gone(jobs, alices_hand, worker, status, expired, stale):
+def test_a_lock_is_stale_when_its_holder_is_gone(jobs, alice_principal, worker, status, expired, stale):
     claimed = jobs.running(worker=worker)
     Worker.objects.update(status=status)
     if expired:
         jobs.expire_lock(claimed.number)
 
-    [lock] = operations.jobs.locks(alices_hand)
-    cleared = operations.jobs.clear_locks(alices_hand, [lock])
+    [lock] = operations.jobs.locks(alice_principal)
+    cleared = operations.jobs.clear_locks(alice_principal, [lock])
 
     assert lock.is_stale == stale
     assert [one.number for one in cleared] == ([claimed.number] if stale else [])
 
 
-def test_clearing_takes_stale_locks_and_audits_each(jobs, alices_hand):
+def test_clearing_takes_stale_locks_and_audits_each(jobs, alice_principal):
     stale, healthy = [jobs.running() for _ in range(2)], jobs.running()
     for one in stale:
         jobs.expire_lock(one.number)
 
-    cleared = operations.jobs.clear_locks(alices_hand, shown(alices_hand), reason="machine is gone")
+    cleared = operations.jobs.clear_locks(alice_principal, shown(alice_principal), reason="machine is gone")
 
     numbers = [one.number for one in stale]
     assert [one.number for one in cleared] == numbers
@@ -365,46 +365,46 @@ def test_clearing_takes_stale_locks_and_audits_each(jobs, alices_hand):
     assert jobs.attempts(numbers[0]) == ["CLEARED"]
 
 
-def test_a_live_lock_is_cleared_by_force_with_a_reason(jobs, alices_hand):
+def test_a_live_lock_is_cleared_by_force_with_a_reason(jobs, alice_principal):
     claimed = jobs.running()
 
-    [cleared] = operations.jobs.clear_locks(alices_hand, shown(alices_hand), force=True, reason="hangs")
+    [cleared] = operations.jobs.clear_locks(alice_principal, shown(alice_principal), force=True, reason="hangs")
 
     assert (cleared.number, cleared.status) == (claimed.number, "PENDING")
     before, after = {"status": "RUNNING"}, {"status": "PENDING"}
     assert_entry("force clear lock", claimed.number, "alice", "admin", "hangs", before, after)
 
 
-def test_without_a_reason_there_is_no_force(jobs, alices_hand):
+def test_without_a_reason_there_is_no_force(jobs, alice_principal):
     claimed = jobs.running()
 
     with refused(Invalid, "reason_required"):
-        operations.jobs.clear_locks(alices_hand, shown(alices_hand), force=True)
+        operations.jobs.clear_locks(alice_principal, shown(alice_principal), force=True)
 
     assert jobs.status(claimed.number) == "RUNNING"
 
 
-def test_a_lock_newer_than_the_one_shown_is_left_alone(jobs, alices_hand):
+def test_a_lock_newer_than_the_one_shown_is_left_alone(jobs, alice_principal):
     first = jobs.running()
-    [lock] = shown(alices_hand)
+    [lock] = shown(alice_principal)
     jobs.expire_lock(first.number)
     reap_expired(jobs.cursor)
     jobs.queue(first.number)
     second = jobs.claim(first.number)
 
-    assert operations.jobs.clear_locks(alices_hand, [lock], force=True, reason="hangs") == []
+    assert operations.jobs.clear_locks(alice_principal, [lock], force=True, reason="hangs") == []
 
     assert jobs.row(first.number).lock_token == second.token
     assert not entries().exists()
 
 
-def test_a_lock_of_another_tenant_among_ours_stops_all(jobs, alices_hand):
+def test_a_lock_of_another_tenant_among_ours_stops_all(jobs, alice_principal):
     claimed = jobs.running()
-    [ours] = shown(alices_hand)
+    [ours] = shown(alice_principal)
     foreign = replace(ours, job=claimed.number + 1)
 
     with refused(NotFound, "not_found"):
-        operations.jobs.clear_locks(alices_hand, [ours, foreign], force=True, reason="x")
+        operations.jobs.clear_locks(alice_principal, [ours, foreign], force=True, reason="x")
 
     assert jobs.status(claimed.number) == "RUNNING"
 
@@ -416,11 +416,11 @@ def test_a_lock_of_another_tenant_among_ours_stops_all(jobs, alices_hand):
 @pytest.mark.parametrize(
     "act", [operations.jobs.cancel, operations.jobs.hold, operations.jobs.release], ids=lambda act: act.__name__
 )
-def test_a_reason_is_up_to_a_thousand_storable_characters(jobs, bobs_hand, act, reason):
+def test_a_reason_is_up_to_a_thousand_storable_characters(jobs, bob_principal, act, reason):
     number = jobs.pending(hold_by="alice") if act is operations.jobs.release else jobs.pending()
 
     with refused(Invalid, "invalid_reason"):
-        act(bobs_hand, number, reason=reason)
+        act(bob_principal, number, reason=reason)
 
     assert not entries().exists()
 
@@ -428,10 +428,10 @@ def test_a_reason_is_up_to_a_thousand_storable_characters(jobs, bobs_hand, act, 
 # ---- acknowledge -----------------------------------------------------------------------------------------
 
 
-def test_failed_jobs_need_a_review_until_somebody_acknowledges_them(jobs, bobs_hand):
+def test_failed_jobs_need_a_review_until_somebody_acknowledges_them(jobs, bob_principal):
     first, second = jobs.ended(FAILURE), jobs.ended(FAILURE)
 
-    assert operations.jobs.acknowledge(bobs_hand, [second, first, second], reason="the source was down") == [
+    assert operations.jobs.acknowledge(bob_principal, [second, first, second], reason="the source was down") == [
         first,
         second,
     ]
@@ -452,30 +452,30 @@ def test_failed_jobs_need_a_review_until_somebody_acknowledges_them(jobs, bobs_h
         assert row.reviewed_at is not None
 
 
-def test_a_job_that_needs_no_review_is_left_alone(jobs, bobs_hand, alices_hand):
+def test_a_job_that_needs_no_review_is_left_alone(jobs, bob_principal, alice_principal):
     completed, running, failed = jobs.in_status("COMPLETED"), jobs.running().number, jobs.ended(FAILURE)
-    operations.jobs.acknowledge(alices_hand, [failed])
+    operations.jobs.acknowledge(alice_principal, [failed])
 
-    assert operations.jobs.acknowledge(bobs_hand, [completed, running, failed]) == []
+    assert operations.jobs.acknowledge(bob_principal, [completed, running, failed]) == []
 
     assert jobs.row(failed).reviewed_by == "alice"
     assert not entries().filter(actor="bob").exists()
 
 
 @pytest.mark.parametrize("missing", [10**9, 0, -1, 10**30])
-def test_no_job_is_acknowledged_where_one_is_not_found(jobs, bobs_hand, missing):
+def test_no_job_is_acknowledged_where_one_is_not_found(jobs, bob_principal, missing):
     number = jobs.ended(FAILURE)
 
     with refused(NotFound, "not_found") as refusal:
-        operations.jobs.acknowledge(bobs_hand, [number, missing])
+        operations.jobs.acknowledge(bob_principal, [number, missing])
 
     assert str(refusal.value) == f"no job {missing}"
     assert jobs.row(number).needs_review
 
 
-def test_a_retry_leaves_the_review_of_the_old_job_to_people(jobs, bobs_hand):
+def test_a_retry_leaves_the_review_of_the_old_job_to_people(jobs, bob_principal):
     number = jobs.ended(FAILURE)
 
-    operations.jobs.retry(bobs_hand, number)
+    operations.jobs.retry(bob_principal, number)
 
     assert jobs.row(number).needs_review

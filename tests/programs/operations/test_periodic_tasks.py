@@ -134,6 +134,6 @@ def test_a_second_import_finds_the_code_taken(operator: Principal) -> None:
     assert (found.code, found.note) == (None, "there is a schedule add-it-up already")
 
 
-def test_only_an_admin_may_import(bobs_hand: Principal) -> None:
+def test_only_an_admin_may_import(bob_principal: Principal) -> None:
     with refused(Forbidden, "missing_scope"):
-        imported(bobs_hand)
+        imported(bob_principal)

@@ -317,8 +317,8 @@ def failed(operator, login, jobs, run_job):
     return job
 
 
-def test_a_retry_with_unchanged_parameters_carries_the_secrets(bobs_hand, failed, jobs):
-    retry = jobs.row(operations.jobs.retry(bobs_hand, failed.number).number)
+def test_a_retry_with_unchanged_parameters_carries_the_secrets(bob_principal, failed, jobs):
+    retry = jobs.row(operations.jobs.retry(bob_principal, failed.number).number)
 
     assert retry.has_secrets
     assert secrets.opened(retry.parameters)[0] == {"how": "fail", **GIVEN}
@@ -327,12 +327,12 @@ def test_a_retry_with_unchanged_parameters_carries_the_secrets(bobs_hand, failed
 
 
 @pytest.mark.parametrize("stands", ["as it is shown", "as it is stored"])
-def test_an_edited_retry_carries_no_secret(bobs_hand, failed, jobs, stands):
+def test_an_edited_retry_carries_no_secret(bob_principal, failed, jobs, stands):
     left = MASK if stands == "as it is shown" else failed.parameters["accounts"][0]["token"]
     edited = {"how": "return", "password": "new-one", "accounts": [{"user": "root", "token": left}]}
 
     with pytest.raises(Invalid) as refusal:
-        operations.jobs.retry(bobs_hand, failed.number, parameters=edited)
+        operations.jobs.retry(bob_principal, failed.number, parameters=edited)
 
     assert refusal.value.details["errors"] == [
         {
@@ -342,7 +342,7 @@ def test_an_edited_retry_carries_no_secret(bobs_hand, failed, jobs, stands):
     ]
     assert not Job.objects.filter(retry_of=failed.number).exists()
     edited["accounts"][0]["token"] = "tok-new"
-    retry = jobs.row(operations.jobs.retry(bobs_hand, failed.number, parameters=edited).number)
+    retry = jobs.row(operations.jobs.retry(bob_principal, failed.number, parameters=edited).number)
     assert secrets.opened(retry.parameters)[0] == edited
 
 
@@ -351,12 +351,12 @@ def test_the_mask_of_a_secret_is_refused_as_a_value(operator, login):
         submit_as(operator, "login", {"password": MASK})
 
 
-def test_a_retry_reveals_no_secret_that_the_schema_no_longer_marks(bobs_hand, failed, define):
+def test_a_retry_reveals_no_secret_that_the_schema_no_longer_marks(bob_principal, failed, define):
     open_now = {**SCHEMA["properties"], "pin": {"type": "string"}, "password": {"type": "string", "maxLength": 3}}
     define("login", target="tests.sample_actions:betray", parameters={**SCHEMA, "properties": open_now})
 
     with pytest.raises(Invalid) as refusal:
-        operations.jobs.retry(bobs_hand, failed.number)
+        operations.jobs.retry(bob_principal, failed.number)
 
     why = f"is a secret of job {failed.number}, but no longer one by the schema; give all parameters anew"
     assert sorted(refusal.value.details["errors"], key=lambda one: one["pointer"]) == [
@@ -367,21 +367,21 @@ def test_a_retry_reveals_no_secret_that_the_schema_no_longer_marks(bobs_hand, fa
     assert not traces(whole_database())
 
 
-def test_a_retry_encrypts_what_the_schema_has_marked_since(bobs_hand, operator, define, jobs, run_job):
+def test_a_retry_encrypts_what_the_schema_has_marked_since(bob_principal, operator, define, jobs, run_job):
     define("login", target="tests.sample_actions:betray", parameters={"type": "object"})
     job = run_job(submit_as(operator, "login", {"how": "fail", "pin": 90210}).number)
     define("login", target="tests.sample_actions:betray", parameters=SCHEMA)
 
-    retry = jobs.row(operations.jobs.retry(bobs_hand, job.number).number)
+    retry = jobs.row(operations.jobs.retry(bob_principal, job.number).number)
 
     assert retry.parameters["pin"].keys() == {"$secret"}
 
 
-def test_a_retry_whose_key_is_lost_is_refused(bobs_hand, failed, settings):
+def test_a_retry_whose_key_is_lost_is_refused(bob_principal, failed, settings):
     settings.JOBSITE_SECRET_KEYS = ("quite another key than before",)
 
     with pytest.raises(Conflict, match=f"job {failed.number}: parameter /key cannot be decrypted") as refusal:
-        operations.jobs.retry(bobs_hand, failed.number)
+        operations.jobs.retry(bob_principal, failed.number)
 
     assert refusal.value.code == "secrets_lost"
     assert not Job.objects.filter(retry_of=failed.number).exists()

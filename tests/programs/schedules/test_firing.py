@@ -257,9 +257,9 @@ def test_a_terminated_program_and_a_suspended_tenant_skip_the_time(make: Make, o
 
 
 def test_a_schedule_runs_as_its_owner_with_their_current_permissions(
-    make: Make, alice: User, alices_hand: Principal, tenant: Tenant
+    make: Make, alice: User, alice_principal: Principal, tenant: Tenant
 ) -> None:
-    row = make(by=alices_hand)
+    row = make(by=alice_principal)
     Membership.objects.filter(user=alice).update(role=Role.OPERATOR)
     move_back(row, 0)
 
@@ -271,9 +271,9 @@ def test_a_schedule_runs_as_its_owner_with_their_current_permissions(
 
 
 def test_when_the_owner_has_left_times_are_skipped_with_one_event_and_one_more_at_the_recovery(
-    make: Make, alice: User, alices_hand: Principal, operator: Principal, tenant: Tenant
+    make: Make, alice: User, alice_principal: Principal, operator: Principal, tenant: Tenant
 ) -> None:
-    row = make(by=alices_hand)
+    row = make(by=alice_principal)
     Membership.objects.filter(user=alice).delete()
     left = "owner left: alice is no active member of tenant acme any more"
     for back in (2, 1):
@@ -299,9 +299,9 @@ def test_when_the_owner_has_left_times_are_skipped_with_one_event_and_one_more_a
 
 
 def test_when_the_owner_may_only_look_the_time_is_skipped(
-    make: Make, alice: User, alices_hand: Principal, tenant: Tenant
+    make: Make, alice: User, alice_principal: Principal, tenant: Tenant
 ) -> None:
-    row = make(by=alices_hand)
+    row = make(by=alice_principal)
     Membership.objects.filter(user=alice).update(role=Role.VIEWER)
     move_back(row, 0)
 
@@ -347,11 +347,16 @@ def test_a_time_over_a_quota_is_skipped(make: Make, tenant: Tenant) -> None:
     assert reasons(row)[1] == "tenant acme has 1 of 1 pending jobs; submit again when some have run"
 
 
-def test_each_job_runs_as_the_owner_of_its_schedule(make: Make, operator: Principal, alices_hand: Principal) -> None:
+def test_each_job_runs_as_the_owner_of_its_schedule(
+    make: Make, operator: Principal, alice_principal: Principal
+) -> None:
     move_back(make("known"), 0)
     fire()
     # Alice has submitted nothing yet: her context is not stored.
-    rows = [make("alices", by=alices_hand, parameters={"whose": "alice"}), make("roots", parameters={"whose": "root"})]
+    rows = [
+        make("alices", by=alice_principal, parameters={"whose": "alice"}),
+        make("roots", parameters={"whose": "root"}),
+    ]
     for row in rows:
         move_back(row, 0)
 
@@ -563,7 +568,7 @@ def test_an_idle_look_reads_no_schedule_that_is_not_due(make: Make) -> None:
 
 
 def test_principals_that_are_made_again_are_the_same(
-    operator: Principal, alices_hand: Principal, tenant: Tenant
+    operator: Principal, alice_principal: Principal, tenant: Tenant
 ) -> None:
-    for one in (operator, alices_hand, principals.system(tenant)):
+    for one in (operator, alice_principal, principals.system(tenant)):
         assert principals.again(tenant, kind=one.kind, user_id=one.user_id, name=one.name) == one

@@ -35,10 +35,10 @@ def program(define: Callable[..., Program]) -> Program:
 
 
 @pytest.fixture
-def make(program: Program, alices_hand: Principal) -> Make:
+def make(program: Program, alice_principal: Principal) -> Make:
     """Alice's schedule `nightly`, by default at half past two on weekdays."""
 
-    def new(code: str = "nightly", *, by: Principal = alices_hand, **wanted: Any) -> Schedule:
+    def new(code: str = "nightly", *, by: Principal = alice_principal, **wanted: Any) -> Schedule:
         if "interval_minutes" not in wanted:
             wanted = {"minute": "30", "hour": "2", "day_of_week": "1-5"} | wanted
         return schedules.create(by, code, Wanted(program="sample", **wanted))
@@ -126,10 +126,10 @@ def test_cron_fields_left_out_are_stars_and_the_zone_is_the_tenants(make: Make, 
     ],
 )
 def test_each_wrong_field_is_named_and_nothing_is_made(
-    program: Program, alices_hand: Principal, wanted: dict[str, Any], errors: dict[str, str]
+    program: Program, alice_principal: Principal, wanted: dict[str, Any], errors: dict[str, str]
 ) -> None:
     with refused(Invalid, "invalid_schedule") as refusal:
-        schedules.create(alices_hand, "nightly", Wanted(program="sample", **wanted))
+        schedules.create(alice_principal, "nightly", Wanted(program="sample", **wanted))
 
     assert wrong(refusal) == errors
     assert not Schedule.objects.exists()
@@ -137,17 +137,19 @@ def test_each_wrong_field_is_named_and_nothing_is_made(
 
 
 @pytest.mark.parametrize("code", ["", "Nightly", "a b", "x" * 101, "a\n"])
-def test_an_invalid_code_is_refused(program: Program, alices_hand: Principal, code: str) -> None:
+def test_an_invalid_code_is_refused(program: Program, alice_principal: Principal, code: str) -> None:
     with refused(Invalid, "invalid_schedule"):
-        schedules.create(alices_hand, code, Wanted(program="sample", minute="0"))
+        schedules.create(alice_principal, code, Wanted(program="sample", minute="0"))
 
 
-def test_a_code_is_taken_once_and_free_again_when_its_schedule_is_deleted(make: Make, alices_hand: Principal) -> None:
+def test_a_code_is_taken_once_and_free_again_when_its_schedule_is_deleted(
+    make: Make, alice_principal: Principal
+) -> None:
     first = make()
     with refused(Conflict, "code_taken"):
         make()
 
-    schedules.delete(alices_hand, "nightly", reason="moved")
+    schedules.delete(alice_principal, "nightly", reason="moved")
 
     assert make().pk != first.pk
     first.refresh_from_db()
@@ -155,13 +157,13 @@ def test_a_code_is_taken_once_and_free_again_when_its_schedule_is_deleted(make: 
     assert [action for _, _, action in audit()] == ["schedule created", "schedule deleted", "schedule created"]
 
 
-def test_an_unknown_program_is_not_found(program: Program, alices_hand: Principal) -> None:
+def test_an_unknown_program_is_not_found(program: Program, alice_principal: Principal) -> None:
     with pytest.raises(NotFound, match="no program nope in tenant acme"):
-        schedules.create(alices_hand, "nightly", Wanted(program="nope", minute="0"))
+        schedules.create(alice_principal, "nightly", Wanted(program="nope", minute="0"))
 
 
 def test_secrets_are_sealed_at_rest_hidden_in_the_audit_and_carried_to_the_job(
-    make: Make, alices_hand: Principal, bobs_hand: Principal
+    make: Make, alice_principal: Principal, bob_principal: Principal
 ) -> None:
     row = make(parameters={"cohort": "2026", "token": "s3cret"})
 
@@ -170,7 +172,7 @@ def test_secrets_are_sealed_at_rest_hidden_in_the_audit_and_carried_to_the_job(
     [entry] = AuditEntry.objects.filter(target_type="schedule")
     assert entry.after is not None
     assert entry.after["parameters"] == {"cohort": "2026", "token": "••••"}
-    job = Job.objects.get(number=backfills.run(bobs_hand, "nightly").number)
+    job = Job.objects.get(number=backfills.run(bob_principal, "nightly").number)
     assert "s3cret" not in str(job.parameters)
     assert (job.has_secrets, job.parameters["cohort"]) == (True, "2026")
 
@@ -178,23 +180,23 @@ def test_secrets_are_sealed_at_rest_hidden_in_the_audit_and_carried_to_the_job(
 # ---- Who may --------------------------------------------------------------------------------------------------
 
 
-def test_an_operator_may_run_a_schedule_but_not_change_it(make: Make, bobs_hand: Principal) -> None:
+def test_an_operator_may_run_a_schedule_but_not_change_it(make: Make, bob_principal: Principal) -> None:
     make()
     ten = datetime(2026, 11, 1, 10, tzinfo=UTC)
 
     for act in (
-        lambda: schedules.create(bobs_hand, "other", Wanted(program="sample", minute="0")),
-        lambda: schedules.change(bobs_hand, "nightly", {"priority": 3}),
-        lambda: schedules.delete(bobs_hand, "nightly"),
-        lambda: backfills.backfill(bobs_hand, "nightly", begin=ten, end=ten),
-        lambda: backfills.begin_backfill(bobs_hand, "nightly", begin=ten, end=ten),
-        lambda: pausing.pause_schedule(bobs_hand, "nightly"),
-        lambda: pausing.resume_schedule(bobs_hand, "nightly"),
+        lambda: schedules.create(bob_principal, "other", Wanted(program="sample", minute="0")),
+        lambda: schedules.change(bob_principal, "nightly", {"priority": 3}),
+        lambda: schedules.delete(bob_principal, "nightly"),
+        lambda: backfills.backfill(bob_principal, "nightly", begin=ten, end=ten),
+        lambda: backfills.begin_backfill(bob_principal, "nightly", begin=ten, end=ten),
+        lambda: pausing.pause_schedule(bob_principal, "nightly"),
+        lambda: pausing.resume_schedule(bob_principal, "nightly"),
     ):
         with refused(Forbidden, "missing_scope"):
             act()
 
-    job = Job.objects.get(number=backfills.run(bobs_hand, "nightly", reason="now").number)
+    job = Job.objects.get(number=backfills.run(bob_principal, "nightly", reason="now").number)
     assert (job.trigger, job.context.content["submitted_by"]) == (Trigger.MANUAL, "bob")
     assert audit()[-1] == ("bob", "api", "run schedule")
 
@@ -208,13 +210,13 @@ def test_a_viewer_may_look_but_not_run(make: Make, vera: Any, tenant: Tenant) ->
         backfills.run(veras_hand, "nightly")
 
 
-def test_a_stranger_does_not_find_it(make: Make, charlies_hand: Principal) -> None:
+def test_a_stranger_does_not_find_it(make: Make, charlie_principal: Principal) -> None:
     make()
 
-    assert not schedules.of_tenant(charlies_hand)
+    assert not schedules.of_tenant(charlie_principal)
     for act in (schedules.find, schedules.delete, backfills.run, pausing.pause_schedule, pausing.resume_schedule):
         with pytest.raises(NotFound, match="no schedule nightly in tenant umbrella"):
-            act(charlies_hand, "nightly")
+            act(charlie_principal, "nightly")
 
 
 # ---- Change ---------------------------------------------------------------------------------------------------
@@ -234,25 +236,25 @@ def test_a_change_keeps_the_other_fields_and_makes_its_author_the_owner(make: Ma
     assert "s3cret" not in str(entry.before) + str(entry.after)
 
 
-def test_changing_only_what_is_submitted_keeps_the_next_time(make: Make, alices_hand: Principal) -> None:
+def test_changing_only_what_is_submitted_keeps_the_next_time(make: Make, alice_principal: Principal) -> None:
     row = make(interval_minutes=60)
     past = timezone.now() - timedelta(minutes=5)
     Schedule.objects.filter(pk=row.pk).update(next_at=past, due_at=past)
 
-    schedules.change(alices_hand, "nightly", {"priority": 3})
+    schedules.change(alice_principal, "nightly", {"priority": 3})
 
     row.refresh_from_db()
     assert row.next_at == past
 
 
 def test_changing_its_times_never_fires_at_once_and_records_what_was_skipped(
-    make: Make, alices_hand: Principal
+    make: Make, alice_principal: Principal
 ) -> None:
     row = make(interval_minutes=60)
     past = timezone.now() - timedelta(minutes=5)
     Schedule.objects.filter(pk=row.pk).update(next_at=past, due_at=past)
 
-    schedules.change(alices_hand, "nightly", {"interval_minutes": 30})
+    schedules.change(alice_principal, "nightly", {"interval_minutes": 30})
 
     row.refresh_from_db()
     assert row.next_at is not None
@@ -262,29 +264,29 @@ def test_changing_its_times_never_fires_at_once_and_records_what_was_skipped(
     assert (skipped.nominal_at, skipped.result, skipped.reason) == (past, "SKIPPED", editing.CHANGED)
 
 
-def test_a_time_that_waits_for_its_jitter_outlives_a_pause_and_a_change(make: Make, alices_hand: Principal) -> None:
+def test_a_time_that_waits_for_its_jitter_outlives_a_pause_and_a_change(make: Make, alice_principal: Principal) -> None:
     made = (make(f"hourly-{number}", interval_minutes=60, jitter_minutes=59) for number in range(9))
     row = next(one for one in made if jitter_of(one) > timedelta(minutes=2))
     come = timezone.now().replace(second=0, microsecond=0)
     Schedule.objects.filter(pk=row.pk).update(
         anchor_at=come - timedelta(hours=1), next_at=come, due_at=come + jitter_of(row)
     )
-    pausing.pause_schedule(alices_hand, row.code)
-    pausing.resume_schedule(alices_hand, row.code)
+    pausing.pause_schedule(alice_principal, row.code)
+    pausing.resume_schedule(alice_principal, row.code)
     row.refresh_from_db()
     assert row.next_at == come
 
-    changed = schedules.change(alices_hand, row.code, {"ends_at": come + timedelta(days=1)})
+    changed = schedules.change(alice_principal, row.code, {"ends_at": come + timedelta(days=1)})
 
     assert (changed.next_at, Firing.objects.count()) == (come, 0)
 
 
-def test_a_new_interval_counts_from_the_last_time(make: Make, alices_hand: Principal) -> None:
+def test_a_new_interval_counts_from_the_last_time(make: Make, alice_principal: Principal) -> None:
     row = make(interval_minutes=60)
     anchor = timezone.now().replace(microsecond=0) - timedelta(minutes=130)
     Schedule.objects.filter(pk=row.pk).update(anchor_at=anchor)
 
-    changed = schedules.change(alices_hand, "nightly", {"interval_minutes": 25})
+    changed = schedules.change(alice_principal, "nightly", {"interval_minutes": 25})
 
     # The last time was 120 minutes after the anchor, ten minutes ago.
     assert changed.next_at == anchor + timedelta(minutes=145)
@@ -302,26 +304,26 @@ def test_an_interval_with_a_start_fires_first_at_its_start(make: Make) -> None:
 
 
 def test_a_secret_is_not_carried_to_a_program_that_would_show_it(
-    make: Make, alices_hand: Principal, define: Callable[..., Program]
+    make: Make, alice_principal: Principal, define: Callable[..., Program]
 ) -> None:
     make(parameters={"token": "s3cret"})
     define("open")
 
     with refused(Invalid, "invalid_schedule") as refusal:
-        schedules.change(alices_hand, "nightly", {"program": "open"})
+        schedules.change(alice_principal, "nightly", {"program": "open"})
 
     message = "is a secret of schedule nightly, but no longer one by the schema; give all parameters anew"
     assert wrong(refusal) == {"/parameters/token": message}
 
 
 def test_a_parameter_that_has_become_a_secret_is_sealed_with_the_next_change(
-    make: Make, alices_hand: Principal, define: Callable[..., Program]
+    make: Make, alice_principal: Principal, define: Callable[..., Program]
 ) -> None:
     define(parameters={"type": "object", "properties": {"token": {"type": "string"}}})
     make(parameters={"token": "hunter22"})
     define(parameters=COHORT)
 
-    changed = schedules.change(alices_hand, "nightly", {"description": "x"})
+    changed = schedules.change(alice_principal, "nightly", {"description": "x"})
 
     assert changed.parameters["token"].keys() == {"$secret"}
     [entry] = AuditEntry.objects.filter(action="schedule changed")
@@ -381,15 +383,15 @@ def hourly(make: Make) -> Schedule:
     return make(minute="0", hour="*", day_of_week="*")
 
 
-def test_a_backfill_makes_a_job_for_each_time_that_has_none(hourly: Schedule, alices_hand: Principal) -> None:
+def test_a_backfill_makes_a_job_for_each_time_that_has_none(hourly: Schedule, alice_principal: Principal) -> None:
     tenant = hourly.tenant
     Firing.objects.create(tenant=tenant, schedule=hourly, nominal_at=hour(0), result="FIRED", job_number=999)
     Firing.objects.create(tenant=tenant, schedule=hourly, nominal_at=hour(1), result="MISSED")
 
-    found = backfills.backfill(alices_hand, "nightly", begin=hour(0), end=hour(3))
+    found = backfills.backfill(alice_principal, "nightly", begin=hour(0), end=hour(3))
     assert (found.times, found.done) == ([hour(1), hour(2), hour(3)], 1)
     assert not Job.objects.exists()
-    made = backfills.begin_backfill(alices_hand, "nightly", begin=hour(0), end=hour(3), reason="after the outage")
+    made = backfills.begin_backfill(alice_principal, "nightly", begin=hour(0), end=hour(3), reason="after the outage")
 
     jobs = Job.objects.order_by("number")
     assert [one.number for one in made] == [job.number for job in jobs]
@@ -397,15 +399,15 @@ def test_a_backfill_makes_a_job_for_each_time_that_has_none(hourly: Schedule, al
     assert {job.context.content["submitted_by"] for job in jobs} == {"alice"}
     rows = Firing.objects.order_by("nominal_at").values_list("nominal_at", "result", "is_backfill")
     assert list(rows) == [(hour(0), "FIRED", False)] + [(hour(n), "FIRED", True) for n in (1, 2, 3)]
-    again = backfills.backfill(alices_hand, "nightly", begin=hour(0), end=hour(3))
+    again = backfills.backfill(alice_principal, "nightly", begin=hour(0), end=hour(3))
     assert (again.times, again.done) == ([], 4)
     assert audit()[-1] == ("alice", "admin", "backfill schedule")
 
 
-def test_missed_times_before_and_after_a_backfill_stay_missed(hourly: Schedule, alices_hand: Principal) -> None:
+def test_missed_times_before_and_after_a_backfill_stay_missed(hourly: Schedule, alice_principal: Principal) -> None:
     Firing.objects.create(tenant=hourly.tenant, schedule=hourly, nominal_at=hour(0), result="MISSED", through=hour(100))
 
-    backfills.begin_backfill(alices_hand, "nightly", begin=hour(10), end=hour(11))
+    backfills.begin_backfill(alice_principal, "nightly", begin=hour(10), end=hour(11))
 
     rows = Firing.objects.order_by("nominal_at").values_list("nominal_at", "result", "through")
     assert list(rows) == [
@@ -417,11 +419,11 @@ def test_missed_times_before_and_after_a_backfill_stay_missed(hourly: Schedule, 
 
 
 def test_a_time_that_the_program_refuses_in_a_backfill_is_skipped_with_the_reason(
-    hourly: Schedule, alices_hand: Principal, define: Callable[..., Program]
+    hourly: Schedule, alice_principal: Principal, define: Callable[..., Program]
 ) -> None:
     define(parameters=COHORT, overlap="REJECT")
 
-    made = backfills.begin_backfill(alices_hand, "nightly", begin=hour(0), end=hour(1))
+    made = backfills.begin_backfill(alice_principal, "nightly", begin=hour(0), end=hour(1))
 
     [job] = Job.objects.all()
     assert [(one.number, one.reason) for one in made] == [
@@ -440,16 +442,16 @@ def test_a_time_that_the_program_refuses_in_a_backfill_is_skipped_with_the_reaso
     ],
 )
 def test_a_range_that_makes_no_sense_is_refused(
-    hourly: Schedule, alices_hand: Principal, begin: datetime, end: datetime, code: str
+    hourly: Schedule, alice_principal: Principal, begin: datetime, end: datetime, code: str
 ) -> None:
     with refused(Invalid, code):
-        backfills.backfill(alices_hand, "nightly", begin=begin, end=end)
+        backfills.backfill(alice_principal, "nightly", begin=begin, end=end)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_backfill_counts_whole_for_the_quota(hourly: Schedule, alices_hand: Principal) -> None:
+def test_a_backfill_counts_whole_for_the_quota(hourly: Schedule, alice_principal: Principal) -> None:
     Tenant.objects.update(pending_quota=2)
-    hand = replace(alices_hand, tenant=Tenant.objects.get(code="acme"))
+    hand = replace(alice_principal, tenant=Tenant.objects.get(code="acme"))
 
     with refused(Invalid, "quota_too_small"):
         backfills.begin_backfill(hand, "nightly", begin=hour(0), end=hour(5))
@@ -457,19 +459,19 @@ def test_a_backfill_counts_whole_for_the_quota(hourly: Schedule, alices_hand: Pr
     assert not Job.objects.exists()
 
 
-def test_nothing_is_run_of_a_program_that_was_deleted(hourly: Schedule, alices_hand: Principal) -> None:
+def test_nothing_is_run_of_a_program_that_was_deleted(hourly: Schedule, alice_principal: Principal) -> None:
     Program.objects.update(deleted_at=timezone.now())
     known = {"tenant": hourly.tenant, "queue": hourly.program.queue, "parameters_schema": COHORT, "timeout_seconds": 5}
     Program.objects.create(code="sample", **known)
 
     with refused(Conflict, "program_deleted"):
-        backfills.run(alices_hand, "nightly")
+        backfills.run(alice_principal, "nightly")
     with refused(Conflict, "program_deleted"):
-        backfills.begin_backfill(alices_hand, "nightly", begin=hour(0), end=hour(1))
+        backfills.begin_backfill(alice_principal, "nightly", begin=hour(0), end=hour(1))
 
 
-def test_the_history_is_the_newest_first_with_the_jobs(hourly: Schedule, alices_hand: Principal) -> None:
-    backfills.begin_backfill(alices_hand, "nightly", begin=hour(0), end=hour(1))
+def test_the_history_is_the_newest_first_with_the_jobs(hourly: Schedule, alice_principal: Principal) -> None:
+    backfills.begin_backfill(alice_principal, "nightly", begin=hour(0), end=hour(1))
 
     found = schedules.history(hourly, limit=1)
 

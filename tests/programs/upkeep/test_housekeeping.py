@@ -105,8 +105,8 @@ def test_where_something_else_is_migrated_first_they_are_left_for_later(db: None
     assert not Program.objects.exists()
 
 
-def test_a_tenant_cannot_see_or_define_them(hand: Principal, operator: Principal, alices_hand: Principal) -> None:
-    assert not schedules.of_tenant(alices_hand)
+def test_a_tenant_cannot_see_or_define_them(hand: Principal, operator: Principal, alice_principal: Principal) -> None:
+    assert not schedules.of_tenant(alice_principal)
     known = {"code": "mine", "scope": "SYSTEM", "action": [{"kind": "python", "target": "jobsite.samples:noop"}]}
     definition = definitions.from_mapping(known, where="test", queues=settings.JOBSITE_QUEUES)
 
